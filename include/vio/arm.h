@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The four factors and the named arms. An arm is a choice of one level for each factor; it is the guest's choice, among
+ * the levels that the server offers (docs/protocol.md). Implemented in proto/arm.c, no state.
+ */
+#ifndef VIO_ARM_H
+#define VIO_ARM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vio/err.h"
+
+/* First = the 2010 design. The names on the command line and in JSON are the lower-case words in the comments. */
+enum vio_mapping {
+	VIO_MAP_SINGLE_USE, /* single-use: map and unmap per request */
+	VIO_MAP_DEFERRED,   /* deferred: unmaps in batches */
+	VIO_MAP_CACHED,	    /* cached: mappings kept and reused, LRU under a quota */
+	VIO_MAP_POOL,	    /* pool: one pre-registered window */
+	VIO_N_MAPPING,
+};
+enum vio_payload {
+	VIO_PAYLOAD_RDMA,      /* rdma: the server copies with H_COPY_RDMA */
+	VIO_PAYLOAD_BOUNCE,    /* bounce: the guest copies into and out of the pool */
+	VIO_PAYLOAD_DIRECT,    /* direct: in place */
+	VIO_PAYLOAD_COPYBREAK, /* copybreak: bounce below a size, in place from it on */
+	VIO_PAYLOAD_UNCHECKED, /* unchecked: direct without any check of addresses; upper bound only */
+	VIO_N_PAYLOAD,
+};
+enum vio_ring_access {
+	VIO_RING_COPY,	     /* copy: whole descriptor table and available ring per kick, whole used ring back */
+	VIO_RING_COPY_DELTA, /* copy-delta: only what is new */
+	VIO_RING_DIRECT,     /* direct: in place */
+	VIO_N_RING,
+};
+enum vio_notification {
+	VIO_NOTIFY_CRQ,	     /* crq: hypercall and interrupt per kick */
+	VIO_NOTIFY_SUPPRESS, /* suppress: event index and batching */
+	VIO_NOTIFY_POLL,     /* poll: none while the peer polls */
+	VIO_N_NOTIFY,
+};
+
+struct vio_arm {
+	char name[24]; /* a named arm's name, or "custom" */
+	enum vio_mapping mapping;
+	enum vio_payload payload;
+	enum vio_ring_access ring;
+	enum vio_notification notify;
+};
+
+/* Level names, "?" out of range. */
+const char *vio_mapping_name(enum vio_mapping m);
+const char *vio_payload_name(enum vio_payload p);
+const char *vio_ring_name(enum vio_ring_access r);
+const char *vio_notify_name(enum vio_notification n);
+
+/* The named arms: copy, copy-tuned, premapped, zero-copy, unprotected. NULL past the end. */
+const struct vio_arm *vio_arm_named(unsigned i);
+
+/*
+ * Parse "copy" or "mapping=pool,payload=direct,ring=copy,notify=crq" (an arm's name may come first and be changed:
+ * "copy,ring=direct"). -EINVAL with a sentence naming the bad word and the valid ones, or why the combination makes
+ * no sense (vio_arm_check()).
+ */
+int vio_arm_parse(const char *text, struct vio_arm *arm, struct vio_err *err);
+
+/* Refuse combinations that make no sense: -EINVAL and the reason. */
+int vio_arm_check(const struct vio_arm *arm, struct vio_err *err);
+
+/* Does this payload level put the server's CPU on guest pages, so that they must be granted? */
+bool vio_payload_in_place(enum vio_payload p);
+
+#endif
