@@ -146,7 +146,7 @@ static_assert(sizeof(struct vio_dev_header_v2) == 32, "no padding");
 #define VIO_MAX_CONFIG	     256
 #define VIO_MAX_QUEUES	     64
 #define VIO_MAX_QUEUE_SIZE   32768
-#define VIO_MAX_WINDOWS	     64 /* of one adapter */
+#define VIO_MAX_WINDOWS	     1024 /* of one adapter */
 
 enum vio_window_role {
 	VIO_WINDOW_RINGS = 1,

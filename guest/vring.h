@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Driver side of a split virtqueue (VIRTIO 1.2, section 2.7): event index, indirect descriptors, and publishing in
+ * batches. One thread owns a queue. Indices are kept privately; of what the device writes, each field is read once and
+ * checked.
+ *
+ * Descriptors are handed out in groups of four (one 64-byte line), not from a free list of single ones: a block request of
+ * three descriptors then always lies in one line, and the device needs one line transfer for a chain instead of up to
+ * three. The last freed group is used again first, because its line is still in this core's cache. A longer chain takes
+ * several groups, linked. The number of requests outstanding is therefore at most size/4 (without indirect).
+ */
+#ifndef VIO_GUEST_VRING_H
+#define VIO_GUEST_VRING_H
+
+#include <linux/virtio_ring.h>
+
+#include "guest/dma/dma.h"
+#include "vio/err.h"
+
+struct vio_vring_cfg {
+	uint16_t size; /* power of two, 4..32768 */
+	bool event_idx;
+	bool indirect;
+	/* Ring memory, zeroed by init; aligned to VIO_CACHE_LINE. */
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+	/* indirect: size/4 tables of VIO_DMA_MAX_SEG descriptors, their address and IOBA */
+	struct vring_desc *tables;
+	struct ioba tables_at;
+};
+
+struct vio_vring;
+
+/* -EINVAL (size, alignment), -ENOMEM. Owned by the caller until vio_vring_free(). */
+int vio_vring_new(const struct vio_vring_cfg *cfg, struct vio_vring **out, struct vio_err *err);
+void vio_vring_free(struct vio_vring *vr);
+/* Bytes and alignments of the three parts for `size` entries (VIRTIO 1.2 2.7: 16N, 6+2N, 6+8N). */
+static inline uint64_t vio_vring_desc_bytes(uint16_t size)
+{
+	return 16ull * size;
+}
+static inline uint64_t vio_vring_avail_bytes(uint16_t size)
+{
+	return 6ull + 2ull * size;
+}
+static inline uint64_t vio_vring_used_bytes(uint16_t size)
+{
+	return 6ull + 8ull * size;
+}
+
+/*
+ * Make a chain of the mapped segments (device-readable ones first) and put it into the available ring; not visible to
+ * the device before publish. `token` comes back with the used element, never NULL. -ENOSPC: no descriptors now.
+ */
+int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token);
+/* Make everything added since the last publish visible. Returns whether the device wants a kick (always false when
+ * nothing was added). */
+bool vio_vring_publish(struct vio_vring *vr);
+
+struct vio_used {
+	void *token;
+	uint32_t len;
+};
+/* Take used elements, at most max. -EPROTO: the device returned an id that is not outstanding or an index out of
+ * bounds; the queue is unusable then. */
+int vio_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max);
+/* Ask for used-buffer notifications, then look once more: true = there is something, don't sleep. */
+bool vio_vring_arm(struct vio_vring *vr);
+/* Stop asking (polling); call now and then while polling, it also keeps a parked event index ahead. Cheap. */
+void vio_vring_park(struct vio_vring *vr);
+unsigned vio_vring_outstanding(const struct vio_vring *vr);
+/* Something used and not yet taken? One load. */
+bool vio_vring_has_used(const struct vio_vring *vr);
+/* Chains that fit now, of up to `n_seg` segments. */
+unsigned vio_vring_room(const struct vio_vring *vr, unsigned n_seg);
+/* Forget everything outstanding and zero the ring memory (after a device reset). */
+void vio_vring_reset(struct vio_vring *vr);
+
+#endif
