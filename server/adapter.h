@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A server-side virtual adapter: one unit of the server partition, its CRQ, its device and queues. The control path:
- * everything here runs on one lcore (the adapter's), except what is marked.
+ * A server-side virtual adapter: one unit of the server partition, its CRQ, its device and queues. The
+ * control path: everything here runs on one lcore (the adapter's), except what is marked.
  *
- * The adapter quiesces in steps, never waiting inside a call: stop the queues, let the backends finish, let every lcore pass
- * a quiescent state, unmap, answer. vio_adapter_service() makes progress on it.
+ * The adapter quiesces in steps, never waiting inside a call: stop the queues, let the backends finish, let
+ * every lcore pass a quiescent state, unmap, answer. vio_adapter_service() makes progress on it.
  */
 #ifndef VIO_SERVER_ADAPTER_H
 #define VIO_SERVER_ADAPTER_H
@@ -16,7 +16,8 @@
 
 /* What the adapter needs of whoever runs the lcores (the DPDK program; a test's loop). */
 struct vio_env {
-	/* Give a queue to an lcore, which will call vio_squeue_poll() on it from then on. Returns the vcpu of it. */
+	/* Give a queue to an lcore, which will call vio_squeue_poll() on it from then on. Returns the vcpu of
+	 * it. */
 	struct phyp_vcpu *(*assign)(void *ctx, struct vio_squeue *q);
 	/* Take it back: after the next quiescent state the lcore does not touch it. */
 	void (*unassign)(void *ctx, struct vio_squeue *q);
@@ -31,15 +32,16 @@ struct vio_env {
 };
 
 struct vio_adapter_cfg {
-	unsigned unit;		/* index for phyp_unit() */
+	unsigned unit; /* index for phyp_unit() */
 	const struct vio_dev_ops *dev;
 	struct vio_backend *backend;
-	uint16_t num_queues;	/* 1..VIO_MAX_QUEUES offered */
-	uint16_t queue_size;	/* power of two */
-	uint8_t proto;		/* highest version: 1 or 2 */
+	uint16_t num_queues; /* 1..VIO_MAX_QUEUES offered */
+	uint16_t queue_size; /* power of two */
+	uint8_t proto;       /* highest version: 1 or 2 */
 	/* Offered levels, bit masks of (1 << enum). Payload `unchecked` only when it is in the mask. */
 	uint8_t ring_levels, payload_levels, notify_levels;
-	/* Server partition memory [mem, mem+len) for CRQ, shadow rings and bounce buffers: TCE-mapped at `at`. */
+	/* Server partition memory [mem, mem+len) for CRQ, shadow rings and bounce buffers: TCE-mapped at
+	 * `at`. */
 	void *mem;
 	struct gla mem_gla;
 	uint64_t mem_len;
@@ -54,27 +56,29 @@ struct vio_adapter_info {
 	uint8_t last_fault; /* enum vio_status of the last NEEDS_RESET */
 	struct vio_arm arm; /* levels in force; mapping is the guest's affair and not known here */
 	uint64_t features;
-	uint16_t queues;    /* active */
+	uint16_t queues; /* active */
 	unsigned windows;
 	uint64_t window_bytes;
 	uint64_t resets, needs_resets, link_losses;
 };
 
 /*
- * Make the adapter: map the local window 1:1 over the server partition's memory (TCEs), register the CRQ, say INIT.
- * -errno with a sentence. `vcpu`: of the adapter's lcore.
+ * Make the adapter: map the local window 1:1 over the server partition's memory (TCEs), register the CRQ, say
+ * INIT. -errno with a sentence. `vcpu`: of the adapter's lcore.
  */
 int vio_adapter_create(struct phyp_vcpu *vcpu, const struct vio_adapter_cfg *cfg, const struct vio_env *env,
 		       struct vio_adapter **out, struct vio_err *err);
-/* Start the end: tell the guest (windows lost: shutdown), quiesce. Then service until it returns 0, then destroy. */
+/* Start the end: tell the guest (windows lost: shutdown), quiesce. Then service until it returns 0, then
+ * destroy. */
 void vio_adapter_stop(struct vio_adapter *a);
-/* Frees everything; frees the CRQ (the guest sees "partner deregistered"). Quiesced, or the process is ending. */
+/* Frees everything; frees the CRQ (the guest sees "partner deregistered"). Quiesced, or the process is
+ * ending. */
 void vio_adapter_destroy(struct vio_adapter *a);
 
 /* Drain the CRQ: call when the unit's interrupt was taken, and once after start. Messages handled. */
 unsigned vio_adapter_crq(struct vio_adapter *a);
-/* Progress of quiescence, faults of queues -> NEEDS_RESET. Call each turn of the loop when vio_adapter_busy(). Returns
- * whether anything is outstanding. */
+/* Progress of quiescence, faults of queues -> NEEDS_RESET. Call each turn of the loop when
+ * vio_adapter_busy(). Returns whether anything is outstanding. */
 bool vio_adapter_service(struct vio_adapter *a);
 /* Is there something to service? One load. */
 bool vio_adapter_busy(const struct vio_adapter *a);
@@ -85,8 +89,8 @@ const struct vio_squeue *vio_adapter_queue(const struct vio_adapter *a, unsigned
 /* ------------------------------------------------------------------ the data path ---- */
 
 /*
- * One turn of one queue: collect what the backend finished, take new chains, start them, give back what is done,
- * notify. Owning lcore. Returns requests moved (0 = idle turn).
+ * One turn of one queue: collect what the backend finished, take new chains, start them, give back what is
+ * done, notify. Owning lcore. Returns requests moved (0 = idle turn).
  */
 unsigned vio_squeue_poll(struct vio_squeue *q);
 /* Before sleeping: arm notifications; true = there is work after all (also when something is in flight). */

@@ -3,15 +3,17 @@
  * A request on its way through the server, and the queue that it came from.
  *
  * Life of a request (all on the lcore that owns the queue; never two threads):
- *   FREE --ring->pop--> POPPED --payload->fetch, dev->submit--> SUBMITTED --backend--> DONE --ring->push--> FREE
- * Requests are preallocated, one per descriptor-table entry, and indexed by chain head: a head that is in flight can't
- * come in again (the guest would be lying), so the number in flight is bounded by the queue size.
+ *   FREE --ring->pop--> POPPED --payload->fetch, dev->submit--> SUBMITTED --backend--> DONE --ring->push-->
+ * FREE Requests are preallocated, one per descriptor-table entry, and indexed by chain head: a head that is
+ * in flight can't come in again (the guest would be lying), so the number in flight is bounded by the queue
+ * size.
  *
  * Everything in a struct vio_req is private to the server: a snapshot of what the guest wrote, taken once.
  */
 #ifndef VIO_SERVER_REQ_H
 #define VIO_SERVER_REQ_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -21,6 +23,7 @@
 
 #include "proto/msg.h"
 #include "vio/arm.h"
+#include "vio/atomics.h"
 #include "vio/phyp.h"
 #include "vio/types.h"
 
@@ -49,41 +52,56 @@ enum vio_req_state { VIO_REQ_FREE, VIO_REQ_POPPED, VIO_REQ_SUBMITTED, VIO_REQ_DO
 
 enum vio_io { VIO_IO_READ, VIO_IO_WRITE, VIO_IO_FLUSH, VIO_IO_DISCARD, VIO_IO_ZERO };
 
+/*
+ * What every request of a burst needs lies in the first two lines (a chain of three included), then the rare
+ * long chains, then what a backend needs. The size is an odd number of lines: chain heads are usually
+ * multiples of four, and an even stride would put the hot lines of all of them into few sets of the cache.
+ */
 struct vio_req {
-	/* Set by ring->pop. */
+	/* Line 0. Set by ring->pop. */
 	struct vio_squeue *q;
 	uint16_t head;
 	uint8_t n_seg;
-	uint8_t n_readable;	  /* the first n_readable segments are device-readable */
-	uint8_t state;		  /* enum vio_req_state */
-	uint8_t fault;		  /* enum vio_status: not VIO_ST_OK stops the device (NEEDS_RESET) */
+	uint8_t n_readable; /* the first n_readable segments are device-readable */
+	uint8_t state;      /* enum vio_req_state */
+	uint8_t fault;      /* enum vio_status: not VIO_ST_OK stops the device (NEEDS_RESET) */
 	/* Set by the device. */
-	uint8_t io;		  /* enum vio_io, for the backend */
-	uint8_t dev_status;	  /* VIRTIO_BLK_S_* to be stored */
-	uint8_t n_data;		  /* segments in data[] */
-	uint8_t n_iov;
-	uint32_t data_len;	  /* sum over data[] */
-	uint64_t offset;	  /* byte offset on the disk; bounds already checked */
-	uint64_t length;	  /* bytes; == data_len for read and write */
-	struct ioba status_at;	  /* where the status byte goes */
-	uint32_t used_len;	  /* bytes written into device-writable segments, for the used element */
-	int32_t result;		  /* set by the backend: 0 or -errno */
-	struct virtio_blk_outhdr hdr; /* snapshot by payload->fetch */
-	void *bounce;		  /* payload rdma: server-side buffer of VIO_MAX_DATA, or NULL */
-	struct ioba bounce_at;	  /* its IOBA in the server's own window */
-	uint32_t be_index;	  /* backend: e.g. fixed-buffer index */
-	struct vio_req *be_next;  /* backend: intrusive list */
+	uint8_t io;            /* enum vio_io, for the backend */
+	uint8_t dev_status;    /* VIRTIO_BLK_S_* to be stored */
+	uint8_t n_data;        /* segments in data[] */
+	uint8_t n_iov;         /* set by payload->get */
+	bool waits;            /* set by payload->get: no bounce room now, try again later */
+	uint8_t kind;          /* the device's own */
+	uint32_t data_len;     /* sum over data[] */
+	uint32_t used_len;     /* bytes written into device-writable segments, for the used element */
+	int32_t result;        /* set by the backend: 0 or -errno */
+	uint64_t offset;       /* byte offset on the disk; bounds already checked */
+	uint64_t length;       /* bytes; == data_len for read and write */
+	struct ioba status_at; /* where the status byte goes */
+	struct vio_seg *data;  /* inside seg[]: what is left of it without header and status */
 
+	/* Line 1. hdr: snapshot by payload->fetch. */
+	struct virtio_blk_outhdr hdr;
 	struct vio_seg seg[VIO_MAX_SEGS];
-	struct vio_seg data[VIO_MAX_SEGS];
+
+	/* A line of the payload level and the backend. */
+	void *bounce __attribute__((aligned(VIO_CACHE_LINE))); /* payload rdma: server-side buffer, or NULL */
+	struct ioba bounce_at;                                 /* its IOBA in the server's own window */
+	struct vio_req
+		*be_next; /* backend: intrusive list (before the backend has it: the device's waiting list) */
+	uint32_t be_index;              /* backend: e.g. fixed-buffer index */
 	struct iovec iov[VIO_MAX_SEGS]; /* payload->get: where the data is for the server's CPU or kernel */
 };
+static_assert(offsetof(struct vio_req, hdr) == VIO_CACHE_LINE, "line 0 is full");
+static_assert(offsetof(struct vio_req, seg) + 3 * sizeof(struct vio_seg) == 2 * VIO_CACHE_LINE,
+	      "a chain of 3 in line 1");
+static_assert((sizeof(struct vio_req) / VIO_CACHE_LINE) % 2 == 1, "odd stride");
 
 /* Per-queue counters: written by the owning lcore, read by telemetry. */
 struct vio_sq_stats {
 	uint64_t requests, reads, writes, flushes, others, errors;
 	uint64_t bytes_read, bytes_written; /* payload, as the guest counts */
-	uint64_t cpu_bytes;		    /* payload bytes the server's CPU copied */
+	uint64_t cpu_bytes;                 /* payload bytes the server's CPU copied */
 	uint64_t kicks_seen, notifications, notifications_suppressed;
 	uint64_t polls_empty, polls_busy;
 	uint64_t batch[6]; /* pops of 1, 2-3, 4-7, 8-15, 16-31, 32 requests */
@@ -95,54 +113,112 @@ struct vio_sq_place {
 	struct ioba desc, avail, used;
 };
 
+/* What the adapter's lcore asks of the lcore that owns a queue. */
+enum vio_sq_ctl {
+	VIO_SQ_RUN,
+	VIO_SQ_HOLD, /* take no new chains, finish and give back those in flight */
+	VIO_SQ_STOP, /* touch no guest memory: let the backend finish and drop what it returns */
+};
+
 /*
- * The server's end of one virtqueue. Hot fields first: one line is all that an empty poll of a direct ring touches
- * besides the guest's available index.
+ * The server's end of one virtqueue. The first line is all that an empty poll of a direct ring touches
+ * besides the guest's available index. Owned by one lcore, but for `kicked` and `ctl`, which the adapter's
+ * lcore sets (vio_store_release, so that what it has set before, and what the CRQ message came after, is
+ * seen: pair K), and `fault` and `in_flight`, which other lcores may read (vio_load_acquire, pair Q: when
+ * in_flight is 0 under HOLD or STOP, or `fault` is set and in_flight is 0, the owner has done its last access
+ * to guest memory).
+ *
+ * The adapter zeroes the struct, fills everything up to "the levels' own", then calls ring->attach,
+ * payload->attach. req[] is zeroed and aligned to VIO_CACHE_LINE; it is the adapter's to free.
  */
 struct vio_squeue {
 	const struct vio_ring_ops *ring;
 	const struct vio_payload_ops *payload;
+	/* ring direct, set by its attach: the guest's rings, CPU-mapped. desc and avail are read-only panes.
+	 */
+	const struct vring_avail *avail;
+	const struct vring_desc *desc;
+	struct vring_used *used;
 	uint16_t size;
 	uint16_t last_avail; /* next available entry to take; the server's own, never read back */
 	uint16_t used_idx;   /* next used entry to fill; the server's own */
-	uint16_t signalled;  /* used index at the last push */
+	uint16_t in_flight;  /* popped and not yet pushed or dropped */
+	uint8_t notify;      /* enum vio_notification */
+	uint8_t fault;       /* enum vio_status: not VIO_ST_OK: stopped; the adapter sends NEEDS_RESET */
 	bool event_idx;
 	bool indirect;
-	bool kicked;	     /* notify crq: a KICK arrived since the last pop (set by the CRQ's lcore: vio_store) */
-	bool armed;	     /* notifications are on (before sleeping) */
-	uint8_t notify;	     /* enum vio_notification */
-	uint8_t fault;	     /* not VIO_ST_OK: stopped; the adapter sends NEEDS_RESET */
-	uint16_t in_flight;  /* popped and not yet pushed */
-	/* ring direct: the guest's rings, CPU-mapped. desc and avail are read-only panes. */
-	const struct vring_desc *desc;
-	const struct vring_avail *avail;
-	struct vring_used *used;
+	bool kicked;    /* a KICK arrived since the last look (crq; suppress while armed) */
+	uint8_t ctl;    /* enum vio_sq_ctl */
+	bool armed;     /* notifications are on */
+	bool more;      /* the last pop left entries behind: look again without a kick */
+	bool owed;      /* a used-buffer notification found the guest's CRQ full: try again */
+	bool look_pays; /* suppress: the last look right after work found something */
+	bool worked;    /* the last turn popped something */
+	uint8_t pad;
+	uint32_t idle; /* empty turns not yet added to stats.polls_empty */
 
 	struct phyp_vcpu *vcpu; /* of the owning lcore */
-	struct vio_adapter *adapter;
 	/*
-	 * The window table in use until the end of this poll, and where the adapter publishes it. ring->pop loads it with
-	 * acquire *after* it has seen a new available index: a guest that registers a window, then publishes a chain in
-	 * it, must not meet the older table.
+	 * The window table in use until the end of this poll, and where the adapter publishes it. ring->pop
+	 * loads it with acquire *after* it has seen a new available index: a guest that registers a window,
+	 * then publishes a chain in it, must not meet the older table.
 	 */
 	const struct vio_wtable *windows;
 	const struct vio_wtable *const *windows_src;
-	unsigned window_hint;
-	uint32_t liobn, remote_liobn;
 	const struct vio_dev_ops *dev;
 	struct vio_backend_queue *backend;
-	uint16_t index; /* of the adapter's queues */
-	uint16_t prev_head; /* ring direct: predicts the next chain's line */
+	struct vio_req *req; /* size elements, indexed by head */
+	unsigned window_hint;
+	uint16_t prev_head;   /* ring direct: predicts the next chain's line */
+	uint16_t parked_at;   /* last_avail when notifications were parked */
+	const void *prev_hdr; /* payload direct: predicts the next header's line */
+
+	uint32_t liobn, remote_liobn;
+	uint32_t unit;   /* for H_SEND_CRQ */
+	uint16_t index;  /* of the adapter's queues */
+	uint8_t version; /* negotiated, for USED */
+	struct vio_adapter *adapter;
 	uint64_t fault_detail;
 	struct vio_sq_place place;
-	struct vio_req *req; /* size elements, indexed by head */
-	void *ring_priv;     /* ring copy levels: shadow tables */
-	void *payload_priv;
-	/* Server partition memory for this queue's RDMA (TCE-mapped in the local window), from the adapter. */
+	/*
+	 * Server partition memory for this queue's RDMA (TCE-mapped in the local window), from the adapter;
+	 * page aligned. The levels take pieces in attach (vio_sq_carve()); how much they need:
+	 * vio_ring_local_bytes() and vio_payload_local_bytes().
+	 */
 	void *local_mem;
 	struct ioba local_at;
 	uint64_t local_len;
+	/* The levels' own. */
+	uint64_t local_used;
+	struct ioba
+		local_base; /* payload rdma: IOBA of the server partition's logical address 0 in its window */
+	void *ring_priv;    /* ring copy levels: shadow tables */
+	void *payload_priv;
+	struct vio_req *wait_head, *wait_tail; /* device: popped, no bounce room yet; in order */
 	struct vio_sq_stats stats;
 };
+static_assert(offsetof(struct vio_squeue, vcpu) == VIO_CACHE_LINE, "the hot line is full");
+
+/* Take `len` bytes of the queue's local memory, aligned to `align` (a power of two <= 4096). NULL: no room.
+ */
+static inline void *vio_sq_carve(struct vio_squeue *q, uint64_t len, uint64_t align, struct ioba *at)
+{
+	uint64_t off = VIO_ALIGN_UP(q->local_used, align);
+
+	if (!q->local_mem || !vio_range_ok(off, len, q->local_len))
+		return NULL;
+	q->local_used = off + len;
+	*at = ioba_add(q->local_at, off);
+	return (uint8_t *)q->local_mem + off;
+}
+
+/* Stop the queue because its driver did wrong; the first reason stays. Owning lcore. */
+static inline void vio_sq_fault(struct vio_squeue *q, uint8_t why, uint64_t detail)
+{
+	if (q->fault != VIO_ST_OK)
+		return;
+	q->fault_detail = detail;
+	vio_store_release(&q->fault, why); /* pair Q: the detail before the fault */
+}
 
 #endif
