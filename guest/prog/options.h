@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The command line of vio-blk. */
+#ifndef VIO_GUEST_OPTIONS_H
+#define VIO_GUEST_OPTIONS_H
+
+#include "guest/prog/workload.h"
+
+struct vio_opts {
+	const char *socket, *partition;
+	const char *json; /* file, "-" = standard output, NULL = table only */
+	const char *fault;
+	int core; /* -1: not pinned */
+	bool trace, info_only, quiet;
+	struct vio_blk_cfg blk;
+	struct vio_wl_cfg wl;
+	const char *rw_name;
+};
+
+/* 0; 1 after --help or --version; -EINVAL with a sentence. Strings point into argv. */
+int vio_opts_parse(struct vio_opts *o, int argc, char **argv, struct vio_err *err);
+/* What depends on the disk: the span. -EINVAL with a sentence. */
+int vio_opts_fit(struct vio_opts *o, const struct vio_blk_info *info, struct vio_err *err);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What vio-blk prints: one JSON object (schema "vio-blk/1", keys in docs/results.md) and a few lines for the
+ * person.
+ */
+#ifndef VIO_GUEST_REPORT_H
+#define VIO_GUEST_REPORT_H
+
+#include "guest/prog/options.h"
+
+/* Counters of every partition at one instant. */
+struct vio_snapshot {
+	struct phyp_part_stats part[PHYP_MAX_PARTS];
+	unsigned n;
+};
+
+int vio_snapshot_take(struct phyp_part *part, struct vio_snapshot *s, struct vio_err *err);
+/* id: the disk's GET_ID string. ready_ns: from process start to DRIVER_OK. -errno when o->json can't be
+ * written. */
+int vio_report_info(struct vio_blk *b, const struct vio_opts *o, const char *id, uint64_t ready_ns,
+		    struct vio_err *err);
+int vio_report_result(struct vio_blk *b, const struct vio_opts *o, const char *id, uint64_t ready_ns,
+		      const struct vio_snapshot *from, const struct vio_snapshot *to,
+		      const struct vio_wl_result *res, uint64_t tick_hz, struct vio_err *err);
+
+#endif

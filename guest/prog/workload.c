@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "guest/prog/pattern.h"
+#include "guest/prog/workload.h"
+#include "vio/cycles.h"
+
+#define MAX_BURST 64
+#define BUSY      0x80000000u /* block table: a request on this block is in flight */
+#define POISON    0xDEADDA7ADEADDA7Aull
+
+/* One request that can be in flight. */
+struct io {
+	struct vio_blk_req req; /* first: a completed request is its io */
+	uint64_t *va;
+	uint64_t block;
+	uint32_t generation;
+	uint64_t start; /* ticks: submit, or the intended start */
+};
+
+struct wl_queue {
+	struct io *io;    /* depth of them, buffers attached */
+	struct io **free; /* stack */
+	unsigned n_free;
+	struct vio_blk_req *ready[MAX_BURST]; /* prepared, not yet taken by submit */
+	unsigned n_ready;
+	unsigned writes_since_flush;
+	uint64_t cursor; /* sequential: next block; queues take turns by stride */
+};
+
+struct vio_wl {
+	struct vio_wl_cfg cfg;
+	struct vio_blk *b;
+	unsigned n_queues;
+	uint64_t n_blocks;
+	uint32_t *table; /* generation of each block, with BUSY */
+	struct wl_queue *q;
+	uint64_t rng;
+	uint64_t tick_hz;
+	struct vio_wl_result *res; /* of the phase that runs */
+	bool machine_gone;
+};
+
+static uint64_t rng_next(struct vio_wl *w)
+{
+	/* xorshift64*: reproducible from the seed on every machine. */
+	w->rng ^= w->rng >> 12;
+	w->rng ^= w->rng << 25;
+	w->rng ^= w->rng >> 27;
+	return w->rng * 0x2545F4914F6CDD1Dull;
+}
+
+/* ------------------------------------------------------------------- one request ---- */
+
+/* A block with nothing in flight: two requests on one block would have no defined order, and no defined
+ * pattern. */
+static uint64_t pick_block(struct vio_wl *w, struct wl_queue *q)
+{
+	uint64_t b;
+
+	do {
+		if (w->cfg.order == VIO_WL_RANDOM) {
+			b = vio_muldiv(rng_next(w), w->n_blocks, UINT64_MAX);
+			if (b >= w->n_blocks)
+				b = w->n_blocks - 1;
+		} else {
+			b = q->cursor;
+			q->cursor += w->n_queues;
+			if (q->cursor >= w->n_blocks)
+				q->cursor %= w->n_queues;
+		}
+	} while (w->table[b] & BUSY);
+	return b;
+}
+
+static void prepare(struct vio_wl *w, struct wl_queue *q, struct io *io, bool read)
+{
+	uint64_t b = pick_block(w, q);
+
+	io->block = b;
+	io->generation = w->table[b];
+	io->req.sector = b * (w->cfg.bs / VIO_SECTOR);
+	io->req.len = w->cfg.bs;
+	io->req.result = 0;
+	w->table[b] |= BUSY;
+	if (read) {
+		io->req.type = VIRTIO_BLK_T_IN;
+		if (w->cfg.verify) { /* a read that never arrives must not pass on what an earlier one left */
+			io->va[0] = POISON;
+			io->va[w->cfg.bs / 8 - 1] = POISON;
+		}
+	} else {
+		io->req.type = VIRTIO_BLK_T_OUT;
+		io->generation = (io->generation + 1) & ~BUSY;
+		if (w->cfg.verify)
+			vio_pattern_fill(io->va, w->cfg.bs, vio_pattern_key(w->cfg.seed, b, io->generation));
+		q->writes_since_flush++;
+	}
+}
+
+static void check_read(struct vio_wl *w, const struct io *io)
+{
+	uint64_t key = vio_pattern_key(w->cfg.seed, io->block, io->generation);
+	uint64_t bad = vio_pattern_check(io->va, w->cfg.bs, key);
+
+	w->res->bytes_verified += w->cfg.bs;
+	if (vio_likely(bad == 0))
+		return;
+	if (w->res->mismatches == 0)
+		snprintf(w->res->first_mismatch, sizeof(w->res->first_mismatch),
+			 "block %" PRIu64 " (sector %" PRIu64 "), byte %zu, generation %u: %" PRIu64
+			 " wrong words",
+			 io->block, io->req.sector, vio_pattern_first_bad(io->va, w->cfg.bs, key),
+			 io->generation, bad);
+	w->res->mismatches += bad;
+}
+
+static void finish(struct vio_wl *w, struct wl_queue *q, struct io *io, uint64_t now)
+{
+	vio_hist_add(&w->res->latency, now - io->start);
+	w->res->requests++;
+	if (io->req.type == VIRTIO_BLK_T_FLUSH) {
+		w->res->flushes++;
+		w->res->errors += io->req.result != 0;
+	} else {
+		/* A failed write may or may not be on the disk: its block keeps the new generation only when
+		 * acknowledged. */
+		if (io->req.result != 0) {
+			w->res->errors++;
+			w->table[io->block] &= ~BUSY;
+		} else if (io->req.type == VIRTIO_BLK_T_OUT) {
+			w->table[io->block] = io->generation;
+			w->res->writes++;
+			w->res->bytes_written += w->cfg.bs;
+		} else {
+			w->table[io->block] &= ~BUSY;
+			w->res->reads++;
+			w->res->bytes_read += w->cfg.bs;
+			if (w->cfg.verify)
+				check_read(w, io);
+		}
+	}
+	q->free[q->n_free++] = io;
+}
+
+/* ------------------------------------------------------------------ one queue's turn ---- */
+
+static void prepare_batch(struct vio_wl *w, struct wl_queue *q, unsigned n)
+{
+	while (q->n_ready < n) {
+		struct io *io = q->free[--q->n_free];
+
+		if (w->cfg.flush_every && q->writes_since_flush >= w->cfg.flush_every) {
+			io->req.type = VIRTIO_BLK_T_FLUSH;
+			io->req.sector = 0;
+			io->req.len = 0;
+			io->req.result = 0;
+			q->writes_since_flush = 0;
+		} else {
+			bool read = w->cfg.read_percent == 100 ||
+				    (w->cfg.read_percent && rng_next(w) % 100 < w->cfg.read_percent);
+
+			prepare(w, q, io, read);
+		}
+		q->ready[q->n_ready++] = &io->req;
+	}
+}
+
+/* Submit what is ready; what the front end could not take now stays at the front. */
+static void submit_ready(struct vio_wl *w, unsigned qi, uint64_t start)
+{
+	struct wl_queue *q = &w->q[qi];
+	unsigned n;
+
+	for (unsigned i = 0; start && i < q->n_ready; i++)
+		((struct io *)q->ready[i])->start = start;
+	n = vio_blk_submit(w->b, qi, q->ready, q->n_ready);
+	if (n == 0)
+		return;
+	w->res->publishes++;
+	q->n_ready -= n;
+	memmove(q->ready, q->ready + n, q->n_ready * sizeof(q->ready[0]));
+}
+
+static unsigned collect(struct vio_wl *w, unsigned qi)
+{
+	struct vio_blk_req *done[MAX_BURST];
+	int n = vio_blk_poll(w->b, qi, done, MAX_BURST);
+	uint64_t now;
+
+	if (n == 0)
+		return 0;
+	if (n < 0) {
+		w->machine_gone = true;
+		return 0;
+	}
+	now = vio_ticks();
+	for (int i = 0; i < n; i++)
+		finish(w, &w->q[qi], (struct io *)done[i], now);
+	return (unsigned)n;
+}
+
+static void drain(struct vio_wl *w)
+{
+	for (unsigned i = 0; i < w->n_queues && !w->machine_gone; i++)
+		while (w->q[i].n_ready + vio_blk_outstanding(w->b, i) > 0 && !w->machine_gone) {
+			if (w->q[i].n_ready)
+				submit_ready(w, i, 0);
+			if (collect(w, i) == 0)
+				vio_blk_idle(w->b, i, 1000000);
+		}
+}
+
+/* -------------------------------------------------------------------------- phases ---- */
+
+struct phase {
+	uint64_t count;    /* requests to start; UINT64_MAX = by time */
+	uint64_t end_tick; /* 0 = by count */
+	uint64_t started;
+	double period; /* open loop: ticks between intended starts */
+	double next;   /* ... the next one */
+};
+
+/* How many requests of queue qi may start now; the closed loop waits for a whole batch of free places. */
+static unsigned allowed(struct vio_wl *w, struct wl_queue *q, struct phase *p, uint64_t now)
+{
+	uint64_t left = p->count - p->started;
+	unsigned n = w->cfg.batch;
+
+	if (p->period > 0) {
+		double due = p->next <= (double)now ? ((double)now - p->next) / p->period + 1 : 0;
+
+		if (due < n)
+			n = (unsigned)due;
+		if (n > q->n_free)
+			n = q->n_free;
+	} else if (q->n_free < n && left >= n) {
+		return 0;
+	}
+	if (n > left)
+		n = (unsigned)left;
+	return n < q->n_free ? n : q->n_free;
+}
+
+static void start_some(struct vio_wl *w, unsigned qi, struct phase *p)
+{
+	struct wl_queue *q = &w->q[qi];
+	uint64_t now = p->period > 0 || p->end_tick ? vio_ticks() : 0;
+	unsigned n = q->n_ready ? 0 : allowed(w, q, p, now);
+
+	if (n == 0 && q->n_ready == 0)
+		return;
+	if (n) {
+		prepare_batch(w, q, n);
+		p->started += n;
+		if (p->period > 0) {
+			for (unsigned i = 0; i < n; i++, p->next += p->period) {
+				((struct io *)q->ready[i])->start = (uint64_t)p->next;
+				w->res->late += (double)now > p->next + p->period;
+			}
+			submit_ready(w, qi, 0);
+			return;
+		}
+	}
+	submit_ready(w, qi, n ? vio_ticks() : 0);
+}
+
+static bool phase_over(const struct phase *p, const volatile int *stop)
+{
+	return p->started >= p->count || *stop || (p->end_tick && vio_ticks() >= p->end_tick);
+}
+
+static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volatile int *stop)
+{
+	uint64_t begin = vio_ticks(), t0 = vio_now_ns();
+	struct phase p = {
+		.count = count ? count : UINT64_MAX,
+		.end_tick = count ? 0 : begin + vio_muldiv(ns, w->tick_hz, 1000000000ull),
+		.period = w->cfg.rate > 0 ? (double)w->tick_hz / w->cfg.rate : 0,
+		.next = (double)begin,
+	};
+
+	while (!phase_over(&p, stop) && !w->machine_gone) {
+		unsigned progress = 0;
+
+		for (unsigned i = 0; i < w->n_queues; i++) {
+			start_some(w, i, &p);
+			progress += collect(w, i);
+		}
+		/* The closed loop has nothing to do now; the open loop must look at the clock. Interrupts of
+		 * all queues come to queue 0's virtual processor. */
+		if (progress == 0 && p.period == 0)
+			vio_blk_idle(w->b, 0, 100000);
+	}
+	drain(w);
+	w->res->elapsed_ns = vio_now_ns() - t0;
+}
+
+/* Write the span once, so that every read has something to be checked against. */
+static int fill_span(struct vio_wl *w, struct vio_err *err)
+{
+	struct vio_wl_cfg saved = w->cfg;
+	struct vio_wl_result *res = calloc(1, sizeof(*res));
+	const volatile int never = 0;
+	int rc = 0;
+
+	if (!res)
+		return vio_err_set(err, -ENOMEM, "no memory for the fill's result");
+	w->cfg.order = VIO_WL_SEQUENTIAL;
+	w->cfg.read_percent = 0;
+	w->cfg.rate = 0;
+	w->cfg.flush_every = 0;
+	w->res = res;
+	run_phase(w, w->n_blocks, 0, &never);
+	if (w->machine_gone || res->errors)
+		rc = vio_err_set(err, -EIO,
+				 "writing the first %" PRIu64 " bytes before the run failed (%" PRIu64
+				 " errors); is the disk read-only?",
+				 w->cfg.span, res->errors);
+	free(res);
+	w->cfg = saved;
+	return rc;
+}
+
+/* --------------------------------------------------------------------------- set-up ---- */
+
+static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info, struct vio_err *err)
+{
+	uint64_t disk = info->sectors * VIO_SECTOR;
+
+	if (c->bs == 0 || c->bs % VIO_SECTOR || c->bs > info->max_len)
+		return vio_err_set(err, -EINVAL, "--bs %u: must be a multiple of 512, at most %u here", c->bs,
+				   info->max_len);
+	if (c->bs % info->block_size)
+		return vio_err_set(err, -EINVAL, "--bs %u: the disk's block size is %u", c->bs,
+				   info->block_size);
+	if (c->depth == 0 || c->depth > info->depth)
+		return vio_err_set(err, -EINVAL, "--depth %u: 1 to %u with this queue size", c->depth,
+				   info->depth);
+	if (c->batch == 0 || c->batch > c->depth || c->batch > MAX_BURST)
+		return vio_err_set(err, -EINVAL, "--batch %u: 1 to the depth (%u), at most %u", c->batch,
+				   c->depth, MAX_BURST);
+	if (c->span > disk || c->span % c->bs)
+		return vio_err_set(err, -EINVAL,
+				   "--span %" PRIu64 ": a multiple of --bs, at most the disk's %" PRIu64,
+				   c->span, disk);
+	if (c->span / c->bs < 2ull * c->depth * info->num_queues)
+		return vio_err_set(err, -EINVAL,
+				   "--span %" PRIu64
+				   ": too small for %u requests of %u in flight, twice over",
+				   c->span, c->depth * info->num_queues, c->bs);
+	if (c->read_percent < 100 && info->read_only)
+		return vio_err_set(err, -EINVAL,
+				   "the disk is read-only: use --rw read or randread with --verify off");
+	if (c->verify && info->read_only)
+		return vio_err_set(err, -EINVAL,
+				   "--verify on needs to write the disk first, and it is read-only");
+	if (c->flush_every && !info->can_flush)
+		return vio_err_set(err, -EINVAL, "--flush-every: the disk does not offer FLUSH");
+	return 0;
+}
+
+static int make_queue(struct vio_wl *w, struct phyp_part *part, unsigned qi, struct vio_err *err)
+{
+	struct wl_queue *q = &w->q[qi];
+	unsigned depth = w->cfg.depth;
+
+	q->io = calloc(depth, sizeof(*q->io));
+	q->free = calloc(depth, sizeof(struct io *));
+	if (!q->io || !q->free)
+		return vio_err_set(err, -ENOMEM, "no memory for %u requests", depth);
+	q->cursor = qi;
+	for (unsigned i = 0; i < depth; i++) {
+		struct io *io = &q->io[i];
+		int rc = vio_blk_alloc(w->b, w->cfg.bs, &io->req.buf, err);
+
+		if (rc)
+			return rc;
+		io->va = phyp_mem(part, io->req.buf, w->cfg.bs);
+		memset(io->va, 0, w->cfg.bs); /* touched once: no page fault in the measurement */
+		q->free[q->n_free++] = io;
+	}
+	return 0;
+}
+
+int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl_cfg *cfg,
+		  struct vio_wl **out, struct vio_err *err)
+{
+	const struct vio_blk_info *info = vio_blk_get_info(b);
+	struct vio_wl *w;
+	int rc = check_cfg(cfg, info, err);
+
+	if (rc)
+		return rc;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return vio_err_set(err, -ENOMEM, "no memory for the workload");
+	w->cfg = *cfg;
+	w->b = b;
+	w->n_queues = info->num_queues;
+	w->n_blocks = cfg->span / cfg->bs;
+	w->tick_hz = phyp_tick_hz(part);
+	w->rng = cfg->seed * 2 + 1;
+	w->table = calloc(w->n_blocks, sizeof(*w->table));
+	w->q = calloc(w->n_queues, sizeof(*w->q));
+	if (!w->table || !w->q)
+		rc = vio_err_set(err, -ENOMEM, "no memory for a table of %" PRIu64 " blocks", w->n_blocks);
+	for (unsigned i = 0; rc == 0 && i < w->n_queues; i++)
+		rc = make_queue(w, part, i, err);
+	if (rc == 0 && cfg->verify && cfg->read_percent > 0)
+		rc = fill_span(w, err);
+	if (rc) {
+		vio_wl_free(w);
+		return rc;
+	}
+	*out = w;
+	return 0;
+}
+
+int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx, const volatile int *stop,
+	       struct vio_wl_result *res)
+{
+	w->res = res;
+	if (w->cfg.warm_count || w->cfg.warm_ns)
+		run_phase(w, w->cfg.warm_count, w->cfg.warm_ns, stop);
+	/* Errors and mismatches are not reset: what the warm-up found wrong stays found. */
+	memset(&res->latency, 0, sizeof(res->latency));
+	res->requests = res->reads = res->writes = res->flushes = 0;
+	res->bytes_read = res->bytes_written = res->bytes_verified = res->publishes = res->late = 0;
+	mark(ctx, false);
+	run_phase(w, w->cfg.count, w->cfg.run_ns, stop);
+	mark(ctx, true);
+	return w->machine_gone ? -EIO : 0;
+}
+
+void vio_wl_free(struct vio_wl *w)
+{
+	if (!w)
+		return;
+	for (unsigned i = 0; w->q && i < w->n_queues; i++) {
+		free(w->q[i].io);
+		free(w->q[i].free);
+	}
+	free(w->q);
+	free(w->table);
+	free(w);
+}
