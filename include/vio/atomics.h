@@ -54,6 +54,14 @@ static inline void vio_fence_release(void)
 #endif
 }
 
+/* Orders loads before it against loads and stores after it, where the load is a hypervisor call's. */
+static inline void vio_fence_acquire(void)
+{
+#ifndef __SANITIZE_THREAD__
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+}
+
 /* Add to a counter that one thread writes and any may read: no lock prefix, never torn. */
 #define vio_counter_add(p, n) vio_store_relaxed((p), vio_load_relaxed(p) + (n))
 

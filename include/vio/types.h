@@ -94,7 +94,7 @@ static inline struct gla gla_add(struct gla a, uint64_t n)
 #define VIO_CACHE_LINE 64
 
 #define VIO_ARRAY_SIZE(a)      (sizeof(a) / sizeof((a)[0]))
-#define VIO_ALIGN_UP(x, a)     (((x) + ((a)-1)) & ~((a)-1))
+#define VIO_ALIGN_UP(x, a)     (((x) + ((__typeof__(x))(a)-1)) & ~((__typeof__(x))(a)-1))
 #define vio_likely(x)	       __builtin_expect(!!(x), 1)
 #define vio_unlikely(x)	       __builtin_expect(!!(x), 0)
 #define vio_container_of(p, t, m) ((t *)((char *)(p)-offsetof(t, m)))
