@@ -84,6 +84,8 @@ int vio_blk_poll(struct vio_blk *b, unsigned q, struct vio_blk_req *done[], unsi
  * something may have happened, at most timeout_ns. Level poll returns at once until idle_ns have passed without work.
  */
 void vio_blk_idle(struct vio_blk *b, unsigned q, uint64_t timeout_ns);
+/* End vio_blk_idle() of queue q early, also one that has not begun. Any thread of the partition. */
+void vio_blk_prod(struct vio_blk *b, unsigned q);
 unsigned vio_blk_outstanding(const struct vio_blk *b, unsigned q);
 
 #endif

@@ -1,0 +1,43 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The arrows between the parts of the tree: who may include whom. Fails with the offending lines."""
+
+import os
+import re
+import sys
+
+# part -> parts whose headers it may include, besides its own and include/vio
+MAY = {"proto": set(), "phyp": set(), "guest": {"proto"}, "server": {"proto"}, "bench": set()}
+DPDK = re.compile(r'#\s*include\s*[<"]rte_')
+PART = re.compile(r'#\s*include\s*"(proto|phyp|guest|server|bench|tests)/')
+# The few files behind which DPDK stays.
+DPDK_FILES = {"server/vios.c", "server/lcore.c", "server/telemetry.c", "server/eal.c"}
+
+
+def problems(root):
+    for part, allowed in MAY.items():
+        for folder, _, files in os.walk(os.path.join(root, part)):
+            for name in (f for f in files if f.endswith((".c", ".h"))):
+                path = os.path.join(folder, name)
+                rel = os.path.relpath(path, root)
+                with open(path, encoding="utf-8") as f:
+                    for n, line in enumerate(f, 1):
+                        m = PART.search(line)
+                        if m and m.group(1) != part and m.group(1) not in allowed:
+                            yield f"{rel}:{n}: {part}/ may not include {m.group(1)}/"
+                        if DPDK.search(line) and rel not in DPDK_FILES:
+                            yield f"{rel}:{n}: DPDK header outside {', '.join(sorted(DPDK_FILES))}"
+
+
+def main():
+    root = sys.argv[1]
+    bad = list(problems(root))
+    print("\n".join(bad))
+    # The check itself is checked: a planted violation in each direction must be found.
+    assert PART.search('#include "guest/blk.h"') and DPDK.search("#include <rte_eal.h>")
+    print(f"{0 if bad else 1} passed, {1 if bad else 0} failed")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
