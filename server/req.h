@@ -122,14 +122,15 @@ enum vio_sq_ctl {
 
 /*
  * The server's end of one virtqueue. The first line is all that an empty poll of a direct ring touches
- * besides the guest's available index. Owned by one lcore, but for `kicked` and `ctl`, which the adapter's
- * lcore sets (vio_store_release, so that what it has set before, and what the CRQ message came after, is
- * seen: pair K), and `fault` and `in_flight`, which other lcores may read (vio_load_acquire, pair Q: when
- * in_flight is 0 under HOLD or STOP, or `fault` is set and in_flight is 0, the owner has done its last access
- * to guest memory).
+ * besides the guest's available index. Owned by one lcore, except `kicked` and `ctl`, which the adapter's
+ * lcore sets (vio_store_release, so that what came before the KICK or the request is seen: pair K), and
+ * `fault` and `in_flight`, which it may read (vio_load_acquire: pair Q). A queue that has faulted or is held
+ * or stopped goes on being polled until in_flight is 0; once that is seen and the owner has then passed a
+ * quiescent state, it does not touch guest memory any more.
  *
- * The adapter zeroes the struct, fills everything up to "the levels' own", then calls ring->attach,
- * payload->attach. req[] is zeroed and aligned to VIO_CACHE_LINE; it is the adapter's to free.
+ * The adapter zeroes the struct, fills in what is not marked as the levels' own, sets windows_src (never
+ * NULL; the table that it points to may be), then calls ring->attach and payload->attach in this order. req[]
+ * is zeroed and aligned to VIO_CACHE_LINE; it is the adapter's to free.
  */
 struct vio_squeue {
 	const struct vio_ring_ops *ring;

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One turn of one queue: the server's whole data path, over the tables of ring, payload, device and backend.
+ */
+#include "server/adapter.h"
+#include "server/payload/payload.h"
+#include "server/ring/ring.h"
+#include "vio/notify.h"
+
+/* Empty turns are kept in the hot line and added up only when something happens, or this often. */
+#define IDLE_FLUSH (1u << 16)
+
+static void flush_idle(struct vio_squeue *q)
+{
+	vio_counter_add(&q->stats.polls_empty, q->idle);
+	if (q->vcpu)
+		vio_counter_add(&phyp_vcpu_counters(q->vcpu)->polls_empty, q->idle);
+	q->idle = 0;
+}
+
+/*
+ * Tell the guest that there are used buffers. A full queue at the guest's end is no reason to lose it: the
+ * turn after this one tries again, until it is taken or the guest is gone.
+ */
+static void notify(struct vio_squeue *q)
+{
+	const struct vio_msg m = {.version = q->version, .op = VIO_OP_USED, .arg16 = q->index};
+	uint64_t hi, lo;
+	int64_t rc;
+
+	vio_msg_encode(&m, &hi, &lo);
+	rc = h_send_crq(q->vcpu, q->unit, hi, lo);
+	q->owed = rc == H_DROPPED || rc == H_RESOURCE || rc == H_NO_MEM || rc == H_NOT_ENOUGH_RESOURCES ||
+		  (rc > H_SUCCESS && rc != H_CLOSED); /* busy, of any length */
+	if (rc != H_SUCCESS)
+		return;
+	vio_counter_add(&q->stats.notifications, 1);
+	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->used_notifications, 1);
+}
+
+/* Under suppress, nothing armed: shall the ring be looked at? Otherwise it has been armed, and a kick will
+ * tell. */
+static bool look_unarmed(struct vio_squeue *q)
+{
+	/*
+	 * Right after work there are two ways to go on, and each is wasted in the other's case: look (worth
+	 * it while the guest keeps publishing), or arm, which looks too. Do what would have been right the
+	 * last time.
+	 */
+	if (!q->worked || q->look_pays)
+		return true;
+	q->worked = false;
+	if (q->ring->arm(q)) {
+		q->look_pays = true;
+		return true;
+	}
+	q->armed = q->fault == VIO_ST_OK;
+	return false;
+}
+
+/* May this turn look at the available ring? */
+static inline bool may_look(struct vio_squeue *q)
+{
+	if (vio_likely(q->notify == VIO_NOTIFY_POLL) || q->more)
+		return true;
+	if (vio_load_relaxed(&q->kicked) && vio_xchg_acq_rel(&q->kicked, false)) { /* pair K */
+		vio_counter_add(&q->stats.kicks_seen, 1);
+		return true;
+	}
+	if (q->notify == VIO_NOTIFY_CRQ)
+		return false;
+	if (!q->armed)
+		return look_unarmed(q);
+	return q->avail != NULL; /* in place a look costs no call; the copying levels wait for the kick */
+}
+
+/* What follows from having found `n` chains, for the notifications that we ask for. */
+static inline void after_look(struct vio_squeue *q, unsigned n)
+{
+	if (n == 0) {
+		q->more = false;
+		if (q->notify != VIO_NOTIFY_SUPPRESS || q->armed || q->fault != VIO_ST_OK)
+			return;
+		if (q->worked)
+			q->look_pays = false;
+		q->worked = false;
+		q->more = q->ring->arm(q); /* true: something came in between, look in the next turn */
+		q->armed = !q->more && q->fault == VIO_ST_OK;
+		return;
+	}
+	if (q->notify == VIO_NOTIFY_SUPPRESS) {
+		if (q->armed && !q->event_idx)
+			q->ring->park(
+				q); /* flags stay on until they are put out; an event index is left behind */
+		q->armed = false;
+		if (q->worked)
+			q->look_pays = true;
+		q->worked = true;
+	} else if (q->notify == VIO_NOTIFY_POLL) {
+		if (q->armed ||
+		    (q->event_idx && (uint16_t)(q->last_avail - q->parked_at) >= VIO_EVENT_REPARK))
+			q->ring->park(q);
+		q->armed = false;
+	}
+}
+
+static void count_burst(struct vio_squeue *q, unsigned n)
+{
+	unsigned log = 31u - (unsigned)__builtin_clz(n);
+
+	vio_counter_add(
+		&q->stats.batch[log < VIO_ARRAY_SIZE(q->stats.batch) ? log
+								     : VIO_ARRAY_SIZE(q->stats.batch) - 1],
+		1);
+}
+
+/* Requests that are done: data and status to the guest, used elements, one publish, the decision to notify.
+ */
+static void give_back(struct vio_squeue *q, struct vio_req *done[], unsigned n)
+{
+	uint8_t why = VIO_ST_OK;
+	uint16_t head = 0;
+	unsigned ok = 0;
+	bool wanted;
+
+	q->payload->put(q, done, n);
+	q->payload->status(q, done, n);
+	for (unsigned i = 0; i < n; i++) {
+		if (vio_likely(done[i]->fault == VIO_ST_OK)) {
+			done[ok++] = done[i];
+		} else if (why == VIO_ST_OK) {
+			why = done[i]->fault;
+			head = done[i]->head;
+		}
+	}
+	if (ok > 0) {
+		wanted = q->ring->push(q, done, ok);
+		vio_counter_add(&q->stats.requests, ok);
+		if (q->notify == VIO_NOTIFY_CRQ || wanted)
+			notify(q);
+		else
+			vio_counter_add(&q->stats.notifications_suppressed, 1);
+	}
+	/* A request with a fault is not given back and its head stays taken: only a reset helps the guest. */
+	if (vio_unlikely(why != VIO_ST_OK))
+		vio_sq_fault(q, why, head);
+}
+
+/* The queue is stopped: let the backend finish, touch nothing of the guest. */
+static unsigned drain(struct vio_squeue *q)
+{
+	struct vio_req *done[VIO_BURST];
+	unsigned n = 0, waiting = 0;
+
+	for (; q->wait_head; q->wait_head = q->wait_head->be_next)
+		waiting++;
+	if (q->in_flight > waiting)
+		n = q->dev->complete(q, done, VIO_BURST);
+	for (unsigned i = 0; i < n; i++)
+		done[i]->fault = VIO_ST_SHUTDOWN; /* so that nothing is copied out */
+	if (n > 0)
+		q->payload->put(q, done, n);
+	vio_store_release(&q->in_flight, (uint16_t)(q->in_flight - n - waiting)); /* pair Q */
+	q->owed = false;
+	return n + waiting;
+}
+
+static inline void count_turn(struct vio_squeue *q, uint64_t given, uint64_t copied)
+{
+	vio_counter_add(&q->stats.polls_busy, 1);
+	if (q->vcpu) {
+		struct phyp_counters *c = phyp_vcpu_counters(q->vcpu);
+
+		vio_counter_add(&c->polls_busy, 1);
+		vio_counter_add(&c->requests, given);
+		vio_counter_add(&c->cpu_bytes, copied);
+	}
+	if (q->idle > 0)
+		flush_idle(q);
+}
+
+unsigned vio_squeue_poll(struct vio_squeue *q)
+{
+	struct vio_req *fresh[VIO_BURST], *done[2 * VIO_BURST];
+	unsigned n_fresh = 0, n_done = 0;
+	uint8_t ctl = vio_load_acquire(&q->ctl); /* pair K */
+	uint64_t given, copied;
+
+	if (vio_unlikely(q->fault != VIO_ST_OK || ctl == VIO_SQ_STOP))
+		return q->in_flight ? drain(q) : 0;
+	if (vio_unlikely(q->owed))
+		notify(q);
+	if (vio_likely(ctl == VIO_SQ_RUN) && may_look(q)) {
+		n_fresh = q->ring->pop(q, fresh, VIO_BURST);
+		after_look(q, n_fresh);
+	}
+	if (n_fresh == 0 && q->in_flight == 0) {
+		if (++q->idle >= IDLE_FLUSH)
+			flush_idle(q);
+		return 0;
+	}
+	given = q->stats.requests;
+	copied = q->stats.cpu_bytes;
+	if (q->in_flight > 0) {
+		/* Windows may have changed since; those that requests in flight use are still in the table.
+		 */
+		q->windows = vio_load_acquire(q->windows_src); /* pair R */
+		n_done = q->dev->complete(q, done, VIO_BURST);
+	}
+	if (n_fresh > 0) {
+		count_burst(q, n_fresh);
+		q->payload->fetch(q, fresh, n_fresh, q->dev->hdr_len);
+		n_done += q->dev->submit(q, fresh, n_fresh, done + n_done);
+	}
+	if (n_done > 0)
+		give_back(q, done, n_done);
+	vio_store_release(&q->in_flight, (uint16_t)(q->in_flight + n_fresh - n_done)); /* pair Q */
+	if (n_fresh + n_done == 0) {
+		q->idle++;
+		return 0;
+	}
+	count_turn(q, q->stats.requests - given, q->stats.cpu_bytes - copied);
+	return n_fresh + n_done;
+}
+
+bool vio_squeue_arm(struct vio_squeue *q)
+{
+	flush_idle(q);
+	if (q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN)
+		return q->in_flight > 0;
+	if (q->notify == VIO_NOTIFY_POLL && !q->armed)
+		vio_store_relaxed(&q->kicked,
+				  false); /* a late one, from before it was parked; arming looks anyway */
+	if (q->owed || q->more || q->in_flight > 0 || vio_load_acquire(&q->kicked)) /* pair K */
+		return true;
+	if (q->notify == VIO_NOTIFY_CRQ || q->armed)
+		return false; /* the guest always kicks, or has been asked to; what came since is in `kicked`
+			       */
+	if (q->ring->arm(q)) {
+		if (q->notify == VIO_NOTIFY_POLL)
+			q->ring->park(q);
+		else
+			q->more = true;
+		return true;
+	}
+	q->armed = q->fault == VIO_ST_OK;
+	return false;
+}
+
+void vio_squeue_park(struct vio_squeue *q)
+{
+	if (q->notify != VIO_NOTIFY_POLL || !q->armed)
+		return;
+	q->armed = false;
+	vio_store_relaxed(&q->kicked, false);
+	if (q->fault == VIO_ST_OK && vio_load_acquire(&q->ctl) == VIO_SQ_RUN)
+		q->ring->park(q);
+}
