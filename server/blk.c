@@ -201,7 +201,7 @@ static bool parse_range(struct vio_squeue *q, struct vio_req *r, const struct vi
 	}
 	flags = vio_le32(range.flags);
 	/* 5.2.6.2: reserved flags, and unmap in a discard, are not supported. */
-	if (flags & (zero ? ~(uint32_t)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : ~0u))
+	if (flags & (zero ? ~(uint32_t)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : UINT32_MAX))
 		return refuse(q, r, -EOPNOTSUPP);
 	sector = vio_le64(range.sector);
 	bytes = (uint64_t)vio_le32(range.num_sectors) * SECTOR;
@@ -340,7 +340,8 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 			go[n_go++] = r[i];
 		}
 	}
-	wait_add(q, wait, n_wait, again);
+	if (vio_unlikely(n_wait > 0))
+		wait_add(q, wait, n_wait, again);
 	if (n_go == 0)
 		return n_done;
 	fin = be->ops->submit(q->backend, go, n_go, done + n_done);
