@@ -164,7 +164,7 @@ static bool parse_rw(struct vio_squeue *q, struct vio_req *r, const struct vio_b
 
 	r->io = write ? VIO_IO_WRITE : VIO_IO_READ;
 	r->data = &r->seg[write ? first : r->n_readable];
-	r->n_data = (uint8_t)(write ? r->n_readable - first : r->n_seg - r->n_readable);
+	r->n_data = write ? (uint8_t)(r->n_readable - first) : (uint8_t)(r->n_seg - r->n_readable);
 	sum = sum_data(r);
 	if (vio_unlikely(sum > VIO_MAX_DATA || !bounds_ok(be, sector, sum) || (write && be->read_only)))
 		return refuse(q, r, -EIO);
