@@ -1,0 +1,98 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Killing any program in the middle of traffic: the others say what happened, nothing hangs, the disk works again."""
+
+import os
+import subprocess
+import tempfile
+import time
+import unittest
+
+from common import ARMS, BUILD, Machine, count, main, until
+
+LOAD = ["--rw", "randmixed", "--bs", "4k", "--depth", "16", "--span", "4M", "--warm-seconds", "0"]
+
+
+class Kill(unittest.TestCase):
+    def machine(self, disk="memory,size=32M"):
+        return Machine(BUILD, phypd_args=["--server-memory", "96"], vios_args=["--disk", disk])
+
+    def check_disk(self, m, arm):
+        r = m.guest(["--arm", arm, *LOAD, "--count", count(2000)])
+        self.assertEqual(r["run"]["mismatches"], 0)
+
+    def test_a_killed_guest_is_noticed_and_a_new_one_finds_the_disk_working(self):
+        for arm in ARMS:
+            with self.subTest(arm=arm), self.machine() as m:
+                g = m.start_guest(["--arm", arm, *LOAD, "--seconds", "60"])
+                time.sleep(0.7)
+                self.assertTrue(g.alive(), g.log())
+                g.kill()
+                until(lambda: "guest0" in m.phypd.log() and "gone" in m.phypd.log(), "phypd's word on the death")
+                until(lambda: "guest0" in m.vios.log(), "the server's word on the death")
+                self.check_disk(m, arm)
+                self.assertTrue(m.vios.alive())
+
+    def test_a_killed_server_comes_back_and_the_guest_goes_on_without_losing_a_request(self):
+        for arm in ARMS:
+            with self.subTest(arm=arm), tempfile.NamedTemporaryFile(suffix=".img") as image:
+                image.truncate(32 << 20)
+                with self.machine(f"file,path={image.name}") as m:
+                    g = m.start_guest(["--arm", arm, *LOAD, "--seconds", "6"])
+                    time.sleep(1.2)
+                    self.assertTrue(g.alive(), g.log())
+                    m.vios.kill()
+                    until(lambda: "server has gone" in g.log(), "the guest's word on the server's death")
+                    m.start_vios()
+                    g.proc.wait(60)
+                    self.assertEqual(g.proc.returncode, 0, g.log() + m.vios.log())
+
+    def test_a_killed_phypd_ends_the_machine_and_everybody_says_so(self):
+        with self.machine() as m:
+            g = m.start_guest(["--arm", "zero-copy", *LOAD, "--seconds", "60"])
+            time.sleep(0.7)
+            m.phypd.kill()
+            g.proc.wait(20)
+            self.assertNotEqual(g.proc.returncode, 0)
+            self.assertIn("phypd", g.log())
+            m.vios.proc.wait(20)
+            self.assertNotEqual(m.vios.proc.returncode, 0)
+            self.assertIn("phypd", m.vios.log())
+            # The socket of a dead phypd is no obstacle to the next.
+            m.start_phypd()
+            m.start_vios()
+            self.check_disk(m, "zero-copy")
+
+    def test_a_killed_guest_disturbs_no_other_guest(self):
+        with Machine(BUILD, phypd_args=["--guests", "2", "--server-memory", "128"],
+                     vios_args=["--disk", "memory,size=32M", "--disk", "memory,size=32M"]) as m:
+            a = m.start_guest(["--partition", "guest0", "--arm", "zero-copy", *LOAD, "--seconds", "60"])
+            b = m.start_guest(["--partition", "guest1", "--arm", "copy", *LOAD, "--seconds", "3"])
+            time.sleep(1)
+            a.kill()
+            b.proc.wait(60)
+            self.assertEqual(b.proc.returncode, 0, b.log())
+
+    def test_a_guest_that_dies_inside_a_hypercall_blocks_nobody(self):
+        for spec in ("H_SEND_CRQ@20=DIE", "H_PUT_TCE_INDIRECT@40=DIE", "H_GRANT_LOGICAL@2=DIE"):
+            arm = "zero-copy" if "GRANT" in spec else "copy"
+            with self.subTest(spec=spec), self.machine() as m:
+                g = m.start_guest(["--arm", arm, *LOAD, "--seconds", "5", "--fault", spec])
+                g.proc.wait(20)
+                self.assertEqual(g.proc.returncode, -9, g.log())
+                self.check_disk(m, arm)
+
+    def test_no_file_socket_or_process_is_left_behind(self):
+        before = set(os.listdir("/dev/shm")) | set(os.listdir("/dev/hugepages") if os.path.isdir("/dev/hugepages") else [])
+        with self.machine() as m:
+            self.check_disk(m, "zero-copy")
+            names, socket = m.dir, m.socket
+        self.assertFalse(os.path.exists(socket))
+        after = set(os.listdir("/dev/shm")) | set(os.listdir("/dev/hugepages") if os.path.isdir("/dev/hugepages") else [])
+        self.assertEqual(after - before, set())
+        ps = subprocess.run(["pgrep", "-af", names], capture_output=True, text=True, check=False).stdout
+        self.assertNotIn("vios", ps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The guest's disk under real programs: nbdkit with the vio plugin, driven by qemu-img, nbdcopy, nbdinfo and fio."""
+
+import contextlib
+import filecmp
+import json
+import os
+import subprocess
+import unittest
+
+from common import ARMS, BUILD, SLOW, Machine, main, until
+
+PLUGIN = os.path.join(BUILD, "guest/nbdkit/nbdkit-vio-plugin.so")
+
+
+def sh(*argv, timeout=180):
+    r = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, check=False)
+    if r.returncode:
+        raise AssertionError(f"{' '.join(argv)}: exit {r.returncode}\n{r.stdout[-3000:]}{r.stderr[-3000:]}")
+    return r.stdout
+
+
+def preload():
+    """A plugin built with a sanitizer needs its run time in nbdkit, which has none."""
+    if "asan" in BUILD:
+        lib = sh("cc", "-print-file-name=libasan.so").strip()
+    elif "tsan" in BUILD:
+        lib = sh("cc", "-print-file-name=libtsan.so").strip()
+    else:
+        return {}
+    return {"LD_PRELOAD": lib, "ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "report_bugs=0"}
+
+
+@contextlib.contextmanager
+def nbdkit(m, arm, *args):
+    """nbdkit in the foreground; yields the NBD URI of the guest's disk."""
+    sock = os.path.join(m.dir, f"nbd-{arm}.sock")
+    log = open(os.path.join(m.dir, "nbdkit.log"), "wb")
+    p = subprocess.Popen(["nbdkit", "--foreground", "--exit-with-parent", "--unix", sock, PLUGIN, f"phyp={m.socket}",
+                          f"arm={arm}", *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                         env={**os.environ, **preload()})
+    try:
+        def up():
+            if p.poll() is not None:
+                with open(log.name, errors="replace") as f:
+                    raise AssertionError(f"nbdkit ended with {p.returncode}: {f.read()}\n{m.vios.log()}")
+            return os.path.exists(sock)
+        until(up, "nbdkit's socket")
+        yield f"nbd+unix:///?socket={sock}"
+    finally:
+        p.terminate()
+        p.wait(20)
+        log.close()
+
+
+class Nbd(unittest.TestCase):
+    def setUp(self):
+        import tempfile
+        self.tmp = tempfile.TemporaryDirectory(prefix="vio-nbd-")
+        self.d = self.tmp.name
+
+    def tearDown(self):
+        self.tmp.cleanup()
+
+    def ext4(self, mib=24):
+        """An ext4 image with files in it, made by mkfs from a folder."""
+        tree, image = os.path.join(self.d, "tree"), os.path.join(self.d, "ext4.img")
+        os.mkdir(tree)
+        for i in range(20):
+            with open(os.path.join(tree, f"f{i}"), "wb") as f:
+                f.write(os.urandom(100000 + i * 7777))
+        with open(image, "wb") as f:
+            f.truncate(mib << 20)
+        sh("mkfs.ext4", "-q", "-F", "-d", tree, image)
+        return image
+
+    def test_a_whole_disk_copy_of_an_ext4_image_equals_it_bit_for_bit_in_every_arm(self):
+        image = self.ext4()
+        for arm in ARMS:
+            with self.subTest(arm=arm), Machine(BUILD, vios_args=["--disk", f"file,path={image}"]) as m:
+                with nbdkit(m, arm) as uri:
+                    info = json.loads(sh("nbdinfo", "--json", uri))
+                    self.assertEqual(info["exports"][0]["export-size"], os.path.getsize(image))
+                    out = os.path.join(self.d, f"out-{arm}.img")
+                    sh("nbdcopy", uri, out)
+                    self.assertTrue(filecmp.cmp(image, out, shallow=False), f"{arm}: nbdcopy's copy differs")
+                    sh("qemu-img", "compare", "-f", "raw", "-F", "raw", image, uri)
+                    sh("e2fsck", "-fn", out)
+
+    def test_a_file_system_written_through_the_disk_arrives_in_the_image(self):
+        image = self.ext4()
+        for arm in ("copy", "zero-copy"):
+            with self.subTest(arm=arm):
+                target = os.path.join(self.d, f"target-{arm}.img")
+                with open(target, "wb") as f:
+                    f.truncate(os.path.getsize(image))
+                with Machine(BUILD, vios_args=["--disk", f"file,path={target}"]) as m, nbdkit(m, arm) as uri:
+                    sh("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", image, uri)
+                    sh("nbdcopy", "--flush", uri, "null:")
+                self.assertTrue(filecmp.cmp(image, target, shallow=False))
+                sh("e2fsck", "-fn", target)
+
+    def test_fio_verifies_random_writes_through_every_arm(self):
+        for arm in ARMS:
+            with self.subTest(arm=arm):
+                image = os.path.join(self.d, f"fio-{arm}.img")
+                with open(image, "wb") as f:
+                    f.truncate(16 << 20)
+                with Machine(BUILD, vios_args=["--disk", f"file,path={image}"]) as m, nbdkit(m, arm) as uri:
+                    sh("fio", "--name=v", "--ioengine=nbd", f"--uri={uri}", "--rw=randwrite", "--bs=4k,64k",
+                       f"--size={'2M' if SLOW else '12M'}", "--iodepth=8", "--verify=crc32c", "--verify_fatal=1",
+                       "--do_verify=1", "--randrepeat=1", "--output-format=terse")
+
+    def test_a_qcow2_behind_the_nbd_backend_is_a_disk_like_any_other(self):
+        image = self.ext4()
+        qcow = os.path.join(self.d, "disk.qcow2")
+        sh("qemu-img", "convert", "-f", "raw", "-O", "qcow2", image, qcow)
+        sock = os.path.join(self.d, "q.sock")
+        q = subprocess.Popen(["qemu-nbd", "--format=qcow2", "--persistent", "--shared=8", f"--socket={sock}", qcow],
+                             stdin=subprocess.DEVNULL)
+        try:
+            until(lambda: os.path.exists(sock), "qemu-nbd's socket")
+            for arm in ("copy", "zero-copy"):
+                with self.subTest(arm=arm), Machine(
+                        BUILD, vios_args=["--disk", f"nbd,uri=nbd+unix:///?socket={sock}"]) as m:
+                    with nbdkit(m, arm) as uri:
+                        sh("qemu-img", "compare", "-f", "raw", "-F", "raw", image, uri)
+                        sh("fio", "--name=v", "--ioengine=nbd", f"--uri={uri}", "--rw=randwrite", "--bs=4k",
+                           "--size=1M", "--iodepth=4", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1",
+                           "--output-format=terse")
+                        sh("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", image, uri)
+        finally:
+            q.terminate()
+            q.wait(20)
+        sh("qemu-img", "compare", "-f", "raw", "-F", "qcow2", image, qcow)
+
+
+if __name__ == "__main__":
+    main()
