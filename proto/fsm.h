@@ -65,7 +65,7 @@ enum vio_gstate {
 struct vio_gfsm {
 	enum vio_gstate state;
 	uint8_t max_version; /* highest that this guest speaks */
-	uint8_t version;     /* agreed, valid from VIO_G_PROBED */
+	uint8_t version;     /* agreed, valid from VIO_G_PROBED; 0 before */
 	bool window_pending; /* a WINDOW_ADD or WINDOW_DEL is unanswered; one at a time */
 	uint8_t pending_op;
 	uint8_t why; /* enum vio_status of the last refusal */
@@ -83,12 +83,13 @@ enum vio_gevent {
 	VIO_GE_STEP_DONE,   /* the pending step was answered OK: see f->state */
 	VIO_GE_STEP_REFUSED, /* ... refused; f->why. State is BROKEN, but for a refused window: unchanged */
 	VIO_GE_WINDOW_DONE, /* reply to WINDOW_ADD (m->arg16 = id) or WINDOW_DEL */
-	VIO_GE_WINDOW_REFUSED,
+	VIO_GE_WINDOW_REFUSED, /* f->why; state unchanged */
 	VIO_GE_WINDOW_LOST, /* m->arg16 */
 	VIO_GE_USED,	    /* m->arg16 = queue */
 	VIO_GE_CONFIG,
 	VIO_GE_NEEDS_RESET, /* f->why; state is BROKEN */
-	VIO_GE_BAD,	    /* protocol violation by the server; state is BROKEN */
+	VIO_GE_BAD,	    /* protocol violation by the server; state is BROKEN (RESETTING stays: its answer is due) */
+	VIO_GE_LATE,	    /* crossed our RESET or the server's NEEDS_RESET on the wire, or a spurious USED: nothing to do */
 };
 enum vio_gevent vio_gfsm_rx(struct vio_gfsm *f, const struct vio_msg *m);
 const char *vio_gstate_name(enum vio_gstate s);
@@ -110,12 +111,12 @@ enum vio_sstate {
 struct vio_sfsm {
 	enum vio_sstate state;
 	uint8_t max_version;
-	uint8_t version;
+	uint8_t version; /* agreed, set when PROBE arrives; 0 before and after a reset */
 };
 
-/* What the adapter has to do for a message; it then calls vio_sfsm_done(). */
+/* What the adapter has to do for a message; it then calls vio_sfsm_done(), for NOTHING too (with VIO_ST_OK). */
 enum vio_stodo {
-	VIO_TODO_NOTHING,
+	VIO_TODO_NOTHING,      /* DRIVER; or a message that crossed NEEDS_RESET or a reset on the wire */
 	VIO_TODO_WRITE_HEADER, /* PROBE: RDMA-write type, num_vqs, vqs_size, features, config size to m->arg */
 	VIO_TODO_WRITE_CONFIG, /* ACKNOWLEDGE: RDMA-write config to m->arg */
 	VIO_TODO_READ_CHOICE,  /* FEATURES_OK: RDMA-read guest_features and levels, judge them */
@@ -134,7 +135,9 @@ enum vio_stodo vio_sfsm_rx(struct vio_sfsm *f, const struct vio_msg *m, uint8_t 
 /*
  * The work for `m` is done with `status` (VIO_ST_OK or the reason). Moves the state and fills *reply; returns true
  * when *reply must be sent (a reply, or NEEDS_RESET for a refused message that has no reply). May be called later than
- * the rx (RESET, WINDOW_DEL: after quiescence).
+ * the rx (RESET, WINDOW_DEL: after quiescence). Work that ends well after its session is gone answers false; on a lost
+ * link the caller drops what is outstanding, so that a failure is not answered to a later session. The reply to
+ * WINDOW_ADD still lacks the id: the caller sets reply->arg16.
  */
 bool vio_sfsm_done(struct vio_sfsm *f, const struct vio_msg *m, uint8_t status, struct vio_msg *reply);
 /* The guest's driver did wrong on a queue: state NEEDS_RESET and the message to send. */
