@@ -16,9 +16,9 @@
 
 /* What the adapter needs of whoever runs the lcores (the DPDK program; a test's loop). */
 struct vio_env {
-	/* Give a queue to an lcore, which will call vio_squeue_poll() on it from then on. Returns the vcpu of
-	 * it. */
-	struct phyp_vcpu *(*assign)(void *ctx, struct vio_squeue *q);
+	/* Give a queue to an lcore: set q->vcpu to the lcore's, then let it call vio_squeue_poll() from then
+	 * on (pair L). Can't fail; wakes the lcore. */
+	void (*assign)(void *ctx, struct vio_squeue *q);
 	/* Take it back: after the next quiescent state the lcore does not touch it. */
 	void (*unassign)(void *ctx, struct vio_squeue *q);
 	/* Has every lcore passed a quiescent state since `start` returned its token? Never blocks. */

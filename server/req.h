@@ -155,8 +155,8 @@ struct vio_squeue {
 	bool owed;      /* a used-buffer notification found the guest's CRQ full: try again */
 	bool look_pays; /* suppress: the last look right after work found something */
 	bool worked;    /* the last turn popped something */
-	uint8_t pad;
-	uint32_t idle; /* empty turns not yet added to stats.polls_empty */
+	bool told;      /* the poll loop's: it has woken the adapter's lcore for the fault */
+	uint32_t idle;  /* empty turns not yet added to stats.polls_empty */
 
 	struct phyp_vcpu *vcpu; /* of the owning lcore */
 	/*
@@ -179,6 +179,7 @@ struct vio_squeue {
 	uint16_t index;  /* of the adapter's queues */
 	uint8_t version; /* negotiated, for USED */
 	struct vio_adapter *adapter;
+	bool *attention; /* the adapter's: set after `fault`, so that it looks; may be NULL */
 	uint64_t fault_detail;
 	struct vio_sq_place place;
 	/*
@@ -220,6 +221,8 @@ static inline void vio_sq_fault(struct vio_squeue *q, uint8_t why, uint64_t deta
 		return;
 	q->fault_detail = detail;
 	vio_store_release(&q->fault, why); /* pair Q: the detail before the fault */
+	if (q->attention)
+		vio_store_release(q->attention, true); /* pair Q: the fault before the call for attention */
 }
 
 #endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The configuration steps of the slides, server side. What the guest wrote is read once, by RDMA, into a
+ * private copy.
+ */
+#include <string.h>
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+
+#include "server/adapter_priv.h"
+
+/* Without these a version 2 device would not be what it says: 1.x layout, addresses that are IOBAs. */
+#define NEEDED (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ACCESS_PLATFORM)
+#define RING   (1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX)
+
+uint64_t vio_aoffer(const struct vio_adapter *a)
+{
+	return a->cfg.dev->features(a->cfg.backend) | NEEDED | RING;
+}
+
+/* Version 1 has 32 bits of them. */
+static uint64_t offered(const struct vio_adapter *a)
+{
+	return a->fsm.version == VIO_PROTO_V1 ? a->offered & UINT32_MAX : a->offered;
+}
+
+static uint8_t write_v1(struct vio_adapter *a, uint16_t config_len)
+{
+	const struct vio_dev_header_v1 h = {
+		.type = a->cfg.dev->type,
+		.num_vqs = (uint8_t)a->cfg.num_queues,
+		.vqs_size = (uint8_t)__builtin_ctz(a->cfg.queue_size),
+		.device_features = vio_to_be32((uint32_t)offered(a)),
+		.config_len = (uint8_t)config_len,
+	};
+	uint8_t why = vio_awrite(a, a->header, &h, offsetof(struct vio_dev_header_v1, guest_features));
+
+	if (why != VIO_ST_OK)
+		return why;
+	return vio_awrite(a, ioba_add(a->header, offsetof(struct vio_dev_header_v1, config_len)),
+			  &h.config_len, 1);
+}
+
+/* Only the server's fields, so that nothing of the guest's is overwritten. */
+static uint8_t write_v2(struct vio_adapter *a, uint16_t config_len)
+{
+	const struct vio_dev_header_v2 h = {
+		.type = a->cfg.dev->type,
+		.num_vqs = vio_to_be16(a->cfg.num_queues),
+		.vqs_size = vio_to_be16(a->cfg.queue_size),
+		.config_len = vio_to_be16(config_len),
+		.device_features = vio_to_be64(offered(a)),
+		.ring_levels = a->cfg.ring_levels,
+		.payload_levels = a->cfg.payload_levels,
+		.notify_levels = a->cfg.notify_levels,
+	};
+	const size_t num = offsetof(struct vio_dev_header_v2, num_vqs);
+	const size_t guest = offsetof(struct vio_dev_header_v2, guest_features);
+	const size_t levels = offsetof(struct vio_dev_header_v2, ring_levels);
+	uint8_t why = vio_awrite(a, a->header, &h, 1);
+
+	if (why == VIO_ST_OK)
+		why = vio_awrite(a, ioba_add(a->header, num), (const uint8_t *)&h + num,
+				 (uint32_t)(guest - num));
+	if (why == VIO_ST_OK)
+		why = vio_awrite(a, ioba_add(a->header, levels), (const uint8_t *)&h + levels, 3);
+	return why;
+}
+
+static uint32_t header_bytes(const struct vio_adapter *a)
+{
+	return a->fsm.version == VIO_PROTO_V1 ? sizeof(struct vio_dev_header_v1)
+					      : sizeof(struct vio_dev_header_v2);
+}
+
+uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m)
+{
+	uint8_t config[VIO_MAX_CONFIG];
+
+	if (m->arg16 < header_bytes(a))
+		return VIO_ST_BAD_MESSAGE;
+	a->header = (struct ioba){m->arg};
+	a->config_len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
+	return a->fsm.version == VIO_PROTO_V1 ? write_v1(a, a->config_len) : write_v2(a, a->config_len);
+}
+
+uint8_t vio_aconfig(struct vio_adapter *a, const struct vio_msg *m)
+{
+	uint8_t config[VIO_MAX_CONFIG] = {0};
+	uint16_t len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
+
+	if (m->arg16 < len)
+		return VIO_ST_BAD_MESSAGE;
+	return vio_awrite(a, (struct ioba){m->arg}, config, len);
+}
+
+struct choice {
+	uint64_t features;
+	uint8_t ring, payload, notify;
+};
+
+static uint8_t read_choice(struct vio_adapter *a, struct choice *c)
+{
+	uint64_t buf[PHYP_REGS];
+	struct vio_dev_header_v1 v1;
+	struct vio_dev_header_v2 v2;
+	uint8_t why = vio_aread(a, a->header, header_bytes(a), buf);
+
+	static_assert(sizeof(v2) <= H_READ_RDMA_MAX, "the header fits the registers");
+	if (why != VIO_ST_OK)
+		return why;
+	if (a->fsm.version == VIO_PROTO_V1) {
+		memcpy(&v1, buf, sizeof(v1));
+		*c = (struct choice){vio_from_be32(v1.guest_features), VIO_RING_COPY, VIO_PAYLOAD_RDMA,
+				     VIO_NOTIFY_CRQ};
+	} else {
+		memcpy(&v2, buf, sizeof(v2));
+		*c = (struct choice){vio_from_be64(v2.guest_features), v2.ring, v2.payload, v2.notify};
+	}
+	return VIO_ST_OK;
+}
+
+static uint8_t judge(const struct vio_adapter *a, const struct choice *c)
+{
+	if (c->features & ~offered(a))
+		return VIO_ST_FEATURES;
+	if (a->fsm.version != VIO_PROTO_V1 && (c->features & NEEDED) != NEEDED)
+		return VIO_ST_FEATURES;
+	if (c->ring >= VIO_N_RING || c->payload >= VIO_N_PAYLOAD || c->notify >= VIO_N_NOTIFY)
+		return VIO_ST_LEVELS;
+	if (!(a->cfg.ring_levels >> c->ring & 1) || !(a->cfg.payload_levels >> c->payload & 1) ||
+	    !(a->cfg.notify_levels >> c->notify & 1))
+		return VIO_ST_LEVELS;
+	return VIO_ST_OK;
+}
+
+static void accept_choice(struct vio_adapter *a, const struct choice *c)
+{
+	a->features = c->features;
+	a->ring = c->ring;
+	a->payload = c->payload;
+	a->notify = c->notify;
+}
+
+uint8_t vio_achoice(struct vio_adapter *a)
+{
+	struct choice c;
+	uint8_t why = read_choice(a, &c);
+
+	if (why == VIO_ST_OK)
+		why = judge(a, &c);
+	if (why == VIO_ST_OK)
+		accept_choice(a, &c);
+	return why;
+}
+
+uint8_t vio_achoice_again(struct vio_adapter *a)
+{
+	struct choice c;
+	uint8_t why = read_choice(a, &c);
+
+	if (why != VIO_ST_OK)
+		return why;
+	if (a->fsm.version == VIO_PROTO_V1) {
+		why = judge(a, &c);
+		if (why == VIO_ST_OK)
+			accept_choice(a, &c);
+		return why;
+	}
+	if (c.features != a->features)
+		return VIO_ST_FEATURES;
+	if (c.ring != a->ring || c.payload != a->payload || c.notify != a->notify)
+		return VIO_ST_LEVELS;
+	return VIO_ST_OK;
+}
+
+uint8_t vio_aqueue_part(struct vio_adapter *a, const struct vio_msg *m)
+{
+	static const uint64_t align[] = {
+		[VIO_QUEUE_DESC] = VRING_DESC_ALIGN_SIZE,
+		[VIO_QUEUE_AVAIL] = VRING_AVAIL_ALIGN_SIZE,
+		[VIO_QUEUE_USED] = VRING_USED_ALIGN_SIZE,
+	};
+	struct vio_aplace *p;
+
+	if (m->arg16 >= a->cfg.num_queues || m->arg8 > VIO_QUEUE_SIZE)
+		return VIO_ST_QUEUE;
+	p = &a->place[m->arg16];
+	if (m->arg8 == VIO_QUEUE_SIZE) {
+		if (a->fsm.version == VIO_PROTO_V1)
+			return VIO_ST_BAD_MESSAGE;
+		if (m->arg < 2 || m->arg > a->cfg.queue_size || (m->arg & (m->arg - 1)))
+			return VIO_ST_QUEUE;
+		p->size = (uint16_t)m->arg;
+		return VIO_ST_OK;
+	}
+	if (m->arg % align[m->arg8])
+		return VIO_ST_QUEUE;
+	p->part[m->arg8] = (struct ioba){m->arg};
+	p->have |= (uint8_t)(1u << m->arg8);
+	return VIO_ST_OK;
+}
+
+void vio_aforget(struct vio_adapter *a)
+{
+	a->features = 0;
+	a->header = (struct ioba){0};
+	a->config_len = 0;
+	a->ring = a->payload = a->notify = 0;
+	memset(a->place, 0, a->cfg.num_queues * sizeof(a->place[0]));
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Queues of an adapter: made at DRIVER_OK, controlled through `ctl`, freed when nobody polls them any more.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_ring.h>
+
+#include "server/adapter_priv.h"
+#include "server/payload/payload.h"
+#include "server/ring/ring.h"
+
+#define ALL_PARTS (1u << VIO_QUEUE_DESC | 1u << VIO_QUEUE_AVAIL | 1u << VIO_QUEUE_USED)
+
+/* Inside the guest's DMA window? Whether it is mapped there shows when it is used. */
+static bool in_window(const struct vio_adapter *a, struct ioba at, uint64_t len)
+{
+	const struct phyp_unit_info *u = a->u;
+
+	return at.v >= u->remote_window.v &&
+	       vio_range_ok(at.v - u->remote_window.v, len, u->remote_window_bytes);
+}
+
+/* Bit mask of the announced queues, 0 when one is incomplete or out of place. */
+static uint64_t announced(struct vio_adapter *a)
+{
+	uint64_t mask = 0;
+
+	for (unsigned i = 0; i < a->cfg.num_queues; i++) {
+		struct vio_aplace *p = &a->place[i];
+		uint64_t n;
+
+		if (p->have == 0)
+			continue;
+		if (p->size == 0)
+			p->size = a->cfg.queue_size;
+		n = p->size;
+		if (p->have != ALL_PARTS || !in_window(a, p->part[VIO_QUEUE_DESC], 16 * n) ||
+		    !in_window(a, p->part[VIO_QUEUE_AVAIL], 6 + 2 * n) ||
+		    !in_window(a, p->part[VIO_QUEUE_USED], 6 + 8 * n)) {
+			vio_asay(a,
+				 "%s queue %u: its rings are not all announced, or not inside its DMA window",
+				 a->u->partner, i);
+			return 0;
+		}
+		mask |= 1ull << i;
+	}
+	if (!mask)
+		vio_asay(a, "%s: DRIVER_OK without any queue", a->u->partner);
+	return mask;
+}
+
+/* Everything but the levels' own. `slot` of `n`: which piece of the adapter's memory. */
+static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, unsigned slot, unsigned n)
+{
+	const struct vio_aplace *p = &a->place[index];
+	uint64_t share = (a->cfg.mem_len - VIO_ADAPTER_CRQ_BYTES) / n / CRQ_PAGE_BYTES * CRQ_PAGE_BYTES;
+	uint64_t off = VIO_ADAPTER_CRQ_BYTES + slot * share;
+
+	memset(q, 0, sizeof(*q));
+	q->ring = vio_ring_level(a->ring);
+	q->payload = vio_payload_level(a->payload);
+	q->size = p->size;
+	q->notify = a->notify;
+	q->event_idx = a->features >> VIRTIO_RING_F_EVENT_IDX & 1;
+	q->indirect = a->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
+	q->vcpu = a->vcpu; /* until it is assigned */
+	q->windows = a->windows;
+	q->windows_src = &a->windows;
+	q->attention = &a->attention;
+	q->dev = a->cfg.dev;
+	q->liobn = a->u->liobn;
+	q->remote_liobn = a->u->remote_liobn;
+	q->unit = a->u->unit;
+	q->index = index;
+	q->version = a->fsm.version;
+	q->adapter = a;
+	q->place = (struct vio_sq_place){p->size, p->part[VIO_QUEUE_DESC], p->part[VIO_QUEUE_AVAIL],
+					 p->part[VIO_QUEUE_USED]};
+	q->local_mem = (uint8_t *)a->cfg.mem + off;
+	q->local_at = ioba_add(a->u->window, a->cfg.mem_gla.v + off);
+	q->local_len = share;
+	q->local_base = a->u->window;
+}
+
+static void tell_backend(struct vio_adapter *a, struct vio_squeue *q)
+{
+	const struct vio_backend_ops *ops = a->cfg.backend->ops;
+
+	for (unsigned i = 0; ops->window_add && a->windows && i < a->windows->n; i++) {
+		const struct vio_window *w = &a->windows->w[i];
+
+		if (w->role == VIO_WINDOW_BUFFERS)
+			ops->window_add(q->backend, w->va, w->len, w->perm & TCE_WRITE);
+	}
+}
+
+static void untell_backend(struct vio_adapter *a, struct vio_squeue *q)
+{
+	const struct vio_backend_ops *ops = a->cfg.backend->ops;
+
+	for (unsigned i = 0; ops->window_del && a->windows && i < a->windows->n; i++) {
+		const struct vio_window *w = &a->windows->w[i];
+
+		if (w->role == VIO_WINDOW_BUFFERS)
+			ops->window_del(q->backend, w->va, w->len);
+	}
+}
+
+static void close_queue(struct vio_adapter *a, struct vio_squeue *q)
+{
+	if (q->payload)
+		q->payload->detach(q);
+	if (q->ring)
+		q->ring->detach(q);
+	if (q->backend) {
+		untell_backend(a, q);
+		a->cfg.backend->ops->queue_close(q->backend);
+	}
+	free(q->req);
+	q->backend = NULL;
+	q->req = NULL;
+}
+
+static uint8_t open_queue(struct vio_adapter *a, struct vio_squeue *q)
+{
+	size_t bytes = q->size * sizeof(q->req[0]);
+	struct vio_err err = {""};
+	int rc = -ENOMEM;
+
+	vio_err_set(&err, rc, "queue %u: no memory for %u requests", q->index, q->size);
+	q->req = aligned_alloc(VIO_CACHE_LINE, bytes);
+	if (q->req) {
+		memset(q->req, 0, bytes);
+		rc = a->cfg.backend->ops->queue_open(a->cfg.backend, q->size, &q->backend, &err);
+	}
+	if (rc == 0) {
+		tell_backend(a, q);
+		rc = q->ring->attach(q, &err);
+		if (rc == 0) {
+			rc = q->payload->attach(q, &err);
+			if (rc < 0)
+				q->payload = NULL; /* nothing to detach */
+		} else {
+			q->ring = NULL;
+			q->payload = NULL;
+		}
+	} else {
+		q->ring = NULL;
+		q->payload = NULL;
+	}
+	if (rc == 0)
+		return VIO_ST_OK;
+	vio_asay(a, "%s %s", a->u->partner, err.msg);
+	return q->fault != VIO_ST_OK ? q->fault : VIO_ST_QUEUE;
+}
+
+/* The alias that this choice of levels needs on its data path, and no more (docs/decisions/0002). */
+static void set_alias(struct vio_adapter *a)
+{
+	enum phyp_alias kind = PHYP_ALIAS_TRANSIENT;
+	struct vio_err err = {""};
+
+	if (a->ring != VIO_RING_DIRECT || a->payload == VIO_PAYLOAD_RDMA)
+		kind = PHYP_ALIAS_RDMA;
+	else if (a->notify != VIO_NOTIFY_POLL)
+		kind = PHYP_ALIAS_CRQ;
+	if (phyp_alias_set(a->part, a->u->unit, kind, &err) < 0)
+		vio_asay(a, "%s: %s; each hypervisor call will map the guest's pages anew, which is slow",
+			 a->u->partner, err.msg);
+}
+
+static void announce(struct vio_adapter *a)
+{
+	uint64_t bytes = 0;
+	unsigned n = a->windows ? a->windows->n : 0;
+
+	for (unsigned i = 0; i < n; i++)
+		bytes += a->windows->w[i].len;
+	vio_asay(a,
+		 "%s: running: protocol %u, %u queue(s), ring %s, payload %s, notify %s, %u window(s) of "
+		 "%llu KiB in all",
+		 a->u->partner, a->fsm.version, (unsigned)__builtin_popcountll(a->active),
+		 vio_ring_name(a->ring), vio_payload_name(a->payload), vio_notify_name(a->notify), n,
+		 (unsigned long long)bytes >> 10);
+}
+
+uint8_t vio_astart(struct vio_adapter *a)
+{
+	uint64_t want = announced(a), made = 0;
+	unsigned n = (unsigned)__builtin_popcountll(want), slot = 0;
+	uint8_t why = want ? VIO_ST_OK : VIO_ST_QUEUE;
+	struct vio_squeue *q;
+
+	if (why == VIO_ST_OK)
+		set_alias(a);
+	for (uint16_t i = 0; why == VIO_ST_OK && i < a->cfg.num_queues; i++) {
+		if (!(want >> i & 1))
+			continue;
+		fill(a, a->q[i], i, slot++, n);
+		why = open_queue(a, a->q[i]);
+		made |= 1ull << i;
+	}
+	if (why != VIO_ST_OK) {
+		for (unsigned i = 0; i < a->cfg.num_queues; i++) {
+			if (made >> i & 1)
+				close_queue(a, a->q[i]);
+		}
+		phyp_alias_set(a->part, a->u->unit, PHYP_ALIAS_TRANSIENT, NULL);
+		return why;
+	}
+	a->halted = false;
+	vio_store_relaxed(&a->active, made);
+	vio_aqueues(a, i, q) a->env.assign(a->env.ctx, q);
+	announce(a);
+	return VIO_ST_OK;
+}
+
+/* A queue's lcore may be asleep. */
+static void wake(struct vio_adapter *a, struct vio_squeue *q)
+{
+	if (q->vcpu != a->vcpu)
+		phyp_vcpu_prod(q->vcpu);
+}
+
+void vio_actl(struct vio_adapter *a, enum vio_sq_ctl ctl)
+{
+	struct vio_squeue *q;
+
+	vio_aqueues(a, i, q)
+	{
+		vio_store_release(&q->ctl, (uint8_t)ctl); /* pair K */
+		wake(a, q);
+	}
+}
+
+bool vio_adrained(const struct vio_adapter *a)
+{
+	struct vio_squeue *q;
+
+	vio_aqueues(a, i, q)
+	{
+		if (vio_load_acquire(&q->in_flight) != 0) /* pair Q */
+			return false;
+	}
+	return true;
+}
+
+void vio_aunassign(struct vio_adapter *a)
+{
+	struct vio_squeue *q;
+
+	vio_aqueues(a, i, q) a->env.unassign(a->env.ctx, q);
+}
+
+void vio_afree_queues(struct vio_adapter *a)
+{
+	uint64_t active = a->active;
+
+	vio_store_relaxed(&a->active, 0);
+	for (unsigned i = 0; i < a->cfg.num_queues; i++) {
+		if (active >> i & 1)
+			close_queue(a, a->q[i]);
+	}
+	a->halted = false;
+}
+
+void vio_afaults(struct vio_adapter *a)
+{
+	struct vio_squeue *q;
+	struct vio_msg m;
+
+	if (a->fsm.state != VIO_S_RUNNING)
+		return;
+	vio_aqueues(a, i, q)
+	{
+		uint8_t why = vio_load_acquire(&q->fault); /* pair Q */
+
+		if (why == VIO_ST_OK)
+			continue;
+		vio_actl(a, VIO_SQ_STOP);
+		a->halted = true;
+		vio_store_relaxed(&a->seen.last_fault, why);
+		vio_counter_add(&a->seen.needs_resets, 1);
+		vio_sfsm_needs_reset(&a->fsm, why, q->index, q->fault_detail, &m);
+		vio_asend_msg(a, &m);
+		vio_asay(a, "%s queue %u: %s (0x%llx); device stopped until the guest resets it",
+			 a->u->partner, q->index, vio_status_text(why), (unsigned long long)q->fault_detail);
+		vio_aseen_update(a);
+		return;
+	}
+}
+
+void vio_akick(struct vio_adapter *a, const struct vio_msg *m)
+{
+	struct vio_squeue *q;
+
+	if (m->arg16 >= a->cfg.num_queues || !(a->active >> m->arg16 & 1)) {
+		vio_adone(a, m, VIO_ST_QUEUE);
+		return;
+	}
+	q = a->q[m->arg16];
+	vio_store_release(&q->kicked, true); /* pair K */
+	wake(a, q);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Operations: what has to wait until the queues hold still. Each is the same walk (settle, drain, take away,
+ * quiesce, finish) with its own middle and end. Nothing here waits: each turn goes as far as it can.
+ */
+#include "server/adapter_priv.h"
+
+static bool window_op(enum vio_aop op)
+{
+	return op == VIO_AOP_WINDOW_ADD || op == VIO_AOP_WINDOW_DEL;
+}
+
+void vio_aop_begin(struct vio_adapter *a, enum vio_aop op, const struct vio_msg *m)
+{
+	a->op = op;
+	if (m)
+		a->op_msg = *m;
+	/*
+	 * Held queues give back what is in flight: the guest is there and waits for it. A guest that has
+	 * asked for a reset, or is gone, must find nothing touched from here on.
+	 */
+	if (!a->halted)
+		vio_actl(a, window_op(op) || op == VIO_AOP_STOP ? VIO_SQ_HOLD : VIO_SQ_STOP);
+	a->step = VIO_ASTEP_SETTLE;
+	a->token = a->active ? a->env.quiesce_start(a->env.ctx) : 0;
+	vio_aop_step(a);
+	vio_aattend(a);
+}
+
+/* The queues are gone: give everything back and be as before PROBE. */
+static void clear(struct vio_adapter *a)
+{
+	vio_afree_queues(a);
+	vio_areap(a, true);
+	vio_awindows_return(a);
+	phyp_alias_set(a->part, a->u->unit, PHYP_ALIAS_TRANSIENT, NULL);
+	vio_aforget(a);
+}
+
+static void finish(struct vio_adapter *a)
+{
+	enum vio_aop op = a->op;
+	struct vio_msg m = a->op_msg;
+
+	if (window_op(op)) {
+		vio_awindow_quiesced(a);
+		return;
+	}
+	clear(a);
+	a->op = VIO_AOP_NONE;
+	if (op == VIO_AOP_RESET) {
+		vio_adone(a, &m, VIO_ST_OK);
+		return;
+	}
+	vio_sfsm_init(&a->fsm, a->cfg.proto);
+	if (op == VIO_AOP_RESTART && a->has_reply)
+		vio_asend(a, a->reply_hi, a->reply_lo);
+	a->has_reply = false;
+	a->stopped = op == VIO_AOP_STOP;
+	vio_aseen_update(a);
+}
+
+/* Has every lcore passed a quiescent state? With no queue there is nothing that one could hold. */
+static bool quiet(struct vio_adapter *a)
+{
+	return !a->active || a->env.quiesce_done(a->env.ctx, a->token);
+}
+
+void vio_aop_step(struct vio_adapter *a)
+{
+	if (a->step == VIO_ASTEP_SETTLE) {
+		if (!quiet(a))
+			return;
+		a->step = VIO_ASTEP_DRAIN;
+	}
+	if (a->step == VIO_ASTEP_DRAIN) {
+		if (!vio_adrained(a))
+			return;
+		if (window_op(a->op))
+			vio_awindow_drained(a);
+		else
+			vio_aunassign(a);
+		a->token = a->active ? a->env.quiesce_start(a->env.ctx) : 0;
+		a->step = VIO_ASTEP_QUIESCE;
+	}
+	if (quiet(a))
+		finish(a);
+}

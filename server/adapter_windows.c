@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Windows of an adapter: announced, accepted or refused with the reason, withdrawn. Nothing in the
+ * announcement is believed that can be checked: the extent and the restrictions are the grant's, as the
+ * hypervisor tells them.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/adapter_priv.h"
+
+/* A grant as H_ACCEPT_LOGICAL describes it. */
+struct grant {
+	struct gla at;
+	uint64_t len, flags;
+};
+
+static int64_t give_back(struct vio_adapter *a, uint64_t cookie)
+{
+	int64_t rc;
+	unsigned tries = 0;
+
+	while ((rc = h_return_logical(a->vcpu, cookie)) == H_BUSY && ++tries < VIO_ADAPTER_RETRIES)
+		vio_cpu_relax();
+	return rc;
+}
+
+/* The announcement, in host order and judged as far as it can be alone. */
+static uint8_t read_announcement(struct vio_adapter *a, const struct vio_msg *m, struct vio_window *w)
+{
+	const struct phyp_unit_info *u = a->u;
+	uint64_t buf[PHYP_REGS];
+	struct vio_window_desc d;
+	uint8_t why = vio_aread(a, (struct ioba){m->arg}, sizeof(d), buf);
+
+	if (why != VIO_ST_OK)
+		return why;
+	memcpy(&d, buf, sizeof(d));
+	*w = (struct vio_window){
+		.at = {vio_from_be64(d.ioba)},
+		.len = vio_from_be64(d.len),
+		.perm = d.perm,
+		.role = d.role,
+		.cookie = vio_from_be64(d.cookie),
+	};
+	if (w->role != VIO_WINDOW_RINGS && w->role != VIO_WINDOW_BUFFERS)
+		return VIO_ST_BAD_MESSAGE;
+	if (w->perm == 0 || (w->perm & ~TCE_PERM))
+		return VIO_ST_WINDOW_PERM;
+	if (vio_from_be32(d.liobn) != u->remote_liobn || w->len == 0 || (w->at.v | w->len) % CRQ_PAGE_BYTES ||
+	    w->at.v < u->remote_window.v ||
+	    !vio_range_ok(w->at.v - u->remote_window.v, w->len, u->remote_window_bytes))
+		return VIO_ST_WINDOW_RANGE;
+	return VIO_ST_OK;
+}
+
+/* Before the grant is taken: room, overlap, and whether it is taken already. */
+static uint8_t judge_place(const struct vio_adapter *a, const struct vio_window *w)
+{
+	const struct vio_wtable *t = a->windows;
+
+	if (!t)
+		return VIO_ST_OK;
+	if (t->n >= VIO_MAX_WINDOWS)
+		return VIO_ST_WINDOW_FULL;
+	for (unsigned i = 0; i < t->n; i++) {
+		const struct vio_window *o = &t->w[i];
+
+		if (o->cookie == w->cookie)
+			return VIO_ST_WINDOW_COOKIE;
+		if (w->at.v < o->at.v + o->len && o->at.v < w->at.v + w->len)
+			return VIO_ST_WINDOW_RANGE;
+	}
+	return VIO_ST_OK;
+}
+
+/*
+ * The raw call: a cookie is a number that any guest could guess, so the unit that the grant was made for counts. Another
+ * guest's grant is given back at once.
+ */
+static uint8_t take(struct vio_adapter *a, uint64_t cookie, struct grant *g)
+{
+	const uint64_t args[PHYP_REGS] = {cookie};
+	uint64_t ret[PHYP_REGS] = {0};
+	int64_t rc;
+	unsigned tries = 0;
+
+	while ((rc = phyp_hcall(a->vcpu, H_ACCEPT_LOGICAL, args, ret)) == H_BUSY &&
+	       ++tries < VIO_ADAPTER_RETRIES)
+		vio_cpu_relax();
+	if (rc != H_SUCCESS) {
+		vio_asay(a, "%s: H_ACCEPT_LOGICAL of grant 0x%" PRIx64 ": %s", a->u->partner, cookie,
+			 phyp_rc_name(rc));
+		return rc == H_NOT_ENOUGH_RESOURCES || rc == H_NO_MEM ? VIO_ST_WINDOW_FULL
+								      : VIO_ST_WINDOW_COOKIE;
+	}
+	*g = (struct grant){{ret[0]}, ret[1], ret[2]};
+	if (ret[3] == a->u->unit)
+		return VIO_ST_OK;
+	give_back(a, cookie);
+	vio_asay(a, "%s: grant 0x%" PRIx64 " was not made for this adapter", a->u->partner, cookie);
+	return VIO_ST_WINDOW_COOKIE;
+}
+
+/* Is the announcement exactly what was granted? */
+static uint8_t judge_grant(const struct vio_window *w, const struct grant *g)
+{
+	uint8_t perm = (uint8_t)((g->flags & GRANT_NO_READ ? 0 : TCE_READ) |
+				 (g->flags & GRANT_NO_WRITE ? 0 : TCE_WRITE));
+
+	if (g->len != w->len)
+		return VIO_ST_WINDOW_RANGE;
+	return w->perm == perm ? VIO_ST_OK : VIO_ST_WINDOW_PERM;
+}
+
+static uint16_t new_id(struct vio_adapter *a)
+{
+	bool taken = true;
+
+	/* Ends: there are more ids than windows. */
+	while (taken) {
+		a->next_window++;
+		taken = false;
+		for (unsigned i = 0; a->windows && i < a->windows->n; i++)
+			taken |= a->windows->w[i].id == a->next_window;
+	}
+	return a->next_window;
+}
+
+/* Publish `t`; the old table is freed once no queue's lcore can hold it. */
+static void publish(struct vio_adapter *a, const struct vio_wtable *t, struct vio_aretired *old)
+{
+	old->table = a->windows;
+	vio_store_release(&a->windows, t); /* pair R: what the table says, before the table */
+	if (!a->active || !old->table) {
+		free((void *)(uintptr_t)old->table);
+		free(old);
+		return;
+	}
+	old->token = a->env.quiesce_start(a->env.ctx);
+	old->next = a->retired;
+	a->retired = old;
+	vio_aattend(a);
+}
+
+void vio_areap(struct vio_adapter *a, bool all)
+{
+	struct vio_aretired **at = &a->retired;
+
+	while (*at) {
+		struct vio_aretired *old = *at;
+
+		if (!all && !a->env.quiesce_done(a->env.ctx, old->token)) {
+			at = &old->next;
+			continue;
+		}
+		*at = old->next;
+		free((void *)(uintptr_t)old->table);
+		free(old);
+	}
+}
+
+/* Take the grant and put the window into the table. */
+static uint8_t add(struct vio_adapter *a, struct vio_window *w)
+{
+	struct vio_aretired *old = calloc(1, sizeof(*old));
+	struct vio_wtable *t = NULL;
+	struct grant g = {{0}, 0, 0};
+	uint8_t why = old ? take(a, w->cookie, &g) : VIO_ST_WINDOW_FULL;
+
+	if (why != VIO_ST_OK) {
+		free(old);
+		return why;
+	}
+	why = judge_grant(w, &g);
+	if (why == VIO_ST_OK) {
+		w->logical = g.at;
+		w->va = phyp_mem(a->part, g.at, g.len);
+		w->id = new_id(a);
+		if (!w->va)
+			why = VIO_ST_WINDOW_COOKIE;
+		else if (vio_wtable_add(a->windows, w, &t) < 0)
+			why = VIO_ST_WINDOW_FULL;
+	}
+	if (why != VIO_ST_OK) {
+		give_back(a, w->cookie);
+		free(old);
+		return why;
+	}
+	publish(a, t, old);
+	return VIO_ST_OK;
+}
+
+static bool backend_cares(const struct vio_adapter *a, const struct vio_window *w)
+{
+	return a->active && w->role == VIO_WINDOW_BUFFERS && a->cfg.backend->ops->window_add;
+}
+
+void vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m)
+{
+	struct vio_msg answer = *m;
+	struct vio_window w;
+	uint8_t why = read_announcement(a, m, &w);
+
+	if (why == VIO_ST_OK)
+		why = judge_place(a, &w);
+	if (why == VIO_ST_OK)
+		why = add(a, &w);
+	if (why != VIO_ST_OK) {
+		vio_adone(a, m, why);
+		return;
+	}
+	answer.arg16 = w.id;
+	if (!backend_cares(a, &w)) {
+		vio_adone(a, &answer, VIO_ST_OK);
+		return;
+	}
+	a->op_window = w;
+	vio_aop_begin(a, VIO_AOP_WINDOW_ADD, &answer);
+}
+
+static const struct vio_window *by_id(const struct vio_adapter *a, uint16_t id)
+{
+	for (unsigned i = 0; a->windows && i < a->windows->n; i++) {
+		if (a->windows->w[i].id == id)
+			return &a->windows->w[i];
+	}
+	return NULL;
+}
+
+/* Rings that are worked on in place live as long as their queue. */
+static bool holds_rings(const struct vio_adapter *a, const struct vio_window *w)
+{
+	struct vio_squeue *q;
+
+	if (a->ring != VIO_RING_DIRECT)
+		return false;
+	vio_aqueues(a, i, q)
+	{
+		const struct ioba part[] = {q->place.desc, q->place.avail, q->place.used};
+
+		for (unsigned k = 0; k < VIO_ARRAY_SIZE(part); k++) {
+			if (part[k].v - w->at.v < w->len)
+				return true;
+		}
+	}
+	return false;
+}
+
+void vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m)
+{
+	const struct vio_window *w = by_id(a, m->arg16);
+
+	if (!w || holds_rings(a, w)) {
+		vio_adone(a, m, w ? VIO_ST_QUEUE : VIO_ST_WINDOW_ID);
+		return;
+	}
+	vio_aop_begin(a, VIO_AOP_WINDOW_DEL, m);
+}
+
+void vio_awindow_drained(struct vio_adapter *a)
+{
+	const struct vio_backend_ops *ops = a->cfg.backend->ops;
+	const struct vio_window *w = &a->op_window;
+	bool add_it = a->op == VIO_AOP_WINDOW_ADD;
+	struct vio_aretired *old;
+	struct vio_wtable *t = NULL;
+	struct vio_squeue *q;
+
+	if (!add_it) {
+		old = calloc(1, sizeof(*old));
+		if (!old || vio_wtable_del(a->windows, a->op_msg.arg16, &t, &a->op_window) < 0) {
+			free(old);
+			a->op_window.va = NULL; /* no memory: it stays, and the guest is told */
+			return;
+		}
+		publish(a, t, old);
+	}
+	if (w->role != VIO_WINDOW_BUFFERS)
+		return;
+	/* Held and with nothing in flight, a queue's owner does not touch its backend. */
+	vio_aqueues(a, i, q)
+	{
+		if (add_it && ops->window_add)
+			ops->window_add(q->backend, w->va, w->len, w->perm & TCE_WRITE);
+		else if (!add_it && ops->window_del)
+			ops->window_del(q->backend, w->va, w->len);
+	}
+}
+
+void vio_awindow_quiesced(struct vio_adapter *a)
+{
+	struct vio_msg m = a->op_msg;
+	uint8_t why = VIO_ST_OK;
+
+	if (a->op == VIO_AOP_WINDOW_DEL) {
+		if (!a->op_window.va)
+			why = VIO_ST_WINDOW_FULL;
+		else
+			give_back(a, a->op_window.cookie); /* rescinded or gone meanwhile: then it is not ours
+							      either */
+	}
+	memset(&a->op_window, 0, sizeof(a->op_window));
+	a->op = VIO_AOP_NONE;
+	if (!a->halted)
+		vio_actl(a, VIO_SQ_RUN);
+	vio_adone(a, &m, why);
+}
+
+void vio_awindows_return(struct vio_adapter *a)
+{
+	const struct vio_wtable *t = a->windows;
+
+	vio_store_release(&a->windows, NULL); /* pair R */
+	for (unsigned i = 0; t && i < t->n; i++)
+		give_back(a, t->w[i].cookie);
+	free((void *)(uintptr_t)t);
+}
+
+void vio_awindows_lost(struct vio_adapter *a, uint8_t why)
+{
+	struct vio_msg m = {.version = a->fsm.version, .op = VIO_OP_WINDOW_LOST, .status = why};
+
+	/* As many as the guest's queue takes: it will see the closed connection too. */
+	for (unsigned i = 0; a->windows && i < a->windows->n && a->out_n == 0; i++) {
+		m.arg16 = a->windows->w[i].id;
+		vio_asend_msg(a, &m);
+	}
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* DPDK's environment, started with arguments of our own making. Main thread only. */
+#ifndef VIO_SERVER_EAL_H
+#define VIO_SERVER_EAL_H
+
+#include <stdbool.h>
+
+#include "vio/err.h"
+
+struct vio_eal_cfg {
+	const char *prefix;   /* of the runtime directory */
+	const unsigned *core; /* processors; lcore i runs on core[i], lcore 0 is this thread */
+	unsigned n_cores;
+	bool no_huge;
+};
+
+/* Free 2 MiB pages on this machine, 0 when there are none or they can't be counted. */
+unsigned long vio_eal_free_hugepages(void);
+/* -errno with a sentence. Once in a process. Its runtime directory is removed at exit. */
+int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err);
+void vio_eal_stop(void);
+/* Where telemetry's socket is; a static string. */
+const char *vio_eal_runtime_dir(void);
+
+#endif

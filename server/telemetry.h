@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What can be asked through DPDK's telemetry socket (dpdk-telemetry.py -f PREFIX). Answers come from
+ * telemetry's own thread, with relaxed loads of what the lcores count; nothing on the data path is added for
+ * it.
+ *
+ *   /vio/list             index and partner of each adapter
+ *   /vio/adapter,I        state, protocol, levels, windows, resets of adapter I
+ *   /vio/queue,I,Q        counters of the Q-th active queue of adapter I
+ *   /vio/backend,I        the disk behind it
+ *   /vio/hcalls           hypervisor calls of this partition, by name
+ *   /vio/lcores           busy and empty turns, sleeps
+ *   /vio/memory           windows, hugepages and resident memory of this process
+ */
+#ifndef VIO_SERVER_TELEMETRY_H
+#define VIO_SERVER_TELEMETRY_H
+
+#include "server/adapter.h"
+#include "server/lcore.h"
+
+struct vio_telemetry {
+	struct phyp_part *part;
+	const struct vio_lcores *lcores;
+	unsigned n_adapters;
+	struct vio_adapter *const *adapter;
+	struct vio_backend *const *backend; /* one each */
+};
+
+/* After EAL has started. `t` and what it points to live until vio_telemetry_stop(). -errno with a sentence.
+ */
+int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err);
+/* No answer is under way when it returns; later questions are refused. */
+void vio_telemetry_stop(void);
+
+#endif

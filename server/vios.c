@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* vios, the VIO server's program: from the command line to polling lcores, and back to nothing. */
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/eal.h"
+#include "server/lcore.h"
+#include "server/options.h"
+#include "server/telemetry.h"
+#include "vio/cycles.h"
+
+/* Left of the server partition's memory for each adapter's queues, whatever the disks want: CRQ, shadow
+ * rings, bounce. */
+#define ADAPTER_RESERVE (4ull << 20)
+#define STOP_NS         3000000000ull
+/* A guest may reset its device in a loop: so many lines a second, then none until the next. */
+#define LINES_A_SECOND 50u
+
+enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE };
+
+struct vios {
+	struct vio_server_opts o;
+	struct phyp_part *part;
+	struct phyp_filter *fault, *trace;
+	struct phyp_vcpu *vcpu[VIO_SERVER_MAX_LCORES];
+	struct vio_lcores *lcores;
+	unsigned n_adapters, unit[PHYP_MAX_UNITS]; /* index of phyp_unit() */
+	struct vio_adapter *adapter[PHYP_MAX_UNITS];
+	struct vio_backend *backend[PHYP_MAX_UNITS];
+	uint64_t mem_top; /* of the partition's memory; above are the disks */
+	bool one_core;
+	uint64_t second, lines; /* rate of messages; atomic */
+	struct vio_telemetry telemetry;
+};
+
+/* For the signal handlers, which get no argument. */
+static struct vio_lcores *to_stop;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	if (to_stop)
+		vio_lcores_stop(to_stop);
+	else
+		_exit(EXIT_OK); /* before there is anything to stop; the kernel closes what there is */
+}
+
+/* --------------------------------------------------------------------------- messages ---- */
+
+__attribute__((format(printf, 1, 0))) static void vsay(const char *fmt, va_list ap)
+{
+	char line[512];
+	int n = snprintf(line, sizeof(line), "vios: ");
+
+	vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
+	strcat(line, "\n");
+	fputs(line, stderr);
+}
+
+__attribute__((format(printf, 1, 2))) static void say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsay(fmt, ap);
+	va_end(ap);
+}
+
+static int fail(int rc, const struct vio_err *err)
+{
+	say("%s", err->msg);
+	return rc == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/* From the lcores, on behalf of guests: bounded. */
+__attribute__((format(printf, 2, 3))) static void env_say(void *ctx, const char *fmt, ...)
+{
+	struct vios *v = ctx;
+	uint64_t now = vio_now_ns() / 1000000000u, n;
+	va_list ap;
+
+	if (vio_load_relaxed(&v->second) != now) {
+		vio_store_relaxed(&v->second, now);
+		vio_store_relaxed(&v->lines, 0);
+	}
+	n = vio_fetch_add(&v->lines, 1);
+	if (n > LINES_A_SECOND)
+		return;
+	if (n == LINES_A_SECOND) {
+		say("more messages than %u a second: the rest of this second's are left out", LINES_A_SECOND);
+		return;
+	}
+	va_start(ap, fmt);
+	vsay(fmt, ap);
+	va_end(ap);
+}
+
+static void env_trace(void *ctx, const char *line)
+{
+	(void)ctx;
+	fprintf(stderr, "%s\n", line);
+}
+
+static void env_assign(void *ctx, struct vio_squeue *q)
+{
+	vio_lcores_assign(((struct vios *)ctx)->lcores, q);
+}
+static void env_unassign(void *ctx, struct vio_squeue *q)
+{
+	vio_lcores_unassign(((struct vios *)ctx)->lcores, q);
+}
+static uint64_t env_start(void *ctx)
+{
+	return vio_lcores_quiesce_start(((struct vios *)ctx)->lcores);
+}
+static bool env_done(void *ctx, uint64_t token)
+{
+	return vio_lcores_quiesce_done(((struct vios *)ctx)->lcores, token);
+}
+
+/* ------------------------------------------------------------------------- processors ---- */
+
+/* Can this thread run there? Tells a processor that does not exist or is not ours from one that is. */
+static bool can_run_on(unsigned core)
+{
+	size_t bytes = CPU_ALLOC_SIZE(core + 1);
+	cpu_set_t *set = CPU_ALLOC(core + 1);
+	bool ok;
+
+	if (!set)
+		return false;
+	CPU_ZERO_S(bytes, set);
+	CPU_SET_S(core, bytes, set);
+	ok = sched_setaffinity(0, bytes, set) == 0;
+	CPU_FREE(set);
+	return ok;
+}
+
+static int choose_cores(struct vios *v, struct vio_err *err)
+{
+	cpu_set_t was;
+	struct vio_server_opts *o = &v->o;
+
+	if (sched_getaffinity(0, sizeof(was), &was) < 0)
+		return vio_err_set(err, -errno, "the processors of this machine can't be counted: %s",
+				   strerror(errno));
+	v->one_core = CPU_COUNT(&was) == 1;
+	/* The last one: the first usually takes the machine's interrupts. */
+	for (unsigned c = CPU_SETSIZE; o->n_cores == 0 && c-- > 0;) {
+		if (CPU_ISSET(c, &was))
+			o->core[o->n_cores++] = c;
+	}
+	for (unsigned i = 0; i < o->n_cores; i++) {
+		bool ok = can_run_on(o->core[i]);
+
+		sched_setaffinity(0, sizeof(was), &was);
+		if (!ok)
+			return vio_err_set(err, -EINVAL,
+					   "--lcores: processor %u does not exist or may not be used here; "
+					   "this machine has %ld, "
+					   "numbered from 0",
+					   o->core[i], sysconf(_SC_NPROCESSORS_CONF));
+	}
+	if (v->one_core)
+		say("one processor only: server and guests take turns on it, and no measurement will mean "
+		    "anything");
+	return 0;
+}
+
+/* ------------------------------------------------------------------------------ start ---- */
+
+/* Memory backends' room: from the top of the partition's memory down. */
+static int server_memory(void *ctx, uint64_t len, void **mem, struct gla *at, struct vio_err *err)
+{
+	struct vios *v = ctx;
+	uint64_t reserve = v->n_adapters * ADAPTER_RESERVE, need = VIO_ALIGN_UP(len, CRQ_PAGE_BYTES);
+
+	if (need < len || v->mem_top < reserve || need > v->mem_top - reserve)
+		return vio_err_set(
+			err, -ENOMEM,
+			"the server partition has %llu MiB of memory, %llu MiB of them left for disks; this "
+			"disk needs "
+			"%llu MiB: make it smaller or start phypd with more memory for %s",
+			(unsigned long long)phyp_mem_size(v->part) >> 20,
+			(unsigned long long)(v->mem_top > reserve ? v->mem_top - reserve : 0) >> 20,
+			(unsigned long long)(len >> 20) + (len % (1u << 20) != 0), phyp_name(v->part));
+	v->mem_top = (v->mem_top - need) & ~(uint64_t)(CRQ_PAGE_BYTES - 1);
+	*at = (struct gla){v->mem_top};
+	*mem = phyp_mem(v->part, *at, len);
+	return *mem ? 0 : vio_err_set(err, -ENOMEM, "the server partition's memory can't be reached");
+}
+
+static int connect_machine(struct vios *v, struct vio_err *err)
+{
+	struct vio_server_opts *o = &v->o;
+	int rc = o->fault ? phyp_fault_create(o->fault, &v->fault, err) : 0;
+
+	if (rc == 0)
+		rc = phyp_connect(o->socket, o->partition, &v->part, err);
+	if (rc < 0)
+		return rc;
+	/* The last one pushed is asked first: the trace shows the calls as they are made, faults included. */
+	if (v->fault)
+		phyp_filter_push(v->part, v->fault);
+	if (o->trace) {
+		v->trace = phyp_trace_create(stderr, o->partition);
+		if (v->trace)
+			phyp_filter_push(v->part, v->trace);
+	}
+	for (unsigned i = 0; i < o->n_cores; i++) {
+		rc = phyp_vcpu_create(v->part, &v->vcpu[i], err);
+		if (rc < 0)
+			return rc;
+	}
+	v->mem_top = phyp_mem_size(v->part);
+	for (unsigned i = 0; i < phyp_n_units(v->part); i++) {
+		if (phyp_unit(v->part, i)->is_server)
+			v->unit[v->n_adapters++] = i;
+	}
+	if (v->n_adapters == 0)
+		return vio_err_set(err, -ENODEV, "partition %s has no server adapter in phypd's profile",
+				   o->partition);
+	if (o->n_disks > v->n_adapters)
+		return vio_err_set(err, -EINVAL, "%u disks, but partition %s has %u adapter(s)", o->n_disks,
+				   o->partition, v->n_adapters);
+	return 0;
+}
+
+static int open_disks(struct vios *v, struct vio_err *err)
+{
+	const struct vio_backend_env env = {.server_memory = server_memory, .ctx = v};
+
+	for (unsigned i = 0; i < v->n_adapters; i++) {
+		const char *spec = v->o.disk[i < v->o.n_disks ? i : v->o.n_disks - 1];
+		struct vio_err why = {""};
+		int rc = vio_backend_open(spec, &env, &v->backend[i], &why);
+
+		if (rc < 0)
+			return vio_err_set(err, rc, "--disk %s: %s", spec, why.msg);
+	}
+	return 0;
+}
+
+static int start_dpdk(struct vios *v, struct vio_err *err)
+{
+	struct vio_server_opts *o = &v->o;
+	struct vio_eal_cfg eal = {
+		.prefix = o->prefix, .core = o->core, .n_cores = o->n_cores, .no_huge = o->no_huge};
+	struct vio_lcores_cfg cfg = {
+		.n = o->n_cores,
+		.core = o->core,
+		.vcpu = v->vcpu,
+		.max_queues = v->n_adapters * o->queues,
+		.spin_ns = o->spin_ns,
+		.idle_ns = o->idle_ns,
+		.give_way = v->one_core,
+	};
+	int rc;
+
+	if (!eal.no_huge && vio_eal_free_hugepages() < 2) {
+		say("no hugepages are free: DPDK uses plain pages (./run setup reserves some)");
+		eal.no_huge = true;
+	}
+	rc = vio_eal_start(&eal, err);
+	return rc < 0 ? rc : vio_lcores_create(&cfg, &v->lcores, err);
+}
+
+static int start_adapters(struct vios *v, struct vio_err *err)
+{
+	const struct vio_server_opts *o = &v->o;
+	const struct vio_env env = {
+		.assign = env_assign,
+		.unassign = env_unassign,
+		.quiesce_start = env_start,
+		.quiesce_done = env_done,
+		.say = env_say,
+		.trace = o->trace ? env_trace : NULL,
+		.ctx = v,
+	};
+	uint64_t share = v->mem_top / v->n_adapters / CRQ_PAGE_BYTES * CRQ_PAGE_BYTES;
+
+	for (unsigned i = 0; i < v->n_adapters; i++) {
+		unsigned lcore = vio_lcores_place(v->lcores, i);
+		struct vio_adapter_cfg cfg = {
+			.unit = v->unit[i],
+			.dev = &vio_dev_blk,
+			.backend = v->backend[i],
+			.num_queues = o->queues,
+			.queue_size = o->queue_size,
+			.proto = o->proto,
+			.ring_levels = o->ring_levels,
+			.payload_levels = o->payload_levels,
+			.notify_levels = o->notify_levels,
+			.mem_gla = {i * share},
+			.mem_len = share,
+		};
+		int rc;
+
+		cfg.mem = phyp_mem(v->part, cfg.mem_gla, share);
+		rc = vio_adapter_create(v->vcpu[lcore], &cfg, &env, &v->adapter[i], err);
+		if (rc < 0)
+			return rc;
+		vio_lcores_add_adapter(v->lcores, lcore, v->unit[i], v->adapter[i]);
+		say("%s: disk %s", phyp_unit(v->part, v->unit[i])->partner, v->backend[i]->what);
+	}
+	v->telemetry = (struct vio_telemetry){.part = v->part,
+					      .lcores = v->lcores,
+					      .n_adapters = v->n_adapters,
+					      .adapter = v->adapter,
+					      .backend = v->backend};
+	return vio_telemetry_start(&v->telemetry, err);
+}
+
+/* -------------------------------------------------------------------------------- end ---- */
+
+/* In the reverse order of the start, whatever of it there was. */
+static void clean_up(struct vios *v)
+{
+	vio_telemetry_stop();
+	for (unsigned i = 0; i < v->n_adapters; i++)
+		vio_adapter_destroy(v->adapter[i]);
+	to_stop = NULL;
+	vio_lcores_destroy(v->lcores);
+	for (unsigned i = 0; i < v->n_adapters; i++) {
+		if (v->backend[i])
+			vio_backend_close(v->backend[i]);
+	}
+	for (unsigned i = 0; i < v->o.n_cores; i++) {
+		if (v->vcpu[i])
+			phyp_vcpu_destroy(v->vcpu[i]);
+	}
+	if (v->trace)
+		phyp_filter_pop(v->part);
+	if (v->fault && v->part)
+		phyp_filter_pop(v->part);
+	if (v->part)
+		phyp_close(v->part);
+	if (v->trace)
+		phyp_trace_free(v->trace);
+	if (v->fault)
+		phyp_fault_free(v->fault);
+}
+
+static void catch_signals(void)
+{
+	struct sigaction sa = {.sa_handler = on_signal};
+
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
+	sa.sa_handler = SIG_IGN; /* a backend's socket may close under it */
+	sigaction(SIGPIPE, &sa, NULL);
+}
+
+static int serve(struct vios *v)
+{
+	int rc;
+
+	to_stop = v->lcores;
+	say("ready: %u adapter(s) on %u lcore(s)", v->n_adapters, v->o.n_cores);
+	if (v->o.ready_fd >= 0) {
+		if (write(v->o.ready_fd, "\n", 1) != 1)
+			say("--ready-fd %d: %s", v->o.ready_fd, strerror(errno));
+		close(v->o.ready_fd);
+	}
+	rc = vio_lcores_run(v->lcores, STOP_NS);
+	if (rc == -EPIPE) {
+		say("phypd at %s is gone, and with it the machine", v->o.socket);
+		return EXIT_FAILED;
+	}
+	if (rc == -ETIMEDOUT) {
+		say("a disk did not finish its requests within %llu s; ending without them",
+		    STOP_NS / 1000000000ull);
+		return EXIT_FAILED;
+	}
+	say("stopped");
+	return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	static struct vios v;
+	struct vio_err err = {""};
+	int rc = vio_server_opts_parse(&v.o, argc, argv, &err), code;
+
+	if (rc)
+		return rc > 0 ? EXIT_OK : fail(rc, &err);
+	catch_signals();
+	rc = choose_cores(&v, &err);
+	if (rc == 0)
+		rc = connect_machine(&v, &err);
+	if (rc == 0)
+		rc = open_disks(&v, &err);
+	if (rc == 0)
+		rc = start_dpdk(&v, &err);
+	if (rc == 0)
+		rc = start_adapters(&v, &err);
+	if (rc == 0 && v.o.unprotected)
+		say("--unprotected: a guest that asks for payload unchecked can make this server read and "
+		    "write any of its memory. "
+		    "For measuring an upper bound only");
+	code = rc == 0 ? serve(&v) : fail(rc, &err);
+	if (code == EXIT_OK || rc != 0) {
+		clean_up(&v);
+		return code;
+	}
+	/* Requests are still at a disk, or the hypervisor is gone: nothing to take apart; the kernel ends
+	 * what is left. */
+	vio_telemetry_stop();
+	exit(code);
+}
