@@ -210,12 +210,18 @@ static size_t add(uint8_t *buf, size_t at, uint8_t control, const struct vio_msg
 	return at;
 }
 
+static bool from_server(uint8_t op)
+{
+	return op == VIO_OP_WINDOW_LOST || (op >= VIO_OP_USED && op <= VIO_OP_NEEDS_RESET);
+}
+
 /* The whole life of a device, at the server and at the guest, in both versions. */
 size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 {
 	static const uint8_t ops[] = {
-		VIO_OP_PROBE,      VIO_OP_ACKNOWLEDGE, VIO_OP_DRIVER, VIO_OP_FEATURES_OK, VIO_OP_QUEUE,
-		VIO_OP_WINDOW_ADD, VIO_OP_DRIVER_OK,   VIO_OP_KICK,   VIO_OP_WINDOW_DEL,  VIO_OP_RESET,
+		VIO_OP_PROBE,       VIO_OP_ACKNOWLEDGE, VIO_OP_DRIVER,      VIO_OP_FEATURES_OK, VIO_OP_QUEUE,
+		VIO_OP_WINDOW_ADD,  VIO_OP_DRIVER_OK,   VIO_OP_KICK,        VIO_OP_USED,        VIO_OP_CONFIG,
+		VIO_OP_WINDOW_LOST, VIO_OP_WINDOW_DEL,  VIO_OP_NEEDS_RESET, VIO_OP_RESET,
 	};
 	uint8_t version = i & 1 ? VIO_PROTO_V1 : VIO_PROTO_V2;
 	bool guest = i & 2;
@@ -230,14 +236,15 @@ size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 
 		if (version == VIO_PROTO_V1 && (ops[k] == VIO_OP_FEATURES_OK || (ops[k] & 0xf0) == 0x10))
 			continue;
+		if (from_server(ops[k]) && !guest)
+			continue;
 		if (!guest) {
 			at = add(buf, at, 1, &m);
-			continue;
-		}
-		/* The guest sends the op and is given the answer, if there is one. */
-		if (ops[k] == VIO_OP_KICK || ops[k] == VIO_OP_DRIVER || ops[k] == VIO_OP_QUEUE) {
+		} else if (from_server(ops[k])) {
+			at = add(buf, at, 2 | 1, &m);
+		} else if (ops[k] == VIO_OP_KICK || ops[k] == VIO_OP_DRIVER || ops[k] == VIO_OP_QUEUE) {
 			at = add(buf, at, 0x40 | 4 | 2 | 1, &m);
-		} else {
+		} else { /* sent, and answered */
 			m.op |= VIO_OP_REPLY;
 			at = add(buf, at, 4 | 2 | 1, &m);
 		}

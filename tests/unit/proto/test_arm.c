@@ -167,10 +167,10 @@ static void all_but_the_refused_combinations_are_allowed(void **state)
 	unsigned allowed = 0;
 
 	(void)state;
-	for (int m = 0; m < VIO_N_MAPPING; m++)
-		for (int p = 0; p < VIO_N_PAYLOAD; p++)
-			for (int r = 0; r < VIO_N_RING; r++)
-				for (int n = 0; n < VIO_N_NOTIFY; n++) {
+	for (unsigned m = 0; m < VIO_N_MAPPING; m++)
+		for (unsigned p = 0; p < VIO_N_PAYLOAD; p++)
+			for (unsigned r = 0; r < VIO_N_RING; r++)
+				for (unsigned n = 0; n < VIO_N_NOTIFY; n++) {
 					const struct vio_arm a = {"", m, p, r, n};
 					bool bad = (p == VIO_PAYLOAD_BOUNCE && m != VIO_MAP_POOL) ||
 						   (p == VIO_PAYLOAD_UNCHECKED &&
@@ -199,7 +199,7 @@ static void level_names_out_of_range_are_question_marks(void **state)
 static void every_payload_but_rdma_needs_granted_pages(void **state)
 {
 	(void)state;
-	for (int p = 0; p < VIO_N_PAYLOAD; p++)
+	for (unsigned p = 0; p < VIO_N_PAYLOAD; p++)
 		assert_int_equal(vio_payload_in_place((enum vio_payload)p), p != VIO_PAYLOAD_RDMA);
 	assert_false(vio_payload_in_place(VIO_N_PAYLOAD));
 }
