@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * libphyp inside: one process's view of the machine. Nothing outside phyp/ and its tests includes this.
+ *
+ * Lock order, outermost first: acc_lock, CRQ locks (lower unit first), grant_lock, a peer's lock. A request
+ * to the control plane (phypd) is made with none of them held: phypd itself takes CRQ locks.
+ */
+#ifndef PHYP_HV_H
+#define PHYP_HV_H
+
+#include "phyp/seg.h"
+
+#define HV_LOGICAL_BASE (1ull << 40) /* accepted grants, in the sharer's logical space */
+
+/* A mapping of a stretch of another partition's memory for the length of one call. */
+struct hv_tmap {
+	uint8_t *va; /* NULL: none */
+	uint64_t len;
+	uint64_t gla; /* of va */
+};
+
+/* All of a partner's memory, contiguous, from its logical address 0. */
+struct hv_alias {
+	uint8_t *base;
+	uint64_t len;
+	uint32_t gen;
+};
+
+/* A partner partition: descriptors of its memory (of one generation) and of its vcpus. */
+struct hv_peer {
+	uint32_t part;
+	pthread_mutex_t lock; /* gen, fd */
+	uint32_t gen;         /* of fd[]; 0: none; also read without the lock */
+	unsigned n_fds;
+	int fd[PHYP_MAX_LMBS];
+	struct hv_alias *alias; /* read without the lock by calls that are marked busy; see hv_peer_drop() */
+	int evfd[HV_EVFDS];
+};
+
+/* The pages of a partner's CRQ, standing. Guarded by that CRQ's lock. */
+struct hv_crq_alias {
+	uint32_t gen, seq;
+	unsigned n_pages, n_maps;
+	uint8_t **page;
+	struct hv_tmap *map;
+};
+
+/* One of the partition's own units. */
+struct hv_lunit {
+	uint32_t index; /* in the segment */
+	struct hv_unit *u;
+	struct hv_unit *far; /* NULL: no partner */
+	struct hv_peer *peer;
+	enum phyp_alias kind;
+	struct hv_crq_alias crq;
+	struct phyp_unit_info info;
+};
+
+enum hv_win_kind {
+	HV_WIN_NONE,
+	HV_WIN_LOCAL,
+	HV_WIN_REMOTE, /* the partner's, at a server end */
+};
+
+/* A DMA window that this partition may name in a call; fixed while it is open. */
+struct hv_win {
+	uint64_t *tce;
+	uint64_t base, bytes;
+	uint8_t shift;
+	uint8_t kind;
+	struct hv_lunit *lu; /* the own unit through which it is reached */
+};
+
+/* An accepted grant: [off, off+len) of the range for accepted grants. */
+struct hv_acc {
+	uint64_t off, len, cookie;
+};
+
+/* What differs between the in-process machine and phypd. */
+struct hv_plane {
+	/* The memory of partition p: its generation and descriptors, which the caller then owns. -ESRCH: not
+	 * active. */
+	int (*lmbs)(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS], unsigned *n);
+	/* Have the sharer's agent sweep (hv_agent_sweep()). */
+	void (*poke)(struct phyp_part *part, uint32_t sharer);
+	int (*stats)(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n, struct vio_err *err);
+	void (*close)(struct phyp_part *part);
+};
+
+struct phyp_vcpu {
+	struct phyp_part *part;
+	struct phyp_counters *c;
+	struct hv_line *line;
+	unsigned slot;
+	int evfd;
+	alignas(VIO_CACHE_LINE) uint32_t busy; /* in a call that uses a standing alias */
+};
+
+struct phyp_part {
+	/* Read by each call. */
+	struct hv_seg *seg;
+	uint8_t *mem;
+	uint64_t mem_bytes;
+	uint32_t detour; /* not 0: filters, costs or a killed partition stand in a call's way */
+	uint32_t n_units;
+	struct hv_win win[PHYP_MAX_UNITS]; /* by liobn - HV_LIOBN_BASE */
+
+	uint32_t idx, gen;
+	uint32_t alive;
+	uint32_t killed;
+	bool asymmetric; /* membarrier() works: calls mark themselves busy without a fence */
+	uint64_t lmb_bytes, backing;
+	uint64_t hcall_ticks, tce_ticks, rdma_ticks;
+	struct phyp_filter *filters;
+
+	struct hv_lunit unit[PHYP_MAX_UNITS];
+	struct hv_peer *peer[PHYP_MAX_PARTS]; /* partners only */
+
+	pthread_mutex_t vcpu_lock; /* vcpu[] */
+	struct phyp_vcpu *vcpu[PHYP_MAX_VCPUS];
+	int evfd[HV_EVFDS];
+
+	pthread_mutex_t acc_lock; /* acc[]; held while a grant's translation changes */
+	uint8_t *acc_va;
+	uint64_t acc_bytes;
+	uint32_t acc_seq; /* odd while acc[] changes: phyp_mem() reads without the lock */
+	uint32_t n_acc;
+	struct hv_acc acc[PHYP_MAX_GRANTS]; /* sorted */
+
+	const struct hv_plane *plane;
+	struct phyp_machine *local; /* in-process machine, or NULL */
+	struct hv_client *client;   /* connection to phypd, or NULL */
+};
+
+/* ---------------------------------------------------------------- partition view (part.c) ---- */
+
+/*
+ * Build the view of partition idx, active in generation gen, whose LMBs are fd[] (not kept). evfd: all
+ * partitions' eventfds; the caller keeps them open until hv_part_free().
+ */
+int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv_plane *plane,
+		struct phyp_part **out, struct vio_err *err);
+/* Give the view the eventfds of partition p, its own or a partner's. */
+void hv_part_set_evfds(struct phyp_part *part, uint32_t p, const int evfd[HV_EVFDS]);
+void hv_part_free(struct phyp_part *part);
+/* Set detour from filters, costs and killed. */
+void hv_part_set_detour(struct phyp_part *part);
+/* An own unit by unit address, NULL: none. */
+struct hv_lunit *hv_own_unit(struct phyp_part *part, uint64_t unit);
+/* The machine has gone, or the partition was killed: wake everybody up. */
+void hv_part_lost(struct phyp_part *part);
+/*
+ * The hypervisor's agent in a partition's process: removes the translations of grants under forced rescind,
+ * and forgets the memory of partners that are no more. Any thread, with no lock held.
+ */
+void hv_agent_sweep(struct phyp_part *part);
+
+/* ------------------------------------------------------------------- memory (lmb.c, peer.c) ---- */
+
+/*
+ * A partition's LMBs: zeroed, preallocated, sealed. node: -1 or a NUMA node. *backing: their page size.
+ * -ENOMEM with a sentence.
+ */
+int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_LMBS], uint64_t *backing,
+		   struct vio_err *err);
+/* All LMBs, contiguous, at va (reserved by the caller). flags: further mmap flags. 0 or -errno. */
+int hv_lmbs_map(uint8_t *va, const int *fd, unsigned n, uint64_t lmb_bytes, int prot, int flags);
+/* Address space, inaccessible, aligned to 2 MiB. NULL: none. */
+uint8_t *hv_reserve(uint64_t bytes);
+
+/*
+ * Pointer to [gla, gla+len) in the LMBs fd[]: *map is used when it covers the start, else replaced. *len is
+ * cut at the end of what could be mapped (an LMB's end). NULL: cannot.
+ */
+uint8_t *hv_tmap_get(struct hv_tmap *map, const struct hv_part *p, const int *fd, uint64_t gla,
+		     uint64_t *len);
+void hv_tmap_put(struct hv_tmap *map);
+
+/* Have the descriptors of the partner's generation gen, and the standing alias when wanted. 0 or -errno. Asks
+ * the control plane when they are not there: no lock may be held. */
+int hv_peer_ready(struct phyp_part *part, struct hv_peer *peer, uint32_t gen, bool alias);
+/* hv_tmap_get() in the partner's memory of generation gen. */
+uint8_t *hv_peer_map(struct phyp_part *part, struct hv_peer *peer, uint32_t gen, struct hv_tmap *map,
+		     uint64_t gla, uint64_t *len);
+/* Forget descriptors (when of another generation than keep_gen) and alias. Waits for calls that use the
+ * alias. The caller is not in one. */
+void hv_peer_drop(struct phyp_part *part, struct hv_peer *peer, uint32_t keep_gen);
+/* Forget the standing CRQ alias; the caller holds the partner's CRQ lock. */
+void hv_crq_alias_drop(struct hv_crq_alias *a);
+
+static inline void hv_busy_begin(struct phyp_vcpu *v)
+{
+	vio_store_relaxed(&v->busy, 1u);
+	/* Pair P: mark busy before the alias is read. With membarrier() in hv_peer_drop() the compiler's
+	 * order will do. */
+	if (vio_likely(v->part->asymmetric))
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	else
+		vio_fence_full();
+}
+
+static inline void hv_busy_end(struct phyp_vcpu *v)
+{
+	vio_store_release(&v->busy, 0u); /* pair P: the last use of the alias before it counts as unused */
+}
+
+/* ------------------------------------------------------------------------ CRQ (crq.c) ---- */
+
+/* Where an entry of a receiver's queue can be written from here. */
+struct hv_slots {
+	uint64_t *(*slot)(struct hv_slots *s, struct hv_seg *seg, struct hv_unit *dst, uint32_t i);
+	struct hv_tmap map; /* released by hv_slots_done() */
+	/* slot = hv_slot_part */
+	struct phyp_part *part;
+	struct hv_lunit *lu;
+	uint32_t gen;
+	/* slot = hv_slot_machine */
+	const int *fd;
+};
+uint64_t *hv_slot_machine(struct hv_slots *s, struct hv_seg *seg, struct hv_unit *dst, uint32_t i);
+
+/*
+ * Append an entry to dst's queue, whose lock is held. event: never dropped, written over the last valid entry
+ * when the queue is full. H_SUCCESS, H_DROPPED, H_HARDWARE (the memory can't be reached).
+ */
+int64_t hv_crq_put(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s, uint64_t hi, uint64_t lo,
+		   bool event);
+/* Lock u and its partner, in order. */
+void hv_pair_lock(struct hv_seg *seg, struct hv_unit *u);
+void hv_pair_unlock(struct hv_seg *seg, struct hv_unit *u);
+/*
+ * Close u's queue and tell the partner by transport event `event`. Returns the partner when it was told (its
+ * interrupt is then to be raised), else NULL.
+ */
+struct hv_unit *hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct hv_slots *s);
+/* Put a transport event into u's own queue; event 6 suspends it. false: not registered. */
+bool hv_crq_event(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct hv_slots *s);
+
+/* Raise u's interrupt if it is enabled. evfd: its partition's. Bit 0 of the result: raised, bit 1: woke a
+ * sleeper. */
+unsigned hv_irq_raise(struct hv_seg *seg, struct hv_unit *u, const int *evfd);
+/* The vcpu's line has something new: wake it if it sleeps. */
+bool hv_line_wake(struct hv_line *line, int evfd);
+
+/* --------------------------------------------------------------------- grants (grant.c) ---- */
+
+/* A dead partition's side of all grants: what it accepted is returned, what it gave is under forced rescind;
+ * bits of the sharers to poke. */
+uint32_t hv_grants_orphan(struct hv_seg *seg, uint32_t part);
+/* Grants of `owner` (of generation `gen`): force those that are accepted; bits of the sharers to poke. */
+uint32_t hv_grants_force(struct hv_seg *seg, uint32_t owner, uint32_t gen);
+/* The translations under forced rescind, in this process. */
+void hv_grants_sweep(struct phyp_part *part);
+
+/* ------------------------------------------------------------------- the calls (hcall.c) ---- */
+
+typedef int64_t hv_call(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret);
+hv_call hv_get_tce, hv_put_tce, hv_put_tce_indirect, hv_stuff_tce;
+hv_call hv_reg_crq, hv_free_crq, hv_enable_crq, hv_vio_signal, hv_send_crq;
+hv_call hv_copy_rdma, hv_read_rdma, hv_write_rdma;
+hv_call hv_grant_logical, hv_accept_logical, hv_return_logical, hv_rescind_logical;
+
+/* The hypervisor itself, behind all filters. */
+int64_t hv_dispatch(struct phyp_vcpu *v, uint64_t op, const uint64_t *a, uint64_t *ret);
+/* How many registers the call takes. */
+unsigned hv_op_args(uint64_t op);
+/* Burn `ticks`. */
+void hv_spin(uint64_t ticks);
+
+/* The window behind a liobn, NULL when this partition may not name it. */
+static inline const struct hv_win *hv_window(const struct phyp_part *part, uint64_t liobn)
+{
+	uint64_t i = liobn - HV_LIOBN_BASE;
+
+	return vio_likely(i < PHYP_MAX_UNITS && part->win[i].kind != HV_WIN_NONE) ? &part->win[i] : NULL;
+}
+
+/* --------------------------------------------------------------- the machine (machine.c) ---- */
+
+/* What phypd and the in-process machine have in common. */
+struct phyp_machine {
+	struct hv_seg *seg;
+	int seg_fd;
+	struct phyp_profile profile;
+	pthread_mutex_t lock;                   /* in-process: lmb[], open[] */
+	int lmb[PHYP_MAX_PARTS][PHYP_MAX_LMBS]; /* of active partitions */
+	int evfd[PHYP_MAX_PARTS][HV_EVFDS];
+	struct phyp_part *open[PHYP_MAX_PARTS]; /* in-process */
+};
+
+int hv_machine_create(const struct phyp_profile *profile, struct phyp_machine **out, struct vio_err *err);
+void hv_machine_destroy(struct phyp_machine *m);
+/* Index by name, or -1. */
+int hv_machine_find(const struct phyp_machine *m, const char *name);
+/* Fresh memory, a new generation. near: NUMA node for a profile that says -1, or -1. */
+int hv_machine_activate(struct phyp_machine *m, uint32_t p, int near, struct vio_err *err);
+/*
+ * The partition's process is no more: close its CRQs with `event` to the partners, clear its TCEs, return
+ * what it accepted, forget its memory. Bits of the partitions whose agents have to sweep. Grants that it gave
+ * stay until hv_grants_force().
+ */
+uint32_t hv_machine_deactivate(struct phyp_machine *m, uint32_t p, uint8_t event);
+/* Transport event into a unit's queue (6 suspends it until H_ENABLE_CRQ). -ENOENT no such unit, -ENOTCONN no
+ * queue. */
+int hv_machine_event(struct phyp_machine *m, uint32_t unit, uint8_t event);
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Virtual processors: creation, interrupts, sleeping and waking. */
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "phyp/hv.h"
+#include "vio/cycles.h"
+
+static void drain(int evfd)
+{
+	uint64_t n;
+
+	/* Non-blocking: empty is fine. */
+	while (read(evfd, &n, sizeof(n)) < 0 && errno == EINTR)
+		;
+}
+
+int phyp_vcpu_create(struct phyp_part *part, struct phyp_vcpu **out, struct vio_err *err)
+{
+	struct hv_part *p = &part->seg->part[part->idx];
+	struct phyp_vcpu *v = aligned_alloc(VIO_CACHE_LINE, sizeof(*v));
+	unsigned slot = 0;
+
+	if (!v)
+		return vio_err_set(err, -ENOMEM, "partition %s: no memory for a vcpu", p->name);
+	pthread_mutex_lock(&part->vcpu_lock);
+	while (slot < PHYP_MAX_VCPUS && part->vcpu[slot])
+		slot++;
+	if (slot < PHYP_MAX_VCPUS) {
+		memset(v, 0, sizeof(*v));
+		v->part = part;
+		v->slot = slot;
+		v->c = &p->ctr[slot].c;
+		v->line = &p->line[slot];
+		v->evfd = part->evfd[slot];
+		vio_store_relaxed(&v->line->waiting, 0u);
+		drain(v->evfd);
+		vio_store_release(&part->vcpu[slot], v);
+	}
+	pthread_mutex_unlock(&part->vcpu_lock);
+	if (slot == PHYP_MAX_VCPUS) {
+		free(v);
+		return vio_err_set(err, -ENOSPC, "partition %s has its %d vcpus already", p->name,
+				   PHYP_MAX_VCPUS);
+	}
+	*out = v;
+	return 0;
+}
+
+void phyp_vcpu_destroy(struct phyp_vcpu *vcpu)
+{
+	struct phyp_part *part;
+
+	if (!vcpu)
+		return;
+	part = vcpu->part;
+	pthread_mutex_lock(&part->vcpu_lock);
+	vio_store_release(&part->vcpu[vcpu->slot], NULL);
+	pthread_mutex_unlock(&part->vcpu_lock);
+	free(vcpu);
+}
+
+struct phyp_part *phyp_vcpu_part(const struct phyp_vcpu *vcpu)
+{
+	return vcpu->part;
+}
+
+struct phyp_counters *phyp_vcpu_counters(struct phyp_vcpu *vcpu)
+{
+	return vcpu->c;
+}
+
+int phyp_irq_route(struct phyp_vcpu *vcpu, uint32_t unit)
+{
+	struct hv_lunit *lu = hv_own_unit(vcpu->part, unit);
+	struct hv_part *p = &vcpu->part->seg->part[vcpu->part->idx];
+	uint64_t bit;
+	uint32_t old;
+
+	if (!lu)
+		return -ENOENT;
+	bit = 1ull << lu->u->local;
+	old = vio_xchg_acq_rel(&lu->u->crq.route, vcpu->slot);
+	/* One that is pending at the old vcpu moves along. */
+	if (old != vcpu->slot && vio_fetch_and(&p->line[old].pending, ~bit) & bit) {
+		vio_fetch_or(&vcpu->line->pending, bit);
+		hv_line_wake(vcpu->line, vcpu->evfd);
+	}
+	return 0;
+}
+
+uint64_t phyp_irq_take(struct phyp_vcpu *vcpu)
+{
+	uint64_t bits;
+
+	if (!(vio_load_relaxed(&vcpu->line->pending) & ~HV_PROD))
+		return 0;
+	bits = vio_fetch_and(&vcpu->line->pending, HV_PROD) & ~HV_PROD;
+	/* Pair I: the bit is clear before the queue is looked at. A sender that still saw it set has stored
+	 * its entry, so we see the entry; one that came later raises again. */
+	vio_fence_full();
+	vio_counter_add(&vcpu->c->irq_taken, (uint64_t)__builtin_popcountll(bits));
+	return bits;
+}
+
+bool hv_line_wake(struct hv_line *line, int evfd)
+{
+	const uint64_t one = 1;
+
+	vio_fence_full(); /* pair W: pending bit before the load of waiting */
+	if (!vio_load_relaxed(&line->waiting) || !vio_xchg_acq_rel(&line->waiting, 0u))
+		return false;
+	/* A full eventfd wakes as well; a closed one has nobody to wake. */
+	return write(evfd, &one, sizeof(one)) == (ssize_t)sizeof(one) || errno == EAGAIN;
+}
+
+unsigned hv_irq_raise(struct hv_seg *seg, struct hv_unit *u, const int *evfd)
+{
+	struct hv_line *line;
+	uint64_t bit = 1ull << u->local;
+	uint32_t slot;
+
+	vio_fence_full(); /* pair I: entry before the load of signal and pending */
+	if (!vio_load_relaxed(&u->crq.signal))
+		return 0;
+	slot = vio_load_relaxed(&u->crq.route);
+	line = &seg->part[u->part].line[slot];
+	if (vio_load_relaxed(&line->pending) & bit)
+		return 0; /* one is outstanding: whoever takes it looks at the queue after that */
+	if (vio_fetch_or(&line->pending, bit) & bit)
+		return 0;
+	return hv_line_wake(line, evfd[slot]) ? 3 : 1;
+}
+
+void phyp_vcpu_prod(struct phyp_vcpu *vcpu)
+{
+	int saved = errno;
+
+	vio_fetch_or(&vcpu->line->pending, HV_PROD);
+	hv_line_wake(vcpu->line, vcpu->evfd);
+	errno = saved;
+}
+
+/* An interrupt or a prod is there; the prod is used up. */
+static bool look(struct phyp_vcpu *v)
+{
+	uint64_t pending = vio_load_acquire(&v->line->pending);
+
+	if (!pending)
+		return false;
+	if (pending & HV_PROD)
+		vio_fetch_and(&v->line->pending, ~HV_PROD);
+	return true;
+}
+
+/* Block once, at most until `end` on CLOCK_MONOTONIC. 0: look again; -ETIMEDOUT, -EINTR. */
+static int block(struct phyp_vcpu *v, uint64_t end)
+{
+	struct pollfd p = {.fd = v->evfd, .events = POLLIN};
+	struct timespec ts, *limit = NULL;
+	int n;
+
+	vio_store_relaxed(&v->line->waiting, 1u);
+	vio_fence_full(); /* pair W: waiting before the load of pending */
+	if (vio_load_acquire(&v->line->pending) || !phyp_alive(v->part)) {
+		vio_store_relaxed(&v->line->waiting, 0u);
+		return 0;
+	}
+	if (end != UINT64_MAX) {
+		uint64_t now = vio_now_ns(), left = end > now ? end - now : 0;
+
+		ts = (struct timespec){.tv_sec = (time_t)(left / 1000000000ull),
+				       .tv_nsec = (long)(left % 1000000000ull)};
+		limit = &ts;
+	}
+	vio_counter_add(&v->c->sleeps, 1u);
+	n = ppoll(&p, 1, limit, NULL);
+	if (n < 0 && errno != EINTR)
+		n = 0;
+	vio_store_relaxed(&v->line->waiting, 0u);
+	if (n > 0)
+		drain(v->evfd);
+	return n < 0 ? -EINTR : n == 0 && limit && vio_now_ns() >= end ? -ETIMEDOUT : 0;
+}
+
+int phyp_vcpu_wait(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns)
+{
+	uint64_t spin, start_ticks, end = UINT64_MAX;
+	int rc = 0;
+
+	/* Nothing on the way that is not needed when the interrupt is there. */
+	if (look(vcpu))
+		return phyp_alive(vcpu->part) ? 0 : -EPIPE;
+	if (timeout_ns != UINT64_MAX) {
+		uint64_t now = vio_now_ns();
+
+		end = timeout_ns < UINT64_MAX - 1 - now ? now + timeout_ns : UINT64_MAX - 1;
+	}
+	spin = vio_muldiv(spin_ns < timeout_ns ? spin_ns : timeout_ns, vcpu->part->seg->tick_hz,
+			  1000000000ull);
+	start_ticks = vio_ticks();
+	while (vio_ticks() - start_ticks < spin) {
+		if (look(vcpu) || !phyp_alive(vcpu->part))
+			return phyp_alive(vcpu->part) ? 0 : -EPIPE;
+		vio_cpu_relax();
+	}
+	for (;;) {
+		if (!phyp_alive(vcpu->part))
+			return -EPIPE;
+		if (look(vcpu))
+			return 0;
+		if (rc)
+			return rc;
+		rc = block(vcpu, end);
+	}
+}

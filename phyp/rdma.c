@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * RDMA calls. Order of checks (LoPAR): length; liobn and range of source, then destination; TCE access bits
+ * of source, then destination; then the copy. The translation is a snapshot: what a TCE says after the check
+ * changes nothing.
+ *
+ * A remote window answers only while the pair is connected, and the connection carries the partner's
+ * generation: memory that is reached is of that generation, and when the connection changed during the copy,
+ * the call fails.
+ */
+#include <string.h>
+
+#include "phyp/hv.h"
+
+/* 128 KiB of 4 KiB pages, not aligned. */
+#define MAX_RUNS (H_COPY_RDMA_MAX / 4096 + 1)
+
+struct run {
+	uint64_t gla, len; /* contiguous in the partition's logical memory */
+};
+
+struct side {
+	const struct hv_win *w;
+	uint64_t off; /* in the window */
+	uint32_t link;
+	unsigned n;
+	uint8_t *base; /* of logical address 0 here; NULL: reached page by page */
+	struct hv_tmap map;
+	struct run run[MAX_RUNS];
+};
+
+static bool remote(const struct side *s)
+{
+	return s->w->kind == HV_WIN_REMOTE;
+}
+
+/* The liobn and the range; a partner that is not connected answers like a bad one. */
+static inline bool side_open(struct phyp_vcpu *v, struct side *s, uint64_t liobn, uint64_t ioba, uint64_t len)
+{
+	s->w = hv_window(v->part, liobn);
+	s->map.va = NULL;
+	if (vio_unlikely(!s->w))
+		return false;
+	s->off = ioba - s->w->base; /* below the window: wraps to more than any window has */
+	if (vio_unlikely(!vio_range_ok(s->off, len, s->w->bytes)))
+		return false;
+	if (remote(s)) {
+		s->link = vio_load_acquire(&s->w->lu->u->link);
+		return s->link != 0;
+	}
+	s->base = v->part->mem;
+	return true;
+}
+
+/* Translate, check `need`, merge contiguous pages. */
+static inline bool translate(struct side *s, uint64_t len, uint64_t need)
+{
+	const struct hv_win *w = s->w;
+	const uint64_t page = 1ull << w->shift;
+	uint64_t off = s->off;
+	unsigned n = 0;
+
+	do {
+		uint64_t tce = vio_load_relaxed(&w->tce[off >> w->shift]), in = off & (page - 1);
+		uint64_t part = page - in < len ? page - in : len, gla = (tce & TCE_PAGE_MASK) + in;
+
+		if (vio_unlikely(!(tce & need)))
+			return false;
+		if (n > 0 && s->run[n - 1].gla + s->run[n - 1].len == gla)
+			s->run[n - 1].len += part;
+		else
+			s->run[n++] = (struct run){gla, part};
+		off += part;
+		len -= part;
+	} while (len > 0);
+	s->n = n;
+	return true;
+}
+
+/* ------------------------------------------------------------------------- reaching memory ---- */
+
+static bool standing(const struct side *s)
+{
+	return s->w->lu->kind == PHYP_ALIAS_RDMA;
+}
+
+/* The vcpu is marked busy: an alias that is loaded now stays until it is not. */
+static bool load_alias(struct side *s)
+{
+	struct hv_alias *a = vio_load_acquire(&s->w->lu->peer->alias);
+
+	if (vio_unlikely(!a || a->gen != s->link))
+		return false;
+	s->base = a->base;
+	return true;
+}
+
+/*
+ * Make both sides reachable; b may be NULL. Remote sides are used by standing alias when each of them has one
+ * (the vcpu is busy then: it must not wait for a peer's lock), else page by page. Returns the side that can't
+ * be reached, or NULL.
+ */
+static struct side *attach(struct phyp_vcpu *v, struct side *a, struct side *b)
+{
+	struct side *s[2];
+	unsigned n = 0;
+	bool all = true;
+
+	if (remote(a))
+		s[n++] = a;
+	if (b && remote(b))
+		s[n++] = b;
+	if (n == 0)
+		return NULL;
+	for (unsigned i = 0; i < n; i++)
+		all = all && standing(s[i]);
+	for (unsigned tries = 0; all && tries < 3; tries++) {
+		unsigned have = 0;
+
+		hv_busy_begin(v);
+		while (have < n && load_alias(s[have]))
+			have++;
+		if (vio_likely(have == n))
+			return NULL;
+		hv_busy_end(v);
+		for (unsigned i = 0; i < n; i++) {
+			if (hv_peer_ready(v->part, s[i]->w->lu->peer, s[i]->link, true))
+				return s[i];
+		}
+	}
+	for (unsigned i = 0; i < n; i++) {
+		s[i]->base = NULL;
+		if (hv_peer_ready(v->part, s[i]->w->lu->peer, s[i]->link, false))
+			return s[i];
+	}
+	return NULL;
+}
+
+/* Is the memory that was used still the partner's? */
+static bool detach(struct phyp_vcpu *v, struct side *s)
+{
+	bool same = true;
+
+	if (remote(s)) {
+		hv_busy_end(v);
+		vio_fence_acquire(); /* pair G: the copy before the connection is looked at again */
+		same = vio_load_acquire(&s->w->lu->u->link) == s->link;
+		hv_tmap_put(&s->map);
+	}
+	return same;
+}
+
+/* [run + done...) as a pointer; *len is cut at what is contiguous here. */
+static inline uint8_t *reach(struct phyp_vcpu *v, struct side *s, unsigned i, uint64_t done, uint64_t *len)
+{
+	const struct run *r = &s->run[i];
+
+	if (*len > r->len - done)
+		*len = r->len - done;
+	if (vio_likely(s->base != NULL))
+		return s->base + r->gla + done;
+	return hv_peer_map(v->part, s->w->lu->peer, s->link, &s->map, r->gla + done, len);
+}
+
+/* ----------------------------------------------------------------------------------- moving ---- */
+
+static void done_rdma(struct phyp_vcpu *v, uint64_t bytes)
+{
+	vio_counter_add(&v->c->rdma_bytes, bytes);
+}
+
+static void set_up_cost(const struct phyp_vcpu *v)
+{
+	if (vio_unlikely(v->part->rdma_ticks))
+		hv_spin(v->part->rdma_ticks);
+}
+
+/* Copy all of src to dst; NULL, or the side that was lost on the way. */
+static struct side *copy(struct phyp_vcpu *v, struct side *src, struct side *dst, uint64_t len)
+{
+	unsigned i = 0, j = 0;
+	uint64_t in_i = 0, in_j = 0;
+
+	while (len > 0) {
+		uint64_t part = len;
+		uint8_t *from = reach(v, src, i, in_i, &part), *to;
+
+		if (vio_unlikely(!from))
+			return src;
+		to = reach(v, dst, j, in_j, &part);
+		if (vio_unlikely(!to))
+			return dst;
+		memmove(to, from, part); /* both windows may be the caller's own and overlap */
+		len -= part;
+		in_i += part;
+		in_j += part;
+		if (in_i == src->run[i].len)
+			i++, in_i = 0;
+		if (in_j == dst->run[j].len)
+			j++, in_j = 0;
+	}
+	return NULL;
+}
+
+int64_t hv_copy_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	struct side src, dst, *bad;
+	uint64_t len = a[0];
+	bool src_ok, dst_ok;
+
+	(void)ret;
+	if (len == 0 || len > H_COPY_RDMA_MAX)
+		return H_PARAMETER;
+	if (!side_open(v, &src, a[1], a[2], len))
+		return H_SOURCE_PARM;
+	if (!side_open(v, &dst, a[3], a[4], len))
+		return H_DEST_PARM;
+	if (!translate(&src, len, TCE_READ) || !translate(&dst, len, TCE_WRITE))
+		return H_PERMISSION;
+	set_up_cost(v);
+	bad = attach(v, &src, &dst);
+	if (!bad) {
+		vio_fence_acquire(); /* pair D: what an earlier call read (an index) before what this one
+					reads */
+		bad = copy(v, &src, &dst, len);
+		vio_fence_release(); /* pair D: what this call wrote before what a later one writes (an index)
+				      */
+	}
+	src_ok = detach(v, &src);
+	dst_ok = detach(v, &dst);
+	if (vio_unlikely(bad == &src || !src_ok))
+		return H_SOURCE_PARM;
+	if (vio_unlikely(bad == &dst || !dst_ok))
+		return H_DEST_PARM;
+	done_rdma(v, len);
+	return H_SUCCESS;
+}
+
+/* Ring indices and flags go through the register calls: aligned quantities move in one access. */
+static void load_bytes(void *to, const uint8_t *p, uint64_t len)
+{
+	uint64_t align = (uintptr_t)p | len;
+
+	if (len == 8 && align % 8 == 0) {
+		uint64_t x = vio_load_acquire((const uint64_t *)(const void *)p); /* pair D */
+
+		memcpy(to, &x, sizeof(x));
+	} else if (len == 4 && align % 4 == 0) {
+		uint32_t x = vio_load_acquire((const uint32_t *)(const void *)p);
+
+		memcpy(to, &x, sizeof(x));
+	} else if (len == 2 && align % 2 == 0) {
+		uint16_t x = vio_load_acquire((const uint16_t *)(const void *)p);
+
+		memcpy(to, &x, sizeof(x));
+	} else {
+		vio_fence_acquire();
+		memcpy(to, p, len);
+		vio_fence_acquire();
+	}
+}
+
+static void store_bytes(uint8_t *p, const void *from, uint64_t len)
+{
+	uint64_t align = (uintptr_t)p | len;
+
+	if (len == 8 && align % 8 == 0) {
+		uint64_t x;
+
+		memcpy(&x, from, sizeof(x));
+		vio_store_release((uint64_t *)(void *)p, x); /* pair D */
+	} else if (len == 4 && align % 4 == 0) {
+		uint32_t x;
+
+		memcpy(&x, from, sizeof(x));
+		vio_store_release((uint32_t *)(void *)p, x);
+	} else if (len == 2 && align % 2 == 0) {
+		uint16_t x;
+
+		memcpy(&x, from, sizeof(x));
+		vio_store_release((uint16_t *)(void *)p, x);
+	} else {
+		vio_fence_release();
+		memcpy(p, from, len);
+		vio_fence_release();
+	}
+}
+
+/* Between registers and one side. */
+static bool move(struct phyp_vcpu *v, struct side *s, uint8_t *regs, uint64_t len, bool write)
+{
+	uint64_t done = 0, in = 0;
+	unsigned i = 0;
+
+	while (done < len) {
+		uint64_t part = len - done;
+		uint8_t *p = reach(v, s, i, in, &part);
+
+		if (vio_unlikely(!p))
+			return false;
+		if (write)
+			store_bytes(p, regs + done, part);
+		else
+			load_bytes(regs + done, p, part);
+		done += part;
+		in += part;
+		if (in == s->run[i].len)
+			i++, in = 0;
+	}
+	return true;
+}
+
+int64_t hv_read_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	uint64_t regs[PHYP_REGS], len = a[0];
+	struct side s;
+	bool ok;
+
+	if (len == 0 || len > H_READ_RDMA_MAX)
+		return H_PARAMETER;
+	if (!side_open(v, &s, a[1], a[2], len))
+		return H_SOURCE_PARM;
+	if (!translate(&s, len, TCE_READ))
+		return H_PERMISSION;
+	set_up_cost(v);
+	regs[(len - 1) / 8] = 0; /* the tail of the last register */
+	ok = attach(v, &s, NULL) == NULL && move(v, &s, (uint8_t *)regs, len, false);
+	ok = detach(v, &s) && ok;
+	if (vio_unlikely(!ok))
+		return H_SOURCE_PARM;
+	memcpy(ret, regs, (len + 7) / 8 * 8);
+	done_rdma(v, len);
+	return H_SUCCESS;
+}
+
+int64_t hv_write_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	uint64_t regs[H_WRITE_RDMA_MAX / 8], len = a[0];
+	struct side s;
+	bool ok;
+
+	(void)ret;
+	if (len == 0 || len > H_WRITE_RDMA_MAX)
+		return H_PARAMETER;
+	if (!side_open(v, &s, a[1], a[2], len))
+		return H_DEST_PARM;
+	if (!translate(&s, len, TCE_WRITE))
+		return H_PERMISSION;
+	set_up_cost(v);
+	memcpy(regs, a + 3, sizeof(regs));
+	ok = attach(v, &s, NULL) == NULL && move(v, &s, (uint8_t *)regs, len, true);
+	ok = detach(v, &s) && ok;
+	if (vio_unlikely(!ok))
+		return H_DEST_PARM;
+	done_rdma(v, len);
+	return H_SUCCESS;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * TCE calls. A TCE is one aligned 64-bit store; no lock. Checks and partial effects as QEMU's spapr_iommu has
+ * them (papr-facts in LoPAR's terms: H_PARAMETER for an unknown liobn, an index out of range, a page that the
+ * partition does not have).
+ */
+#include "phyp/hv.h"
+
+/* The caller's own window. The remote one of a server is for RDMA only: its TCEs are the client's. */
+static const struct hv_win *own_window(const struct phyp_part *part, uint64_t liobn)
+{
+	const struct hv_win *w = hv_window(part, liobn);
+
+	return w && w->kind == HV_WIN_LOCAL ? w : NULL;
+}
+
+/* Index of the page at ioba, UINT64_MAX when outside. */
+static uint64_t tce_index(const struct hv_win *w, uint64_t ioba)
+{
+	uint64_t off = ioba - w->base;
+
+	return ioba >= w->base && off < w->bytes ? off >> w->shift : UINT64_MAX;
+}
+
+/* The entry may be set: no undefined bits, and the page is memory of the partition ("checked on each put").
+ */
+static bool tce_ok(const struct phyp_part *part, const struct hv_win *w, uint64_t tce)
+{
+	uint64_t page = 1ull << w->shift, addr = tce & ~(page - 1);
+
+	if (tce & (page - 1) & ~TCE_PERM)
+		return false;
+	return !(tce & TCE_PERM) || vio_range_ok(addr, page, part->mem_bytes);
+}
+
+static void count(struct phyp_vcpu *v, uint64_t n)
+{
+	vio_counter_add(&v->c->tce_updates, n);
+	if (vio_unlikely(v->part->tce_ticks))
+		hv_spin(n * v->part->tce_ticks);
+}
+
+int64_t hv_get_tce(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	const struct hv_win *w = own_window(v->part, a[0]);
+	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX;
+
+	if (i == UINT64_MAX)
+		return H_PARAMETER;
+	ret[0] = vio_load_relaxed(&w->tce[i]);
+	return H_SUCCESS;
+}
+
+int64_t hv_put_tce(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	const struct hv_win *w = own_window(v->part, a[0]);
+	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX;
+
+	(void)ret;
+	if (i == UINT64_MAX || !tce_ok(v->part, w, a[2]))
+		return H_PARAMETER;
+	vio_store_relaxed(&w->tce[i], a[2]);
+	count(v, 1);
+	return H_SUCCESS;
+}
+
+int64_t hv_put_tce_indirect(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	const struct hv_win *w = own_window(v->part, a[0]);
+	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX, n = a[3], done, end;
+	const struct be64 *list;
+
+	(void)ret;
+	if (i == UINT64_MAX || n > TCE_MAX_MULTI || a[2] % 4096 ||
+	    !vio_range_ok(a[2], 4096, v->part->mem_bytes))
+		return H_PARAMETER;
+	list = (const struct be64 *)(const void *)(v->part->mem + a[2]);
+	end = w->bytes >> w->shift;
+	/* A failure part-way leaves the earlier entries set. */
+	for (done = 0; done < n && i + done < end; done++) {
+		uint64_t tce = vio_from_be64((struct be64){vio_load_relaxed(&list[done].raw)});
+
+		if (!tce_ok(v->part, w, tce))
+			break;
+		vio_store_relaxed(&w->tce[i + done], tce);
+	}
+	count(v, done);
+	return done == n ? H_SUCCESS : H_PARAMETER;
+}
+
+int64_t hv_stuff_tce(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	const struct hv_win *w = own_window(v->part, a[0]);
+	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX, n = a[3], room, done;
+
+	(void)ret;
+	if (i == UINT64_MAX || n > TCE_MAX_MULTI || !tce_ok(v->part, w, a[2]))
+		return H_PARAMETER;
+	room = (w->bytes >> w->shift) - i;
+	for (done = 0; done < n && done < room; done++)
+		vio_store_relaxed(&w->tce[i + done], a[2]);
+	count(v, done);
+	return done == n ? H_SUCCESS : H_PARAMETER;
+}
