@@ -28,11 +28,15 @@ static void place(int fd, uint64_t bytes, int node)
 	munmap(va, bytes);
 }
 
-static int lmb_create(uint64_t bytes, bool huge, int node)
+static int lmb_create(const char *part, uint64_t bytes, bool huge, int node)
 {
+	char name[PHYP_NAME_LEN + 8];
 	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0);
-	int fd = memfd_create("vio-lmb", flags), rc;
+	int fd, rc;
 
+	/* The owner's name shows in /proc/PID/maps: who has whose memory mapped can be read, and is tested. */
+	snprintf(name, sizeof(name), "lmb-%s", part);
+	fd = memfd_create(name, flags);
 	if (fd < 0)
 		return -errno;
 	if (ftruncate(fd, (off_t)bytes) == 0) {
@@ -52,7 +56,7 @@ static int create_all(const struct phyp_part_profile *p, bool huge, int node, in
 	unsigned n = p->memory_mib / p->lmb_mib;
 
 	for (unsigned i = 0; i < n; i++) {
-		fd[i] = lmb_create((uint64_t)p->lmb_mib << 20, huge, node);
+		fd[i] = lmb_create(p->name, (uint64_t)p->lmb_mib << 20, huge, node);
 		if (fd[i] < 0) {
 			int rc = fd[i];
 
