@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Opening, closing and asking the block front end. The data path is in blk_path.c. */
+#include <inttypes.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "guest/blk_priv.h"
+
+/*
+ * SIZE_MAX is taken only when the caller asks for it (cfg.transport.features): a device must then be given
+ * data in segments of at most size_max, while without it any buffer is one segment, one descriptor, and one
+ * RDMA call for each 128 KiB.
+ */
+#define FEATURES                                                                                             \
+	(1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_RO |            \
+	 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES |     \
+	 1ull << VIRTIO_BLK_F_MQ)
+
+static int start(struct vio_blk *b, struct vio_err *err)
+{
+	struct vio_transport_cfg *tc = &b->cfg.transport;
+	int rc = phyp_vcpu_create(b->part, &b->q[0].vcpu, err);
+
+	tc->features |= FEATURES;
+	if (rc == 0)
+		rc = vio_transport_open(b->q[0].vcpu, b->mem, tc, &b->t, err);
+	if (rc == 0)
+		rc = vio_transport_start(b->t, err);
+	if (rc == 0 && vio_transport_get_info(b->t)->type != VIRTIO_ID_BLOCK)
+		rc = vio_err_set(err, -ENODEV, "unit %u is not a disk: virtio device type %u, expected %u",
+				 tc->unit, vio_transport_get_info(b->t)->type, VIRTIO_ID_BLOCK);
+	if (rc == 0)
+		rc = blk_read_config(b, &b->info, &b->size_max, err);
+	if (rc == 0)
+		rc = blk_setup(b, err);
+	return rc ? rc : blk_go(b, err);
+}
+
+int vio_blk_open(struct phyp_part *part, struct vio_mem *mem, const struct vio_blk_cfg *cfg,
+		 struct vio_blk **out, struct vio_err *err)
+{
+	struct vio_blk *b;
+	int rc;
+
+	if (cfg->max_len % VIO_SECTOR)
+		return vio_err_set(err, -EINVAL, "largest request of %u bytes: must be a multiple of %u",
+				   cfg->max_len, VIO_SECTOR);
+	b = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*b), VIO_CACHE_LINE));
+	if (!b)
+		return vio_err_set(err, -ENOMEM, "no memory for the disk");
+	memset(b, 0, sizeof(*b));
+	b->q = aligned_alloc(VIO_CACHE_LINE, VIO_MAX_QUEUES * sizeof(*b->q));
+	if (!b->q) {
+		free(b);
+		return vio_err_set(err, -ENOMEM, "no memory for the disk's queues");
+	}
+	memset(b->q, 0, VIO_MAX_QUEUES * sizeof(*b->q));
+	b->cfg = *cfg;
+	b->part = part;
+	b->mem = mem;
+	b->give_up = UINT32_MAX;
+	vio_gate_init(&b->gate);
+	rc = start(b, err);
+	if (rc) {
+		vio_blk_close(b);
+		return rc;
+	}
+	*out = b;
+	return 0;
+}
+
+void vio_blk_close(struct vio_blk *b)
+{
+	if (!b)
+		return;
+	/* First of all the server must not touch what is about to be unmapped; no answer is no reason to
+	 * stay. */
+	if (b->t && phyp_alive(b->part))
+		vio_transport_quiesce(b->t);
+	blk_teardown(b);
+	vio_transport_close(b->t);
+	for (unsigned i = 0; i < VIO_MAX_QUEUES; i++)
+		if (b->q[i].vcpu)
+			phyp_vcpu_destroy(b->q[i].vcpu);
+	free(b->q);
+	free(b);
+}
+
+const struct vio_blk_info *vio_blk_get_info(const struct vio_blk *b)
+{
+	return &b->info;
+}
+
+struct phyp_counters *vio_blk_counters(struct vio_blk *b, unsigned q)
+{
+	return b->q[q].cnt;
+}
+
+int vio_blk_alloc(struct vio_blk *b, uint32_t len, struct gla *at, struct vio_err *err)
+{
+	uint64_t align = len < 4096 ? VIO_CACHE_LINE : 4096;
+	uint64_t off = VIO_ALIGN_UP(b->buffers.at.v + b->buffers_next, align) - b->buffers.at.v;
+
+	if (len == 0 || !vio_range_ok(off, len, b->buffers.len))
+		return vio_err_set(err, -ENOMEM,
+				   "no room for an I/O buffer of %u bytes: %" PRIu64 " of %" PRIu64
+				   " bytes are taken; ask for more with buffers_len",
+				   len, b->buffers_next, b->buffers.len);
+	*at = gla_add(b->buffers.at, off);
+	b->buffers_next = off + len;
+	return 0;
+}
