@@ -34,7 +34,8 @@ static int lmb_create(const char *part, uint64_t bytes, bool huge, int node)
 	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0);
 	int fd, rc;
 
-	/* The owner's name shows in /proc/PID/maps: who has whose memory mapped can be read, and is tested. */
+	/* The owner's name shows in /proc/PID/maps: who has whose memory mapped can be read, and is tested.
+	 */
 	snprintf(name, sizeof(name), "lmb-%s", part);
 	fd = memfd_create(name, flags);
 	if (fd < 0)
