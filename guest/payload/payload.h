@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The guest's half of the payload factor: does the device see the application's buffer, or a buffer of the pool that
- * the guest's CPU copies from and to? in_place.c (levels rdma, direct, unchecked: the application's buffer itself),
- * bounce.c, copybreak.c. One object a queue.
+ * The guest's half of the payload factor: does the device see the application's buffer, or a buffer of the
+ * pool that the guest's CPU copies from and to? in_place.c (levels rdma, direct, unchecked: the application's
+ * buffer itself), bounce.c, copybreak.c. One object a queue.
  */
 #ifndef VIO_GUEST_PAYLOAD_H
 #define VIO_GUEST_PAYLOAD_H
@@ -16,14 +16,14 @@ struct vio_gbuf {
 	struct gla app; /* the application's buffer */
 	uint32_t len;
 	bool dev_writes; /* the device writes it (a disk read) */
-	struct gla dev;	 /* out of get: what to map for the device */
-	uint32_t slot;	 /* the level's own */
+	struct gla dev;  /* out of get: what to map for the device */
+	uint32_t slot;   /* the level's own */
 };
 
 struct vio_gpayload_cfg {
 	struct phyp_part *part;
 	struct phyp_counters *counters; /* cpu_bytes */
-	struct gla bounce;		/* bounce buffers: n_slots of slot_len in the pool */
+	struct gla bounce;              /* bounce buffers: n_slots of slot_len in the pool */
 	uint32_t slot_len;
 	uint32_t n_slots;
 	uint32_t copybreak; /* bounce below this many bytes, in place from it on; 0 = 4096 */
@@ -36,8 +36,8 @@ struct vio_gpayload_ops {
 	bool needs_bounce; /* cfg.bounce must be there */
 	int (*create)(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out, struct vio_err *err);
 	void (*destroy)(struct vio_gpayload *p);
-	/* Before mapping: choose dev; bounce copies what the device will read. Returns how many of n, in order (no slot
-	 * free: fewer; too large for a slot: -EMSGSIZE when it is the first). */
+	/* Before mapping: choose dev; bounce copies what the device will read. Returns how many of n, in
+	 * order (no slot free: fewer; too large for a slot: -EMSGSIZE when it is the first). */
 	int (*get)(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n);
 	/* After completion: bounce copies what the device wrote; frees the slot. */
 	void (*put)(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n);

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Mapping lifetime deferred: mapped per request like single-use, but unmapped for many requests together,
+ * neighbouring ranges in one call. Until then a device can still reach pages whose request is done: that is
+ * the price. The IOBAs are not used again before.
+ */
+#include <stdlib.h>
+
+#include "guest/dma/mapper.h"
+
+#define DEFAULT_BATCH 64u
+#define MAX_BATCH     65536u
+
+struct range {
+	uint32_t page, n;
+};
+
+struct deferred {
+	struct vio_mapper m; /* first */
+	struct range *range; /* of requests that are done */
+	uint16_t *window;    /* their exposures */
+	unsigned batch, n, n_windows;
+};
+
+static struct deferred *deferred_of(struct vio_dma *d)
+{
+	return vio_container_of(d, struct deferred, m.d);
+}
+
+static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
+{
+	const unsigned batch = cfg->defer_batch ? cfg->defer_batch : DEFAULT_BATCH;
+	struct deferred *f;
+	int rc;
+
+	if (batch > MAX_BATCH)
+		return vio_err_set(err, -EINVAL, "mapping deferred: a batch of %u unmaps; at most %u", batch,
+				   MAX_BATCH);
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return vio_err_set(err, -ENOMEM, "mapping deferred: no memory");
+	f->batch = batch;
+	f->range = calloc(batch, sizeof(f->range[0]));
+	f->window = cfg->expose.add ? calloc((size_t)batch * VIO_DMA_MAX_SEG, sizeof(f->window[0])) : NULL;
+	rc = f->range && (f->window || !cfg->expose.add)
+		     ? vio_mapper_init(&f->m, &vio_dma_deferred, cfg, err)
+		     : vio_err_set(err, -ENOMEM, "mapping deferred: no memory for a batch of %u", batch);
+	if (rc) {
+		free(f->range);
+		free(f->window);
+		free(f);
+		return rc;
+	}
+	*out = &f->m.d;
+	return 0;
+}
+
+/* By insertion: requests are mostly done in the order in which they got their IOBAs. */
+static void sort(struct range *r, unsigned n)
+{
+	for (unsigned i = 1; i < n; i++) {
+		struct range x = r[i];
+		unsigned j = i;
+
+		for (; j > 0 && r[j - 1].page > x.page; j--)
+			r[j] = r[j - 1];
+		r[j] = x;
+	}
+}
+
+static void flush(struct deferred *f)
+{
+	unsigned i = 0;
+
+	for (unsigned w = 0; w < f->n_windows; w++)
+		vio_mapper_unexpose(&f->m, f->window[w]);
+	f->n_windows = 0;
+	sort(f->range, f->n);
+	while (i < f->n) {
+		struct range x = f->range[i++];
+
+		while (i < f->n && f->range[i].page == x.page + x.n)
+			x.n += f->range[i++].n;
+		vio_mapper_clear(&f->m, x.page, x.n);
+	}
+	f->n = 0;
+}
+
+static void destroy(struct vio_dma *d)
+{
+	struct deferred *f = deferred_of(d);
+
+	flush(f);
+	vio_mapper_fini(&f->m);
+	free(f->range);
+	free(f->window);
+	free(f);
+}
+
+static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+{
+	struct deferred *f = deferred_of(d);
+
+	for (unsigned i = 0; i < n; i++) {
+		int rc = vio_mapper_request(&f->m, r[i]);
+
+		if (vio_unlikely(rc == -EAGAIN && f->n > 0)) {
+			flush(f); /* what waits to be unmapped is the room that is missing */
+			rc = vio_mapper_request(&f->m, r[i]);
+		}
+		if (vio_unlikely(rc))
+			return vio_mapper_answer(&f->m, i, rc);
+	}
+	return (int)n;
+}
+
+static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+{
+	struct deferred *f = deferred_of(d);
+
+	for (unsigned i = 0; i < n; i++) {
+		f->range[f->n].page = (uint32_t)((r[i]->base.v - d->cfg.slice.v) >> d->cfg.page_shift);
+		f->range[f->n++].n = r[i]->n_pages;
+		if (f->m.in_place && r[i]->session == f->m.session) {
+			for (unsigned s = 0; s < r[i]->n_seg; s++)
+				f->window[f->n_windows++] = r[i]->window_id[s];
+		}
+		if (f->n == f->batch)
+			flush(f);
+	}
+}
+
+static void lost(struct vio_dma *d)
+{
+	struct deferred *f = deferred_of(d);
+
+	f->m.session++;
+	f->n_windows = 0;
+}
+
+const struct vio_dma_ops vio_dma_deferred = {
+	.name = "deferred",
+	.create = create,
+	.destroy = destroy,
+	.map = map,
+	.unmap = unmap,
+	.lost = lost,
+};

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Mapping lifetime single-use, the 2010 design: a request's pages are mapped when it is sent and unmapped
+ * when it is done; one call each, for a request of up to 512 pages.
+ */
+#include <stdlib.h>
+
+#include "guest/dma/mapper.h"
+
+static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
+{
+	struct vio_mapper *m = calloc(1, sizeof(*m));
+	int rc;
+
+	if (!m)
+		return vio_err_set(err, -ENOMEM, "mapping single-use: no memory");
+	rc = vio_mapper_init(m, &vio_dma_single_use, cfg, err);
+	if (rc) {
+		free(m);
+		return rc;
+	}
+	*out = &m->d;
+	return 0;
+}
+
+static void destroy(struct vio_dma *d)
+{
+	struct vio_mapper *m = vio_mapper_of(d);
+
+	vio_mapper_fini(m);
+	free(m);
+}
+
+static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+{
+	struct vio_mapper *m = vio_mapper_of(d);
+
+	for (unsigned i = 0; i < n; i++) {
+		int rc = vio_mapper_request(m, r[i]);
+
+		if (vio_unlikely(rc))
+			return vio_mapper_answer(m, i, rc);
+	}
+	return (int)n;
+}
+
+static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+{
+	struct vio_mapper *m = vio_mapper_of(d);
+
+	for (unsigned i = 0; i < n; i++) {
+		if (m->in_place && r[i]->session == m->session) {
+			for (unsigned s = 0; s < r[i]->n_seg; s++)
+				vio_mapper_unexpose(m, r[i]->window_id[s]);
+		}
+		vio_mapper_clear(m, (uint32_t)((r[i]->base.v - d->cfg.slice.v) >> d->cfg.page_shift),
+				 r[i]->n_pages);
+	}
+}
+
+static void lost(struct vio_dma *d)
+{
+	vio_mapper_of(d)->session++;
+}
+
+const struct vio_dma_ops vio_dma_single_use = {
+	.name = "single-use",
+	.create = create,
+	.destroy = destroy,
+	.map = map,
+	.unmap = unmap,
+	.lost = lost,
+};
