@@ -188,6 +188,7 @@ static void acc_store(struct hv_acc *to, const struct hv_acc *from)
 {
 	vio_store_relaxed(&to->off, from->off);
 	vio_store_relaxed(&to->len, from->len);
+	to->room = from->room;
 	to->cookie = from->cookie;
 }
 
@@ -213,7 +214,7 @@ static int acc_gap(const struct phyp_part *part, uint64_t len, uint64_t align, u
 	for (; i < part->n_acc; i++) {
 		if (part->acc[i].off >= at && part->acc[i].off - at >= len)
 			break;
-		at = VIO_ALIGN_UP(part->acc[i].off + part->acc[i].len, align);
+		at = VIO_ALIGN_UP(part->acc[i].off + part->acc[i].room, align);
 	}
 	*off = at;
 	return vio_range_ok(at, len, part->acc_bytes) ? (int)i : -1;
@@ -238,10 +239,18 @@ static void acc_remove(struct phyp_part *part, unsigned at)
 	acc_end(part);
 }
 
+/* Taken back by force: phyp_mem() denies it from here on, its place stays taken. */
+static void acc_kill(struct phyp_part *part, unsigned at)
+{
+	acc_begin(part);
+	vio_store_relaxed(&part->acc[at].len, 0ull);
+	acc_end(part);
+}
+
 /* Make an accepted range inaccessible again. */
 static bool unmap(struct phyp_part *part, const struct hv_acc *x)
 {
-	return mmap(part->acc_va + x->off, x->len, PROT_NONE,
+	return mmap(part->acc_va + x->off, x->room, PROT_NONE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
@@ -266,7 +275,7 @@ static int64_t map(struct phyp_part *part, const struct hv_grant *g, uint64_t co
 	}
 	pthread_mutex_unlock(&peer->lock);
 	if (rc == H_SUCCESS)
-		acc_insert(part, (unsigned)at, (struct hv_acc){*off, g->len, cookie});
+		acc_insert(part, (unsigned)at, (struct hv_acc){*off, g->len, g->len, cookie});
 	return rc;
 }
 
@@ -347,11 +356,14 @@ int64_t hv_return_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	while (i < part->n_acc && part->acc[i].cookie != cookie)
 		i++;
 	if (i < part->n_acc) {
+		bool forced = part->acc[i].len == 0; /* the grant knows already */
+
 		rc = H_BUSY;
 		if (unmap(part, &part->acc[i])) {
 			acc_remove(part, i);
-			give_back(part->seg, cookie);
-			rc = H_SUCCESS;
+			if (!forced)
+				give_back(part->seg, cookie);
+			rc = forced ? H_RESCINDED : H_SUCCESS;
 		}
 	} else {
 		hv_lock(&part->seg->grant_lock);
@@ -383,15 +395,15 @@ void hv_grants_sweep(struct phyp_part *part)
 	unsigned i = 0;
 
 	pthread_mutex_lock(&part->acc_lock);
-	while (i < part->n_acc) {
+	for (; i < part->n_acc; i++) {
 		uint64_t cookie = part->acc[i].cookie;
 
-		if (rescinded(part->seg, cookie) && unmap(part, &part->acc[i])) {
-			acc_remove(part, i);
+		if (!rescinded(part->seg, cookie))
+			continue;
+		/* First denied, then inaccessible: who meets the hole in between can tell why it is there. */
+		acc_kill(part, i);
+		if (unmap(part, &part->acc[i]))
 			give_back(part->seg, cookie);
-		} else {
-			i++;
-		}
 	}
 	pthread_mutex_unlock(&part->acc_lock);
 }

@@ -71,9 +71,12 @@ struct hv_win {
 	struct hv_lunit *lu; /* the own unit through which it is reached */
 };
 
-/* An accepted grant: [off, off+len) of the range for accepted grants. */
+/*
+ * An accepted grant: [off, off+len) of the range for accepted grants. len 0: taken back by force. Its place, `room` bytes,
+ * stays empty until the sharer returns it: the sharer may not know yet, and must not meet another grant's pages there.
+ */
 struct hv_acc {
-	uint64_t off, len, cookie;
+	uint64_t off, len, room, cookie;
 };
 
 /* What differs between the in-process machine and phypd. */

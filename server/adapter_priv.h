@@ -78,6 +78,7 @@ struct vio_adapter {
 	 * (pair Q). The only field that another lcore writes, so it has a line of its own.
 	 */
 	bool attention;
+	bool rescinded; /* a queue's owner met a window that was taken back by force */
 	/* The published window table: loaded by every queue in every busy turn, changed on the control path
 	 * only. */
 	const struct vio_wtable *windows __attribute__((aligned(VIO_CACHE_LINE)));

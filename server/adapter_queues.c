@@ -265,28 +265,41 @@ void vio_afree_queues(struct vio_adapter *a)
 	a->halted = false;
 }
 
+static void needs_reset(struct vio_adapter *a, uint8_t why, uint16_t queue, uint64_t detail)
+{
+	struct vio_msg m;
+
+	vio_actl(a, VIO_SQ_STOP);
+	a->halted = true;
+	vio_store_relaxed(&a->seen.last_fault, why);
+	vio_counter_add(&a->seen.needs_resets, 1);
+	vio_sfsm_needs_reset(&a->fsm, why, queue, detail, &m);
+	vio_asend_msg(a, &m);
+	vio_aseen_update(a);
+}
+
 void vio_afaults(struct vio_adapter *a)
 {
+	bool rescinded = vio_xchg_acq_rel(&a->rescinded, false); /* pair Q */
 	struct vio_squeue *q;
-	struct vio_msg m;
 
 	if (a->fsm.state != VIO_S_RUNNING)
 		return;
+	if (rescinded) {
+		needs_reset(a, VIO_ST_RESCINDED, 0xffff, 0);
+		vio_asay(a, "%s: %s, a window in use; device stopped until the guest resets it",
+			 a->u->partner, vio_status_text(VIO_ST_RESCINDED));
+		return;
+	}
 	vio_aqueues(a, i, q)
 	{
 		uint8_t why = vio_load_acquire(&q->fault); /* pair Q */
 
 		if (why == VIO_ST_OK)
 			continue;
-		vio_actl(a, VIO_SQ_STOP);
-		a->halted = true;
-		vio_store_relaxed(&a->seen.last_fault, why);
-		vio_counter_add(&a->seen.needs_resets, 1);
-		vio_sfsm_needs_reset(&a->fsm, why, q->index, q->fault_detail, &m);
-		vio_asend_msg(a, &m);
+		needs_reset(a, why, q->index, q->fault_detail);
 		vio_asay(a, "%s queue %u: %s (0x%llx); device stopped until the guest resets it",
 			 a->u->partner, q->index, vio_status_text(why), (unsigned long long)q->fault_detail);
-		vio_aseen_update(a);
 		return;
 	}
 }

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "server/adapter_priv.h"
 
@@ -76,8 +77,8 @@ static uint8_t judge_place(const struct vio_adapter *a, const struct vio_window 
 }
 
 /*
- * The raw call: a cookie is a number that any guest could guess, so the unit that the grant was made for counts. Another
- * guest's grant is given back at once.
+ * The raw call: a cookie is a number that any guest could guess, so the unit that the grant was made for
+ * counts. Another guest's grant is given back at once.
  */
 static uint8_t take(struct vio_adapter *a, uint64_t cookie, struct grant *g)
 {
@@ -306,6 +307,30 @@ void vio_awindow_quiesced(struct vio_adapter *a)
 	if (!a->halted)
 		vio_actl(a, VIO_SQ_RUN);
 	vio_adone(a, &m, why);
+}
+
+bool vio_adapter_window_fault(struct vio_adapter *a, void *addr)
+{
+	/* The table can't go away: the thread polls and has not passed a quiescent state since (pair R). */
+	const struct vio_wtable *t = vio_load_acquire(&a->windows);
+	const uint8_t *at = addr;
+
+	for (unsigned i = 0; t && i < t->n; i++) {
+		const struct vio_window *w = &t->w[i];
+
+		if (at < w->va || at >= w->va + w->len)
+			continue;
+		/* libphyp keeps the place of a lost grant empty until it is returned: nothing else can be
+		 * here. */
+		if (phyp_mem(a->part, w->logical, w->len) ||
+		    mmap(w->va, w->len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+			return false;
+		vio_store_release(&a->rescinded, true);
+		vio_store_release(&a->attention, true); /* pair Q */
+		return true;
+	}
+	return false;
 }
 
 void vio_awindows_return(struct vio_adapter *a)

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <linux/virtio_config.h>
+
+#include "adapter_world.h"
+#include "vio/atomics.h"
+
+/* ---------------------------------------------------------------------- a backend ---- */
+
+static struct aw_backend *of(struct vio_backend *be)
+{
+	return vio_container_of(be, struct aw_backend, be);
+}
+
+static int b_queue_open(struct vio_backend *be, unsigned depth, struct vio_backend_queue **out,
+			struct vio_err *err)
+{
+	(void)depth;
+	if (of(be)->fail_open)
+		return vio_err_set(err, -ENOMEM, "the disk opens no queue");
+	*out = calloc(1, sizeof(**out));
+	assert_non_null(*out);
+	(*out)->be = be;
+	of(be)->queues_open++;
+	return 0;
+}
+
+static void b_queue_close(struct vio_backend_queue *bq)
+{
+	assert_int_equal(of(bq->be)->n_held, 0);
+	of(bq->be)->queues_open--;
+	free(bq);
+}
+
+static void b_window_add(struct vio_backend_queue *bq, void *va, uint64_t len, bool writable)
+{
+	struct aw_backend *b = of(bq->be);
+
+	(void)va, (void)len, (void)writable;
+	b->adds++;
+	b->adds_in_flight += b->n_held > 0;
+}
+
+static void b_window_del(struct vio_backend_queue *bq, void *va, uint64_t len)
+{
+	struct aw_backend *b = of(bq->be);
+
+	/* Still mapped: the backend may look at it until it has heard of its end. */
+	if (!b->forced)
+		assert_true(((volatile uint8_t *)va)[len - 1] + 1 > 0);
+	b->dels++;
+	b->adds_in_flight += b->n_held > 0;
+}
+
+static void do_io(struct aw_backend *b, struct vio_req *r)
+{
+	uint64_t off = r->offset;
+
+	r->result = 0;
+	for (unsigned i = 0; i < r->n_iov; i++) {
+		if (r->io == VIO_IO_READ)
+			memcpy(r->iov[i].iov_base, b->disk + off, r->iov[i].iov_len);
+		else if (r->io == VIO_IO_WRITE)
+			memcpy(b->disk + off, r->iov[i].iov_base, r->iov[i].iov_len);
+		off += r->iov[i].iov_len;
+	}
+}
+
+static unsigned b_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
+			 struct vio_req *done[])
+{
+	struct aw_backend *b = of(bq->be);
+
+	(void)done;
+	for (unsigned i = 0; i < n; i++)
+		b->held[b->n_held++] = r[i];
+	return 0;
+}
+
+static unsigned b_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max)
+{
+	struct aw_backend *b = of(bq->be);
+	unsigned n = 0, kept = 0;
+
+	for (unsigned i = 0; i < b->n_held; i++) {
+		if (b->slow || b->held[i]->q->backend != bq || n == max) {
+			b->held[kept++] = b->held[i];
+			continue;
+		}
+		do_io(b, b->held[i]);
+		done[n++] = b->held[i];
+	}
+	b->n_held = kept;
+	return n;
+}
+
+static const struct vio_backend_ops ops = {
+	.name = "test",
+	.queue_open = b_queue_open,
+	.queue_close = b_queue_close,
+	.window_add = b_window_add,
+	.window_del = b_window_del,
+	.submit = b_submit,
+	.poll = b_poll,
+};
+
+/* ------------------------------------------------------------------------ the loop ---- */
+
+static void e_assign(void *ctx, struct vio_squeue *q)
+{
+	struct aw *w = ctx;
+
+	assert_null(w->polled[q->index]);
+	w->polled[q->index] = q;
+}
+
+static void e_unassign(void *ctx, struct vio_squeue *q)
+{
+	struct aw *w = ctx;
+
+	assert_ptr_equal(w->polled[q->index], q);
+	w->polled[q->index] = NULL;
+}
+
+static uint64_t e_start(void *ctx)
+{
+	return ((struct aw *)ctx)->turn + 1;
+}
+
+static bool e_done(void *ctx, uint64_t token)
+{
+	struct aw *w = ctx;
+
+	return !w->lcores_stuck && w->turn >= token;
+}
+
+__attribute__((format(printf, 2, 3))) static void e_say(void *ctx, const char *fmt, ...)
+{
+	struct aw *w = ctx;
+	size_t at = strlen(w->said);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(w->said + at, sizeof(w->said) - at, fmt, ap);
+	va_end(ap);
+	strncat(w->said, "\n", sizeof(w->said) - strlen(w->said) - 1);
+}
+
+bool aw_said(const struct aw *w, const char *text)
+{
+	return strstr(w->said, text) != NULL;
+}
+
+void aw_turn(struct aw *w)
+{
+	if (w->a && phyp_irq_take(w->sv))
+		vio_adapter_crq(w->a);
+	for (unsigned i = 0; i < AW_QUEUES; i++) {
+		if (w->polled[i])
+			vio_squeue_poll(w->polled[i]);
+	}
+	if (w->a && vio_adapter_busy(w->a))
+		vio_adapter_service(w->a);
+	w->turn++;
+}
+
+static bool take_message(struct aw *w)
+{
+	uint64_t hi, lo, rhi, rlo;
+	enum vio_link_event e;
+	struct vio_msg m;
+	bool reply;
+
+	if (!w->crq.entry || !phyp_crq_pop(&w->crq, &hi, &lo))
+		return false;
+	e = vio_link_rx(&w->link, hi, lo, &reply, &rhi, &rlo);
+	if (e != VIO_LINK_NOTHING)
+		w->link_event = e;
+	if (reply)
+		h_send_crq(w->gv, w->gu->unit, rhi, rlo);
+	if (e != VIO_LINK_MESSAGE)
+		return true;
+	assert_int_equal(vio_msg_decode(hi, lo, &m), 0);
+	if (m.op == VIO_OP_USED) {
+		w->used_messages++;
+		return true;
+	}
+	vio_gfsm_rx(&w->fsm, &m);
+	w->last = m;
+	w->messages++;
+	return true;
+}
+
+void aw_run(struct aw *w)
+{
+	unsigned idle = 0;
+
+	for (unsigned i = 0; i < 200 && idle < 6; i++) {
+		bool moved = false;
+
+		aw_turn(w);
+		while (take_message(w))
+			moved = true;
+		idle = moved ? 0 : idle + 1;
+	}
+}
+
+/* --------------------------------------------------------------------------- machine ---- */
+
+static void open_guest(struct aw *w)
+{
+	struct vio_err err = {""};
+	uint64_t size;
+
+	if (phyp_local_open(w->m, "guest0", &w->gp, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_int_equal(phyp_vcpu_create(w->gp, &w->gv, &err), 0);
+	w->gu = phyp_unit(w->gp, 0);
+	size = phyp_mem_size(w->gp);
+	w->gmem = phyp_mem(w->gp, (struct gla){0}, size);
+	for (uint64_t at = 0; at < size; at += 4096)
+		assert_int_equal(h_put_tce(w->gv, w->gu->liobn, ioba_add(w->gu->window, at),
+					   at | TCE_READ | TCE_WRITE),
+				 0);
+	memset(&w->crq, 0, sizeof(w->crq));
+	memset(w->avail_idx, 0, sizeof(w->avail_idx));
+	memset(w->used_seen, 0, sizeof(w->used_seen));
+}
+
+void aw_server(struct aw *w, uint8_t proto, uint8_t ring_levels, uint8_t payload_levels)
+{
+	const struct vio_env env = {
+		.assign = e_assign,
+		.unassign = e_unassign,
+		.quiesce_start = e_start,
+		.quiesce_done = e_done,
+		.say = e_say,
+		.ctx = w,
+	};
+	struct vio_err err = {""};
+
+	if (phyp_local_open(w->m, "vios", &w->sp, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_int_equal(phyp_vcpu_create(w->sp, &w->sv, &err), 0);
+	w->su = phyp_unit(w->sp, 0);
+	w->cfg = (struct vio_adapter_cfg){
+		.unit = 0,
+		.dev = &vio_dev_blk,
+		.backend = &w->b.be,
+		.num_queues = AW_QUEUES,
+		.queue_size = AW_SIZE,
+		.proto = proto,
+		.ring_levels = ring_levels,
+		.payload_levels = payload_levels,
+		.notify_levels = 7,
+		.mem = phyp_mem(w->sp, (struct gla){0}, 8 << 20),
+		.mem_len = w->cfg.mem_len ? w->cfg.mem_len : 8 << 20,
+	};
+	if (vio_adapter_create(w->sv, &w->cfg, &env, &w->a, &err) < 0)
+		fail_msg("%s", err.msg);
+}
+
+void aw_server_gone(struct aw *w)
+{
+	vio_adapter_destroy(w->a);
+	w->a = NULL;
+	phyp_vcpu_destroy(w->sv);
+	phyp_close(w->sp);
+	w->sp = NULL;
+}
+
+int aw_setup(void **state)
+{
+	struct aw *w = calloc(1, sizeof(*w));
+	struct phyp_profile p;
+	struct vio_err err = {""};
+
+	assert_non_null(w);
+	w->b.be = (struct vio_backend){.ops = &ops,
+				       .size = sizeof(w->b.disk),
+				       .block_size = 512,
+				       .touches_data = true,
+				       .can_flush = true,
+				       .id = "adapter-test",
+				       .what = "test disk"};
+	memset(w->b.disk, 0xa5, sizeof(w->b.disk));
+	phyp_profile_default(&p, 2, 16, 16);
+	for (unsigned i = 0; i < p.n_parts; i++)
+		p.part[i].pages = PHYP_PAGES_4K;
+	if (phyp_local_create(&p, &w->m, &err) < 0)
+		fail_msg("%s", err.msg);
+	open_guest(w);
+	aw_server(w, 2, 7, 0xf);
+	*state = w;
+	return 0;
+}
+
+int aw_teardown(void **state)
+{
+	struct aw *w = *state;
+
+	w->b.slow = false;
+	w->lcores_stuck = false;
+	if (w->a) {
+		vio_adapter_stop(w->a);
+		aw_run(w);
+		assert_false(vio_adapter_busy(w->a));
+		aw_server_gone(w);
+	}
+	assert_int_equal(w->b.queues_open, 0);
+	assert_int_equal(w->b.adds_in_flight, 0);
+	if (w->other) {
+		phyp_vcpu_destroy(w->ov);
+		phyp_close(w->other);
+	}
+	phyp_vcpu_destroy(w->gv);
+	phyp_close(w->gp);
+	phyp_local_destroy(w->m);
+	free(w);
+	return 0;
+}
+
+/* ----------------------------------------------------------------------------- guest ---- */
+
+struct ioba aw_at(const struct aw *w, uint64_t gla)
+{
+	return ioba_add(w->gu->window, gla);
+}
+
+void aw_guest(struct aw *w, uint8_t proto)
+{
+	uint64_t hi, lo;
+	int64_t rc;
+
+	memset(w->gmem + AW_CRQ, 0, 4096);
+	vio_link_init(&w->link);
+	vio_gfsm_init(&w->fsm, proto);
+	rc = h_reg_crq(w->gv, w->gu->unit, aw_at(w, AW_CRQ), 4096);
+	assert_true(rc == H_SUCCESS || rc == H_CLOSED);
+	w->crq = (struct phyp_crq){.entry = (uint64_t *)(void *)(w->gmem + AW_CRQ),
+				   .n = 4096 / CRQ_ENTRY_BYTES};
+	vio_link_hello(&hi, &lo);
+	h_send_crq(w->gv, w->gu->unit, hi, lo);
+	aw_run(w);
+	assert_int_equal(w->link.state, VIO_LINK_UP);
+}
+
+void aw_guest_gone(struct aw *w)
+{
+	phyp_local_kill(w->m, "guest0");
+	memset(&w->crq, 0, sizeof(w->crq));
+	aw_run(w);
+	phyp_vcpu_destroy(w->gv);
+	phyp_close(w->gp);
+	open_guest(w);
+}
+
+void aw_send_raw(struct aw *w, struct vio_msg m)
+{
+	uint64_t hi, lo;
+
+	vio_msg_encode(&m, &hi, &lo);
+	assert_int_equal(h_send_crq(w->gv, w->gu->unit, hi, lo), H_SUCCESS);
+}
+
+uint8_t aw_step(struct aw *w, struct vio_msg m)
+{
+	unsigned before = w->messages;
+
+	assert_int_equal(vio_gfsm_tx(&w->fsm, &m), 0);
+	aw_send_raw(w, m);
+	aw_run(w);
+	return w->messages == before ? 0xff : w->last.status;
+}
+
+uint8_t aw_probe(struct aw *w)
+{
+	struct vio_msg m = {.op = VIO_OP_PROBE, .arg = aw_at(w, AW_HEADER).v, .arg16 = VIO_DEV_HEADER_BYTES};
+	uint8_t st;
+
+	memset(w->gmem + AW_HEADER, 0xee, VIO_DEV_HEADER_BYTES);
+	st = aw_step(w, m);
+	if (st != VIO_ST_OK)
+		return st;
+	return aw_step(w, (struct vio_msg){.op = VIO_OP_ACKNOWLEDGE,
+					   .arg = aw_at(w, AW_CONFIG).v,
+					   .arg16 = VIO_MAX_CONFIG});
+}
+
+uint8_t aw_features(struct aw *w, uint64_t features, enum vio_ring_access ring, enum vio_payload payload,
+		    enum vio_notification notify)
+{
+	uint8_t st = aw_step(w, (struct vio_msg){.op = VIO_OP_DRIVER});
+
+	assert_int_equal(st, 0xff); /* DRIVER has no answer */
+	if (w->fsm.version == VIO_PROTO_V1) {
+		struct vio_dev_header_v1 *h = (void *)(w->gmem + AW_HEADER);
+
+		h->guest_features = vio_to_be32((uint32_t)features);
+		return VIO_ST_OK;
+	}
+	struct vio_dev_header_v2 *h = (void *)(w->gmem + AW_HEADER);
+
+	h->guest_features = vio_to_be64(features);
+	h->ring = (uint8_t)ring;
+	h->payload = (uint8_t)payload;
+	h->notify = (uint8_t)notify;
+	return aw_step(w, (struct vio_msg){.op = VIO_OP_FEATURES_OK});
+}
+
+uint64_t aw_grant(struct aw *w, uint64_t flags, uint64_t gla, uint64_t len)
+{
+	uint64_t cookie = 0;
+
+	assert_int_equal(h_grant_logical(w->gv, GRANT_SYSTEM_MEMORY | flags, (struct gla){gla}, len,
+					 w->gu->unit, &cookie),
+			 H_SUCCESS);
+	return cookie;
+}
+
+struct vio_window_desc aw_wdesc(const struct aw *w, uint64_t gla, uint64_t len, uint8_t perm, uint8_t role,
+				uint64_t cookie)
+{
+	return (struct vio_window_desc){
+		.liobn = vio_to_be32(w->gu->liobn),
+		.perm = perm,
+		.role = role,
+		.ioba = vio_to_be64(aw_at(w, gla).v),
+		.len = vio_to_be64(len),
+		.cookie = vio_to_be64(cookie),
+	};
+}
+
+uint8_t aw_announce(struct aw *w, const struct vio_window_desc *d)
+{
+	memcpy(w->gmem + AW_WDESC, d, sizeof(*d));
+	return aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = aw_at(w, AW_WDESC).v});
+}
+
+uint8_t aw_window(struct aw *w, uint64_t gla, uint64_t len, uint8_t perm, uint8_t role, uint64_t *cookie)
+{
+	uint64_t flags = (perm & TCE_READ ? 0 : GRANT_NO_READ) | (perm & TCE_WRITE ? 0 : GRANT_NO_WRITE);
+	struct vio_window_desc d;
+
+	*cookie = aw_grant(w, flags, gla, len);
+	d = aw_wdesc(w, gla, len, perm, role, *cookie);
+	return aw_announce(w, &d);
+}
+
+void aw_windows(struct aw *w)
+{
+	static const struct {
+		uint64_t at, len;
+		uint8_t perm, role;
+	} want[] = {
+		{AW_DESC, 0x2000, TCE_READ, VIO_WINDOW_RINGS},
+		{AW_USED, 0x1000, TCE_READ | TCE_WRITE, VIO_WINDOW_RINGS},
+		{AW_BUF, AW_BUFLEN, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS},
+	};
+
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(want); i++) {
+		assert_int_equal(
+			aw_window(w, want[i].at, want[i].len, want[i].perm, want[i].role, &w->cookie[i]),
+			VIO_ST_OK);
+		w->window_id[i] = w->last.arg16;
+	}
+}
+
+void aw_queue(struct aw *w, uint16_t q)
+{
+	const uint64_t at[] = {AW_DESC, AW_AVAIL, AW_USED};
+
+	memset(w->gmem + AW_DESC + q * AW_QUEUE, 0, 0x3000);
+	for (uint8_t part = 0; part < VIO_ARRAY_SIZE(at); part++)
+		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_QUEUE,
+							     .arg8 = part,
+							     .arg16 = q,
+							     .arg = aw_at(w, at[part] + q * AW_QUEUE).v}),
+				 0xff);
+	w->avail_idx[q] = w->used_seen[q] = 0;
+}
+
+void aw_bring_up(struct aw *w, enum vio_ring_access ring, enum vio_payload payload,
+		 enum vio_notification notify)
+{
+	assert_int_equal(aw_probe(w), VIO_ST_OK);
+	assert_int_equal(aw_features(w, 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ACCESS_PLATFORM, ring,
+				     payload, notify),
+			 VIO_ST_OK);
+	if (ring == VIO_RING_DIRECT || payload != VIO_PAYLOAD_RDMA)
+		aw_windows(w);
+	aw_queue(w, 0);
+	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_DRIVER_OK}), VIO_ST_OK);
+	assert_int_equal(w->fsm.state, VIO_G_RUNNING);
+}
+
+void aw_request(struct aw *w, uint16_t q)
+{
+	struct vring_desc *d = (void *)(w->gmem + AW_DESC + q * AW_QUEUE);
+	struct vring_avail *avail = (void *)(w->gmem + AW_AVAIL + q * AW_QUEUE);
+	uint16_t slot = w->avail_idx[q] % AW_SIZE, head = (uint16_t)(slot % 4 * 4);
+	uint64_t buf = AW_BUF + slot % 4 * 0x1000;
+	struct virtio_blk_outhdr hdr = {.type = vio_le32(VIRTIO_BLK_T_IN)};
+
+	memcpy(w->gmem + buf, &hdr, sizeof(hdr));
+	d[head] = (struct vring_desc){vio_le64(aw_at(w, buf).v), vio_le32(16), vio_le16(VRING_DESC_F_NEXT),
+				      vio_le16((uint16_t)(head + 1))};
+	d[head + 1] = (struct vring_desc){vio_le64(aw_at(w, buf + 0x200).v), vio_le32(512),
+					  vio_le16(VRING_DESC_F_NEXT | VRING_DESC_F_WRITE),
+					  vio_le16((uint16_t)(head + 2))};
+	d[head + 2] = (struct vring_desc){vio_le64(aw_at(w, buf + 16).v), vio_le32(1),
+					  vio_le16(VRING_DESC_F_WRITE), 0};
+	avail->ring[slot] = vio_le16(head);
+	vio_store_release(&avail->idx, vio_le16(++w->avail_idx[q]));
+	aw_send_raw(w, (struct vio_msg){.version = w->fsm.version, .op = VIO_OP_KICK, .arg16 = q});
+}
+
+unsigned aw_used(struct aw *w, uint16_t q)
+{
+	struct vring_used *used = (void *)(w->gmem + AW_USED + q * AW_QUEUE);
+	uint16_t idx = vio_le16(vio_load_acquire(&used->idx));
+	unsigned n = (uint16_t)(idx - w->used_seen[q]);
+
+	w->used_seen[q] = idx;
+	return n;
+}
