@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* bench-limits: what this machine can do at best, in one run, on the two cores that an experiment uses. */
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "bench/limits_measure.h"
+#include "vio/cycles.h"
+
+static const char usage[] =
+	"bench-limits: measure what this machine can do at best\n"
+	"\n"
+	"  --cores G,S      CPU of the guest, CPU of the server (default: chosen by hwloc, see "
+	"bench-topology)\n"
+	"  --seconds S      total time, about (6; 0.2 to 600)\n"
+	"  --quick          the same as --seconds 1\n"
+	"  --json FILE      write the JSON there (default and -: standard output)\n"
+	"  --table          print a readable table too: on standard output when the JSON goes to a FILE, "
+	"else on\n"
+	"                   standard error\n"
+	"  --help           this text\n"
+	"\n"
+	"With one core only, what needs two is null in the JSON, with the reason; the exit code is 0.\n"
+	"Exit code: 0 done, 1 failed, 2 wrong use.\n"
+	"\n";
+
+struct options {
+	bool cores_given, table;
+	unsigned guest, server;
+	double seconds;
+	const char *json; /* NULL: standard output */
+};
+
+static const struct option longs[] = {
+	{"cores", required_argument, NULL, 'c'},
+	{"seconds", required_argument, NULL, 's'},
+	{"quick", no_argument, NULL, 'q'},
+	{"json", required_argument, NULL, 'j'},
+	{"table", no_argument, NULL, 't'},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
+};
+
+/* A decimal CPU number, ending at `end`. A bound far above any machine keeps later arithmetic small. */
+static bool cpu_number(const char **text, char end, unsigned *out)
+{
+	char *stop;
+	unsigned long v;
+
+	if (**text < '0' || **text > '9')
+		return false;
+	errno = 0;
+	v = strtoul(*text, &stop, 10);
+	if (errno || *stop != end || v > 65535)
+		return false;
+	*out = (unsigned)v;
+	*text = stop + 1;
+	return true;
+}
+
+static int parse_cores(const char *text, struct options *o, struct vio_err *err)
+{
+	const char *p = text;
+
+	if (!cpu_number(&p, ',', &o->guest) || !cpu_number(&p, '\0', &o->server))
+		return vio_err_set(err, -EINVAL, "--cores %s: must be two CPU numbers, as in --cores 2,3",
+				   text);
+	o->cores_given = true;
+	return 0;
+}
+
+static int parse_seconds(const char *text, struct options *o, struct vio_err *err)
+{
+	char *end;
+	double v = strtod(text, &end);
+
+	if (end == text || *end || !(v >= 0.2 && v <= 600))
+		return vio_err_set(err, -EINVAL, "--seconds %s: must be a number from 0.2 to 600", text);
+	o->seconds = v;
+	return 0;
+}
+
+/* 0: go on; 1: help was asked for; -EINVAL: wrong use, with a sentence or, from getopt_long, already said. */
+static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
+{
+	int opt, rc = 0;
+
+	while (!rc && (opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (opt) {
+		case 'c':
+			rc = parse_cores(optarg, o, err);
+			break;
+		case 's':
+			rc = parse_seconds(optarg, o, err);
+			break;
+		case 'q':
+			o->seconds = 1;
+			break;
+		case 'j':
+			o->json = strcmp(optarg, "-") ? optarg : NULL;
+			break;
+		case 't':
+			o->table = true;
+			break;
+		case 'h':
+			return 1;
+		default:
+			return -EINVAL;
+		}
+	}
+	if (!rc && optind < argc)
+		rc = vio_err_set(err, -EINVAL, "%s: takes options only, see --help", argv[optind]);
+	return rc;
+}
+
+static int choose(const struct options *o, struct limits_result *r, struct vio_err *err)
+{
+	hwloc_topology_t topo;
+	hwloc_bitmap_t allowed;
+	struct vio_err why = {""};
+	int rc = bench_topology_load(&topo, &allowed, err);
+
+	if (rc)
+		return rc;
+	if (o->cores_given)
+		rc = bench_topology_describe(topo, allowed, o->guest, o->server, &r->cores, &why);
+	else
+		rc = bench_topology_choose(topo, allowed, &r->cores, &why);
+	bench_topology_free(topo, allowed);
+	if (rc < 0)
+		return vio_err_set(err, rc, "%s%.300s", o->cores_given ? "--cores: " : "", why.msg);
+	r->two_cores = rc == 0;
+	return 0;
+}
+
+/* Samples of the short measurements; the middle of an odd number is one of them. */
+#define BATCHES      15
+#define COPY_SAMPLES 9
+#define ROUNDS       200000
+#define WAKES        5000
+
+static int measure_pair(struct limits_result *r, double total_ns, struct vio_err *err)
+{
+	const unsigned s = r->cores.server_core;
+	int rc = limits_round_trip(s, (uint64_t)(total_ns * 0.28), BATCHES, ROUNDS, &r->round_trip,
+				   &r->round_trip_shared, &r->shared_huge, err);
+
+	for (unsigned i = 0; i < LIMITS_N_HANDOVER && !rc; i++) {
+		struct limits_handover *h = &r->handover[i];
+
+		*h = (struct limits_handover){
+			.size = i & 1 ? 65536 : 4096,
+			.depth = i & 2 ? 32 : 1,
+			.reading = !(i & 4),
+		};
+		rc = limits_handover_run(s, (uint64_t)(total_ns * 0.16 / LIMITS_N_HANDOVER), COPY_SAMPLES, h,
+					 err);
+		r->n_handover++;
+	}
+	if (!rc)
+		rc = limits_eventfd_wake(s, (uint64_t)(total_ns * 0.10), BATCHES, WAKES, &r->eventfd_wake,
+					 err);
+	return rc;
+}
+
+static int measure(struct limits_result *r, struct vio_err *err)
+{
+	const double total_ns = r->budget_seconds * 1e9;
+	struct rusage before, after;
+	uint64_t t0 = vio_now_ns();
+	int rc = bench_pin(r->cores.guest_core, err);
+
+	if (rc)
+		return rc;
+	getrusage(RUSAGE_SELF, &before);
+	if (r->two_cores)
+		rc = measure_pair(r, total_ns, err);
+	for (unsigned i = 0; i < LIMITS_N_OPS && !rc; i++)
+		rc = limits_op_run(i, (uint64_t)(total_ns * 0.12 / LIMITS_N_OPS), BATCHES, &r->op[i], err);
+	r->n_levels = bench_levels(&r->cores, bench_mem_allowance(), r->levels);
+	if (!rc)
+		rc = limits_memcpy_all(r->levels, r->n_levels, (uint64_t)(total_ns * 0.28), COPY_SAMPLES,
+				       r->copies, &r->n_copies, err);
+	getrusage(RUSAGE_SELF, &after);
+	r->involuntary_switches = (uint64_t)(after.ru_nivcsw - before.ru_nivcsw);
+	r->taken_seconds = (double)(vio_now_ns() - t0) / 1e9;
+	return rc;
+}
+
+static int write_json(const struct limits_result *r, FILE *f, const char *path, struct vio_err *err)
+{
+	json_t *j = limits_json(r);
+	int rc;
+
+	if (!j)
+		return vio_err_set(err, -ENOMEM, "no memory for the JSON");
+	errno = 0;
+	rc = json_dumpf(j, f, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+	json_decref(j);
+	if (rc || fputc('\n', f) == EOF || fflush(f))
+		return vio_err_set(err, -EIO, "can't write the JSON to %s: %s", path,
+				   strerror(errno ? errno : EIO));
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.seconds = 6};
+	struct limits_result r = {0};
+	struct vio_err err = {""};
+	FILE *out = stdout;
+	int rc = parse(argc, argv, &o, &err);
+
+	if (rc > 0) {
+		printf("%s%s", usage, limits_json_keys);
+		return 0;
+	}
+	if (rc < 0) {
+		if (err.msg[0])
+			fprintf(stderr, "bench-limits: %s\n", err.msg);
+		return 2;
+	}
+	r.budget_seconds = o.seconds;
+	rc = choose(&o, &r, &err);
+	/* Opened before the measurement, so that a wrong path costs no time. */
+	if (!rc && o.json) {
+		out = fopen(o.json, "we");
+		if (!out)
+			rc = vio_err_set(&err, -errno, "--json %s: %s", o.json, strerror(errno));
+	}
+	if (!rc && !r.two_cores)
+		fprintf(stderr, "bench-limits: %s\n", r.cores.reason);
+	if (!rc)
+		rc = measure(&r, &err);
+	if (!rc)
+		rc = write_json(&r, out, o.json ? o.json : "standard output", &err);
+	if (!rc && o.table)
+		limits_table(&r, o.json ? stdout : stderr);
+	if (out && out != stdout && fclose(out) && !rc)
+		rc = vio_err_set(&err, -errno, "--json %s: %s", o.json, strerror(errno));
+	if (rc)
+		fprintf(stderr, "bench-limits: %s\n", err.msg);
+	return rc ? 1 : 0;
+}
