@@ -60,7 +60,7 @@ enum { VIO_T_NO_ANSWER, VIO_T_OK, VIO_T_REFUSED };
 
 struct vio_transport {
 	/* What every poll reads; changes only when a message arrives. */
-	const uint64_t *slot; /* first doubleword of the next CRQ entry: not 0 = something arrived */
+	const uint64_t *slot; /* first doubleword of the next CRQ entry */
 	uint32_t state;       /* enum vio_transport_state */
 	uint64_t used;        /* USED came for these queues */
 	uint64_t kick_hi;     /* KICK's first doubleword, without the queue */
@@ -102,9 +102,10 @@ struct vio_transport {
 	unsigned n_expose;
 };
 
+/* The valid byte alone says whether an entry is there: the sender prepares the rest of the doubleword before. */
 static inline bool vio_t_waiting(const struct vio_transport *t)
 {
-	return vio_load_relaxed(vio_load_relaxed(&t->slot)) != 0;
+	return (be64toh(vio_load_relaxed(vio_load_relaxed(&t->slot))) >> 56) != CRQ_FREE;
 }
 
 /* PAPR's "not now": H_BUSY and the long-busy hints. */
