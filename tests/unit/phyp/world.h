@@ -114,7 +114,9 @@ static inline struct ioba at(const struct end *e, uint64_t off)
 /* Map [gla, gla+len) at window offset `off` with perm. */
 static inline void map_tces(struct end *e, uint64_t off, uint64_t gla, uint64_t len, uint64_t perm)
 {
-	for (uint64_t i = 0; i < len; i += PAGE)
+	uint64_t page = 1ull << e->u->page_shift;
+
+	for (uint64_t i = 0; i < len; i += page)
 		assert_int_equal(h_put_tce(e->v, e->u->liobn, at(e, off + i), (gla + i) | perm), H_SUCCESS);
 }
 
