@@ -302,6 +302,7 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 static int fill_span(struct vio_wl *w, struct vio_err *err)
 {
 	struct vio_wl_cfg saved = w->cfg;
+	unsigned queues = w->n_queues;
 	struct vio_wl_result *res = calloc(1, sizeof(*res));
 	const volatile int never = 0;
 	int rc = 0;
@@ -313,7 +314,11 @@ static int fill_span(struct vio_wl *w, struct vio_err *err)
 	w->cfg.rate = 0;
 	w->cfg.flush_every = 0;
 	w->res = res;
+	/* One queue: several run ahead of each other, and would leave out blocks of the slower ones. */
+	w->n_queues = 1;
 	run_phase(w, w->n_blocks, 0, &never);
+	w->n_queues = queues;
+	w->q[0].cursor = 0;
 	if (w->machine_gone || res->errors)
 		rc = vio_err_set(err, -EIO,
 				 "writing the first %" PRIu64 " bytes before the run failed (%" PRIu64

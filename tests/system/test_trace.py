@@ -9,9 +9,9 @@ from common import BUILD, Machine, main
 
 # The slides' steps in order: a pattern that must appear after the one before it, in the merged trace of both programs'
 # own traces. g: guest's trace, s: server's.
-SLIDES_G = ["PROBE", "PROBE reply", "ACKNOWLEDGE", "ACKNOWLEDGE reply", "DRIVER", "QUEUE.*desc", "QUEUE.*avail",
+SLIDES_G = ["PROBE  ", "PROBE reply", "ACKNOWLEDGE  ", "ACKNOWLEDGE reply", "DRIVER", "QUEUE.*desc", "QUEUE.*avail",
             "QUEUE.*used", "DRIVER_OK", "DRIVER_OK reply"]
-SLIDES_S = ["PROBE", r"H_(COPY|WRITE)_RDMA", "PROBE reply", "ACKNOWLEDGE", r"H_(COPY|WRITE)_RDMA",
+SLIDES_S = ["PROBE  ", r"H_(COPY|WRITE)_RDMA", "PROBE reply", "ACKNOWLEDGE  ", r"H_(COPY|WRITE)_RDMA",
             "ACKNOWLEDGE reply", "DRIVER", "QUEUE.*desc", "QUEUE.*avail", "QUEUE.*used", "DRIVER_OK",
             r"H_(COPY|READ)_RDMA", "DRIVER_OK reply"]
 
@@ -20,7 +20,7 @@ def in_order(lines, steps):
     """The first step that is not found after the ones before it, or None."""
     at = 0
     for s in steps:
-        pattern = re.compile(r"(^|\s)" + s + r"(\s|$)")
+        pattern = re.compile(r"(^|\s)" + s + r"(\W|$)")
         while at < len(lines) and not pattern.search(lines[at]):
             at += 1
         if at == len(lines):
