@@ -260,7 +260,8 @@ static int64_t map(struct phyp_part *part, const struct hv_grant *g, uint64_t co
 	struct hv_peer *peer = part->peer[g->owner];
 	const struct hv_part *owner = &part->seg->part[g->owner];
 	int prot = g->flags & GRANT_NO_WRITE ? PROT_READ : PROT_READ | PROT_WRITE;
-	int at = acc_gap(part, g->len, 2ull << 20, off);
+	/* Large pages need their alignment, and large ranges profit; single pages would only waste room by it. */
+	int at = acc_gap(part, g->len, g->len >= 2ull << 20 ? 2ull << 20 : owner->backing, off);
 	uint64_t in = g->gla & ((1ull << owner->lmb_shift) - 1);
 	int64_t rc = H_RESCINDED;
 
