@@ -168,10 +168,24 @@ static bool evict_oldest(struct cached *c)
 	return true;
 }
 
+/* Map and, in place, expose. */
+static int install(struct cached *c, const struct vio_span *span, uint32_t *page, uint16_t *window)
+{
+	int rc = vio_mapper_map(&c->m, span, 1, page);
+
+	if (rc == 0 && c->m.in_place) {
+		rc = vio_mapper_expose(&c->m, *page, span, window);
+		if (rc)
+			vio_mapper_clear(&c->m, *page, span->n);
+	}
+	return rc;
+}
+
 static int insert(struct cached *c, const struct vio_span *span, uint32_t *out)
 {
 	struct entry *e;
 	uint32_t page, i;
+	uint16_t window = 0;
 	int rc;
 
 	if (span->n > c->quota)
@@ -180,7 +194,8 @@ static int insert(struct cached *c, const struct vio_span *span, uint32_t *out)
 		if (!evict_oldest(c))
 			return -EAGAIN;
 	}
-	while ((rc = vio_mapper_map(&c->m, span, 1, &page)) == -EAGAIN) {
+	/* The slice or the server's table of windows may be full too. */
+	while ((rc = install(c, span, &page, &window)) == -EAGAIN) {
 		if (!evict_oldest(c))
 			return -EAGAIN;
 	}
@@ -188,18 +203,12 @@ static int insert(struct cached *c, const struct vio_span *span, uint32_t *out)
 		return rc;
 	i = c->free;
 	e = &c->entry[i];
-	if (c->m.in_place) {
-		rc = vio_mapper_expose(&c->m, page, span, &e->window);
-		if (rc) {
-			vio_mapper_clear(&c->m, page, span->n);
-			return rc;
-		}
-	}
 	c->free = e->hash_next;
 	e->first = span->first.v;
 	e->n = span->n;
 	e->perm = span->perm;
 	e->page = page;
+	e->window = window;
 	e->refs = 0;
 	e->exposed = c->m.in_place;
 	e->stale = false;
