@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Backends: what a disk is made of. One file each: null.c, memory.c, file.c, nbd.c, and one line in backend.c's table.
+ * Backends: what a disk is made of. One file each: null.c, memory.c, file.c, nbd.c, and one line in
+ * backend.c's table.
  */
 #ifndef VIO_SERVER_BACKEND_H
 #define VIO_SERVER_BACKEND_H
@@ -10,16 +11,17 @@
 
 struct vio_backend_ops;
 
-/* A disk. Embedded first in each backend's own struct. Shared by its queues; immutable while queues are open. */
+/* A disk. Embedded first in each backend's own struct. Shared by its queues; immutable while queues are open.
+ */
 struct vio_backend {
 	const struct vio_backend_ops *ops;
-	uint64_t size;	       /* bytes, multiple of 512 */
-	uint32_t block_size;   /* logical block, bytes: 512 or more; requests must be multiples */
+	uint64_t size;       /* bytes, multiple of 512 */
+	uint32_t block_size; /* logical block, bytes: 512 or more; requests must be multiples */
 	bool read_only;
-	bool touches_data;     /* false: null, and reports say so */
+	bool touches_data; /* false: null, and reports say so */
 	bool can_discard, can_zero, can_flush;
-	char id[20];	       /* GET_ID string, zero-padded */
-	char what[160];	       /* for messages and reports: "file /tmp/x.img, O_DIRECT" */
+	char id[20];    /* GET_ID string, zero-padded */
+	char what[160]; /* for messages and reports: "file /tmp/x.img, O_DIRECT" */
 };
 
 /* One queue's handle on a disk: embedded first. Used by one lcore at a time. */
@@ -28,8 +30,9 @@ struct vio_backend_queue {
 };
 
 struct vio_backend_env {
-	/* Memory backend: room for `len` bytes in the server partition's memory, TCE-mapped in `adapter`'s local window;
-	 * -ENOMEM when the partition is too small (the sentence says how much it needs). NULL for other embodiments. */
+	/* Memory backend: room for `len` bytes in the server partition's memory, TCE-mapped in `adapter`'s
+	 * local window; -ENOMEM when the partition is too small (the sentence says how much it needs). NULL
+	 * for other embodiments. */
 	int (*server_memory)(void *ctx, uint64_t len, void **mem, struct gla *at, struct vio_err *err);
 	void *ctx;
 };
@@ -38,28 +41,32 @@ struct vio_backend_ops {
 	const char *name;  /* word on the command line: NAME[,key=value...] */
 	const char *usage; /* its keys, one line */
 	/* `spec`: what follows the name. -ENOENT, -EINVAL, -ENOSPC ... with a sentence. Not the data path. */
-	int (*open)(const char *spec, const struct vio_backend_env *env, struct vio_backend **out, struct vio_err *err);
+	int (*open)(const char *spec, const struct vio_backend_env *env, struct vio_backend **out,
+		    struct vio_err *err);
 	void (*close)(struct vio_backend *be); /* every queue is closed */
-	int (*queue_open)(struct vio_backend *be, unsigned depth, struct vio_backend_queue **out, struct vio_err *err);
+	int (*queue_open)(struct vio_backend *be, unsigned depth, struct vio_backend_queue **out,
+			  struct vio_err *err);
 	void (*queue_close)(struct vio_backend_queue *bq); /* nothing in flight */
 	/*
-	 * Optional: this range of server-visible guest memory will be in iovs until window_del (register it as a fixed
-	 * buffer). Called on the queue's lcore with nothing in flight. A failure only means the slow way; say it once.
+	 * Optional: this range of server-visible guest memory will be in iovs until window_del (register it
+	 * as a fixed buffer). Called on the queue's lcore with nothing in flight. A failure only means the
+	 * slow way; say it once.
 	 */
 	void (*window_add)(struct vio_backend_queue *bq, void *va, uint64_t len, bool writable);
 	void (*window_del)(struct vio_backend_queue *bq, void *va, uint64_t len);
 	/*
-	 * Memory-like backends: address of the disk's bytes [off, off+len) in server memory and its offset in the
-	 * server partition's logical space; the payload level then moves the data itself and submit is not called for
-	 * read and write. NULL op for others.
+	 * Memory-like backends: address of the disk's bytes [off, off+len) in server memory and its offset in
+	 * the server partition's logical space; the payload level then moves the data itself and submit is
+	 * not called for read and write. NULL op for others.
 	 */
 	void *(*at)(struct vio_backend *be, uint64_t off, uint64_t len, struct gla *logical);
 	/*
-	 * Start `n` requests (r->io, r->offset, r->length, r->iov). Those finished at once go to done[]; returns their
-	 * number; r->result is set for them. Others come from poll(). Takes all of them always (in flight is bounded by
-	 * `depth`).
+	 * Start `n` requests (r->io, r->offset, r->length, r->iov). Those finished at once go to done[];
+	 * returns their number; r->result is set for them. Others come from poll(). Takes all of them always
+	 * (in flight is bounded by `depth`).
 	 */
-	unsigned (*submit)(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n, struct vio_req *done[]);
+	unsigned (*submit)(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
+			   struct vio_req *done[]);
 	unsigned (*poll)(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max);
 };
 
@@ -73,8 +80,9 @@ void vio_backend_close(struct vio_backend *be);
 const char *vio_backend_usage(unsigned i);
 
 /*
- * For backends: take the value of `key` out of "a=1,b=2" into buf. 1 found, 0 not, -EINVAL (too long). And: refuse keys not
- * in the NULL-terminated list, -EINVAL with a sentence that names the bad one and the good ones.
+ * For backends: take the value of `key` out of "a=1,b=2" into buf. 1 found, 0 not, -EINVAL (too long). And:
+ * refuse keys not in the NULL-terminated list, -EINVAL with a sentence that names the bad one and the good
+ * ones.
  */
 int vio_spec_get(const char *spec, const char *key, char *buf, size_t len);
 int vio_spec_check(const char *backend, const char *spec, const char *const keys[], struct vio_err *err);

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Open a file or block device as a disk: what it is, who else has it, and what its file system can do. */
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <linux/stat.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "server/backends/file.h"
+#include "vio/cycles.h"
+
+#define PAGE 4096u
+/* How long to wait for another's lock, ns. */
+#define LOCK_PATIENCE_NS 1000000000ull
+
+struct options {
+	char path[1024];
+	unsigned direct; /* enum vio_file_direct */
+	uint32_t block;  /* 0: not said */
+	bool ro;
+};
+
+static int parse(const char *spec, struct options *o, struct vio_err *err)
+{
+	static const char *const keys[] = {"path", "direct", "ro", "block", NULL};
+	static const char *const directs[] = {"auto", "on", "off", NULL}, *const onoff[] = {"off", "on",
+											    NULL};
+	static const char *const blocks[] = {"512", "4096", "auto", NULL};
+	static const uint32_t sizes[] = {512, 4096, 0};
+	unsigned v;
+	int rc = vio_spec_check("file", spec, keys, err);
+
+	if (rc)
+		return rc;
+	rc = vio_spec_get(spec, "path", o->path, sizeof(o->path));
+	if (rc < 0)
+		return vio_err_set(err, -ENAMETOOLONG, "backend file: path is longer than %zu bytes",
+				   sizeof(o->path) - 1);
+	if (rc == 0 || !o->path[0])
+		return vio_err_set(err, -EINVAL, "backend file: which file? Say path=...");
+	rc = vio_spec_word("file", spec, "direct", directs, VIO_FILE_AUTO, &o->direct, err);
+	if (rc == 0)
+		rc = vio_spec_word("file", spec, "ro", onoff, 0, &v, err);
+	if (rc)
+		return rc;
+	o->ro = v == 1;
+	rc = vio_spec_word("file", spec, "block", blocks, 2, &v, err);
+	o->block = rc ? 0 : sizes[v];
+	return rc;
+}
+
+static int open_failed(const struct options *o, int rc, struct vio_err *err)
+{
+	const char *p = o->path;
+
+	switch (rc) {
+	case -ENOENT:
+		return vio_err_set(err, rc, "backend file: there is no file '%.200s'", p);
+	case -EACCES:
+	case -EPERM:
+	case -EROFS:
+		return vio_err_set(err, rc, "backend file: no permission to %s '%.200s'%s",
+				   o->ro ? "read" : "write", p,
+				   o->ro ? "" : "; ro=on serves it read-only if it may be read");
+	case -EBUSY:
+		return vio_err_set(
+			err, rc,
+			"backend file: '%.200s' is in use by this system (mounted?); release it first", p);
+	case -EISDIR:
+		return vio_err_set(
+			err, -EINVAL,
+			"backend file: '%.200s' is a directory; a disk is a file or a block device", p);
+	default:
+		return vio_err_set(err, rc, "backend file: cannot open '%.200s': %s", p, strerror(-rc));
+	}
+}
+
+/* Open for the lifetime of the disk. Never waits: not for a FIFO's writer, not for a tape. */
+static int open_file(const struct options *o, int *fd, struct stat *st, struct vio_err *err)
+{
+	int flags = (o->ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, rc;
+
+	if (stat(o->path, st))
+		return open_failed(o, -errno, err);
+	if (S_ISDIR(st->st_mode))
+		return open_failed(o, -EISDIR, err);
+	if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
+		return vio_err_set(err, -EINVAL,
+				   "backend file: '%.200s' is neither a file nor a block device", o->path);
+	if (S_ISBLK(st->st_mode) && !o->ro)
+		flags |= O_EXCL; /* Linux: EBUSY while it is mounted or part of something */
+	*fd = open(o->path, flags);
+	if (*fd < 0)
+		return open_failed(o, -errno, err);
+	/* io_uring would answer EAGAIN in place of waiting, if O_NONBLOCK stayed. */
+	if (fstat(*fd, st) || fcntl(*fd, F_SETFL, 0)) {
+		rc = -errno;
+		close(*fd);
+		*fd = -1;
+		return open_failed(o, rc, err);
+	}
+	return 0;
+}
+
+/*
+ * One writer or several readers, over all programs that ask (QEMU does, by the same kind of lock). A file
+ * system without locks is no reason not to serve.
+ */
+static int lock_file(const struct options *o, int fd, struct vio_err *err)
+{
+	struct flock l = {.l_type = o->ro ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+
+	if (fcntl(fd, F_OFD_SETLK, &l) == 0 || (errno != EAGAIN && errno != EACCES))
+		return 0;
+	return vio_err_set(err, -EBUSY,
+			   "backend file: '%.200s' is locked: another program has it %s; stop that one%s",
+			   o->path, o->ro ? "for writing" : "in use",
+			   o->ro ? "" : ", or serve it read-only in both (ro=on)");
+}
+
+static int file_size(const struct options *o, int fd, const struct stat *st, uint64_t *size,
+		     struct vio_err *err)
+{
+	*size = (uint64_t)st->st_size;
+	if (S_ISBLK(st->st_mode) && ioctl(fd, BLKGETSIZE64, size))
+		return vio_err_set(err, -errno, "backend file: cannot tell the size of '%.200s': %s", o->path,
+				   strerror(errno));
+	if (*size < VIO_DISK_UNIT)
+		return vio_err_set(
+			err, -EINVAL,
+			"backend file: '%.200s' has %llu bytes, too small for a disk: it needs 512 or "
+			"more (truncate -s SIZE makes it larger)",
+			o->path, (unsigned long long)*size);
+	return 0;
+}
+
+/* Without statx's answer: does a read of so many bytes at 0 succeed? It changes nothing. */
+static struct vio_file_dio probe_dio(int fd)
+{
+	struct vio_file_dio dio = {0, 0};
+	void *buf;
+
+	if (posix_memalign(&buf, PAGE, PAGE))
+		return dio;
+	for (uint32_t n = 512; n <= PAGE && !dio.offset_align; n *= 8)
+		if (pread(fd, buf, n, 0) >= 0)
+			dio = (struct vio_file_dio){n, n};
+	free(buf);
+	return dio;
+}
+
+/* What O_DIRECT asks for on this file. Leaves the descriptor without O_DIRECT. */
+static struct vio_file_dio find_dio(int fd)
+{
+	struct vio_file_dio dio = {0, 0};
+	struct statfs fs;
+	struct statx sx;
+
+	/* These take the flag and then use the page cache, which is where the file is. */
+	if (fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+		return dio;
+	if (fcntl(fd, F_SETFL, O_DIRECT))
+		return dio;
+	memset(&sx, 0, sizeof(sx));
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 && sx.stx_mask & STATX_DIOALIGN)
+		dio = (struct vio_file_dio){sx.stx_dio_offset_align, sx.stx_dio_mem_align};
+	else
+		dio = probe_dio(fd);
+	/* What isn't a power of two, or is larger than the aligned buffers can be, is no use. */
+	if (dio.offset_align & (dio.offset_align - 1) || dio.mem_align & (dio.mem_align - 1) ||
+	    dio.offset_align > 65536 || dio.mem_align > PAGE || !dio.mem_align)
+		dio.offset_align = 0;
+	fcntl(fd, F_SETFL, 0);
+	return dio;
+}
+
+int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_dio dio, uint64_t size,
+		    struct vio_file_mode *mode, struct vio_err *err)
+{
+	*mode = (struct vio_file_mode){false, block ? block : VIO_DISK_UNIT, ""};
+	if (want == VIO_FILE_OFF)
+		return 0;
+	if (!dio.offset_align) {
+		mode->why = " (its file system has no O_DIRECT)";
+		if (want == VIO_FILE_ON)
+			return vio_err_set(
+				err, -EINVAL,
+				"backend file: direct=on, but the file system does not take O_DIRECT; "
+				"use direct=auto or direct=off");
+		return 0;
+	}
+	if (block && block < dio.offset_align) {
+		mode->why = " (O_DIRECT needs larger blocks here)";
+		if (want == VIO_FILE_ON)
+			return vio_err_set(
+				err, -EINVAL,
+				"backend file: O_DIRECT needs blocks of %u bytes here, and block=%u was "
+				"asked for; leave block out, or use direct=off",
+				dio.offset_align, block);
+		return 0;
+	}
+	if (want == VIO_FILE_AUTO && size % dio.offset_align) {
+		mode->why = " (O_DIRECT would cut off its last, incomplete block)";
+		return 0;
+	}
+	mode->direct = true;
+	if (mode->block_size < dio.offset_align)
+		mode->block_size = dio.offset_align;
+	return 0;
+}
+
+static bool sysfs_number_positive(const struct stat *st, const char *where, const char *name)
+{
+	char path[128];
+	unsigned long long v = 0;
+	FILE *fp;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev), minor(st->st_rdev),
+		 where, name);
+	fp = fopen(path, "re");
+	if (!fp)
+		return false;
+	if (fscanf(fp, "%llu", &v) != 1)
+		v = 0;
+	fclose(fp);
+	return v > 0;
+}
+
+/*
+ * Can holes be punched? A file is asked where it has no bytes, behind its end. A block device has no such
+ * place; the kernel says what it can (a partition's limits are those of the disk above it).
+ */
+static bool can_punch(int fd, const struct stat *st, uint64_t size)
+{
+	const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+	if (S_ISBLK(st->st_mode))
+		return sysfs_number_positive(st, "queue", "write_zeroes_max_bytes") ||
+		       sysfs_number_positive(st, "../queue", "write_zeroes_max_bytes");
+	return size < INT64_MAX - 2 * PAGE && fallocate(fd, mode, (off_t)VIO_ALIGN_UP(size, PAGE), PAGE) == 0;
+}
+
+/* Can this process have rings at all? Better said now than when the guest's driver starts. */
+static int check_rings(struct vio_err *err)
+{
+	struct io_uring ring;
+	int rc = vio_file_ring(8, &ring);
+
+	if (rc)
+		return vio_err_set(
+			err, rc,
+			"backend file: io_uring is not available (%s); allow it (sysctl "
+			"kernel.io_uring_disabled=0, the container's seccomp profile) or use the nbd "
+			"backend",
+			strerror(-rc));
+	io_uring_queue_exit(&ring);
+	return 0;
+}
+
+static void describe(struct vio_file *f, const struct options *o, const struct vio_file_mode *m, uint64_t cut)
+{
+	const char *base = strrchr(o->path, '/');
+	size_t n = strlen(o->path);
+	char note[48] = "";
+
+	vio_backend_set_id(&f->be, base ? base + 1 : o->path);
+	if (cut)
+		snprintf(note, sizeof(note), ", last %u bytes left out", (unsigned)cut);
+	snprintf(f->be.what, sizeof(f->be.what), "file %s%s, %s%s%s%s", n > 60 ? "..." : "",
+		 o->path + (n > 60 ? n - 57 : 0), m->direct ? "O_DIRECT" : "page cache", m->why,
+		 o->ro ? ", read-only" : "", note);
+}
+
+/* The descriptor is open and locked: find out about it. */
+static int set_up(struct vio_file *f, const struct options *o, const struct stat *st, struct vio_err *err)
+{
+	struct vio_file_dio dio;
+	struct vio_file_mode mode;
+	uint64_t size;
+	int rc = file_size(o, f->fd, st, &size, err);
+
+	if (rc)
+		return rc;
+	dio = find_dio(f->fd);
+	rc = vio_file_choose(o->direct, o->block, dio, size, &mode, err);
+	if (rc)
+		return rc;
+	if (size < mode.block_size)
+		return vio_err_set(err, -EINVAL,
+				   "backend file: '%.200s' has %llu bytes, too small for one block of %u",
+				   o->path, (unsigned long long)size, mode.block_size);
+	rc = check_rings(err);
+	if (rc)
+		return rc;
+	f->be = (struct vio_backend){
+		.ops = &vio_backend_file,
+		.size = size - size % mode.block_size,
+		.block_size = mode.block_size,
+		.read_only = o->ro,
+		.touches_data = true,
+		.can_discard = !o->ro && can_punch(f->fd, st, size),
+		.can_zero = !o->ro,
+		.can_flush = true,
+	};
+	f->direct = mode.direct;
+	f->mem_align = dio.mem_align;
+	if (f->direct && fcntl(f->fd, F_SETFL, O_DIRECT))
+		return vio_err_set(err, -errno, "backend file: O_DIRECT on '%.200s': %s", o->path,
+				   strerror(errno));
+	describe(f, o, &mode, size % mode.block_size);
+	return 0;
+}
+
+static void file_close(struct vio_backend *be)
+{
+	struct vio_file *f = vio_container_of(be, struct vio_file, be);
+	struct flock l = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+
+	if (f->zeroes)
+		munmap(f->zeroes, VIO_FILE_ZEROES);
+	if (f->fd >= 0) {
+		/* The kernel takes rings apart later, and they hold the file; nobody need wait for that. */
+		fcntl(f->fd, F_OFD_SETLK, &l);
+		close(f->fd);
+	}
+	free(f);
+}
+
+/*
+ * A server that was killed leaves rings that the kernel first takes apart, requests in flight included. Until
+ * then the file is rightly locked: wait for it, but not for a server that lives.
+ */
+static int open_and_lock(const struct options *o, int *fd, struct stat *st, struct vio_err *err)
+{
+	const struct timespec pause = {.tv_nsec = 10 * 1000000};
+	uint64_t end = vio_now_ns() + LOCK_PATIENCE_NS;
+	int rc;
+
+	for (;;) {
+		rc = open_file(o, fd, st, err);
+		if (rc == 0) {
+			rc = lock_file(o, *fd, err);
+			if (rc == 0)
+				return 0;
+			close(*fd);
+			*fd = -1;
+		}
+		if (rc != -EBUSY || vio_now_ns() >= end)
+			return rc;
+		nanosleep(&pause, NULL);
+	}
+}
+
+static int file_open(const char *spec, const struct vio_backend_env *env, struct vio_backend **out,
+		     struct vio_err *err)
+{
+	struct options o = {.direct = VIO_FILE_AUTO};
+	struct vio_file *f;
+	struct stat st;
+	void *zeroes;
+	int rc = parse(spec, &o, err);
+
+	(void)env;
+	if (rc)
+		return rc;
+	f = calloc(1, sizeof(*f));
+	zeroes = mmap(NULL, VIO_FILE_ZEROES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (f && zeroes != MAP_FAILED) {
+		f->zeroes = zeroes;
+		f->fd = -1;
+		rc = open_and_lock(&o, &f->fd, &st, err);
+		if (rc == 0)
+			rc = set_up(f, &o, &st, err);
+		if (rc)
+			file_close(&f->be);
+		else
+			*out = &f->be;
+		return rc;
+	}
+	if (zeroes != MAP_FAILED)
+		munmap(zeroes, VIO_FILE_ZEROES);
+	free(f);
+	return vio_err_set(err, -ENOMEM, "backend file: no memory");
+}
+
+const struct vio_backend_ops vio_backend_file = {
+	.name = "file",
+	.usage = "file,path=P[,direct=auto|on|off][,ro=on][,block=512|4096]    a file or block device, "
+		 "io_uring",
+	.open = file_open,
+	.close = file_close,
+	.queue_open = vio_file_queue_open,
+	.queue_close = vio_file_queue_close,
+	.window_add = vio_file_window_add,
+	.window_del = vio_file_window_del,
+	.submit = vio_file_submit,
+	.poll = vio_file_poll,
+};

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * File backend, inside: file.c opens and probes, file_queue.c has rings and fixed buffers, file_io.c the data
+ * path.
+ *
+ * With O_DIRECT the disk's block size is the file system's: the device refuses smaller requests before they
+ * come here, and no write ever has to read, change and write back a block that another queue may be writing
+ * too. What is left is memory that the kernel can't use for O_DIRECT as it lies; such a request goes through
+ * an aligned buffer as a whole. Nothing is ever done through the page cache beside O_DIRECT: the kernel
+ * doesn't keep the two coherent while requests are in flight (open(2), "Applications should avoid mixing").
+ */
+#ifndef VIO_SERVER_BACKENDS_FILE_H
+#define VIO_SERVER_BACKENDS_FILE_H
+
+#include <liburing.h>
+
+#include "server/backends/priv.h"
+#include "vio/err.h"
+
+enum vio_file_direct { VIO_FILE_AUTO, VIO_FILE_ON, VIO_FILE_OFF };
+
+/* What the file system asks for O_DIRECT, bytes, powers of two. offset_align 0: it doesn't take O_DIRECT. */
+struct vio_file_dio {
+	uint32_t offset_align; /* of offset and length */
+	uint32_t mem_align;    /* of memory */
+};
+
+struct vio_file_mode {
+	bool direct;
+	uint32_t block_size;
+	const char *why; /* static: why not O_DIRECT, for `what`; "" when there is nothing to say */
+};
+
+/*
+ * How to serve a file of `size` bytes: what was asked for (block 0: not said), and what the file system can.
+ * With `auto` the page cache serves what O_DIRECT can't, with `on` that is -EINVAL with a sentence.
+ */
+int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_dio dio, uint64_t size,
+		    struct vio_file_mode *mode, struct vio_err *err);
+
+struct vio_file {
+	struct vio_backend be; /* first */
+	int fd;
+	bool direct;
+	uint32_t mem_align; /* with O_DIRECT */
+	void *zeroes;       /* VIO_FILE_ZEROES bytes, read-only, page aligned: for disks that can't zero */
+	unsigned told;      /* the line about fixed buffers has been said; by whichever queue comes first */
+};
+#define VIO_FILE_ZEROES VIO_MAX_DATA
+
+/* Windows of one queue are cut into pieces: the kernel's limit for one fixed buffer. */
+#define VIO_FILE_FIXED_MAX (1ull << 30)
+/* Fixed buffers of one queue: every window there can be, and the pieces of some large ones. */
+#define VIO_FILE_FIXED 2048
+
+struct vio_file_fixed {
+	uint8_t *va;
+	uint64_t len;
+	uint16_t index; /* in the ring's table */
+};
+
+/* How to zero a range; each is tried when the one before has answered EOPNOTSUPP. */
+enum vio_file_zero { VIO_FILE_ZERO_RANGE, VIO_FILE_PUNCH_HOLE, VIO_FILE_WRITE_ZEROES };
+
+/* A request that the kernel has. */
+struct vio_file_slot {
+	struct vio_req *r;
+	void *buffer;  /* the aligned one, or NULL */
+	uint64_t done; /* bytes */
+	uint32_t tries;
+	uint8_t zero; /* enum vio_file_zero that is being tried */
+};
+
+struct vio_file_queue {
+	struct vio_backend_queue bq; /* first */
+	struct vio_file *f;
+	struct io_uring ring;
+	unsigned depth, n_free;
+	uint64_t fixed_max; /* VIO_FILE_FIXED_MAX; a test makes it small */
+	uint8_t zero;       /* enum vio_file_zero that this file takes, as far as this queue knows */
+	bool fixed_file;    /* the ring holds the file: no reference counting per request */
+	bool fixed_bufs;    /* the ring has a table for them */
+	unsigned n_fixed, n_fixed_free, hint;
+	struct vio_be_list waiting; /* for an aligned buffer */
+	struct vio_file_slot *slot; /* depth of them */
+	uint16_t *free; /* indices of those not in use; the last one given back is the next one taken */
+	struct iovec (*rest)[VIO_MAX_SEGS]; /* one a slot: what is left after a short transfer */
+	struct vio_file_fixed *fixed;       /* sorted by va */
+	uint16_t *fixed_free;               /* n_fixed_free indices of the ring's table */
+	struct vio_be_buffers buffers;
+	/* For tests and reports; written by the owning lcore. */
+	uint64_t n_fixed_io, n_plain_io, n_buffered;
+};
+
+static inline struct vio_file_queue *vio_file_queue_of(struct vio_backend_queue *bq)
+{
+	return vio_container_of(bq, struct vio_file_queue, bq);
+}
+
+int vio_file_queue_open(struct vio_backend *be, unsigned depth, struct vio_backend_queue **out,
+			struct vio_err *err);
+void vio_file_queue_close(struct vio_backend_queue *bq);
+void vio_file_window_add(struct vio_backend_queue *bq, void *va, uint64_t len, bool writable);
+void vio_file_window_del(struct vio_backend_queue *bq, void *va, uint64_t len);
+/* The fixed buffer that [p, p+len) lies in, -1 when in none. */
+int vio_file_find_fixed(struct vio_file_queue *q, const void *p, uint64_t len);
+unsigned vio_file_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
+			 struct vio_req *done[]);
+unsigned vio_file_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max);
+/* A ring with `entries`, with the flags that this kernel knows. -errno. */
+int vio_file_ring(unsigned entries, struct io_uring *ring);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What backends share among themselves; nobody else includes it. */
+#ifndef VIO_SERVER_BACKENDS_PRIV_H
+#define VIO_SERVER_BACKENDS_PRIV_H
+
+#include "server/backends/backend.h"
+
+/* The smallest block of a virtio disk, and the unit of its size (VIRTIO 1.2, section 5.2.4), bytes. */
+#define VIO_DISK_UNIT 512u
+
+/* size=... of a spec into *bytes, a multiple of VIO_DISK_UNIT. `otherwise`: when it is not there; 0: it must
+ * be. */
+int vio_spec_size(const char *backend, const char *spec, uint64_t otherwise, uint64_t *bytes,
+		  struct vio_err *err);
+/* key=WORD with WORD one of the NULL-terminated list: its index into *index. -EINVAL with a sentence. */
+int vio_spec_word(const char *backend, const char *spec, const char *key, const char *const words[],
+		  unsigned otherwise, unsigned *index, struct vio_err *err);
+/* be->id from text, cut to fit. */
+void vio_backend_set_id(struct vio_backend *be, const char *text);
+/* One line for the person who runs the server, on stderr. For what happens once, never once a request. */
+void vio_backend_say(const struct vio_backend *be, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/*
+ * Aligned buffers of VIO_MAX_DATA bytes for requests that can't go where their data is. One lcore. The pages
+ * come with their first use: a queue that never needs them costs address space only.
+ */
+#define VIO_BE_BUFFERS 4
+struct vio_be_buffers {
+	void *mem; /* VIO_BE_BUFFERS * VIO_MAX_DATA, page aligned */
+	void *free[VIO_BE_BUFFERS];
+	unsigned n_free;
+};
+
+int vio_be_buffers_open(struct vio_be_buffers *b); /* -ENOMEM */
+void vio_be_buffers_close(struct vio_be_buffers *b);
+static inline void *vio_be_buffer_get(struct vio_be_buffers *b)
+{
+	return b->n_free ? b->free[--b->n_free] : NULL;
+}
+static inline void vio_be_buffer_put(struct vio_be_buffers *b, void *buf)
+{
+	b->free[b->n_free++] = buf;
+}
+/* The bytes of r->iov, into and out of one buffer of r->length bytes. */
+void vio_be_gather(const struct vio_req *r, void *buf);
+void vio_be_scatter(const struct vio_req *r, const void *buf);
+
+/* A list of requests in order, through r->be_next. */
+struct vio_be_list {
+	struct vio_req *head, *tail;
+};
+
+static inline void vio_be_list_add(struct vio_be_list *l, struct vio_req *r)
+{
+	r->be_next = NULL;
+	if (l->head)
+		l->tail->be_next = r;
+	else
+		l->head = r;
+	l->tail = r;
+}
+
+static inline struct vio_req *vio_be_list_take(struct vio_be_list *l)
+{
+	struct vio_req *r = l->head;
+
+	if (r)
+		l->head = r->be_next;
+	return r;
+}
+
+#endif

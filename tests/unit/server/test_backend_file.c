@@ -1,0 +1,636 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The file backend against a real file system: data, fixed buffers, and what it must refuse. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "be_rig.h"
+#include "server/backends/file.h"
+
+#define DISK (8u << 20)
+
+static const char *image(const struct rig *g, char *path, size_t len, off_t size)
+{
+	int fd;
+
+	snprintf(path, len, "%s/disk.img", g->dir);
+	fd = open(path, O_CREAT | O_RDWR | O_TRUNC | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, size), 0);
+	close(fd);
+	return path;
+}
+
+static struct vio_file_queue *queue(struct rig *g)
+{
+	return vio_file_queue_of(g->bq);
+}
+
+/* All of the rig's memory as one window. */
+static void register_memory(struct rig *g)
+{
+	g->be->ops->window_add(g->bq, g->mem, (uint64_t)RIG_DEPTH * RIG_PIECE, true);
+}
+
+/* Open with O_DIRECT, or say aloud that this machine's /var/tmp can't. */
+static void open_direct(struct rig *g, const char *path)
+{
+	struct vio_err err = {""};
+	struct vio_backend *be;
+	char spec[200];
+
+	snprintf(spec, sizeof(spec), "file,path=%s,direct=on", path);
+	if (vio_backend_open(spec, NULL, &be, &err)) {
+		print_message("/var/tmp takes no O_DIRECT: %s\n", err.msg);
+		unlink(path);
+		rig_stop(g);
+		skip();
+	}
+	vio_backend_close(be);
+	rig_open(g, "%s", spec);
+	assert_non_null(strstr(g->be->what, "O_DIRECT"));
+}
+
+/* Is the file what the disk says it is? By another way than the backend's. */
+static void file_equals_disk(struct rig *g, const char *path)
+{
+	uint8_t *buf = malloc(VIO_MAX_DATA);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_non_null(buf);
+	for (uint64_t off = 0; off < g->be->size; off += VIO_MAX_DATA) {
+		assert_int_equal(rig_one(g, VIO_IO_READ, off, VIO_MAX_DATA), 0);
+		assert_int_equal(pread(fd, buf, VIO_MAX_DATA, (off_t)off), VIO_MAX_DATA);
+		assert_memory_equal(buf, rig_piece(g, 0), VIO_MAX_DATA);
+	}
+	close(fd);
+	free(buf);
+}
+
+static void shadow(bool direct, bool fixed, const struct rig_mix *mix)
+{
+	struct rig g;
+	char path[100];
+
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	if (direct)
+		open_direct(&g, path);
+	else
+		rig_open(&g, "file,path=%s,direct=off", path);
+	assert_true(g.be->size == DISK);
+	assert_true(g.be->can_flush && g.be->can_zero && g.be->touches_data);
+	if (fixed)
+		register_memory(&g);
+	rig_shadow(&g, mix);
+	if (fixed)
+		assert_true(queue(&g)->n_fixed_io > 0);
+	else
+		assert_true(queue(&g)->n_fixed_io == 0);
+	file_equals_disk(&g, path);
+	if (fixed)
+		g.be->ops->window_del(g.bq, g.mem, (uint64_t)RIG_DEPTH * RIG_PIECE);
+	assert_int_equal(queue(&g)->n_fixed, 0);
+	rig_shadow(&g, mix);
+	assert_int_equal(queue(&g)->n_free, RIG_DEPTH);
+	assert_int_equal(queue(&g)->buffers.n_free, VIO_BE_BUFFERS);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static const struct rig_mix whole_blocks = {800, 8, 0, 4096, 131072, true};
+static const struct rig_mix odd_memory = {600, 8, 1, 1, 131072, true};
+
+static void page_cache_equals_a_shadow(void **state)
+{
+	(void)state;
+	shadow(false, false, &whole_blocks);
+	shadow(false, false, &odd_memory);
+}
+
+static void page_cache_with_fixed_buffers_equals_a_shadow(void **state)
+{
+	(void)state;
+	shadow(false, true, &odd_memory);
+}
+
+static void direct_equals_a_shadow(void **state)
+{
+	(void)state;
+	shadow(true, false, &whole_blocks);
+}
+
+static void direct_with_fixed_buffers_equals_a_shadow(void **state)
+{
+	(void)state;
+	shadow(true, true, &whole_blocks);
+}
+
+static void direct_from_memory_that_lies_askew_equals_a_shadow(void **state)
+{
+	(void)state;
+	shadow(true, true, &odd_memory);
+}
+
+static void more_askew_requests_than_aligned_buffers_all_come_back(void **state)
+{
+	struct rig g;
+	struct vio_req *r[RIG_DEPTH];
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	open_direct(&g, path);
+	for (unsigned i = 0; i < RIG_DEPTH; i++) {
+		r[i] = rig_req(&g, i, VIO_IO_WRITE, i * 8192, 8192, 1);
+		memset(rig_piece(&g, i) + 1, (int)i + 1, 8192);
+	}
+	rig_run(&g, r, RIG_DEPTH);
+	assert_true(queue(&g)->n_buffered == RIG_DEPTH);
+	for (unsigned i = 0; i < RIG_DEPTH; i++) {
+		assert_int_equal(r[i]->result, 0);
+		r[i] = rig_req(&g, i, VIO_IO_READ, i * 8192, 8192, 3);
+		memset(rig_piece(&g, i), 0, 8200);
+	}
+	rig_run(&g, r, RIG_DEPTH);
+	for (unsigned i = 0; i < RIG_DEPTH; i++) {
+		assert_int_equal(r[i]->result, 0);
+		assert_int_equal(rig_piece(&g, i)[2], 0);
+		assert_int_equal(rig_piece(&g, i)[3], i + 1);
+		assert_int_equal(rig_piece(&g, i)[8194], i + 1);
+		assert_int_equal(rig_piece(&g, i)[8195], 0);
+	}
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void only_what_lies_in_one_window_goes_through_a_fixed_buffer(void **state)
+{
+	struct rig g;
+	struct vio_file_queue *q;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s,direct=off", path);
+	q = queue(&g);
+	assert_int_equal(vio_file_find_fixed(q, g.mem, 1), -1);
+	/* Three windows, out of order; a hole between the second and the third; one that is read-only. */
+	g.be->ops->window_add(g.bq, g.mem + 0x10000, 0x10000, true);
+	g.be->ops->window_add(g.bq, g.mem, 0x10000, true);
+	g.be->ops->window_add(g.bq, g.mem + 0x30000, 0x10000, true);
+	g.be->ops->window_add(g.bq, g.mem + 0x50000, 0x10000, false);
+	assert_int_equal(q->n_fixed, 3);
+	assert_true(vio_file_find_fixed(q, g.mem, 0x10000) >= 0);
+	assert_true(vio_file_find_fixed(q, g.mem + 0xffff, 1) >= 0);
+	assert_int_equal(vio_file_find_fixed(q, g.mem + 0xffff, 2), -1);
+	assert_int_not_equal(vio_file_find_fixed(q, g.mem, 1), vio_file_find_fixed(q, g.mem + 0x10000, 1));
+	assert_int_equal(vio_file_find_fixed(q, g.mem + 0x2ffff, 1), -1);
+	assert_true(vio_file_find_fixed(q, g.mem + 0x30000, 0x10000) >= 0);
+	assert_int_equal(vio_file_find_fixed(q, g.mem + 0x40000, 1), -1);
+	assert_int_equal(vio_file_find_fixed(q, g.mem + 0x50000, 1), -1);
+	assert_int_equal(vio_file_find_fixed(q, g.mem - 1, 1), -1);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 0x10000), 0);
+	assert_true(q->n_fixed_io == 1 && q->n_plain_io == 0);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 0x10200), 0);
+	assert_true(q->n_fixed_io == 1 && q->n_plain_io == 1);
+	/* Withdrawn ones are gone, the others stay, and room comes back. */
+	g.be->ops->window_del(g.bq, g.mem + 0x10000, 0x10000);
+	assert_int_equal(vio_file_find_fixed(q, g.mem + 0x10000, 1), -1);
+	assert_true(vio_file_find_fixed(q, g.mem + 0x30000, 1) >= 0);
+	g.be->ops->window_del(g.bq, g.mem + 0x50000, 0x10000);
+	g.be->ops->window_del(g.bq, g.mem, 0x10000);
+	g.be->ops->window_del(g.bq, g.mem + 0x30000, 0x10000);
+	assert_true(q->n_fixed == 0 && q->n_fixed_free == VIO_FILE_FIXED);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 512), 0);
+	assert_true(q->n_fixed_io == 1 && q->n_plain_io == 2);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void a_window_larger_than_a_fixed_buffer_is_cut(void **state)
+{
+	struct rig g;
+	struct vio_file_queue *q;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s,direct=off", path);
+	q = queue(&g);
+	q->fixed_max = 0x10000;
+	g.be->ops->window_add(g.bq, g.mem, 0x28000, true);
+	assert_int_equal(q->n_fixed, 3);
+	assert_true(vio_file_find_fixed(q, g.mem + 0x27000, 0x1000) >= 0);
+	assert_int_equal(vio_file_find_fixed(q, g.mem + 0x27000, 0x1001), -1);
+	assert_int_equal(vio_file_find_fixed(q, g.mem + 0xf000, 0x2000), -1);
+	memset(g.mem, 0x5a, 0x20000);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 0x20000), 0); /* across two: the slow way */
+	memset(g.mem, 0, 0x20000);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 0x10000), 0);
+	assert_true(q->n_plain_io == 1 && q->n_fixed_io == 1);
+	assert_true(g.mem[0] == 0x5a && g.mem[0xffff] == 0x5a && g.mem[0x10000] == 0);
+	g.be->ops->window_del(g.bq, g.mem, 0x28000);
+	assert_true(q->n_fixed == 0 && q->n_fixed_free == VIO_FILE_FIXED);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void a_window_that_cannot_be_registered_costs_speed_only(void **state)
+{
+	struct rig g;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s,direct=off", path);
+	memset(g.mem, 0x77, 4096);
+	/* Claimed to be writable, and isn't: pinning it for writing fails. */
+	assert_int_equal(mprotect(g.mem, 4096, PROT_READ), 0);
+	g.be->ops->window_add(g.bq, g.mem, 4096, true);
+	g.be->ops->window_add(g.bq, g.mem, 4096, true);
+	assert_int_equal(queue(&g)->n_fixed, 0);
+	assert_int_equal(queue(&g)->f->told, 1);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 4096, 4096), 0);
+	g.be->ops->window_del(g.bq, g.mem, 4096);
+	assert_int_equal(mprotect(g.mem, 4096, PROT_READ | PROT_WRITE), 0);
+	memset(g.mem, 0, 4096);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 4096, 4096), 0);
+	assert_int_equal(g.mem[4095], 0x77);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void zeroes_are_zeroes_in_each_way_to_make_them(void **state)
+{
+	struct rig g;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	for (unsigned way = VIO_FILE_ZERO_RANGE; way <= VIO_FILE_WRITE_ZEROES; way++) {
+		rig_open(&g, "file,path=%s", path);
+		queue(&g)->zero = (uint8_t)way;
+		for (uint64_t off = 0; off < DISK; off += VIO_MAX_DATA) {
+			memset(g.mem, 0xee, VIO_MAX_DATA);
+			assert_int_equal(rig_one(&g, VIO_IO_WRITE, off, VIO_MAX_DATA), 0);
+		}
+		/* More than one write's worth, and not a multiple of it. */
+		assert_int_equal(rig_one(&g, VIO_IO_ZERO, 4096, DISK - 12288), 0);
+		for (uint64_t off = 0; off < DISK; off += 4096) {
+			int want = off == 0 || off >= DISK - 8192 ? 0xee : 0;
+
+			assert_int_equal(rig_one(&g, VIO_IO_READ, off, 4096), 0);
+			assert_int_equal(g.mem[0], want);
+			assert_int_equal(g.mem[4095], want);
+		}
+		rig_close(&g);
+	}
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void a_discarded_range_gives_its_space_back(void **state)
+{
+	struct rig g;
+	struct stat before, after;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s", path);
+	assert_true(g.be->can_discard);
+	memset(g.mem, 1, VIO_MAX_DATA);
+	for (uint64_t off = 0; off < DISK; off += VIO_MAX_DATA)
+		assert_int_equal(rig_one(&g, VIO_IO_WRITE, off, VIO_MAX_DATA), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0);
+	assert_int_equal(stat(path, &before), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_DISCARD, 0, DISK / 2), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0);
+	assert_int_equal(stat(path, &after), 0);
+	assert_true(after.st_blocks < before.st_blocks);
+	assert_true(after.st_size == DISK);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK / 2, 512), 0);
+	assert_int_equal(g.mem[0], 1);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void a_file_cut_short_gives_an_error_not_old_bytes(void **state)
+{
+	struct rig g;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s", path);
+	assert_int_equal(truncate(path, DISK / 2 + 4096), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK / 2, 4096), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK / 2, 8192), -EIO); /* a part of it is there */
+	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK - 4096, 4096), -EIO);
+	assert_int_equal(queue(&g)->n_free, RIG_DEPTH);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void an_errno_of_the_kernel_reaches_the_request(void **state)
+{
+	struct rig g;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s,ro=on", path);
+	assert_true(g.be->read_only);
+	assert_false(g.be->can_discard || g.be->can_zero);
+	/* The device refuses these before; a descriptor without the right to write is the second wall. */
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 4096), -EBADF);
+	assert_int_equal(rig_one(&g, VIO_IO_ZERO, 0, 4096), -EBADF);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 0), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, VIO_MAX_DATA + 512), -EINVAL);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void the_first_and_last_blocks_are_reached(void **state)
+{
+	struct rig g;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK + 512 * 3 + 100);
+	rig_open(&g, "file,path=%s,direct=off", path);
+	assert_true(g.be->size == DISK + 512 * 3);
+	assert_non_null(strstr(g.be->what, "last 100 bytes left out"));
+	assert_string_equal(g.be->id, "disk.img");
+	memset(g.mem, 0xab, 512);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 512), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, g.be->size - 512, 512), 0);
+	memset(g.mem, 0, 1024);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, g.be->size - 1024, 1024), 0);
+	assert_true(g.mem[511] == 0 && g.mem[512] == 0xab && g.mem[1023] == 0xab);
+	assert_int_equal(rig_one(&g, VIO_IO_DISCARD, g.be->size - 512, 512), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, g.be->size - 512, 512), 0);
+	assert_int_equal(g.mem[0], 0);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void the_mode_fits_request_and_file_system(void **state)
+{
+	static const struct vio_file_dio none = {0, 0}, small = {512, 4}, large = {4096, 4096};
+	static const struct {
+		enum vio_file_direct want;
+		uint32_t block;
+		const struct vio_file_dio *dio;
+		uint64_t size;
+		int rc;
+		bool direct;
+		uint32_t block_size;
+	} t[] = {
+		{VIO_FILE_OFF, 0, &large, 1 << 20, 0, false, 512},
+		{VIO_FILE_OFF, 4096, &small, 1 << 20, 0, false, 4096},
+		{VIO_FILE_AUTO, 0, &none, 1 << 20, 0, false, 512},
+		{VIO_FILE_ON, 0, &none, 1 << 20, -EINVAL, false, 0},
+		{VIO_FILE_AUTO, 0, &small, 1 << 20, 0, true, 512},
+		{VIO_FILE_ON, 4096, &small, 1 << 20, 0, true, 4096},
+		{VIO_FILE_AUTO, 0, &large, 1 << 20, 0, true, 4096},
+		/* Small requests were asked for, and O_DIRECT can't do them. */
+		{VIO_FILE_AUTO, 512, &large, 1 << 20, 0, false, 512},
+		{VIO_FILE_ON, 512, &large, 1 << 20, -EINVAL, false, 0},
+		/* A whole file is worth more than O_DIRECT, unless that is what was asked for. */
+		{VIO_FILE_AUTO, 0, &large, (1 << 20) + 512, 0, false, 512},
+		{VIO_FILE_ON, 0, &large, (1 << 20) + 512, 0, true, 4096},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(t); i++) {
+		struct vio_file_mode m;
+		struct vio_err err = {""};
+
+		assert_int_equal(vio_file_choose(t[i].want, t[i].block, *t[i].dio, t[i].size, &m, &err),
+				 t[i].rc);
+		assert_int_equal(err.msg[0] != '\0', t[i].rc != 0);
+		if (t[i].rc)
+			continue;
+		assert_int_equal(m.direct, t[i].direct);
+		assert_int_equal(m.block_size, t[i].block_size);
+		assert_int_equal(m.why[0] != '\0', t[i].want == VIO_FILE_AUTO && !t[i].direct);
+	}
+}
+
+static void what_is_no_disk_is_refused_in_words(void **state)
+{
+	struct rig g;
+	char path[100], fifo[100], spec[200];
+
+	(void)state;
+	rig_start(&g);
+	snprintf(spec, sizeof(spec), "file,path=%s/nothing", g.dir);
+	rig_refused(spec, -ENOENT, "there is no file");
+	snprintf(spec, sizeof(spec), "file,path=%s", g.dir);
+	rig_refused(spec, -EINVAL, "is a directory");
+	snprintf(spec, sizeof(spec), "file,path=%s,ro=on", g.dir);
+	rig_refused(spec, -EINVAL, "is a directory");
+	rig_refused("file,path=/dev/null", -EINVAL, "neither a file nor a block device");
+	snprintf(fifo, sizeof(fifo), "%s/fifo", g.dir);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	snprintf(spec, sizeof(spec), "file,path=%s,ro=on", fifo);
+	rig_refused(spec, -EINVAL, "neither a file nor a block device");
+	unlink(fifo);
+	image(&g, path, sizeof(path), 511);
+	snprintf(spec, sizeof(spec), "file,path=%s", path);
+	rig_refused(spec, -EINVAL, "has 511 bytes, too small");
+	image(&g, path, sizeof(path), 0);
+	rig_refused(spec, -EINVAL, "has 0 bytes, too small");
+	snprintf(spec, sizeof(spec), "file,path=%s/disk.img/x", g.dir);
+	rig_refused(spec, -ENOTDIR, "Not a directory");
+	image(&g, path, sizeof(path), 1024);
+	snprintf(spec, sizeof(spec), "file,path=%s,block=4096", path);
+	rig_refused(spec, -EINVAL, "too small for one block");
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void a_file_without_permission_is_refused_in_words(void **state)
+{
+	struct rig g;
+	char path[100], spec[200];
+	bool root = geteuid() == 0;
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	snprintf(spec, sizeof(spec), "file,path=%s", path);
+	assert_int_equal(chmod(path, 0444), 0);
+	assert_int_equal(chmod(g.dir, 0755), 0);
+	if (root) /* to whom everything is permitted */
+		assert_int_equal(seteuid(65534), 0);
+	rig_refused(spec, -EACCES, "no permission to write");
+	rig_refused(spec, -EACCES, "ro=on");
+	rig_open(&g, "%s,ro=on", spec);
+	rig_close(&g);
+	if (root)
+		assert_int_equal(seteuid(0), 0);
+	assert_int_equal(chmod(path, 0), 0);
+	if (root)
+		assert_int_equal(seteuid(65534), 0);
+	snprintf(spec, sizeof(spec), "file,path=%s,ro=on", path);
+	rig_refused(spec, -EACCES, "no permission to read");
+	if (root)
+		assert_int_equal(seteuid(0), 0);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void a_file_has_one_writer_or_many_readers(void **state)
+{
+	struct rig g, h;
+	char path[100], rw[200], ro[200];
+
+	(void)state;
+	rig_start(&g);
+	rig_start(&h);
+	image(&g, path, sizeof(path), DISK);
+	snprintf(rw, sizeof(rw), "file,path=%s", path);
+	snprintf(ro, sizeof(ro), "file,path=%s,ro=on", path);
+	rig_open(&g, "%s", rw);
+	rig_refused(rw, -EBUSY, "is locked");
+	rig_refused(ro, -EBUSY, "for writing");
+	rig_close(&g);
+	rig_open(&g, "%s", ro);
+	rig_open(&h, "%s", ro);
+	rig_refused(rw, -EBUSY, "ro=on");
+	rig_close(&g);
+	rig_close(&h);
+	rig_open(&g, "%s", rw);
+	unlink(path);
+	rig_stop(&g);
+	rig_stop(&h);
+}
+
+static void the_file_of_a_killed_server_can_be_served_again_at_once(void **state)
+{
+	struct rig g;
+	char path[100];
+	int status;
+	pid_t pid;
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	for (unsigned i = 0; i < 5; i++) {
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			struct vio_req *r[RIG_DEPTH], *done[RIG_DEPTH];
+
+			rig_open(&g, "file,path=%s", path);
+			for (unsigned k = 0; k < RIG_DEPTH; k++)
+				r[k] = rig_req(&g, k, VIO_IO_WRITE, k * 65536, 65536, 0);
+			g.be->ops->submit(g.bq, r, RIG_DEPTH, done);
+			kill(getpid(), SIGKILL); /* in the middle of it */
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		rig_open(&g, "file,path=%s", path);
+		rig_close(&g);
+	}
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void a_comma_in_a_path_is_written_twice(void **state)
+{
+	struct rig g;
+	char path[100], other[120];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	snprintf(other, sizeof(other), "%s/a,b=c.img", g.dir);
+	assert_int_equal(rename(path, other), 0);
+	rig_open(&g, "file,path=%s/a,,b=c.img,ro=on", g.dir);
+	assert_string_equal(g.be->id, "a,b=c.img");
+	unlink(other);
+	rig_stop(&g);
+}
+
+static void two_queues_share_one_file(void **state)
+{
+	struct rig g;
+	struct vio_backend_queue *first, *second;
+	struct vio_err err;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s", path);
+	first = g.bq;
+	assert_int_equal(g.be->ops->queue_open(g.be, 1, &second, &err), 0);
+	for (unsigned i = 0; i < 16; i++) {
+		memset(g.mem, (int)i + 1, 4096);
+		g.bq = first;
+		assert_int_equal(rig_one(&g, VIO_IO_WRITE, i * 4096, 4096), 0);
+		memset(g.mem, 0, 4096);
+		g.bq = second;
+		assert_int_equal(rig_one(&g, VIO_IO_READ, i * 4096, 4096), 0);
+		assert_true(g.mem[0] == i + 1 && g.mem[4095] == i + 1);
+	}
+	g.be->ops->queue_close(second);
+	g.bq = first;
+	assert_int_equal(g.be->ops->queue_open(g.be, 0, &second, &err), -EINVAL);
+	unlink(path);
+	rig_stop(&g);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(page_cache_equals_a_shadow),
+		cmocka_unit_test(page_cache_with_fixed_buffers_equals_a_shadow),
+		cmocka_unit_test(direct_equals_a_shadow),
+		cmocka_unit_test(direct_with_fixed_buffers_equals_a_shadow),
+		cmocka_unit_test(direct_from_memory_that_lies_askew_equals_a_shadow),
+		cmocka_unit_test(more_askew_requests_than_aligned_buffers_all_come_back),
+		cmocka_unit_test(only_what_lies_in_one_window_goes_through_a_fixed_buffer),
+		cmocka_unit_test(a_window_larger_than_a_fixed_buffer_is_cut),
+		cmocka_unit_test(a_window_that_cannot_be_registered_costs_speed_only),
+		cmocka_unit_test(zeroes_are_zeroes_in_each_way_to_make_them),
+		cmocka_unit_test(a_discarded_range_gives_its_space_back),
+		cmocka_unit_test(a_file_cut_short_gives_an_error_not_old_bytes),
+		cmocka_unit_test(an_errno_of_the_kernel_reaches_the_request),
+		cmocka_unit_test(the_first_and_last_blocks_are_reached),
+		cmocka_unit_test(the_mode_fits_request_and_file_system),
+		cmocka_unit_test(what_is_no_disk_is_refused_in_words),
+		cmocka_unit_test(a_file_without_permission_is_refused_in_words),
+		cmocka_unit_test(a_file_has_one_writer_or_many_readers),
+		cmocka_unit_test(the_file_of_a_killed_server_can_be_served_again_at_once),
+		cmocka_unit_test(a_comma_in_a_path_is_written_twice),
+		cmocka_unit_test(two_queues_share_one_file),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
