@@ -129,6 +129,23 @@ static uint64_t patience(const struct lcore *lc)
 	return lc->set->spin_ticks;
 }
 
+/*
+ * Requests are at a backend and nothing else is to be done: what they wait for may be a kernel thread that
+ * wants this very processor (io_uring's workers, a file system's), and a poller that never lets go would keep
+ * it waiting for a whole scheduler tick. Polling goes on; with nobody waiting this costs one short system
+ * call in IDLE_LOOK empty turns.
+ */
+static bool waits_for_disk(const struct lcore *lc)
+{
+	for (unsigned i = 0; i < lc->n_slots; i++) {
+		const struct vio_squeue *q = vio_load_acquire(&lc->slot[i]); /* pair L */
+
+		if (q && q->in_flight > 0)
+			return true;
+	}
+	return false;
+}
+
 static void park_all(struct lcore *lc)
 {
 	for (unsigned i = 0; i < lc->n_slots; i++) {
@@ -242,7 +259,7 @@ static int loop(void *arg)
 		if (++lc->empty % IDLE_LOOK)
 			continue;
 		vio_counter_add(&lc->turns_empty, IDLE_LOOK);
-		if (vio_unlikely(l->give_way))
+		if (vio_unlikely(l->give_way || waits_for_disk(lc)))
 			sched_yield();
 		try_sleep(lc);
 	}

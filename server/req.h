@@ -148,14 +148,16 @@ struct vio_squeue {
 	uint8_t fault;       /* enum vio_status: not VIO_ST_OK: stopped; the adapter sends NEEDS_RESET */
 	bool event_idx;
 	bool indirect;
-	bool kicked;    /* a KICK arrived since the last look (crq; suppress while armed) */
-	uint8_t ctl;    /* enum vio_sq_ctl */
 	bool armed;     /* notifications are on */
 	bool more;      /* the last pop left entries behind: look again without a kick */
 	bool owed;      /* a used-buffer notification found the guest's CRQ full: try again */
 	bool look_pays; /* suppress: the last look right after work found something */
 	bool worked;    /* the last turn popped something */
 	bool told;      /* the poll loop's: it has woken the adapter's lcore for the fault */
+	/* Not among the owner's own flags above: compilers load neighbours together, and these two change under
+	 * it. */
+	bool kicked; /* a KICK arrived since the last look (crq; suppress while armed) */
+	uint8_t ctl; /* enum vio_sq_ctl */
 	uint32_t idle;  /* empty turns not yet added to stats.polls_empty */
 
 	struct phyp_vcpu *vcpu; /* of the owning lcore */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -89,7 +90,7 @@ static unsigned b_poll(struct vio_backend_queue *bq, struct vio_req *done[], uns
 	unsigned n = 0, kept = 0;
 
 	for (unsigned i = 0; i < b->n_held; i++) {
-		if (b->slow || b->held[i]->q->backend != bq || n == max) {
+		if (vio_load_relaxed(&b->slow) || b->held[i]->q->backend != bq || n == max) {
 			b->held[kept++] = b->held[i];
 			continue;
 		}
@@ -117,7 +118,9 @@ static void e_assign(void *ctx, struct vio_squeue *q)
 	struct aw *w = ctx;
 
 	assert_null(w->polled[q->index]);
-	w->polled[q->index] = q;
+	if (w->second)
+		q->vcpu = w->sv2;
+	vio_store_release(&w->polled[q->index], q); /* pair L */
 }
 
 static void e_unassign(void *ctx, struct vio_squeue *q)
@@ -125,18 +128,22 @@ static void e_unassign(void *ctx, struct vio_squeue *q)
 	struct aw *w = ctx;
 
 	assert_ptr_equal(w->polled[q->index], q);
-	w->polled[q->index] = NULL;
+	vio_store_release(&w->polled[q->index], NULL);
 }
 
 static uint64_t e_start(void *ctx)
 {
-	return ((struct aw *)ctx)->turn + 1;
+	struct aw *w = ctx;
+
+	return w->second ? vio_fetch_add(&w->token, 1) + 1 : w->turn + 1;
 }
 
 static bool e_done(void *ctx, uint64_t token)
 {
 	struct aw *w = ctx;
 
+	if (w->second)
+		return vio_load_acquire(&w->passed) >= token;
 	return !w->lcores_stuck && w->turn >= token;
 }
 
@@ -161,13 +168,39 @@ void aw_turn(struct aw *w)
 {
 	if (w->a && phyp_irq_take(w->sv))
 		vio_adapter_crq(w->a);
-	for (unsigned i = 0; i < AW_QUEUES; i++) {
+	for (unsigned i = 0; !w->second && i < AW_QUEUES; i++) {
 		if (w->polled[i])
 			vio_squeue_poll(w->polled[i]);
 	}
 	if (w->a && vio_adapter_busy(w->a))
 		vio_adapter_service(w->a);
 	w->turn++;
+}
+
+static void *second(void *arg)
+{
+	struct aw *w = arg;
+
+	while (!vio_load_relaxed(&w->second_stop)) {
+		for (unsigned i = 0; i < AW_QUEUES; i++) {
+			struct vio_squeue *q = vio_load_acquire(&w->polled[i]); /* pair L */
+
+			if (q)
+				vio_squeue_poll(q);
+		}
+		vio_store_release(&w->passed, vio_load_acquire(&w->token));
+		sched_yield();
+	}
+	return NULL;
+}
+
+void aw_second_lcore(struct aw *w)
+{
+	struct vio_err err;
+
+	assert_int_equal(phyp_vcpu_create(w->sp, &w->sv2, &err), 0);
+	w->second = true;
+	assert_int_equal(pthread_create(&w->thread, NULL, second, w), 0);
 }
 
 static bool take_message(struct aw *w)
@@ -305,12 +338,21 @@ int aw_teardown(void **state)
 {
 	struct aw *w = *state;
 
-	w->b.slow = false;
+	vio_store_relaxed(&w->b.slow, false);
 	w->lcores_stuck = false;
 	if (w->a) {
 		vio_adapter_stop(w->a);
 		aw_run(w);
+		for (unsigned i = 0; w->second && i < 100000 && vio_adapter_busy(w->a); i++) {
+			aw_turn(w);
+			sched_yield();
+		}
 		assert_false(vio_adapter_busy(w->a));
+		if (w->second) {
+			vio_store_relaxed(&w->second_stop, true);
+			pthread_join(w->thread, NULL);
+			phyp_vcpu_destroy(w->sv2);
+		}
 		aw_server_gone(w);
 	}
 	assert_int_equal(w->b.queues_open, 0);

@@ -6,6 +6,8 @@
 #ifndef VIO_TEST_SERVER_ADAPTER_WORLD_H
 #define VIO_TEST_SERVER_ADAPTER_WORLD_H
 
+#include <pthread.h>
+
 #include "proto/fsm.h"
 #include "server/adapter.h"
 
@@ -46,6 +48,12 @@ struct aw {
 	/* The loop. */
 	struct vio_squeue *polled[AW_QUEUES];
 	uint64_t turn;
+	/* With a second lcore, which then has the queues: aw_second_lcore(). As rte_rcu_qsbr does it: the
+	 * lcore repeats the token that it saw at the end of its turn. */
+	bool second, second_stop;
+	pthread_t thread;
+	struct phyp_vcpu *sv2;
+	uint64_t token, passed;
 	bool lcores_stuck; /* no lcore passes a quiescent state */
 	char said[4096];
 	/* The guest. */
@@ -70,6 +78,8 @@ void aw_server(struct aw *w, uint8_t proto, uint8_t ring_levels, uint8_t payload
 void aw_server_gone(struct aw *w);
 
 void aw_turn(struct aw *w);
+/* Start a thread that polls the queues from now on; ended by aw_teardown(). */
+void aw_second_lcore(struct aw *w);
 /* Turns until neither side has anything to do; takes the guest's messages. At most 200 turns. */
 void aw_run(struct aw *w);
 
