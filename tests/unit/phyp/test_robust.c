@@ -150,7 +150,7 @@ static void a_grant_cut_off_before_it_is_made_leaves_its_place_free(void **state
 {
 	struct world *w = *state;
 	uint64_t cookie = 0, len, flags;
-	struct gla a;
+	struct gla a = {0};
 
 	in_child(die_in_a_grant, w);
 	assert_int_equal(

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * phypd and real processes: this one is the server partition, guests are processes of their own. Usage:
+ * test_phyp_phypd PHYPD; executed again as "test_phyp_phypd guest SOCKET PARTITION" for each guest.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "vio/cycles.h"
+#include "world.h"
+
+#define PATIENCE_NS 30000000000ull
+
+struct machine {
+	char dir[64], sock[96], log[96];
+	struct child phypd, guest;
+	struct end s;
+};
+
+static const char *phypd_path;
+
+static char *text_of(const char *path)
+{
+	static char buf[16384];
+	int fd = open(path, O_RDONLY);
+	ssize_t n = fd >= 0 ? read(fd, buf, sizeof(buf) - 1) : 0;
+
+	buf[n > 0 ? n : 0] = 0;
+	if (fd >= 0)
+		close(fd);
+	return buf;
+}
+
+/* Poll until cond is true; the test fails when it never is. */
+#define UNTIL(cond)                                                                                          \
+	do {                                                                                                 \
+		uint64_t end_ = vio_now_ns() + PATIENCE_NS;                                                  \
+		while (!(cond)) {                                                                            \
+			assert_true(vio_now_ns() < end_);                                                    \
+			usleep(2000);                                                                        \
+		}                                                                                            \
+	} while (0)
+
+static bool answers(const char *sock)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	bool ok;
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", sock);
+	ok = connect(s, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+	close(s);
+	return ok;
+}
+
+static void start_phypd(struct machine *m)
+{
+	char *argv[] = {(char *)(uintptr_t)phypd_path,
+			(char *)(uintptr_t) "--socket",
+			m->sock,
+			(char *)(uintptr_t) "--pages",
+			(char *)(uintptr_t) "4k",
+			(char *)(uintptr_t) "--server-memory",
+			(char *)(uintptr_t) "32",
+			(char *)(uintptr_t) "--guest-memory",
+			(char *)(uintptr_t) "32",
+			(char *)(uintptr_t) "--guests",
+			(char *)(uintptr_t) "2",
+			NULL};
+
+	m->phypd = child_start(argv, false, m->log);
+	UNTIL(answers(m->sock));
+}
+
+static struct child start_guest(struct machine *m, const char *partition)
+{
+	char *argv[] = {(char *)(uintptr_t) "/proc/self/exe", (char *)(uintptr_t) "guest", m->sock,
+			(char *)(uintptr_t)partition, NULL};
+
+	return child_start(argv, true, m->log);
+}
+
+static void open_server(struct machine *m)
+{
+	struct vio_err err = {{0}};
+
+	if (phyp_connect(m->sock, "vios", &m->s.part, &err))
+		fail_msg("%s", err.msg);
+	assert_int_equal(phyp_vcpu_create(m->s.part, &m->s.v, &err), 0);
+	m->s.u = phyp_unit(m->s.part, 0);
+	crq_up(&m->s, 1);
+	map_tces(&m->s, 2 * MIB, 2 * MIB, 4 * MIB, TCE_READ | TCE_WRITE);
+	assert_int_equal(h_vio_signal(m->s.v, m->s.u->unit, VIO_SIGNAL_ON), H_SUCCESS);
+}
+
+static int up(void **state)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+
+	assert_non_null(m);
+	strcpy(m->dir, "/tmp/vio-phypd-XXXXXX");
+	assert_non_null(mkdtemp(m->dir));
+	snprintf(m->sock, sizeof(m->sock), "%s/sock", m->dir);
+	snprintf(m->log, sizeof(m->log), "%s/log", m->dir);
+	start_phypd(m);
+	open_server(m);
+	m->guest = start_guest(m, "guest0");
+	*state = m;
+	return 0;
+}
+
+static int down(void **state)
+{
+	struct machine *m = *state;
+
+	if (m->guest.pid)
+		child_kill(&m->guest, SIGKILL);
+	end_close(&m->s);
+	if (m->phypd.pid)
+		assert_int_equal(child_kill(&m->phypd, SIGTERM), 0);
+	assert_int_equal(access(m->sock, F_OK), -1); /* nothing left behind */
+	unlink(m->log);
+	assert_int_equal(rmdir(m->dir), 0);
+	free(m);
+	return 0;
+}
+
+static int64_t pull(struct machine *m, uint64_t len)
+{
+	const struct phyp_unit_info *u = m->s.u;
+
+	return h_copy_rdma(m->s.v, len, u->remote_liobn, ioba_add(u->remote_window, 2 * MIB), u->liobn,
+			   at(&m->s, 2 * MIB));
+}
+
+static int64_t push(struct machine *m, uint64_t len)
+{
+	const struct phyp_unit_info *u = m->s.u;
+
+	return h_copy_rdma(m->s.v, len, u->liobn, at(&m->s, 2 * MIB), u->remote_liobn,
+			   ioba_add(u->remote_window, 2 * MIB));
+}
+
+/* Wait for the next entry in the server's queue, asleep; returns its first two bytes. */
+static unsigned next_entry(struct machine *m)
+{
+	uint64_t hi, lo;
+
+	while (!phyp_crq_pop(&m->s.crq, &hi, &lo)) {
+		assert_int_equal(phyp_vcpu_wait(m->s.v, 0, PATIENCE_NS), 0);
+		phyp_irq_take(m->s.v);
+	}
+	return (unsigned)(hi >> 48);
+}
+
+/* A byte that the kernel reads for us: a fault is an error code. */
+static bool readable(const void *p)
+{
+	int fd[2];
+	bool ok;
+
+	assert_int_equal(pipe(fd), 0);
+	ok = write(fd[1], p, 1) == 1;
+	close(fd[0]);
+	close(fd[1]);
+	return ok;
+}
+
+static void entries_interrupts_and_rdma_pass_between_processes(void **state)
+{
+	struct machine *m = *state;
+	static const enum phyp_alias kinds[] = {PHYP_ALIAS_TRANSIENT, PHYP_ALIAS_CRQ, PHYP_ALIAS_RDMA};
+
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	assert_int_equal(child_ask(&m->guest, 's'), H_SUCCESS);
+	assert_int_equal(next_entry(m), CMD(0) >> 48);
+	assert_int_equal(child_ask(&m->guest, 'M'), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		uint8_t *byte = mem(&m->s, 2 * MIB);
+
+		assert_int_equal(phyp_alias_set(m->s.part, m->s.u->unit, kinds[i], NULL), 0);
+		*byte = 0;
+		assert_int_equal(child_ask(&m->guest, 'M'), 0);
+		assert_int_equal(pull(m, 100000), H_SUCCESS);
+		assert_int_equal(*byte, 0x5a);
+		*byte = (uint8_t)(0x10 + i);
+		assert_int_equal(push(m, 100000), H_SUCCESS);
+		assert_int_equal(child_ask(&m->guest, 'm'), 0x10 + i);
+		assert_int_equal(h_send_crq(m->s.v, m->s.u->unit, CMD(3), 3), H_SUCCESS);
+		assert_int_equal(child_ask(&m->guest, 'w'), 0);
+		assert_int_equal(child_ask(&m->guest, 'e'), CMD(3) >> 48);
+	}
+}
+
+static void a_sleeping_guest_is_woken_by_an_entry(void **state)
+{
+	struct machine *m = *state;
+	const char wait = 'w';
+	struct phyp_part_stats st[PHYP_MAX_PARTS];
+	unsigned n;
+
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	assert_int_equal(write(m->guest.to, &wait, 1), 1);
+	/* Until phypd's counters say that it sleeps. */
+	UNTIL((n = PHYP_MAX_PARTS, phyp_machine_stats(m->s.part, st, &n, NULL) == 0 && st[1].c.sleeps > 0));
+	assert_int_equal(n, 3);
+	assert_string_equal(st[1].name, "guest0");
+	assert_true(st[0].active && st[1].active && !st[2].active);
+	assert_int_equal(h_send_crq(m->s.v, m->s.u->unit, CMD(3), 3), H_SUCCESS);
+	assert_int_equal(child_ask(&m->guest, 'e'), 0); /* the answer to 'w' */
+	assert_int_equal(phyp_vcpu_counters(m->s.v)->irq_raised, 1);
+}
+
+static void a_killed_guest_is_reported_and_its_successor_gets_fresh_memory(void **state)
+{
+	struct machine *m = *state;
+
+	assert_int_equal(phyp_alias_set(m->s.part, m->s.u->unit, PHYP_ALIAS_RDMA, NULL), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+		assert_int_equal(child_ask(&m->guest, 'm'), 0);
+		assert_int_equal(child_ask(&m->guest, 'M'), 0);
+		assert_int_equal(pull(m, 1), H_SUCCESS);
+		assert_int_equal(*mem(&m->s, 2 * MIB), 0x5a);
+		assert_int_equal(child_kill(&m->guest, SIGKILL), 128 + SIGKILL);
+		assert_int_equal(next_entry(m), 0xFF00 | CRQ_XPORT_PARTNER_FAILED);
+		assert_int_equal(pull(m, 1), H_SOURCE_PARM);
+		assert_int_equal(h_send_crq(m->s.v, m->s.u->unit, CMD(3), 3), H_CLOSED);
+		m->guest = start_guest(m, "guest0");
+	}
+	UNTIL(strstr(text_of(m->log), "partition guest0 (pid "));
+	assert_non_null(strstr(text_of(m->log), "has gone"));
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	assert_int_equal(pull(m, 1), H_SUCCESS);
+	assert_int_equal(*mem(&m->s, 2 * MIB), 0);
+}
+
+static void an_orderly_close_is_reported_as_deregistered(void **state)
+{
+	struct machine *m = *state;
+
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	assert_int_equal(child_ask(&m->guest, 'x'), 0);
+	assert_int_equal(next_entry(m), 0xFF00 | CRQ_XPORT_PARTNER_DEREGISTERED);
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	assert_null(strstr(text_of(m->log), "has gone"));
+}
+
+static void a_forced_rescind_reaches_into_the_other_process(void **state)
+{
+	struct machine *m = *state;
+	uint64_t cookie, len = 0, flags = 0;
+	struct gla a = {0};
+	uint8_t *p;
+
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	cookie = (uint64_t)child_ask(&m->guest, 'g');
+	assert_int_equal(h_accept_logical(m->s.v, cookie, &a, &len, &flags), H_SUCCESS);
+	p = phyp_mem(m->s.part, a, len);
+	assert_true(readable(p));
+	assert_true(child_ask(&m->guest, 'r') >= 0);
+	assert_false(readable(p));
+	assert_null(phyp_mem(m->s.part, a, len));
+	assert_int_equal(h_return_logical(m->s.v, cookie), H_RESCINDED);
+}
+
+static void a_killed_owners_grant_stays_for_the_grace_and_then_goes(void **state)
+{
+	struct machine *m = *state;
+	uint64_t cookie, len = 0, flags = 0, killed;
+	struct gla a = {0};
+	uint8_t *p;
+
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	cookie = (uint64_t)child_ask(&m->guest, 'g');
+	assert_int_equal(h_accept_logical(m->s.v, cookie, &a, &len, &flags), H_SUCCESS);
+	p = phyp_mem(m->s.part, a, len);
+	killed = vio_now_ns();
+	child_kill(&m->guest, SIGKILL);
+	assert_int_equal(next_entry(m), 0xFF00 | CRQ_XPORT_PARTNER_FAILED);
+	while (readable(p) && vio_now_ns() - killed < PATIENCE_NS)
+		usleep(2000);
+	assert_false(readable(p));
+	assert_true(vio_now_ns() - killed >= 2000000000ull); /* LoPAR: not before 2 s */
+	assert_int_equal(h_return_logical(m->s.v, cookie), H_RESCINDED);
+}
+
+static void busy_and_unknown_partitions_are_refused_by_name(void **state)
+{
+	struct machine *m = *state;
+	struct phyp_part *part;
+	struct vio_err err = {{0}};
+
+	assert_int_equal(phyp_connect(m->sock, "vios", &part, &err), -EBUSY);
+	assert_non_null(strstr(err.msg, "vios"));
+	assert_int_equal(phyp_connect(m->sock, "lpar99", &part, &err), -ESRCH);
+	assert_non_null(strstr(err.msg, "lpar99"));
+	assert_int_equal(phyp_connect("/nonexistent/vio.sock", "vios", &part, &err), -ENOENT);
+	assert_non_null(strstr(err.msg, "/nonexistent/vio.sock"));
+	assert_int_equal(phyp_connect("", "vios", &part, &err), -ENAMETOOLONG);
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+}
+
+static void the_death_of_phypd_ends_the_machine_for_everybody(void **state)
+{
+	struct machine *m = *state;
+	struct phyp_part_stats st[1];
+	struct phyp_part *part;
+	struct vio_err err = {{0}};
+	unsigned n = 1;
+
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	child_kill(&m->phypd, SIGKILL);
+	assert_int_equal(child_ask(&m->guest, 'w'), -EPIPE);
+	assert_int_equal(child_ask(&m->guest, 'a'), 0);
+	while (phyp_vcpu_wait(m->s.v, 0, PATIENCE_NS) == 0)
+		phyp_irq_take(m->s.v);
+	assert_int_equal(phyp_vcpu_wait(m->s.v, 0, PATIENCE_NS), -EPIPE);
+	assert_false(phyp_alive(m->s.part));
+	assert_int_equal(phyp_machine_stats(m->s.part, st, &n, &err), -EPIPE);
+	assert_int_equal(phyp_connect(m->sock, "guest1", &part, &err), -ECONNREFUSED);
+	end_close(&m->s);
+	/* The socket that it left is no obstacle. */
+	start_phypd(m);
+	open_server(m);
+	assert_int_equal(child_ask(&m->guest, 'x'), 0);
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+}
+
+static void two_guests_share_a_server_and_not_each_other(void **state)
+{
+	struct machine *m = *state;
+	struct child g1 = start_guest(m, "guest1");
+	const struct phyp_unit_info *u1 = phyp_unit(m->s.part, 1);
+
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	assert_int_equal(child_ask(&g1, 'c'), H_CLOSED); /* the server has no queue at its second adapter */
+	assert_int_equal(h_put_tce(m->s.v, u1->liobn, u1->window, 8 * MIB | 3), H_SUCCESS);
+	assert_int_equal(h_reg_crq(m->s.v, u1->unit, u1->window, PAGE), H_SUCCESS);
+	assert_int_equal(h_send_crq(m->s.v, u1->unit, CMD(4), 4), H_SUCCESS);
+	assert_int_equal(child_ask(&g1, 'w'), 0);
+	assert_int_equal(child_ask(&g1, 'e'), CMD(4) >> 48);
+	child_kill(&g1, SIGKILL);
+	assert_int_equal(h_send_crq(m->s.v, m->s.u->unit, CMD(5), 5), H_SUCCESS);
+	assert_int_equal(child_ask(&m->guest, 'w'), 0);
+	assert_int_equal(child_ask(&m->guest, 'e'), CMD(5) >> 48);
+}
+
+/* Run phypd with one wrong thing: exit code 2, and its words. */
+static void refused(const char *log, const char *word, const char *a, const char *b, const char *c,
+		    const char *d)
+{
+	char *argv[] = {(char *)(uintptr_t)phypd_path, (char *)(uintptr_t)a, (char *)(uintptr_t)b,
+			(char *)(uintptr_t)c,          (char *)(uintptr_t)d, NULL};
+	struct child p;
+
+	unlink(log);
+	p = child_start(argv, false, log);
+	assert_int_equal(child_wait(&p), 2);
+	if (!strstr(text_of(log), word))
+		fail_msg("no '%s' in: %s", word, text_of(log));
+	assert_non_null(strstr(text_of(log), "phypd: "));
+}
+
+static void wrong_use_of_phypd_is_refused_with_a_sentence_and_exit_code_2(void **state)
+{
+	struct machine *m = *state;
+	char log[128], file[128];
+
+	snprintf(log, sizeof(log), "%s/log2", m->dir);
+	snprintf(file, sizeof(file), "%s/file", m->dir);
+	refused(log, m->sock, "--socket", m->sock, NULL, NULL);
+	refused(log, "--nonsense", "--nonsense", NULL, NULL, NULL);
+	refused(log, "value is missing", "--socket", NULL, NULL, NULL);
+	refused(log, "extra", "extra", NULL, NULL, NULL);
+	refused(log, "1 to 15", "--guests", "16", NULL, NULL);
+	refused(log, "multiple of 16", "--server-memory", "17", NULL, NULL);
+	refused(log, "auto, 4k or 2m", "--pages", "1g", NULL, NULL);
+	refused(log, "hcall=NS", "--cost", "cheap", NULL, NULL);
+	refused(log, "/nonexistent/x", "--socket", "/nonexistent/x", NULL, NULL);
+	refused(log, "/nonexistent.json", "--profile", "/nonexistent.json", NULL, NULL);
+	refused(log, "already says", "--profile", "x", "--guests", "2");
+	refused(log, "is not a socket", "--socket", log, NULL, NULL);
+	assert_int_equal(access(file, F_OK), -1);
+	unlink(log);
+	unlink(file);
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS); /* the one that runs was not disturbed */
+}
+
+static void profile(const struct machine *m, const char *json, const char *word)
+{
+	char log[128], file[128], sock[128];
+	FILE *f;
+
+	snprintf(log, sizeof(log), "%s/log2", m->dir);
+	snprintf(file, sizeof(file), "%s/file", m->dir);
+	snprintf(sock, sizeof(sock), "%s/sock2", m->dir);
+	f = fopen(file, "w");
+	assert_non_null(f);
+	fputs(json, f);
+	fclose(f);
+	refused(log, word, "--socket", sock, "--profile", file);
+	assert_int_equal(access(sock, F_OK), -1);
+	unlink(log);
+	unlink(file);
+}
+
+static void a_bad_profile_is_refused_with_file_and_field(void **state)
+{
+	struct machine *m = *state;
+
+	profile(m, "", "line 1");
+	profile(m, "[]", "object");
+	profile(m, "{}", "partitions");
+	profile(m, "{\"partitions\": [], \"x\": 1}", "x: unknown key");
+	profile(m, "{\"partitions\": []}", "partitions: must be");
+	profile(m, "{\"partitions\": [{\"name\": \"a\"}]}", "partitions[0].memory_mib: is missing");
+	profile(m, "{\"partitions\": [{\"name\": \"a\", \"memory_mib\": -1}]}",
+		"partitions[0].memory_mib: must be");
+	profile(m, "{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16, \"size\": 1}]}",
+		"partitions[0].size: unknown");
+	profile(m, "{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16, \"pages\": \"1g\"}]}",
+		"partitions[0].pages");
+	profile(m, "{\"partitions\": [{\"memory_mib\": 16}]}", "partitions[0].name");
+	profile(m, "{\"partitions\": [3]}", "partitions[0]");
+	profile(m,
+		"{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}], \"adapters\": [{\"server\": "
+		"\"a\", \"client\": \"b\"}]}",
+		"no partition b");
+	profile(m, "{\"cost\": \"dear\", \"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}]}", "cost");
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(entries_interrupts_and_rdma_pass_between_processes, up, down),
+		cmocka_unit_test_setup_teardown(a_sleeping_guest_is_woken_by_an_entry, up, down),
+		cmocka_unit_test_setup_teardown(
+			a_killed_guest_is_reported_and_its_successor_gets_fresh_memory, up, down),
+		cmocka_unit_test_setup_teardown(an_orderly_close_is_reported_as_deregistered, up, down),
+		cmocka_unit_test_setup_teardown(a_forced_rescind_reaches_into_the_other_process, up, down),
+		cmocka_unit_test_setup_teardown(a_killed_owners_grant_stays_for_the_grace_and_then_goes, up,
+						down),
+		cmocka_unit_test_setup_teardown(busy_and_unknown_partitions_are_refused_by_name, up, down),
+		cmocka_unit_test_setup_teardown(the_death_of_phypd_ends_the_machine_for_everybody, up, down),
+		cmocka_unit_test_setup_teardown(two_guests_share_a_server_and_not_each_other, up, down),
+		cmocka_unit_test_setup_teardown(wrong_use_of_phypd_is_refused_with_a_sentence_and_exit_code_2,
+						up, down),
+		cmocka_unit_test_setup_teardown(a_bad_profile_is_refused_with_file_and_field, up, down),
+	};
+
+	if (argc == 4 && !strcmp(argv[1], "guest"))
+		return guest_main(argv[2], argv[3]);
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s PHYPD\n", argv[0]);
+		return 2;
+	}
+	phypd_path = argv[1];
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
