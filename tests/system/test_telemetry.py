@@ -36,7 +36,7 @@ class Telemetry(unittest.TestCase):
             time.sleep(1.5)
             answers, text = ask(m, "/vio/list", "/vio/hcalls", "/vio/lcores", "/vio/memory")
             self.assertIn("/vio/list", answers, text)
-            unit = str(answers["/vio/list"][0])
+            unit = next(iter(answers["/vio/list"]))
             more, text = ask(m, f"/vio/adapter,{unit}", f"/vio/queue,{unit},0")
             self.assertTrue(g.alive(), g.log())
             g.kill()
