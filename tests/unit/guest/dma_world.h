@@ -18,10 +18,11 @@ struct dma_world {
 	unsigned shift;
 };
 
-static inline void dma_up(struct dma_world *w, uint8_t page_shift, uint32_t pages)
+static inline void dma_up_pages(struct dma_world *w, uint8_t page_shift, uint32_t pages,
+				enum phyp_pages backing)
 {
 	memset(w, 0, sizeof(*w));
-	partition_open(&w->p, page_shift);
+	partition_open_pages(&w->p, page_shift, backing);
 	w->shift = w->p.u->page_shift;
 	w->cfg = (struct vio_dma_cfg){
 		.vcpu = w->p.v,
@@ -31,6 +32,11 @@ static inline void dma_up(struct dma_world *w, uint8_t page_shift, uint32_t page
 		.slice_len = (uint64_t)pages << w->p.u->page_shift,
 		.list = {LIST},
 	};
+}
+
+static inline void dma_up(struct dma_world *w, uint8_t page_shift, uint32_t pages)
+{
+	dma_up_pages(w, page_shift, pages, PHYP_PAGES_4K);
 }
 
 static inline void dma_open(struct dma_world *w, enum vio_mapping level)

@@ -280,6 +280,36 @@ static void an_exposure_that_fails_leaves_nothing_mapped_or_exposed(void **state
 	}
 }
 
+/* Where the machine has 2 MiB pages free, a grant is of whole ones, and so is what is mapped for it; else as
+ * above. */
+static void what_is_exposed_is_whole_backing_pages(void **state)
+{
+	const struct vio_dma_expose expose = w.cfg.expose;
+	uint64_t granule;
+
+	(void)state;
+	dma_down(&w);
+	dma_up_pages(&w, 12, 3 * 1024, PHYP_PAGES_AUTO);
+	w.cfg.expose = expose;
+	granule = phyp_backing_page(w.p.part);
+	for (int level = VIO_MAP_SINGLE_USE; level <= VIO_MAP_CACHED; level++) {
+		struct vio_dma_map m;
+
+		dma_open(&w, (enum vio_mapping)level);
+		make_read(&m, 3, DATA + 5000, 16384);
+		assert_int_equal(map1(&w, &m), 1);
+		expect_exposed(&m);
+		expect_request(&w, &m, true);
+		if (granule > PAGE)
+			assert_int_equal(w.d->tce_live, 3 * granule / PAGE);
+		unmap1(&w, &m);
+		w.d->ops->destroy(w.d);
+		w.d = NULL;
+		assert_int_equal(mapped(&w), 0);
+		assert_int_equal(rec.live, 0);
+	}
+}
+
 static struct phyp_filter *fault(const char *spec)
 {
 	struct phyp_filter *f;
@@ -378,6 +408,7 @@ int main(void)
 		T(cached_evicts_when_the_server_takes_no_more_windows),
 		T(a_lost_server_is_asked_nothing_and_the_next_mapping_is_exposed_anew),
 		T(cached_does_not_mistake_a_void_window_for_a_live_one),
+		T(what_is_exposed_is_whole_backing_pages),
 		T(an_exposure_that_fails_leaves_nothing_mapped_or_exposed),
 		T(a_busy_hypervisor_is_asked_again),
 		T(a_refused_mapping_leaves_nothing_behind),

@@ -514,6 +514,24 @@ static void reset_forgets_everything_and_zeroes_the_rings(void **state)
 	close_ring(&m, vr);
 }
 
+static void the_same_request_is_written_again_after_a_reset(void **state)
+{
+	struct model m;
+	struct vio_vring *vr = open_ring(&m, 64, false, true);
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		m.last_avail = 0;
+		for (unsigned i = 0; i < 16; i++)
+			add(vr, 1 + i, i + 1);
+		vio_vring_publish(vr);
+		for (unsigned i = 0; i < 16; i++)
+			expect_chain(&m, model_pop(&m), 1 + i, i + 1);
+		vio_vring_reset(vr);
+	}
+	close_ring(&m, vr);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -534,6 +552,7 @@ int main(void)
 		cmocka_unit_test(an_id_that_was_never_published_is_refused),
 		cmocka_unit_test(what_the_device_scribbles_over_the_rings_does_not_confuse_the_driver),
 		cmocka_unit_test(reset_forgets_everything_and_zeroes_the_rings),
+		cmocka_unit_test(the_same_request_is_written_again_after_a_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
