@@ -174,7 +174,7 @@ int64_t hv_crq_put(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s, 
 	vio_store_relaxed(&slot[0], c->scrub);
 	vio_store_release(&c->intent,
 			  c->tail +
-				  1); /* pair K: scrub before intent, intent before entry (a death between) */
+				  1); /* pair E: scrub before intent, intent before entry (a death between) */
 	vio_store_relaxed(&slot[1], vio_to_be64(lo).raw);
 	vio_fence_release(); /* pair C: second doubleword before the first */
 	vio_store_release(&slot[0], raw);

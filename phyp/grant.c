@@ -81,7 +81,7 @@ int64_t hv_grant_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 		g->gla = a[2];
 		g->len = a[3];
 		vio_store_release(&g->state,
-				  HV_GRANT_GRANTED); /* pair K: a death before this leaves it free */
+				  HV_GRANT_GRANTED); /* pair E: a death before this leaves it free */
 		ret[0] = cookie_of(seg, g);
 		rc = H_SUCCESS;
 	}
@@ -195,12 +195,12 @@ static void acc_store(struct hv_acc *to, const struct hv_acc *from)
 static void acc_begin(struct phyp_part *part)
 {
 	vio_store_relaxed(&part->acc_seq, part->acc_seq + 1);
-	vio_fence_release(); /* pair S: odd before the words */
+	vio_fence_release(); /* pair V: odd before the words */
 }
 
 static void acc_end(struct phyp_part *part)
 {
-	vio_store_release(&part->acc_seq, part->acc_seq + 1); /* pair S: the words before even */
+	vio_store_release(&part->acc_seq, part->acc_seq + 1); /* pair V: the words before even */
 }
 
 /* The lowest gap of len bytes: its position in acc[], its offset in *off; -1: none. */
@@ -260,7 +260,8 @@ static int64_t map(struct phyp_part *part, const struct hv_grant *g, uint64_t co
 	struct hv_peer *peer = part->peer[g->owner];
 	const struct hv_part *owner = &part->seg->part[g->owner];
 	int prot = g->flags & GRANT_NO_WRITE ? PROT_READ : PROT_READ | PROT_WRITE;
-	/* Large pages need their alignment, and large ranges profit; single pages would only waste room by it. */
+	/* Large pages need their alignment, and large ranges profit; single pages would only waste room by
+	 * it. */
 	int at = acc_gap(part, g->len, g->len >= 2ull << 20 ? 2ull << 20 : owner->backing, off);
 	uint64_t in = g->gla & ((1ull << owner->lmb_shift) - 1);
 	int64_t rc = H_RESCINDED;
@@ -436,10 +437,10 @@ static void *accepted(const struct phyp_part *part, uint64_t off, uint64_t len)
 	bool ok;
 
 	do {
-		while ((seq = vio_load_acquire(&part->acc_seq)) & 1) /* pair S */
+		while ((seq = vio_load_acquire(&part->acc_seq)) & 1) /* pair V */
 			vio_cpu_relax();
 		ok = off < part->acc_bytes && acc_covers(part, off, len);
-		vio_fence_acquire(); /* pair S: the words before the sequence is looked at again */
+		vio_fence_acquire(); /* pair V: the words before the sequence is looked at again */
 	} while (vio_load_relaxed(&part->acc_seq) != seq);
 	return ok ? part->acc_va + off : NULL;
 }

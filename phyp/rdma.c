@@ -143,7 +143,7 @@ static bool detach(struct phyp_vcpu *v, struct side *s)
 
 	if (remote(s)) {
 		hv_busy_end(v);
-		vio_fence_acquire(); /* pair G: the copy before the connection is looked at again */
+		vio_fence_acquire(); /* pair J: the copy before the connection is looked at again */
 		same = vio_load_acquire(&s->w->lu->u->link) == s->link;
 		hv_tmap_put(&s->map);
 	}
