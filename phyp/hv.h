@@ -72,8 +72,9 @@ struct hv_win {
 };
 
 /*
- * An accepted grant: [off, off+len) of the range for accepted grants. len 0: taken back by force. Its place, `room` bytes,
- * stays empty until the sharer returns it: the sharer may not know yet, and must not meet another grant's pages there.
+ * An accepted grant: [off, off+len) of the range for accepted grants. len 0: taken back by force. Its place,
+ * `room` bytes, stays empty until the sharer returns it: the sharer may not know yet, and must not meet
+ * another grant's pages there.
  */
 struct hv_acc {
 	uint64_t off, len, room, cookie;
@@ -138,8 +139,7 @@ struct phyp_part {
 /* ---------------------------------------------------------------- partition view (part.c) ---- */
 
 /*
- * Build the view of partition idx, active in generation gen, whose LMBs are fd[] (not kept). evfd: all
- * partitions' eventfds; the caller keeps them open until hv_part_free().
+ * Build the view of partition idx, which is active and whose LMBs are fd[] (not kept).
  */
 int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv_plane *plane,
 		struct phyp_part **out, struct vio_err *err);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -348,9 +349,15 @@ static int open_socket(struct phypd *d, struct vio_err *err)
 
 static int open_all(struct phypd *d, struct vio_err *err)
 {
+	struct rlimit files;
 	sigset_t set;
 	int rc;
 
+	/* An LMB, an eventfd is a descriptor each. */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 	/* Before the socket appears: from then on nothing may leave it behind. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);

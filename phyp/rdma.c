@@ -236,28 +236,34 @@ int64_t hv_copy_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	return H_SUCCESS;
 }
 
-/* Ring indices and flags go through the register calls: aligned quantities move in one access. */
-static void load_bytes(void *to, const uint8_t *p, uint64_t len)
+/* A quantity of len bytes as a register that holds these bytes in memory order, the rest zero. */
+static inline uint64_t as_register(uint64_t x, uint64_t len)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	return x << (64 - 8 * len);
+#else
+	(void)len;
+	return x;
+#endif
+}
+
+/*
+ * Ring indices and flags go through the register calls: aligned quantities move in one access. They also stay
+ * in a register: written to memory in parts and read back whole, they would wait for the store buffer.
+ */
+static inline bool load_quantity(uint64_t *reg, const uint8_t *p, uint64_t len)
 {
 	uint64_t align = (uintptr_t)p | len;
 
-	if (len == 8 && align % 8 == 0) {
-		uint64_t x = vio_load_acquire((const uint64_t *)(const void *)p); /* pair D */
-
-		memcpy(to, &x, sizeof(x));
-	} else if (len == 4 && align % 4 == 0) {
-		uint32_t x = vio_load_acquire((const uint32_t *)(const void *)p);
-
-		memcpy(to, &x, sizeof(x));
-	} else if (len == 2 && align % 2 == 0) {
-		uint16_t x = vio_load_acquire((const uint16_t *)(const void *)p);
-
-		memcpy(to, &x, sizeof(x));
-	} else {
-		vio_fence_acquire();
-		memcpy(to, p, len);
-		vio_fence_acquire();
-	}
+	if (len == 4 && align % 4 == 0)
+		*reg = as_register(vio_load_acquire((const uint32_t *)(const void *)p), 4); /* pair D */
+	else if (len == 2 && align % 2 == 0)
+		*reg = as_register(vio_load_acquire((const uint16_t *)(const void *)p), 2); /* pair D */
+	else if (len == 8 && align % 8 == 0)
+		*reg = vio_load_acquire((const uint64_t *)(const void *)p); /* pair D */
+	else
+		return false;
+	return true;
 }
 
 static void store_bytes(uint8_t *p, const void *from, uint64_t len)
@@ -286,26 +292,50 @@ static void store_bytes(uint8_t *p, const void *from, uint64_t len)
 	}
 }
 
-/* Between registers and one side. */
-static bool move(struct phyp_vcpu *v, struct side *s, uint8_t *regs, uint64_t len, bool write)
+/* From one side into registers. */
+static bool read_side(struct phyp_vcpu *v, struct side *s, uint64_t *regs, uint64_t len)
 {
-	uint64_t done = 0, in = 0;
-	unsigned i = 0;
+	uint8_t *to = (uint8_t *)regs;
 
-	while (done < len) {
-		uint64_t part = len - done;
-		uint8_t *p = reach(v, s, i, in, &part);
+	regs[(len - 1) / 8] = 0; /* the tail of the last register */
+	for (unsigned i = 0; i < s->n; i++) {
+		uint64_t part, in = 0;
 
-		if (vio_unlikely(!p))
-			return false;
-		if (write)
-			store_bytes(p, regs + done, part);
-		else
-			load_bytes(regs + done, p, part);
-		done += part;
-		in += part;
-		if (in == s->run[i].len)
-			i++, in = 0;
+		for (; in < s->run[i].len; in += part) {
+			const uint8_t *p;
+
+			part = len;
+			p = reach(v, s, i, in, &part);
+			if (vio_unlikely(!p))
+				return false;
+			if (part == len && load_quantity(regs, p, len))
+				return true;
+			vio_fence_acquire(); /* pair D */
+			memcpy(to, p, part);
+			vio_fence_acquire(); /* pair D */
+			to += part;
+		}
+	}
+	return true;
+}
+
+static bool write_side(struct phyp_vcpu *v, struct side *s, const uint64_t *regs, uint64_t len)
+{
+	const uint8_t *from = (const uint8_t *)regs;
+
+	for (unsigned i = 0; i < s->n; i++) {
+		uint64_t part, in = 0;
+
+		for (; in < s->run[i].len; in += part) {
+			uint8_t *p;
+
+			part = len;
+			p = reach(v, s, i, in, &part);
+			if (vio_unlikely(!p))
+				return false;
+			store_bytes(p, from, part);
+			from += part;
+		}
 	}
 	return true;
 }
@@ -323,12 +353,14 @@ int64_t hv_read_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	if (!translate(&s, len, TCE_READ))
 		return H_PERMISSION;
 	set_up_cost(v);
-	regs[(len - 1) / 8] = 0; /* the tail of the last register */
-	ok = attach(v, &s, NULL) == NULL && move(v, &s, (uint8_t *)regs, len, false);
+	ok = attach(v, &s, NULL) == NULL && read_side(v, &s, regs, len);
 	ok = detach(v, &s) && ok;
 	if (vio_unlikely(!ok))
 		return H_SOURCE_PARM;
-	memcpy(ret, regs, (len + 7) / 8 * 8);
+	if (len <= 8)
+		ret[0] = regs[0];
+	else
+		memcpy(ret, regs, (len + 7) / 8 * 8);
 	done_rdma(v, len);
 	return H_SUCCESS;
 }
@@ -348,7 +380,7 @@ int64_t hv_write_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 		return H_PERMISSION;
 	set_up_cost(v);
 	memcpy(regs, a + 3, sizeof(regs));
-	ok = attach(v, &s, NULL) == NULL && move(v, &s, (uint8_t *)regs, len, true);
+	ok = attach(v, &s, NULL) == NULL && write_side(v, &s, regs, len);
 	ok = detach(v, &s) && ok;
 	if (vio_unlikely(!ok))
 		return H_DEST_PARM;

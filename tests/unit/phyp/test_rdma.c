@@ -367,6 +367,84 @@ static void copies_work_on_whatever_pages_the_machine_has(void **state)
 	each_alias(w, copies_both_ways);
 }
 
+#define LIVES 30
+
+struct reader {
+	struct world *w;
+	uint32_t stop;
+	uint64_t reads, wrong;
+};
+
+/* Reads the guest's word as fast as it can; what comes back must be of the guest's present life or a later
+ * one. */
+static void *read_for_ever(void *arg)
+{
+	struct reader *r = arg;
+	struct world *w = r->w;
+	uint64_t regs[PHYP_REGS], last = 0;
+	struct phyp_vcpu *v;
+
+	if (phyp_vcpu_create(w->s.part, &v, NULL)) {
+		r->wrong++;
+		return NULL;
+	}
+	while (!vio_load_acquire(&r->stop)) {
+		struct ioba src = ioba_add(w->s.u->remote_window, 2 * MIB);
+		int64_t rc = h_read_rdma(v, 8, R_LIOBN, src, regs);
+
+		if (rc == H_SUCCESS) {
+			r->wrong += regs[0] < last || regs[0] == 0;
+			last = regs[0];
+			vio_counter_add(&r->reads, 1u);
+		} else {
+			r->wrong += rc != H_SOURCE_PARM && rc != H_PERMISSION;
+		}
+	}
+	phyp_vcpu_destroy(v);
+	return NULL;
+}
+
+/* A standing alias goes while another thread is in a call that uses it: no fault, no byte of a former life.
+ */
+static void die_in_flight(struct world *w)
+{
+	struct reader r = {.w = w};
+	pthread_t t;
+
+	connect_ends(w);
+	assert_int_equal(phyp_alias_set(w->s.part, w->s.u->unit, PHYP_ALIAS_RDMA, NULL), 0);
+	assert_int_equal(pthread_create(&t, NULL, read_for_ever, &r), 0);
+	for (uint64_t life = 1; life <= LIVES; life++) {
+		uint64_t before = vio_load_relaxed(&r.reads);
+
+		memcpy(mem(&w->g, 2 * MIB), &life, sizeof(life));
+		map_tces(&w->g, 2 * MIB, 2 * MIB, PAGE, TCE_READ);
+		while (vio_load_relaxed(&r.reads) < before + 100)
+			vio_cpu_relax();
+		phyp_local_kill(w->m, "guest0");
+		end_close(&w->g);
+		end_open(w->m, "guest0", &w->g);
+		crq_up(&w->g, 1);
+	}
+	vio_store_release(&r.stop, 1u);
+	pthread_join(t, NULL);
+	assert_int_equal(r.wrong, 0);
+}
+
+static void a_partner_may_die_while_calls_are_in_flight(void **state)
+{
+	die_in_flight(*state);
+}
+
+/* As on a kernel without membarrier(). */
+static void a_partner_may_die_while_calls_with_fences_are_in_flight(void **state)
+{
+	struct world *w = *state;
+
+	w->s.part->asymmetric = false;
+	die_in_flight(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -381,6 +459,8 @@ int main(void)
 		WORLD_TEST(overlapping_ranges_of_one_window_move_like_memmove),
 		WORLD_TEST(rdma_needs_both_queues_registered),
 		WORLD_TEST(a_partner_that_died_is_never_reached_in_its_old_memory),
+		WORLD_TEST(a_partner_may_die_while_calls_are_in_flight),
+		WORLD_TEST(a_partner_may_die_while_calls_with_fences_are_in_flight),
 		WORLD_TEST(a_transient_alias_leaves_no_mapping_and_a_standing_one_goes_when_told),
 	};
 	const struct CMUnitTest huge[] = {
