@@ -42,7 +42,9 @@ static void read_v1(struct vio_transport *t, struct offer *o)
 	vio_t_get(&h, vio_t_page(t, VIO_T_HEADER), sizeof(h));
 	i->type = h.type;
 	i->num_queues = h.num_vqs;
-	i->queue_size = h.vqs_size < 16 ? (uint16_t)(1u << h.vqs_size) : 0;
+	i->queue_size = 0;
+	if (h.vqs_size < 16)
+		i->queue_size = (uint16_t)(1u << h.vqs_size);
 	i->config_len = h.config_len;
 	*o = (struct offer){vio_from_be32(h.device_features), 1u << VIO_RING_COPY, 1u << VIO_PAYLOAD_RDMA,
 			    1u << VIO_NOTIFY_CRQ};
