@@ -127,6 +127,35 @@ static struct blk_slot *slot_take(struct blk_queue *q, struct vio_blk_req *r)
 	return s;
 }
 
+/* ---------------------------------------------------------------------------- CRQ ---- */
+
+/* USED messages to the queues that they are for; their owners may be asleep. */
+static void spread(struct blk_queue *q, uint64_t used)
+{
+	struct vio_blk *b = q->b;
+
+	while (used) {
+		unsigned i = (unsigned)__builtin_ctzll(used);
+
+		used &= used - 1;
+		if (i >= b->info.num_queues)
+			continue;
+		vio_store_release(&b->q[i].pending, 1); /* pair U */
+		if (&b->q[i] != q)
+			phyp_vcpu_prod(b->q[i].vcpu);
+	}
+}
+
+bool blk_look_at_crq(struct blk_queue *q)
+{
+	uint64_t used;
+	enum vio_transport_state s = vio_transport_poll(q->b->t, q->vcpu, &used);
+
+	if (vio_unlikely(used != 0))
+		spread(q, used);
+	return vio_likely(s == VIO_T_RUNNING);
+}
+
 /* ------------------------------------------------------------------------- submit ---- */
 
 /* Slots that did not make it into the ring. Nothing is copied: the device has written nothing. */
@@ -233,8 +262,9 @@ static unsigned give(struct blk_queue *q, struct vio_blk_req *const r[], unsigne
 		in = map_and_add(q, s, n);
 	if (vio_unlikely(in < (int)n))
 		undo(q, s + (in > 0 ? in : 0), n - (unsigned)(in > 0 ? in : 0));
-	if (vio_unlikely(got < 0 || in < 0))
-		*why = -EINVAL; /* a buffer that this arm can't use */
+	/* A buffer that this arm can't use; or the server went away while it was asked to take a window. */
+	if (vio_unlikely(got < 0 || in < 0) && blk_look_at_crq(q))
+		*why = -EINVAL;
 	return in > 0 ? (unsigned)in : 0;
 }
 
@@ -370,33 +400,6 @@ static int take(struct blk_queue *q, struct vio_blk_req *done[], unsigned max)
 		vio_counter_add(&q->cnt->requests, total);
 	}
 	return (int)total;
-}
-
-/* USED messages to the queues that they are for; their owners may be asleep. */
-static void spread(struct blk_queue *q, uint64_t used)
-{
-	struct vio_blk *b = q->b;
-
-	while (used) {
-		unsigned i = (unsigned)__builtin_ctzll(used);
-
-		used &= used - 1;
-		if (i >= b->info.num_queues)
-			continue;
-		vio_store_release(&b->q[i].pending, 1); /* pair U */
-		if (&b->q[i] != q)
-			phyp_vcpu_prod(b->q[i].vcpu);
-	}
-}
-
-bool blk_look_at_crq(struct blk_queue *q)
-{
-	uint64_t used;
-	enum vio_transport_state s = vio_transport_poll(q->b->t, q->vcpu, &used);
-
-	if (vio_unlikely(used != 0))
-		spread(q, used);
-	return vio_likely(s == VIO_T_RUNNING);
 }
 
 /* Level crq: the used ring is looked at when a message says so, and then to its end. */

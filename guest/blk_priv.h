@@ -125,6 +125,7 @@ struct vio_blk {
 	struct ioba area_at;
 	struct vio_mem_piece buffers; /* for vio_blk_alloc() */
 	uint64_t bounce_off, bounce_slot_len, buffers_next;
+	uint32_t copybreak;
 };
 
 static inline void blk_ret_push(struct blk_queue *q, struct vio_blk_req *r, int result)

@@ -312,8 +312,8 @@ void blk_redo(struct blk_queue *q)
 			if (rc == 1)
 				q->dma->ops->unmap(q->dma, &m, 1);
 			m->n_seg = 0;
-			if (rc >= 0)
-				break; /* no room now: at the next poll */
+			if (rc >= 0 || !blk_look_at_crq(q))
+				break; /* no room now, or no server: at a later poll */
 			release(q, s, -EIO);
 		}
 		q->redo_next++;

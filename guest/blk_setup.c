@@ -225,11 +225,13 @@ static int carve_area(struct vio_blk *b, struct vio_err *err)
 	int rc;
 
 	b->bounce_off = VIO_ALIGN_UP(slots * sizeof(struct blk_wire), PAGE);
+	/* Shorter than max_len + 1 is everything. */
+	b->copybreak = b->cfg.copybreak ? b->cfg.copybreak : PAGE;
+	b->copybreak = b->copybreak > b->info.max_len ? b->info.max_len + 1 : b->copybreak;
 	if (ops->needs_bounce) {
-		uint32_t most = b->cfg.copybreak ? b->cfg.copybreak : 4096;
+		uint32_t most =
+			bounce_only || b->copybreak > b->info.max_len ? b->info.max_len : b->copybreak;
 
-		if (bounce_only || most > b->info.max_len)
-			most = b->info.max_len;
 		b->bounce_slot_len = VIO_ALIGN_UP((uint64_t)most, most < PAGE ? VIO_CACHE_LINE : PAGE);
 	}
 	len = b->bounce_off + VIO_ALIGN_UP(slots * b->bounce_slot_len, PAGE);
@@ -254,29 +256,31 @@ static int new_payload(struct vio_blk *b, struct blk_queue *q, struct vio_err *e
 				  b->bounce_off + (uint64_t)q->index * b->info.depth * b->bounce_slot_len),
 		.slot_len = (uint32_t)b->bounce_slot_len,
 		.n_slots = ops->needs_bounce ? b->info.depth : 0,
-		.copybreak = b->cfg.copybreak,
+		.copybreak = b->copybreak,
 	};
 
 	return ops->create(&c, &q->payload, err);
 }
 
-/* DMA window for one queue's mapping level: for everything in flight, what it keeps, and as much again
- * against holes. */
+/*
+ * DMA window for one queue's mapping level: for everything in flight, what it keeps, and as much again
+ * against holes. With exposures every segment takes whole backing pages.
+ */
 static uint64_t slice_len(const struct vio_blk *b)
 {
 	uint64_t page = tce_page(b), room = vio_transport_room(b->t) / b->info.num_queues & ~(page - 1);
-	uint64_t pages = (b->info.max_len + page - 1) / page + 1 + 2; /* unaligned data, header, status */
-	uint64_t n = b->info.depth * pages;
+	uint64_t unit = grain(b, vio_payload_in_place(b->info.arm.payload));
+	uint64_t units = (b->info.max_len + unit - 1) / unit + 1 + 2; /* unaligned data, header, status */
+	uint64_t requests = b->info.depth, kept = 0;
 
 	if (b->size_max < b->info.max_len)
-		n += (uint64_t)b->info.depth *
-		     (b->info.max_len / b->size_max + 1); /* segments that share a page */
+		units += b->info.max_len / b->size_max + 1; /* segments that share a page */
 	if (b->info.arm.mapping == VIO_MAP_DEFERRED)
-		n += (b->cfg.defer_batch ? b->cfg.defer_batch : DEFER) * pages;
+		requests += b->cfg.defer_batch ? b->cfg.defer_batch : DEFER;
 	else if (b->info.arm.mapping == VIO_MAP_CACHED)
-		n += b->cfg.quota_pages ? b->cfg.quota_pages : QUOTA;
-	n *= 2 * page;
-	return n < room ? n : room;
+		kept = (b->cfg.quota_pages ? b->cfg.quota_pages : QUOTA) * page;
+	kept = 2 * (requests * units * unit + kept);
+	return kept < room ? kept : room;
 }
 
 static int new_dma(struct vio_blk *b, struct blk_queue *q, uint64_t slice, struct vio_err *err)
@@ -375,21 +379,6 @@ static int new_vcpus(struct vio_blk *b, struct vio_err *err)
 	return 0;
 }
 
-/* In-place payload with a mapping level that grants page by page needs backing pages as small as TCE pages.
- */
-static int check_exposures(const struct vio_blk *b, struct vio_err *err)
-{
-	if (b->info.arm.mapping == VIO_MAP_POOL || !vio_payload_in_place(b->info.arm.payload) ||
-	    phyp_backing_page(b->part) <= tce_page(b))
-		return 0;
-	return vio_err_set(err, -ENOTSUP,
-			   "arm %s: mapping=%s with payload=%s grants single pages of %" PRIu64
-			   " bytes, but this partition's memory has pages of %" PRIu64
-			   "; start phypd with 4 KiB pages",
-			   b->info.arm.name, vio_mapping_name(b->info.arm.mapping),
-			   vio_payload_name(b->info.arm.payload), tce_page(b), phyp_backing_page(b->part));
-}
-
 int blk_setup(struct vio_blk *b, struct vio_err *err)
 {
 	uint32_t depth = b->cfg.depth ? b->cfg.depth : BLK_DEFAULT_DEPTH;
@@ -400,9 +389,7 @@ int blk_setup(struct vio_blk *b, struct vio_err *err)
 	b->mem_size = phyp_mem_size(b->part);
 	b->idle_ticks = vio_muldiv(b->cfg.idle_ns, phyp_tick_hz(b->part), 1000000000ull);
 	b->win = calloc(PHYP_MAX_LMBS + 3, sizeof(*b->win));
-	rc = b->win ? check_exposures(b, err) : vio_err_set(err, -ENOMEM, "no memory for windows");
-	if (rc == 0)
-		rc = new_vcpus(b, err);
+	rc = b->win ? new_vcpus(b, err) : vio_err_set(err, -ENOMEM, "no memory for windows");
 	if (rc == 0)
 		rc = carve_rings(b, err);
 	if (rc == 0)

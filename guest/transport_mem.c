@@ -339,12 +339,19 @@ int vio_transport_window_del(struct vio_transport *t, struct vio_gwindow *w, str
 
 /* ------------------------------------------------------------------------ exposures ---- */
 
+/* The mapping level only learns that it failed; the person learns why, once for each session. */
 static int expose_add(void *ctx, struct ioba at, struct gla addr, uint64_t len, uint8_t perm, uint16_t *id)
 {
 	struct vio_texpose *x = ctx;
+	struct vio_err err = {""};
 	uint64_t cookie;
+	int rc = add(x->t, x->vcpu, at, addr, len, perm, VIO_WINDOW_BUFFERS, id, &cookie, &err);
 
-	return add(x->t, x->vcpu, at, addr, len, perm, VIO_WINDOW_BUFFERS, id, &cookie, NULL);
+	if (rc && rc != -ENOTCONN && x->said != vio_load_relaxed(&x->t->session)) {
+		x->said = vio_load_relaxed(&x->t->session);
+		vio_t_say(x->t, "a page can't be given to the VIO server: %s", err.msg);
+	}
+	return rc;
 }
 
 static int expose_del(void *ctx, uint16_t id)
@@ -361,7 +368,7 @@ int vio_transport_expose(struct vio_transport *t, struct phyp_vcpu *vcpu, struct
 	if (t->n_expose == VIO_MAX_QUEUES)
 		return -ENOSPC;
 	x = &t->expose[t->n_expose++];
-	*x = (struct vio_texpose){t, vcpu};
+	*x = (struct vio_texpose){.t = t, .vcpu = vcpu};
 	*out = (struct vio_dma_expose){expose_add, expose_del, x};
 	return 0;
 }

@@ -53,6 +53,7 @@ struct vio_twin {
 struct vio_texpose {
 	struct vio_transport *t;
 	struct phyp_vcpu *vcpu;
+	uint32_t said; /* session in which a failure was said */
 };
 
 /* What an awaited answer was. */
@@ -102,7 +103,8 @@ struct vio_transport {
 	unsigned n_expose;
 };
 
-/* The valid byte alone says whether an entry is there: the sender prepares the rest of the doubleword before. */
+/* The valid byte alone says whether an entry is there: the sender prepares the rest of the doubleword before.
+ */
 static inline bool vio_t_waiting(const struct vio_transport *t)
 {
 	return (be64toh(vio_load_relaxed(vio_load_relaxed(&t->slot))) >> 56) != CRQ_FREE;

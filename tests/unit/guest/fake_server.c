@@ -214,12 +214,13 @@ static uint8_t start_queues(struct fake_server *s)
 
 static void window_add(struct fake_server *s, const struct vio_msg *m, struct vio_msg *reply, bool *send)
 {
-	struct fs_window *w = &s->w[s->next_window];
+	struct fs_window *w = s->w;
 	uint8_t why = (uint8_t)vio_load_acquire(&s->k.refuse_windows);
 	uint64_t len, flags;
 	struct gla at;
 
-	must(s->next_window < VIO_ARRAY_SIZE(s->w));
+	while (w->used)
+		must(++w < s->w + VIO_ARRAY_SIZE(s->w));
 	if (why == VIO_ST_OK && !get(s, (struct ioba){m->arg}, &w->d, sizeof(w->d)))
 		why = VIO_ST_NO_DMA;
 	w->cookie = vio_from_be64(w->d.cookie);
@@ -234,8 +235,9 @@ static void window_add(struct fake_server *s, const struct vio_msg *m, struct vi
 	}
 	*send = vio_sfsm_done(&s->fsm, m, why, reply);
 	reply->arg16 = s->next_window;
+	w->id = s->next_window;
 	if (why == VIO_ST_OK)
-		s->next_window++;
+		s->next_window++; /* ids are not used again soon, and wrap */
 }
 
 static void give_back(struct fake_server *s, struct fs_window *w)
@@ -256,10 +258,13 @@ static void forget(struct fake_server *s)
 
 static uint8_t window_del(struct fake_server *s, const struct vio_msg *m)
 {
-	if (m->arg16 >= VIO_ARRAY_SIZE(s->w) || !s->w[m->arg16].used)
-		return VIO_ST_WINDOW_ID;
-	give_back(s, &s->w[m->arg16]);
-	return VIO_ST_OK;
+	for (struct fs_window *w = s->w; w < s->w + VIO_ARRAY_SIZE(s->w); w++) {
+		if (w->used && w->id == m->arg16) {
+			give_back(s, w);
+			return VIO_ST_OK;
+		}
+	}
+	return VIO_ST_WINDOW_ID;
 }
 
 /* ------------------------------------------------------------------------ messages ---- */

@@ -57,6 +57,7 @@ struct fs_queue {
 
 struct fs_window {
 	bool used;
+	uint16_t id;
 	struct vio_window_desc d;
 	uint64_t cookie;
 	struct gla at;
@@ -85,7 +86,7 @@ struct fake_server {
 	struct vio_sfsm fsm;
 	struct ioba header;
 	struct fs_queue q[VIO_MAX_QUEUES];
-	struct fs_window w[64];
+	struct fs_window w[512];
 	uint16_t next_window;
 	uint8_t ring, payload, notify;
 	uint64_t features;
