@@ -104,7 +104,9 @@ static uint64_t offer(const struct fake_server *s)
 
 static uint8_t mask(uint8_t knob, unsigned n)
 {
-	return knob ? knob : (uint8_t)((1u << n) - 1);
+	if (knob)
+		return knob;
+	return (uint8_t)((1u << n) - 1);
 }
 
 static uint8_t write_header(struct fake_server *s, const struct vio_msg *m)
