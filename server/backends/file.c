@@ -158,14 +158,15 @@ static struct vio_file_dio probe_dio(int fd)
 }
 
 /* What O_DIRECT asks for on this file. Leaves the descriptor without O_DIRECT. */
-static struct vio_file_dio find_dio(int fd)
+static struct vio_file_dio find_dio(int fd, bool regular)
 {
 	struct vio_file_dio dio = {0, 0};
 	struct statfs fs;
 	struct statx sx;
 
-	/* These take the flag and then use the page cache, which is where the file is. */
-	if (fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+	/* These take the flag and then use the page cache, which is where the file is. (Of a device it tells
+	 * /dev's.) */
+	if (regular && fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
 		return dio;
 	if (fcntl(fd, F_SETFL, O_DIRECT))
 		return dio;
@@ -254,6 +255,11 @@ static int check_rings(struct vio_err *err)
 	struct io_uring ring;
 	int rc = vio_file_ring(8, &ring);
 
+	if (rc == -ENOMEM)
+		return vio_err_set(
+			err, rc,
+			"backend file: no memory for an io_uring ring; the limit on locked memory is too "
+			"low (raise ulimit -l)");
 	if (rc)
 		return vio_err_set(
 			err, rc,
@@ -279,37 +285,57 @@ static void describe(struct vio_file *f, const struct options *o, const struct v
 		 o->ro ? ", read-only" : "", note);
 }
 
-/* The descriptor is open and locked: find out about it. */
+/* The descriptor is open and locked: how to serve it. *sector: what a block device works in, 0 for a file. */
+static int choose(const struct vio_file *f, const struct options *o, const struct stat *st, uint64_t size,
+		  struct vio_file_dio *dio, int *sector, struct vio_file_mode *mode, struct vio_err *err)
+{
+	uint32_t block = o->block;
+	int rc;
+
+	*sector = 0;
+	if (S_ISBLK(st->st_mode) && ioctl(f->fd, BLKSSZGET, sector))
+		return vio_err_set(err, -errno, "backend file: cannot tell the sector size of '%.200s': %s",
+				   o->path, strerror(errno));
+	if (!block)
+		block = (uint32_t)*sector;
+	*dio = find_dio(f->fd, S_ISREG(st->st_mode));
+	rc = vio_file_choose(o->direct, block, *dio, size, mode, err);
+	if (rc)
+		return rc;
+	if (size < mode->block_size)
+		return vio_err_set(err, -EINVAL,
+				   "backend file: '%.200s' has %llu bytes, too small for one block of %u",
+				   o->path, (unsigned long long)size, mode->block_size);
+	return check_rings(err);
+}
+
+/* Find out all about it. */
 static int set_up(struct vio_file *f, const struct options *o, const struct stat *st, struct vio_err *err)
 {
 	struct vio_file_dio dio;
 	struct vio_file_mode mode;
 	uint64_t size;
-	int rc = file_size(o, f->fd, st, &size, err);
+	int sector, rc = file_size(o, f->fd, st, &size, err);
+	bool whole_sectors;
 
+	if (rc == 0)
+		rc = choose(f, o, st, size, &dio, &sector, &mode, err);
 	if (rc)
 		return rc;
-	dio = find_dio(f->fd);
-	rc = vio_file_choose(o->direct, o->block, dio, size, &mode, err);
-	if (rc)
-		return rc;
-	if (size < mode.block_size)
-		return vio_err_set(err, -EINVAL,
-				   "backend file: '%.200s' has %llu bytes, too small for one block of %u",
-				   o->path, (unsigned long long)size, mode.block_size);
-	rc = check_rings(err);
-	if (rc)
-		return rc;
+	/* Smaller blocks than a device's sectors go through the page cache, but it can't forget half a
+	 * sector. */
+	whole_sectors = mode.block_size >= (uint32_t)sector;
 	f->be = (struct vio_backend){
 		.ops = &vio_backend_file,
 		.size = size - size % mode.block_size,
 		.block_size = mode.block_size,
 		.read_only = o->ro,
 		.touches_data = true,
-		.can_discard = !o->ro && can_punch(f->fd, st, size),
+		.can_discard = !o->ro && whole_sectors && can_punch(f->fd, st, size),
 		.can_zero = !o->ro,
 		.can_flush = true,
 	};
+	f->first_zero = whole_sectors ? VIO_FILE_ZERO_RANGE : VIO_FILE_WRITE_ZEROES;
 	f->direct = mode.direct;
 	f->mem_align = dio.mem_align;
 	if (f->direct && fcntl(f->fd, F_SETFL, O_DIRECT))

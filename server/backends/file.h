@@ -38,11 +38,15 @@ struct vio_file_mode {
 int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_dio dio, uint64_t size,
 		    struct vio_file_mode *mode, struct vio_err *err);
 
+/* How to zero a range; each is tried when the one before has answered EOPNOTSUPP. */
+enum vio_file_zero { VIO_FILE_ZERO_RANGE, VIO_FILE_PUNCH_HOLE, VIO_FILE_WRITE_ZEROES };
+
 struct vio_file {
 	struct vio_backend be; /* first */
 	int fd;
 	bool direct;
 	uint32_t mem_align; /* with O_DIRECT */
+	uint8_t first_zero; /* enum vio_file_zero: where its queues begin to try */
 	void *zeroes;       /* VIO_FILE_ZEROES bytes, read-only, page aligned: for disks that can't zero */
 	unsigned told;      /* the line about fixed buffers has been said; by whichever queue comes first */
 };
@@ -58,9 +62,6 @@ struct vio_file_fixed {
 	uint64_t len;
 	uint16_t index; /* in the ring's table */
 };
-
-/* How to zero a range; each is tried when the one before has answered EOPNOTSUPP. */
-enum vio_file_zero { VIO_FILE_ZERO_RANGE, VIO_FILE_PUNCH_HOLE, VIO_FILE_WRITE_ZEROES };
 
 /* A request that the kernel has. */
 struct vio_file_slot {

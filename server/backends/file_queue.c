@@ -77,6 +77,7 @@ int vio_file_queue_open(struct vio_backend *be, unsigned depth, struct vio_backe
 		return vio_err_set(err, -ENOMEM, "backend file: no memory");
 	q->bq.be = be;
 	q->f = vio_container_of(be, struct vio_file, be);
+	q->zero = q->f->first_zero;
 	q->depth = depth;
 	q->fixed_max = VIO_FILE_FIXED_MAX;
 	rc = allocate(q);
@@ -84,7 +85,8 @@ int vio_file_queue_open(struct vio_backend *be, unsigned depth, struct vio_backe
 		rc = vio_file_ring(depth < 8 ? 8 : depth, &q->ring);
 	if (rc) {
 		release(q);
-		return vio_err_set(err, rc, "backend file: a ring for %u requests: %s", depth, strerror(-rc));
+		return vio_err_set(err, rc, "backend file: a ring for %u requests: %s%s", depth,
+				   strerror(-rc), rc == -ENOMEM ? " (raise ulimit -l)" : "");
 	}
 	/* Both are gains only: without them requests go the slower way. */
 	q->fixed_file = io_uring_register_files(&q->ring, &q->f->fd, 1) == 0;

@@ -139,7 +139,7 @@ void vio_nbd_drive(struct vio_nbd_queue *q)
 {
 	/* Each turn is one system call when there is nothing; bounded, so that other queues get theirs. */
 	for (unsigned i = 0; i < VIO_BURST && q->state != VIO_NBD_DOWN; i++) {
-		int rc = nbd_poll(q->h, 0);
+		int rc = gone(q->h) ? 0 : nbd_poll(q->h, 0);
 
 		if (q->state == VIO_NBD_CONNECTING)
 			look_connecting(q, rc);

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <ftw.h>
+#include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -22,7 +24,7 @@ void rig_start(struct rig *g)
 
 	memset(g, 0, sizeof(*g));
 	g->rng = 88172645463325252ull;
-	snprintf(g->dir, sizeof(g->dir), "/var/tmp/vio-backend-XXXXXX");
+	snprintf(g->dir, sizeof(g->dir), "/var/tmp/vio-backend-%d-XXXXXX", (int)getpid());
 	assert_non_null(mkdtemp(g->dir));
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
@@ -40,6 +42,27 @@ void rig_stop(struct rig *g)
 	munmap(g->mem, (size_t)RIG_DEPTH * RIG_PIECE);
 	free(g->req);
 	rmdir(g->dir); /* the test has emptied it */
+}
+
+static int sweep_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+void rig_sweep(void)
+{
+	char pattern[64];
+	glob_t found;
+
+	snprintf(pattern, sizeof(pattern), "/var/tmp/vio-backend-%d-*", (int)getpid());
+	if (glob(pattern, 0, NULL, &found))
+		return;
+	for (size_t i = 0; i < found.gl_pathc; i++)
+		nftw(found.gl_pathv[i], sweep_one, 8, FTW_DEPTH | FTW_PHYS);
+	globfree(&found);
 }
 
 void rig_open(struct rig *g, const char *fmt, ...)

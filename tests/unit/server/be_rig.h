@@ -30,6 +30,8 @@ struct rig_mix {
 
 void rig_start(struct rig *g); /* directory, memory, requests */
 void rig_stop(struct rig *g);  /* all of it, and what rig_open opened */
+/* At the end of the program: directories that failed tests have left. */
+void rig_sweep(void);
 /* Open backend and queue; fails the test when it can't. */
 void rig_open(struct rig *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void rig_close(struct rig *g);

@@ -232,6 +232,9 @@ int main(void)
 		cmocka_unit_test(memory_is_filled_as_asked),
 		cmocka_unit_test(memory_that_does_not_fit_is_said_by_the_partition),
 	};
+	int rc;
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	rc = cmocka_run_group_tests(tests, NULL, NULL);
+	rig_sweep();
+	return rc;
 }

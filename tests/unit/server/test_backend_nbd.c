@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The nbd backend against real servers: nbdkit and qemu-nbd on a UNIX socket. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "be_rig.h"
+#include "server/backends/nbd.h"
+#include "vio/cycles.h"
+
+#define DISK (8u << 20)
+
+struct server {
+	char socket[100];
+	pid_t pid; /* 0: none */
+};
+
+static void pause_ms(long ms)
+{
+	const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
+static void stop(struct server *s)
+{
+	if (s->pid > 0) {
+		kill(s->pid, SIGKILL);
+		assert_int_equal(waitpid(s->pid, NULL, 0), s->pid);
+	}
+	s->pid = 0;
+	unlink(s->socket);
+}
+
+/* Does somebody listen there? Asked of the kernel: a connection would be a client too many to some servers.
+ */
+static bool answers(const struct server *s)
+{
+	FILE *fp = fopen("/proc/net/unix", "re");
+	char line[300], path[200];
+	unsigned flags;
+	bool yes = false;
+
+	assert_non_null(fp);
+	while (!yes && fgets(line, sizeof(line), fp))
+		yes = sscanf(line, "%*s %*s %*s %x %*s %*s %*s %199s", &flags, path) == 2 &&
+		      flags & 0x10000 && strcmp(path, s->socket) == 0; /* __SO_ACCEPTCON */
+	fclose(fp);
+	return yes;
+}
+
+/* Start `argv`, which listens on s->socket; the test fails when it is not installed or doesn't come up. */
+static void start(struct server *s, char *const argv[])
+{
+	pid_t parent = getpid();
+	int status;
+
+	unlink(s->socket);
+	s->pid = fork();
+	assert_true(s->pid >= 0);
+	if (s->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		execvp(argv[0], argv);
+		fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	for (unsigned i = 0; i < 3000 && !answers(s); i++) {
+		if (waitpid(s->pid, &status, WNOHANG) == s->pid) {
+			s->pid = 0;
+			fail_msg("%s ended with %x (is it installed?)", argv[0], (unsigned)status);
+		}
+		pause_ms(10);
+	}
+	assert_true(answers(s));
+}
+
+/* nbdkit with `args`, words with one space between. */
+static void nbdkit(struct server *s, const char *args)
+{
+	char words[300], *argv[24] = {"nbdkit", "-f", "-U", s->socket}, *save;
+	unsigned n = 4;
+
+	snprintf(words, sizeof(words), "%s", args);
+	for (char *w = strtok_r(words, " ", &save); w; w = strtok_r(NULL, " ", &save))
+		argv[n++] = w;
+	argv[n] = NULL;
+	start(s, argv);
+}
+
+static void setup(struct rig *g, struct server *s)
+{
+	rig_start(g);
+	*s = (struct server){.pid = 0};
+	snprintf(s->socket, sizeof(s->socket), "%s/nbd.sock", g->dir);
+}
+
+static void teardown(struct rig *g, struct server *s)
+{
+	rig_close(g);
+	stop(s);
+	rig_stop(g);
+}
+
+static void open_disk(struct rig *g, const struct server *s)
+{
+	rig_open(g, "nbd,uri=nbd+unix:///?socket=%s", s->socket);
+}
+
+static struct vio_nbd_queue *queue(struct rig *g)
+{
+	return vio_nbd_queue_of(g->bq);
+}
+
+/* Requests until one succeeds; a lost connection is tried again once a second. */
+static int until_it_works(struct rig *g, enum vio_io io)
+{
+	uint64_t end = vio_now_ns() + 20 * 1000000000ull;
+	int rc;
+
+	while ((rc = rig_one(g, io, 0, io == VIO_IO_FLUSH ? 0 : 4096)) != 0 && vio_now_ns() < end)
+		pause_ms(50);
+	return rc;
+}
+
+static void make_image(const char *path)
+{
+	int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, DISK), 0);
+	close(fd);
+}
+
+static void nbdkit_equals_a_shadow(void **state)
+{
+	const struct rig_mix mix = {1500, 8, 1, 1, 131072, true};
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "memory 8M");
+	open_disk(&g, &s);
+	assert_true(g.be->size == DISK);
+	assert_int_equal(g.be->block_size, 512);
+	assert_true(g.be->can_flush && g.be->can_discard && g.be->can_zero && g.be->touches_data);
+	assert_false(g.be->read_only);
+	rig_shadow(&g, &mix);
+	assert_int_equal(queue(&g)->n_free, RIG_DEPTH);
+	teardown(&g, &s);
+}
+
+/* Without the way of several replies a read, and with limits on block and payload: pieces and buffers. */
+static void a_server_with_limits_equals_a_shadow(void **state)
+{
+	const struct rig_mix mix = {600, 8, 1, 1, 262144, true};
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "--filter=blocksize-policy memory 8M blocksize-minimum=4096 blocksize-preferred=4096 "
+		   "blocksize-maximum=64K blocksize-error-policy=error");
+	open_disk(&g, &s);
+	assert_int_equal(g.be->block_size, 4096);
+	assert_int_equal(queue(&g)->n->max_payload, 65536);
+	rig_shadow(&g, &mix);
+	assert_int_equal(queue(&g)->buffers.n_free, VIO_BE_BUFFERS);
+	teardown(&g, &s);
+}
+
+static void qemu_nbd_equals_a_shadow(void **state)
+{
+	const struct rig_mix mix = {1000, 8, 1, 1, 131072, true};
+	char path[100], *argv[] = {"qemu-nbd", "-t", "-f", "raw", "--discard=unmap", "-e", "4",
+				   "-k",       NULL, path, NULL};
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	snprintf(path, sizeof(path), "%s/disk.img", g.dir);
+	make_image(path);
+	argv[8] = s.socket;
+	start(&s, argv);
+	open_disk(&g, &s);
+	rig_shadow(&g, &mix);
+	unlink(path);
+	teardown(&g, &s);
+}
+
+static void a_range_longer_than_nbd_can_say_is_cut(void **state)
+{
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "memory 6G");
+	open_disk(&g, &s);
+	memset(g.mem, 0x33, 8192);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 8192), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 5ull << 30, 8192), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_ZERO, 4096, 5ull << 30), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 8192), 0);
+	assert_true(g.mem[4095] == 0x33 && g.mem[4096] == 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 5ull << 30, 8192), 0);
+	assert_true(g.mem[4095] == 0 && g.mem[4096] == 0x33);
+	assert_int_equal(rig_one(&g, VIO_IO_DISCARD, 0, 6ull << 30), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 5ull << 30, 8192), 0);
+	assert_int_equal(g.mem[4096], 0);
+	assert_int_equal(queue(&g)->n_free, RIG_DEPTH);
+	assert_int_equal(queue(&g)->n_long, 0);
+	teardown(&g, &s);
+}
+
+static void a_server_that_cannot_zero_trim_or_write_is_not_asked_to(void **state)
+{
+	struct rig g;
+	struct server s;
+	char path[100], args[200];
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "-r memory 1M");
+	open_disk(&g, &s);
+	assert_true(g.be->read_only);
+	assert_false(g.be->can_discard || g.be->can_zero);
+	assert_non_null(strstr(g.be->what, "read-only"));
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 4096), -EIO);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 4096, 4096),
+			 0); /* a refused command is no lost connection */
+	rig_close(&g);
+	stop(&s);
+	nbdkit(&s, "--filter=nozero memory 1M zeromode=none");
+	open_disk(&g, &s);
+	assert_true(g.be->can_discard && !g.be->can_zero);
+	rig_close(&g);
+	stop(&s);
+	snprintf(path, sizeof(path), "%s/disk.img", g.dir);
+	make_image(path);
+	snprintf(args, sizeof(args), "split %s", path);
+	nbdkit(&s, args);
+	open_disk(&g, &s);
+	assert_true(!g.be->can_discard && !g.be->read_only);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 4096), 0);
+	unlink(path);
+	teardown(&g, &s);
+}
+
+static void an_error_of_the_server_fails_that_request_only(void **state)
+{
+	struct rig g;
+	struct server s;
+	char args[200];
+
+	(void)state;
+	setup(&g, &s);
+	snprintf(args, sizeof(args),
+		 "--filter=error memory 1M error-pread=EIO error-pread-rate=100%% "
+		 "error-pread-file=%s/fail",
+		 g.dir);
+	nbdkit(&s, args);
+	open_disk(&g, &s);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	snprintf(args, sizeof(args), "%s/fail", g.dir);
+	close(open(args, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), -EIO);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 4096), 0);
+	unlink(args);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, VIO_MAX_DATA + 512), -EIO);
+	assert_int_equal(queue(&g)->state, VIO_NBD_UP);
+	teardown(&g, &s);
+}
+
+static void no_server_is_said_in_words(void **state)
+{
+	struct rig g;
+	struct server s;
+	char spec[200];
+
+	(void)state;
+	setup(&g, &s);
+	snprintf(spec, sizeof(spec), "nbd,uri=nbd+unix:///?socket=%s", s.socket);
+	rig_refused(spec, 0, "cannot connect to nbd+unix://");
+	rig_refused(spec, 0, "No such file");
+	rig_refused("nbd,uri=hello", 0, "cannot connect to hello");
+	rig_refused("nbd,uri=http://localhost/", 0, "cannot connect to http://");
+	nbdkit(&s, "memory 100");
+	rig_refused(spec, -EINVAL, "100 bytes, too small");
+	teardown(&g, &s);
+}
+
+static void several_queues_need_a_server_that_allows_it(void **state)
+{
+	char path[100], *argv[] = {"qemu-nbd", "-t", "-f", "raw", "-k", NULL, path, NULL};
+	struct vio_backend_queue *first, *second = NULL;
+	struct vio_err err = {""};
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "memory 1M");
+	open_disk(&g, &s);
+	first = g.bq;
+	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &second, &err), 0);
+	memset(g.mem, 0x44, 4096);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 4096), 0);
+	g.bq = second;
+	memset(g.mem, 0, 4096);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	assert_int_equal(g.mem[4095], 0x44);
+	g.be->ops->queue_close(second);
+	g.bq = first;
+	rig_close(&g);
+	stop(&s);
+	/* One client at a time: a second queue is refused, one queue after another is not. */
+	snprintf(path, sizeof(path), "%s/disk.img", g.dir);
+	make_image(path);
+	argv[5] = s.socket;
+	start(&s, argv);
+	open_disk(&g, &s);
+	assert_non_null(strstr(g.be->what, "one queue only"));
+	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &second, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.msg, "use one queue"));
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+		g.be->ops->queue_close(g.bq);
+		assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &g.bq, &err), 0);
+	}
+	unlink(path);
+	teardown(&g, &s);
+}
+
+static void requests_of_a_server_that_dies_fail_and_do_not_hang(void **state)
+{
+	struct rig g;
+	struct server s;
+	struct vio_req *r[RIG_DEPTH], *done[RIG_DEPTH];
+	unsigned got;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "--filter=delay memory 8M rdelay=30 wdelay=30 delay-trim=30 delay-zero=30");
+	open_disk(&g, &s);
+	for (unsigned i = 0; i < RIG_DEPTH; i++)
+		r[i] = rig_req(&g, i,
+			       i % 4 < 2    ? (enum vio_io)(i % 2)
+			       : i % 4 == 2 ? VIO_IO_DISCARD
+					    : VIO_IO_ZERO,
+			       i * 65536, 65536, 0);
+	got = g.be->ops->submit(g.bq, r, RIG_DEPTH, done);
+	assert_int_equal(got, 0);
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(g.be->ops->poll(g.bq, done, RIG_DEPTH), 0);
+	stop(&s);
+	while (got < RIG_DEPTH)
+		got += g.be->ops->poll(g.bq, done, RIG_DEPTH - got);
+	for (unsigned i = 0; i < RIG_DEPTH; i++)
+		assert_int_equal(r[i]->result, -EIO);
+	assert_int_equal(queue(&g)->state, VIO_NBD_DOWN);
+	/* Nobody there: an answer at once, again and again. */
+	for (unsigned i = 0; i < 5; i++)
+		assert_int_equal(rig_one(&g, (enum vio_io)(i % 3), 0, i % 3 == VIO_IO_FLUSH ? 0 : 4096),
+				 -EIO);
+	assert_int_equal(queue(&g)->n_free, RIG_DEPTH);
+	teardown(&g, &s);
+}
+
+static void a_server_that_comes_back_is_used_again(void **state)
+{
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "memory 8M");
+	open_disk(&g, &s);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	stop(&s);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), -EIO);
+	nbdkit(&s, "memory 8M");
+	assert_int_equal(until_it_works(&g, VIO_IO_READ), 0);
+	assert_int_equal(queue(&g)->state, VIO_NBD_UP);
+	teardown(&g, &s);
+}
+
+static void a_server_restarted_while_idle_fails_nothing(void **state)
+{
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "memory 8M");
+	open_disk(&g, &s);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	stop(&s);
+	nbdkit(&s, "memory 8M");
+	pause_ms(200); /* longer than what counts as idle */
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0);
+	teardown(&g, &s);
+}
+
+static void a_flush_fails_once_when_acknowledged_writes_went_with_the_server(void **state)
+{
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "memory 8M");
+	open_disk(&g, &s);
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 4096), 0);
+	stop(&s);
+	nbdkit(&s, "memory 8M");
+	assert_int_equal(until_it_works(&g, VIO_IO_READ), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), -EIO);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0);
+	/* What was flushed is the server's to keep. */
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 4096), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0);
+	stop(&s);
+	nbdkit(&s, "memory 8M");
+	assert_int_equal(until_it_works(&g, VIO_IO_READ), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0);
+	teardown(&g, &s);
+}
+
+static void another_disk_behind_the_same_socket_is_not_used(void **state)
+{
+	struct vio_err err = {""};
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "memory 8M");
+	open_disk(&g, &s);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	stop(&s);
+	nbdkit(&s, "memory 4M");
+	for (unsigned i = 0; i < 30; i++) { /* more than one try to connect */
+		assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), -EIO);
+		pause_ms(50);
+	}
+	g.be->ops->queue_close(g.bq);
+	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &g.bq, &err), -ENODEV);
+	assert_non_null(strstr(err.msg, "another disk"));
+	stop(&s);
+	nbdkit(&s, "memory 8M");
+	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &g.bq, &err), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	teardown(&g, &s);
+}
+
+static void a_server_that_never_answers_is_given_up(void **state)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct rig g;
+	struct server s;
+	char spec[200];
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)state;
+	setup(&g, &s);
+	memcpy(a.sun_path, s.socket, strlen(s.socket) + 1);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(listen(fd, 5), 0);
+	snprintf(spec, sizeof(spec), "nbd,uri=nbd+unix:///?socket=%s", s.socket);
+	rig_refused(spec, -ETIMEDOUT, "no answer");
+	close(fd);
+	teardown(&g, &s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nbdkit_equals_a_shadow),
+		cmocka_unit_test(a_server_with_limits_equals_a_shadow),
+		cmocka_unit_test(qemu_nbd_equals_a_shadow),
+		cmocka_unit_test(a_range_longer_than_nbd_can_say_is_cut),
+		cmocka_unit_test(a_server_that_cannot_zero_trim_or_write_is_not_asked_to),
+		cmocka_unit_test(an_error_of_the_server_fails_that_request_only),
+		cmocka_unit_test(no_server_is_said_in_words),
+		cmocka_unit_test(several_queues_need_a_server_that_allows_it),
+		cmocka_unit_test(requests_of_a_server_that_dies_fail_and_do_not_hang),
+		cmocka_unit_test(a_server_that_comes_back_is_used_again),
+		cmocka_unit_test(a_server_restarted_while_idle_fails_nothing),
+		cmocka_unit_test(a_flush_fails_once_when_acknowledged_writes_went_with_the_server),
+		cmocka_unit_test(another_disk_behind_the_same_socket_is_not_used),
+		cmocka_unit_test(a_server_that_never_answers_is_given_up),
+	};
+	int rc;
+
+	signal(SIGPIPE, SIG_DFL); /* the backend must not need it ignored */
+	rc = cmocka_run_group_tests(tests, NULL, NULL);
+	rig_sweep();
+	return rc;
+}
