@@ -603,6 +603,10 @@ void fs_start(struct fake_server *s)
 	s->u = phyp_unit(s->part, 0);
 	s->mem = phyp_mem(s->part, (struct gla){0}, phyp_mem_size(s->part));
 	s->disk = s->mem + M_DISK;
+	if (!s->store)
+		s->store = calloc(1, FS_DISK_BYTES);
+	assert_non_null(s->store);
+	memcpy(s->disk, s->store, FS_DISK_BYTES);
 	for (uint64_t a = 0; a < phyp_mem_size(s->part); a += 4096)
 		assert_int_equal(h_put_tce(s->vcpu, s->u->liobn, local(s, a), a | TCE_READ | TCE_WRITE),
 				 H_SUCCESS);
@@ -639,8 +643,10 @@ static void join(struct fake_server *s)
 
 void fs_stand_still(struct fake_server *s)
 {
-	if (s->running)
-		join(s);
+	if (!s->running)
+		return;
+	join(s);
+	memcpy(s->store, s->disk, FS_DISK_BYTES);
 }
 
 void fs_say(struct fake_server *s, uint8_t op, uint16_t arg, uint8_t status)
@@ -713,4 +719,5 @@ void fw_teardown(struct fs_world *w)
 	}
 	phyp_close(w->gp);
 	phyp_local_destroy(w->m);
+	free(w->s.store);
 }

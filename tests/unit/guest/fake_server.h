@@ -2,8 +2,7 @@
 /*
  * A scripted VIO server for tests of the guest's side: one thread in the server partition of an in-process
  * machine. It speaks the protocol through proto's server state machine and reaches the guest by RDMA only.
- * What it does wrong, and when, is set by the test. The disk is server memory and survives a death of the
- * server, as a disk does.
+ * What it does wrong, and when, is set by the test. The disk survives a death of the server, as a disk does.
  */
 #ifndef VIO_TEST_GUEST_FAKE_SERVER_H
 #define VIO_TEST_GUEST_FAKE_SERVER_H
@@ -80,6 +79,7 @@ struct fake_server {
 	uint32_t quit;
 	struct fs_knobs k;
 	uint8_t *mem, *disk;
+	uint8_t *store; /* the disk while there is no server: a partition's memory does not outlive it */
 
 	struct phyp_crq crq;
 	struct vio_link link;

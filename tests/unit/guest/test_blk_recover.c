@@ -1,0 +1,577 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The block front end when the server goes, comes back, stops the device or lies; and when the hypervisor
+ * answers badly. */
+#include <sched.h>
+
+#include "blk_test.h"
+
+#define N BT_DEPTH
+
+/* Writes of N blocks in one publish, each with its own key; reads check what is on the disk afterwards. */
+static void put_out(struct bt *x, struct vio_blk_req r[N], unsigned q, uint32_t key)
+{
+	struct vio_blk_req *p[N];
+
+	for (unsigned i = 0; i < N; i++) {
+		r[i] = (struct vio_blk_req){.type = VIRTIO_BLK_T_OUT,
+					    .sector = 8 * (N * q + i),
+					    .len = BT_BS,
+					    .buf = x->buf[N * q + i],
+					    .result = 77};
+		bt_fill(x->va[N * q + i], BT_BS, key + i);
+		p[i] = &r[i];
+	}
+	assert_int_equal(vio_blk_submit(x->b, q, p, N), N);
+}
+
+static void all_back(struct bt *x, unsigned q, int result)
+{
+	for (unsigned i = 0; i < N; i++) {
+		struct vio_blk_req *d = bt_next(x, q);
+
+		if (!d)
+			fail_msg("request %u does not come back; said: %s", i, x->said);
+		if (d->result != result)
+			fail_msg("result %d; said: %s", d->result, x->said);
+	}
+	assert_int_equal(vio_blk_outstanding(x->b, q), 0);
+}
+
+static void check_disk(struct bt *x, unsigned q, uint32_t key)
+{
+	for (unsigned i = 0; i < N; i++) {
+		assert_int_equal(bt_do(x, VIRTIO_BLK_T_IN, 8 * (N * q + i), BT_BS, 30), 0);
+		assert_true(bt_filled(x->va[30], BT_BS, key + i));
+	}
+}
+
+/* Let the front end notice what happened, without waiting for a request. */
+static void notice(struct bt *x, const char *what)
+{
+	uint64_t end = vio_now_ns() + 20000000000ull;
+
+	while (!strstr(x->said, what)) {
+		struct vio_blk_req *none;
+
+		if (vio_now_ns() > end)
+			fail_msg("\"%s\" is not said: %s", what, x->said);
+		assert_int_equal(vio_blk_poll(x->b, 0, &none, 0), 0);
+		vio_blk_idle(x->b, 0, 1000000);
+	}
+}
+
+/* ------------------------------------------------------------------- the server goes ---- */
+
+static void killed_with_requests_outstanding(void **state, const char *arm)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+	uint32_t before;
+
+	bt_open(x, arm);
+	fs_set(&x->w.s, hold, 1);
+	put_out(x, r, 0, 1000);
+	fs_kill(&x->w.s);
+	notice(x, "has gone");
+	says(x->said, "8 requests held");
+	assert_int_equal(vio_blk_outstanding(x->b, 0), N);
+	before = x->w.s.n_log;
+	fs_set(&x->w.s, hold, 0);
+	fs_start(&x->w.s);
+	all_back(x, 0, 0);
+	says(x->said, "is back; 8 request(s) sent again");
+	check_disk(x, 0, 1000);
+	fs_stand_still(&x->w.s);
+	for (unsigned i = 0; i < N; i++) /* in the order of their submission */
+		assert_int_equal(x->w.s.log[before + i].sector, 8 * i);
+}
+
+#define KILL(name, arm)                                                                                      \
+	static void killed_server_loses_no_request_in_arm_##name(void **state)                               \
+	{                                                                                                    \
+		killed_with_requests_outstanding(state, arm);                                                \
+	}
+KILL(copy, "copy")
+KILL(copy_tuned, "copy-tuned")
+KILL(premapped, "premapped")
+KILL(zero_copy, "zero-copy")
+KILL(cached_direct, "zero-copy,mapping=cached")
+KILL(single_use_direct, "zero-copy,mapping=single-use")
+
+static void server_that_ends_well_is_waited_for_too(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "zero-copy");
+	for (unsigned round = 0; round < 3; round++) {
+		fs_set(&x->w.s, hold, 1);
+		put_out(x, r, 0, round * 100);
+		fs_stop(&x->w.s);
+		fs_set(&x->w.s, hold, 0);
+		fs_start(&x->w.s);
+		all_back(x, 0, 0);
+		check_disk(x, 0, round * 100);
+	}
+}
+
+/* Each time that the guest has begun to configure it again. */
+static void *die_again_and_again(void *arg)
+{
+	struct fake_server *s = arg;
+
+	for (unsigned i = 0; i < 4; i++) {
+		uint32_t from = s->n_ops;
+
+		fs_start(s);
+		while (fs_get(s, n_ops) < from + 1 + 2 * i)
+			sched_yield();
+		fs_kill(s);
+	}
+	fs_set(s, hold, 0);
+	fs_start(s);
+	return NULL;
+}
+
+static void server_that_dies_while_it_returns_is_waited_for_again(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+	pthread_t killer;
+
+	x->cfg.transport.timeout_ms = 60000;
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, hold, 1);
+	put_out(x, r, 0, 50);
+	fs_kill(&x->w.s);
+	pthread_create(&killer, NULL, die_again_and_again, &x->w.s);
+	all_back(x, 0, 0);
+	pthread_join(killer, NULL);
+	check_disk(x, 0, 50);
+}
+
+static void requests_of_before_come_before_new_ones(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[2], *p[2] = {&r[0], &r[1]};
+	uint32_t from;
+
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, hold, 1);
+	for (unsigned i = 0; i < 2; i++)
+		r[i] = (struct vio_blk_req){
+			.type = VIRTIO_BLK_T_OUT, .sector = 7, .len = 512, .buf = x->buf[i]};
+	bt_fill(x->va[0], 512, 1);
+	bt_fill(x->va[1], 512, 2);
+	assert_int_equal(vio_blk_submit(x->b, 0, p, 1), 1);
+	fs_kill(&x->w.s);
+	notice(x, "has gone");
+	assert_int_equal(vio_blk_submit(x->b, 0, p + 1, 1), 0); /* not now */
+	from = x->w.s.n_log;
+	fs_set(&x->w.s, hold, 0);
+	fs_start(&x->w.s);
+	bt_submit(x, 0, &r[1]);
+	assert_non_null(bt_next(x, 0));
+	assert_non_null(bt_next(x, 0));
+	assert_int_equal(bt_do(x, VIRTIO_BLK_T_IN, 7, 512, 3), 0);
+	assert_true(bt_filled(x->va[3], 512, 2));
+	fs_stand_still(&x->w.s);
+	assert_int_equal(x->w.s.n_log - from, 3);
+}
+
+static void another_disk_in_its_place_is_refused(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, hold, 1);
+	put_out(x, r, 0, 1);
+	fs_kill(&x->w.s);
+	x->w.s.k.sectors = 100;
+	fs_start(&x->w.s);
+	all_back(x, 0, -EIO);
+	says(x->said, "another disk");
+	assert_int_equal(vio_blk_poll(x->b, 0, (struct vio_blk_req *[1]){NULL}, 1), -EIO);
+}
+
+static void server_that_returns_without_the_arm_is_refused(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, hold, 1);
+	put_out(x, r, 0, 1);
+	fs_kill(&x->w.s);
+	x->w.s.k.version = 1;
+	fs_start(&x->w.s);
+	all_back(x, 0, -EIO);
+	says(x->said, "other abilities");
+}
+
+static void machine_that_goes_ends_everything_with_eio(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, hold, 1);
+	put_out(x, r, 0, 1);
+	phyp_local_kill(x->w.m, "guest0");
+	all_back(x, 0, -EIO);
+	assert_int_equal(vio_blk_poll(x->b, 0, (struct vio_blk_req *[1]){NULL}, 1), -EIO);
+	vio_blk_idle(x->b, 0, 1000000);
+	assert_int_equal(vio_blk_submit(x->b, 0, (struct vio_blk_req *[1]){&r[0]}, 1), 0);
+}
+
+/* ------------------------------------------------------------------ the device stops ---- */
+
+static void stopped_device_is_reset_and_requests_sent_again(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "zero-copy");
+	put_out(x, r, 0, 3);
+	all_back(x, 0, 0);
+	fs_set(&x->w.s, stop_device, 1);
+	put_out(x, r, 0, 4);
+	all_back(x, 0, 0);
+	says(x->said, vio_status_text(VIO_ST_DESC_CHAIN));
+	check_disk(x, 0, 4);
+}
+
+static void device_that_stops_again_and_again_gives_the_requests_up(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "copy-tuned");
+	fs_set(&x->w.s, stop_device, 4); /* the first time and three more */
+	put_out(x, r, 0, 5);
+	all_back(x, 0, -EIO);
+	says(x->said, "given up");
+	/* And the device is usable. */
+	put_out(x, r, 0, 6);
+	all_back(x, 0, 0);
+	check_disk(x, 0, 6);
+}
+
+static void device_that_works_between_its_stops_is_not_given_up(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "premapped");
+	for (unsigned i = 0; i < 8; i++) {
+		fs_set(&x->w.s, stop_device, 2);
+		put_out(x, r, 0, 10 * i);
+		all_back(x, 0, 0);
+	}
+	assert_null(strstr(x->said, "given up"));
+}
+
+static void used_element_that_names_no_request_resets_the_device(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, bad_used, 1);
+	put_out(x, r, 0, 7);
+	all_back(x, 0, 0);
+	says(x->said, "not outstanding");
+	check_disk(x, 0, 7);
+}
+
+static void withdrawn_window_resets_the_device(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, hold, 1);
+	put_out(x, r, 0, 8);
+	fs_say(&x->w.s, VIO_OP_WINDOW_LOST, 2, VIO_ST_RESCINDED);
+	notice(x, "withdrawn");
+	fs_set(&x->w.s, hold, 0);
+	all_back(x, 0, 0);
+	check_disk(x, 0, 8);
+}
+
+static void reset_that_is_not_answered_takes_the_crq_away(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	x->cfg.transport.timeout_ms = 1000;
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, mute, VIO_OP_RESET);
+	fs_set(&x->w.s, stop_device, 1);
+	put_out(x, r, 0, 9);
+	all_back(x, 0, 0);
+	says(x->said, "registered anew");
+	check_disk(x, 0, 9);
+	fs_set(&x->w.s, mute, 0);
+}
+
+static void server_that_never_configures_again_is_given_up(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	x->cfg.transport.timeout_ms = 200;
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, mute, VIO_OP_PROBE);
+	fs_set(&x->w.s, stop_device, 1);
+	put_out(x, r, 0, 9);
+	all_back(x, 0, -EIO);
+	says(x->said, "can't be configured again");
+	says(x->said, "PROBE");
+	fs_set(&x->w.s, mute, 0);
+}
+
+/* --------------------------------------------------------------------- many queues ---- */
+
+struct worker {
+	struct bt *x;
+	unsigned q, done;
+	bool stop, failed;
+	char why[128];
+	pthread_t t;
+};
+
+static bool failed(struct worker *w, const char *what, const struct vio_blk_req *r, int result)
+{
+	snprintf(w->why, sizeof(w->why), "queue %u, request %u: %s: %p, result %d", w->q, w->done, what,
+		 (const void *)r, result);
+	vio_store_release(&w->failed, true);
+	return false;
+}
+
+/* One request to its end. */
+static bool one(struct worker *w, struct vio_blk_req *r)
+{
+	struct bt *x = w->x;
+	struct vio_blk_req *p = r, *d;
+
+	while (vio_blk_submit(x->b, w->q, &p, 1) == 0)
+		if (vio_blk_poll(x->b, w->q, &d, 0) == 0)
+			vio_blk_idle(x->b, w->q, 1000000);
+	d = bt_next(x, w->q);
+	return d == r && r->result == 0 ? true : failed(w, "request", d, r->result);
+}
+
+/* One block at a time, write and read back, until told to stop. */
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct bt *x = w->x;
+	unsigned buf = w->q * N, i = 0;
+
+	while (!vio_load_acquire(&w->stop)) {
+		struct vio_blk_req out = {.type = VIRTIO_BLK_T_OUT,
+					  .sector = w->q * 1024ull + i % 64 * 8,
+					  .len = BT_BS,
+					  .buf = x->buf[buf]};
+		struct vio_blk_req in = {
+			.type = VIRTIO_BLK_T_IN, .sector = out.sector, .len = BT_BS, .buf = x->buf[buf + 1]};
+
+		bt_fill(x->va[buf], BT_BS, w->q * 1000 + i);
+		if (!one(w, &out) || !one(w, &in))
+			break;
+		if (!bt_filled(x->va[buf + 1], BT_BS, w->q * 1000 + i)) {
+			failed(w, "data", &in, 0);
+			break;
+		}
+		vio_store_release(&w->done, ++i);
+	}
+	return NULL;
+}
+
+static void await_progress(struct worker *w, unsigned n)
+{
+	uint64_t end = vio_now_ns() + 30000000000ull;
+
+	for (unsigned i = 0; i < n; i++) {
+		unsigned from = vio_load_acquire(&w[i].done);
+
+		while (vio_load_acquire(&w[i].done) < from + 3 && !vio_load_acquire(&w[i].failed)) {
+			struct timespec ms = {0, 1000000};
+
+			if (vio_now_ns() > end)
+				fail_msg("queue %u stands still; said: %s", i, w[i].x->said);
+			nanosleep(&ms, NULL);
+		}
+		if (vio_load_acquire(&w[i].failed))
+			fail_msg("%s; said: %s", w[i].why, w[i].x->said);
+	}
+}
+
+static void threads_survive(void **state, const char *arm)
+{
+	struct bt *x = *state;
+	struct worker w[3];
+
+	x->cfg.transport.num_queues = 3;
+	x->cfg.idle_ns = 100000;
+	bt_open(x, arm);
+	for (unsigned i = 0; i < 3; i++) {
+		w[i] = (struct worker){.x = x, .q = i};
+		pthread_create(&w[i].t, NULL, work, &w[i]);
+	}
+	for (unsigned round = 0; round < 4; round++) {
+		await_progress(w, 3);
+		if (round % 2) {
+			fs_kill(&x->w.s);
+			fs_start(&x->w.s);
+		} else {
+			fs_set(&x->w.s, stop_device, 1);
+		}
+	}
+	await_progress(w, 3);
+	for (unsigned i = 0; i < 3; i++)
+		vio_store_release(&w[i].stop, true);
+	for (unsigned i = 0; i < 3; i++)
+		pthread_join(w[i].t, NULL);
+	for (unsigned i = 0; i < 3; i++)
+		assert_false(w[i].failed);
+	says(x->said, "is back");
+}
+
+static void three_threads_survive_deaths_and_stops_zero_copy(void **state)
+{
+	threads_survive(state, "zero-copy");
+}
+
+static void three_threads_survive_deaths_and_stops_copy(void **state)
+{
+	threads_survive(state, "copy");
+}
+
+static void three_threads_survive_deaths_and_stops_with_exposures(void **state)
+{
+	threads_survive(state, "zero-copy,mapping=cached,notify=suppress");
+}
+
+/* ----------------------------------------------------------------------------- faults ---- */
+
+/* Requests with one fault in the calls that they make; every one comes back. */
+static void traffic_with(struct bt *x, const char *spec)
+{
+	struct vio_blk_req r[N];
+	struct phyp_filter *f;
+
+	ok(x, phyp_fault_create(spec, &f, &x->err));
+	phyp_filter_push(x->w.gp, f);
+	for (unsigned i = 0; i < 4; i++) {
+		struct vio_blk_req *p[N];
+		unsigned taken = 0, back = 0;
+		uint64_t end = vio_now_ns() + 20000000000ull;
+
+		for (unsigned k = 0; k < N; k++) {
+			r[k] = (struct vio_blk_req){.type = VIRTIO_BLK_T_OUT,
+						    .sector = 8 * k,
+						    .len = BT_BS,
+						    .buf = x->buf[k],
+						    .result = 77};
+			bt_fill(x->va[k], BT_BS, i + k);
+			p[k] = &r[k];
+		}
+		while (back < N) {
+			struct vio_blk_req *d[N];
+			int n;
+
+			taken += vio_blk_submit(x->b, 0, p + taken, N - taken);
+			n = vio_blk_poll(x->b, 0, d, N);
+			if (n < 0 || vio_now_ns() > end)
+				fail_msg("%s: %d, %u of %u back; said: %s", spec, n, back, N, x->said);
+			back += (unsigned)n;
+			if (n == 0)
+				vio_blk_idle(x->b, 0, 1000000);
+		}
+	}
+	phyp_filter_pop(x->w.gp);
+	phyp_fault_free(f);
+	check_disk(x, 0, 3);
+}
+
+static void one_bad_answer_anywhere_in_traffic_loses_no_request(void **state)
+{
+	static const char *const calls[] = {"H_SEND_CRQ", "H_PUT_TCE_INDIRECT", "H_STUFF_TCE", "H_PUT_TCE"};
+	static const char *const answers[] = {"H_BUSYx3", "H_DROPPEDx2000", "H_CLOSED"};
+	struct bt *x = *state;
+	char spec[64];
+
+	bt_open(x, "copy-tuned");
+	for (unsigned c = 0; c < VIO_ARRAY_SIZE(calls); c++)
+		for (unsigned a = 0; a < (c == 0 ? VIO_ARRAY_SIZE(answers) : 1); a++)
+			for (unsigned n = 1; n <= 3; n++) {
+				snprintf(spec, sizeof(spec), "%s@%u=%s", calls[c], n, answers[a]);
+				traffic_with(x, spec);
+			}
+}
+
+static void bad_answers_while_the_server_returns_are_survived(void **state)
+{
+	static const char *const spec[] = {"H_SEND_CRQ@2=H_BUSYx5,H_GRANT_LOGICAL@1=H_BUSYx2",
+					   "H_SEND_CRQ@4=H_DROPPEDx5",
+					   "H_SEND_CRQ@5=H_CLOSED",
+					   "H_RESCIND_LOGICAL@1=H_BUSYx3",
+					   "H_RESCIND_LOGICAL@1=H_RESOURCE",
+					   "H_GRANT_LOGICAL@2=H_BUSYx20"};
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+
+	bt_open(x, "zero-copy");
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(spec); i++) {
+		struct phyp_filter *f;
+
+		fs_set(&x->w.s, hold, 1);
+		put_out(x, r, 0, i);
+		ok(x, phyp_fault_create(spec[i], &f, &x->err));
+		phyp_filter_push(x->w.gp, f);
+		fs_kill(&x->w.s);
+		fs_set(&x->w.s, hold, 0);
+		fs_start(&x->w.s);
+		all_back(x, 0, 0);
+		phyp_filter_pop(x->w.gp);
+		phyp_fault_free(f);
+		check_disk(x, 0, i);
+	}
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, bt_setup, bt_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(killed_server_loses_no_request_in_arm_copy),
+		T(killed_server_loses_no_request_in_arm_copy_tuned),
+		T(killed_server_loses_no_request_in_arm_premapped),
+		T(killed_server_loses_no_request_in_arm_zero_copy),
+		T(killed_server_loses_no_request_in_arm_cached_direct),
+		T(killed_server_loses_no_request_in_arm_single_use_direct),
+		T(server_that_ends_well_is_waited_for_too),
+		T(server_that_dies_while_it_returns_is_waited_for_again),
+		T(requests_of_before_come_before_new_ones),
+		T(another_disk_in_its_place_is_refused),
+		T(server_that_returns_without_the_arm_is_refused),
+		T(machine_that_goes_ends_everything_with_eio),
+		T(stopped_device_is_reset_and_requests_sent_again),
+		T(device_that_stops_again_and_again_gives_the_requests_up),
+		T(device_that_works_between_its_stops_is_not_given_up),
+		T(used_element_that_names_no_request_resets_the_device),
+		T(withdrawn_window_resets_the_device),
+		T(reset_that_is_not_answered_takes_the_crq_away),
+		T(server_that_never_configures_again_is_given_up),
+		T(three_threads_survive_deaths_and_stops_zero_copy),
+		T(three_threads_survive_deaths_and_stops_copy),
+		T(three_threads_survive_deaths_and_stops_with_exposures),
+		T(one_bad_answer_anywhere_in_traffic_loses_no_request),
+		T(bad_answers_while_the_server_returns_are_survived),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
