@@ -111,21 +111,21 @@ class Progress:
     def __init__(self, total):
         self.total, self.done, self.t0 = total, 0, time.monotonic()
 
-    def step(self, text):
+    def step(self, text, n=1):
         left = (time.monotonic() - self.t0) / self.done * (self.total - self.done) if self.done else 0
         line = f"[{self.done}/{self.total}] {text}" + (f"   {left:.0f} s left" if self.done else "")
         if sys.stderr.isatty():
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
         elif self.done % 20 == 0:
             print(line, file=sys.stderr, flush=True)
-        self.done += 1
+        self.done += n
 
     def end(self):
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
 
 
-def run_arm(args, cores, arm, backend, image, progress, points, machines):
+def run_arm(args, cores, arm, backend, image, progress, points, machines, skipped):
     vios_args = ["--disk", DISK[backend].format(image=image)]
     if "unprotected" in arm or "unchecked" in arm:
         vios_args.append("--unprotected")
@@ -133,7 +133,12 @@ def run_arm(args, cores, arm, backend, image, progress, points, machines):
     t0 = time.monotonic()
     with Machine(args.build, cores["guest_core"], cores["server_core"], phypd_args, vios_args) as m:
         first = True
+        unit = m.guest(["--arm", arm.replace("+", ","), "--info"])["block_size"]
         for bs in args.sizes:
+            if bs % unit:
+                skipped.append(f"{arm}, {backend}: no {bs}-byte requests, the disk's block size is {unit}")
+                progress.step(skipped[-1], len(args.depths) * len(args.ops))
+                continue
             for depth in args.depths:
                 for op in args.ops:
                     progress.step(f"{arm}, {backend}, {bs} bytes, depth {depth}, {op}")
@@ -185,7 +190,7 @@ def main():
         cores = choose_cores(args)
         print(f"guest on core {cores['guest_core']}, server on core {cores['server_core']}: {cores.get('reason', '')}")
         before = limits(args, cores)
-        points, machines = [], []
+        points, machines, skipped = [], [], []
         progress = Progress(len(args.arms) * len(args.backends) * len(args.sizes) * len(args.depths) * len(args.ops))
         image = os.path.abspath(os.path.join(args.out, "disk.img"))
         with open(image, "wb") as f:
@@ -194,7 +199,7 @@ def main():
         try:
             for backend in args.backends:
                 for arm in args.arms:
-                    run_arm(args, cores, arm, backend, image, progress, points, machines)
+                    run_arm(args, cores, arm, backend, image, progress, points, machines, skipped)
         finally:
             progress.end()
             os.unlink(image)
@@ -204,7 +209,7 @@ def main():
         return 1
     results = {"schema": "virtio-vio-ab/1", "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                "cost": args.cost, "cores": cores, "environment": environment(args.build), "limits_before": before,
-               "limits_after": after, "machines": machines, "points": points, "seconds": time.monotonic() - t0}
+               "limits_after": after, "machines": machines, "points": points, "skipped": skipped, "seconds": time.monotonic() - t0}
     with open(os.path.join(args.out, "results.json"), "w") as f:
         json.dump(results, f, indent=1)
     text = ab_report.markdown(results)

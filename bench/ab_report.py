@@ -224,6 +224,7 @@ def screen(results):
         out += ["\nper request: memory backend, 4 KiB read, depth 1",
                 grid(counter_rows(results, "memory", 4096, 1, "read"))]
     out += ["\nwhat this machine can do", *limit_lines(results), "\ntargets", grid(target_table(results), right=False)]
+    out += [f"\nleft out: {line}" for line in results.get("skipped", [])]
     out += [f"\ncosts injected: {results['cost']}" + (" (nothing)" if results["cost"] == "free" else "")]
     return "\n".join(out)
 
@@ -248,6 +249,7 @@ def markdown(results):
         for bs, depth, op in dict.fromkeys(k[1:] for k in ks if k[0] == be):
             out += ["", f"Per request, {op} {size_name(bs)}, depth {depth}:", "",
                     md_table(counter_rows(results, be, bs, depth, op))]
+    out += ["", *(f"Left out: {line}." for line in results.get("skipped", []))]
     out += ["", "## Machines", "", md_table([["arm, backend", "start-up s", "server resident MiB", "server hugepages MiB"],
             *([f"{m['arm']}, {m['backend']}", f"{m['start_seconds']:.2f}",
                f"{m['server_memory'].get('vmrss_bytes', 0) / 2**20:.1f}",

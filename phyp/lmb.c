@@ -2,6 +2,7 @@
 /* Logical memory blocks: sealed memfds, preallocated, placed by libnuma; and mappings of them. */
 #include <fcntl.h>
 #include <numa.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -69,6 +70,25 @@ static int create_all(const struct phyp_part_profile *p, bool huge, int node, in
 	return 0;
 }
 
+/*
+ * Plain pages are taken one by one until the machine has none left, and then the kernel kills somebody: ask
+ * first. MiB that could be had now; UINT64_MAX when the kernel does not say.
+ */
+static uint64_t available_mib(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+	bool found = false;
+
+	if (!f)
+		return UINT64_MAX;
+	while (!found && fgets(line, sizeof(line), f))
+		found = sscanf(line, "MemAvailable: %llu kB", &kib) == 1;
+	fclose(f);
+	return found ? kib >> 10 : UINT64_MAX;
+}
+
 int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_LMBS], uint64_t *backing,
 		   struct vio_err *err)
 {
@@ -85,6 +105,12 @@ int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_
 				   "/proc/sys/vm/nr_hugepages, or choose pages auto or 4k",
 				   p->name, p->memory_mib, strerror(-rc));
 	*backing = 4096;
+	if (p->memory_mib > available_mib())
+		return vio_err_set(err, -ENOMEM,
+				   "partition %s: %u MiB wanted, this machine has %llu MiB left; give it "
+				   "less memory_mib "
+				   "(phypd --server-memory, --guest-memory)",
+				   p->name, p->memory_mib, (unsigned long long)available_mib());
 	rc = create_all(p, false, node, fd);
 	if (rc)
 		return vio_err_set(err, -ENOMEM, "partition %s: no %u MiB of memory (%s)", p->name,
