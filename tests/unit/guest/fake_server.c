@@ -564,12 +564,13 @@ static unsigned serve(struct fake_server *s, unsigned qi)
 
 static void say(struct fake_server *s)
 {
-	uint8_t op = (uint8_t)vio_load_acquire(&s->k.say);
-	struct vio_msg m = {
-		.version = s->fsm.version, .op = op, .arg16 = s->k.say_arg, .status = s->k.say_status};
+	struct vio_msg m = {.op = (uint8_t)vio_load_acquire(&s->k.say)};
 
-	if (!op)
+	if (!m.op)
 		return;
+	m.version = s->fsm.version;
+	m.arg16 = s->k.say_arg;
+	m.status = s->k.say_status;
 	vio_store_release(&s->k.say, 0);
 	send_msg(s, &m);
 }
