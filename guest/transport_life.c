@@ -11,6 +11,7 @@ static int crq_register(struct vio_transport *t, struct vio_err *err)
 	uint64_t since = vio_now_ns();
 	uint64_t *entry = vio_t_page(t, VIO_T_CRQ);
 	int64_t rc;
+	int rc_alias;
 
 	for (unsigned i = 0; i < VIO_T_PAGE / sizeof(*entry); i++)
 		vio_store_relaxed(&entry[i], 0);
@@ -28,6 +29,11 @@ static int crq_register(struct vio_transport *t, struct vio_err *err)
 				   phyp_rc_name(rc));
 	t->registered = true;
 	phyp_irq_route(t->vcpu, t->u->unit);
+	/* A kick costs what it does on the CPU in every arm: without this the hypervisor would map the
+	 * server's queue anew, by system calls, for each. */
+	rc_alias = phyp_alias_set(t->part, t->u->unit, PHYP_ALIAS_CRQ, err);
+	if (rc_alias)
+		return rc_alias;
 	h_vio_signal(t->vcpu, t->u->unit,
 		     VIO_SIGNAL_ON); /* what arrived before is found by the first drain */
 	vio_t_lock(t);

@@ -2,12 +2,19 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "guest/prog/report.h"
 #include "vio/cycles.h"
 
 int vio_snapshot_take(struct phyp_part *part, struct vio_snapshot *s, struct vio_err *err)
 {
+	struct rusage ru;
+
+	if (getrusage(RUSAGE_SELF, &ru))
+		return vio_err_set(err, -errno, "getrusage: %s", strerror(errno));
+	s->minor_faults = (uint64_t)ru.ru_minflt;
+	s->voluntary_switches = (uint64_t)ru.ru_nvcsw;
 	s->n = PHYP_MAX_PARTS;
 	return phyp_machine_stats(part, s->part, &s->n, err);
 }
@@ -174,6 +181,9 @@ int vio_report_result(struct vio_blk *b, const struct vio_opts *o, const char *i
 				"publishes", ji(res->publishes), "late", ji(res->late));
 	int rc = 0;
 
+	json_object_set_new(run, "minor_faults", json_integer(ji(to->minor_faults - from->minor_faults)));
+	json_object_set_new(run, "voluntary_switches",
+			    json_integer(ji(to->voluntary_switches - from->voluntary_switches)));
 	json_object_set_new(root, "load", load_json(o));
 	json_object_set_new(run, "latency_ns", latency_json(&res->latency, tick_hz));
 	json_object_set_new(root, "run", run);

@@ -12,6 +12,8 @@
 struct vio_snapshot {
 	struct phyp_part_stats part[PHYP_MAX_PARTS];
 	unsigned n;
+	/* Of this process: none should happen on a data path. */
+	uint64_t minor_faults, voluntary_switches;
 };
 
 int vio_snapshot_take(struct phyp_part *part, struct vio_snapshot *s, struct vio_err *err);
