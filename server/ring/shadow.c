@@ -48,6 +48,7 @@ int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
 			(unsigned long long)q->local_len);
 	}
 	memset(s->used, 0, 6 + 8 * n);
+	s->idx = s->copied = q->last_avail;
 	q->ring_priv = s;
 	if (q->notify == VIO_NOTIFY_POLL) {
 		vio_shadow_park(q);
@@ -87,7 +88,7 @@ static bool read_idx(struct vio_squeue *q, struct vio_shadow *s)
 		vio_shadow_fault(q, why, q->place.avail);
 		return false;
 	}
-	vio_fence_acquire(); /* pair A: the index before what it covers, which later calls copy */
+	vio_fence_acquire(); /* pair D, for A: the index before what it covers, which later calls copy */
 	memcpy(field, buf, sizeof(field));
 	s->idx = vio_le16(field[1]);
 	return true;
@@ -134,7 +135,7 @@ bool vio_shadow_publish(struct vio_squeue *q, uint16_t old)
 
 	s->used->flags = field[0];
 	s->used->idx = field[1];
-	vio_fence_release(); /* pair B: the elements, written by earlier calls, before the index */
+	vio_fence_release(); /* pair D, for B: the elements, written by earlier calls, before the index */
 	why = vio_rdma_write(q, q->place.used, sizeof(field), field);
 	if (why != VIO_ST_OK) {
 		vio_shadow_fault(q, why, q->place.used);

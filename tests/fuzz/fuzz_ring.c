@@ -4,25 +4,17 @@
  * fetch, parse, submit, give back. Every window is an allocation of its own, so that an access outside of one
  * is the sanitizer's finding; the rules that a sanitizer does not know are checked here.
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/adapter.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
+#include "tests/fuzz/fuzz.h"
 
 #define BASE     0x100000ull /* IOBA of the first window */
 #define DISK_LEN 65536u
 #define N_WIN    3
-
-#define must(x)                                                                                              \
-	do {                                                                                                 \
-		if (!(x)) {                                                                                  \
-			fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #x);                      \
-			abort();                                                                             \
-		}                                                                                            \
-	} while (0)
 
 /* The fuzzer's bytes, consumed from the front; zeroes when they are used up. */
 struct bytes {
@@ -63,9 +55,9 @@ static void check_request(const struct fuzz_disk *d, const struct vio_req *r)
 {
 	uint64_t sum = 0;
 
-	must(r->fault == VIO_ST_OK);
-	must(vio_range_ok(r->offset, r->length, DISK_LEN));
-	must(r->offset % d->be.block_size == 0 && r->length % d->be.block_size == 0);
+	FUZZ_CHECK(r->fault == VIO_ST_OK);
+	FUZZ_CHECK(vio_range_ok(r->offset, r->length, DISK_LEN));
+	FUZZ_CHECK(r->offset % d->be.block_size == 0 && r->length % d->be.block_size == 0);
 	for (unsigned i = 0; i < r->n_iov; i++) {
 		const uint8_t *p = r->iov[i].iov_base;
 		bool inside = false;
@@ -77,11 +69,11 @@ static void check_request(const struct fuzz_disk *d, const struct vio_req *r)
 			inside |= p >= w->va && (uint64_t)(p - w->va) + r->iov[i].iov_len <= w->len &&
 				  (w->perm & perm);
 		}
-		must(inside);
+		FUZZ_CHECK(inside);
 		sum += r->iov[i].iov_len;
 	}
 	if (r->io == VIO_IO_READ || r->io == VIO_IO_WRITE)
-		must(sum == r->length && sum == r->data_len);
+		FUZZ_CHECK(sum == r->length && sum == r->data_len);
 }
 
 static void do_io(struct fuzz_disk *d, struct vio_req *r)
@@ -146,7 +138,7 @@ static void add_window(struct guest *g, uint64_t at, uint64_t len, void *va, uin
 		.at = {at}, .len = len, .va = va, .perm = perm, .role = VIO_WINDOW_BUFFERS, .id = id};
 	struct vio_wtable *t;
 
-	must(vio_wtable_add(g->table, &w, &t) == 0);
+	FUZZ_CHECK(vio_wtable_add(g->table, &w, &t) == 0);
 	free(g->table);
 	g->table = t;
 }
@@ -163,7 +155,7 @@ static void make_guest(struct guest *g, struct bytes *b)
 		uint8_t how = take8(b);
 
 		g->win[i] = malloc(len);
-		must(g->win[i]);
+		FUZZ_CHECK(g->win[i]);
 		take(b, g->win[i], len / 4);
 		memset(g->win[i] + len / 4, 0, len - len / 4);
 		add_window(g, at, len, g->win[i], how % 3 + 1, (uint16_t)i);
@@ -172,7 +164,7 @@ static void make_guest(struct guest *g, struct bytes *b)
 	g->desc = calloc(g->size, 16);
 	g->avail = calloc(1, 6 + 2ull * g->size);
 	g->used = calloc(1, 6 + 8ull * g->size);
-	must(g->desc && g->avail && g->used);
+	FUZZ_CHECK(g->desc && g->avail && g->used);
 	add_window(g, 0x200000, 16ull * g->size, g->desc, TCE_READ, 10);
 	add_window(g, 0x210000, 6 + 2ull * g->size, g->avail, TCE_READ, 11);
 	add_window(g, 0x220000, 6 + 8ull * g->size, g->used, TCE_WRITE, 12);
@@ -192,7 +184,7 @@ static void make_guest(struct guest *g, struct bytes *b)
 	for (unsigned i = 0; i <= g->size; i++) {
 		uint8_t h = take8(b);
 
-		g->avail->ring[i] = vio_le16((uint16_t)(h & 0x80 ? h * 257u : h % g->size));
+		g->avail->ring[i] = vio_le16((uint16_t)(h & 0x80 ? h * 257u : (unsigned)h % g->size));
 	}
 }
 
@@ -218,9 +210,9 @@ static struct phyp_vcpu *vcpu_of_machine(uint32_t *unit)
 
 	if (!vcpu) {
 		phyp_profile_default(&p, 1, 16, 16);
-		must(phyp_local_create(&p, &m, &err) == 0);
-		must(phyp_local_open(m, "vios", &part, &err) == 0);
-		must(phyp_vcpu_create(part, &vcpu, &err) == 0);
+		FUZZ_CHECK(phyp_local_create(&p, &m, &err) == 0);
+		FUZZ_CHECK(phyp_local_open(m, "vios", &part, &err) == 0);
+		FUZZ_CHECK(phyp_vcpu_create(part, &vcpu, &err) == 0);
 		the_unit = phyp_unit(part, 0)->unit;
 	}
 	*unit = the_unit;
@@ -234,24 +226,22 @@ static void turn(struct vio_squeue *q, struct guest *g, struct fuzz_disk *d, str
 	unsigned moved;
 
 	g->avail->idx =
-		vio_le16((uint16_t)(vio_le16(g->avail->idx) + (step & 0x80 ? step * 300u : step % 5)));
+		vio_le16((uint16_t)(vio_le16(g->avail->idx) + (step & 0x80 ? step * 300u : step % 5u)));
 	d->async = step & 0x40;
 	moved = vio_squeue_poll(q);
-	must(q->in_flight <= q->size);
-	must(moved <= 3 * VIO_BURST);
+	FUZZ_CHECK(q->in_flight <= q->size);
+	FUZZ_CHECK(moved <= 3 * VIO_BURST);
 	/* The private index: a guest may have its own used ring overwritten by a disk read. */
-	must((uint16_t)(q->used_idx - used) <= q->size);
+	FUZZ_CHECK((uint16_t)(q->used_idx - used) <= q->size);
 	if (fault != VIO_ST_OK) {
-		must(q->fault == fault);
-		must(q->used_idx == used);
+		FUZZ_CHECK(q->fault == fault);
+		FUZZ_CHECK(q->used_idx == used);
 	}
 	if (step & 0x20)
 		vio_squeue_arm(q);
 	else if (step & 0x10)
 		vio_squeue_park(q);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -264,7 +254,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t how = take8(&b);
 	struct vio_err err;
 
-	must(d && q);
+	FUZZ_CHECK(d && q);
 	make_guest(&g, &b);
 	table = d->windows = g.table;
 	d->be = (struct vio_backend){.ops = &disk_ops,
@@ -287,16 +277,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	q->windows_src = &table;
 	q->place = (struct vio_sq_place){g.size, {0x200000}, {0x210000}, {0x220000}};
 	q->req = aligned_alloc(VIO_CACHE_LINE, g.size * sizeof(struct vio_req));
-	must(q->req);
+	FUZZ_CHECK(q->req);
 	memset(q->req, 0, g.size * sizeof(struct vio_req));
-	must(q->ring->attach(q, &err) == 0 && q->payload->attach(q, &err) == 0);
+	FUZZ_CHECK(q->ring->attach(q, &err) == 0 && q->payload->attach(q, &err) == 0);
 	for (unsigned i = 0; i < 12; i++)
 		turn(q, &g, d, &b);
 	/* Whatever happened, the queue can be stopped. */
 	vio_store_release(&q->ctl, VIO_SQ_STOP);
 	for (unsigned i = 0; i < 12 && q->in_flight; i++)
 		vio_squeue_poll(q);
-	must(q->in_flight == 0);
+	FUZZ_CHECK(q->in_flight == 0);
 	q->payload->detach(q);
 	q->ring->detach(q);
 	free(q->req);
@@ -304,4 +294,92 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	free(d);
 	drop_guest(&g);
 	return 0;
+}
+
+/* ---------------------------------------------------------------------------------- seeds ---- */
+
+struct out {
+	uint8_t *p;
+	size_t n, max;
+};
+
+static void emit(struct out *o, const void *bytes, size_t n)
+{
+	FUZZ_CHECK(o->n + n <= o->max);
+	memcpy(o->p + o->n, bytes, n);
+	o->n += n;
+}
+
+static void emit8(struct out *o, unsigned v)
+{
+	const uint8_t byte = (uint8_t)v;
+
+	emit(o, &byte, 1);
+}
+
+#define SEED_SIZE  16u
+#define SEED_WIN   (512 + 8 * 255u) /* bytes of a window; a quarter of it is input */
+#define SEED_DATA  SEED_WIN         /* the second window */
+#define SEED_TABLE 320u             /* indirect tables, in the first window */
+
+static struct vring_desc desc_of(uint64_t addr, unsigned len, unsigned flags, unsigned next)
+{
+	return (struct vring_desc){vio_le64(addr), vio_le32(len), vio_le16((uint16_t)flags),
+				   vio_le16((uint16_t)next)};
+}
+
+/* Header, data, status of request k, with addresses relative to `base`. */
+static void chain_of(struct vring_desc d[3], unsigned k, uint32_t type, uint64_t base, unsigned first)
+{
+	bool reads = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
+	bool ranges = type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES;
+	uint64_t data = ranges ? 64 * k + 32 : SEED_DATA + 512 * k;
+
+	d[0] = desc_of(base + 64 * k, 16, VRING_DESC_F_NEXT, first + 1);
+	d[1] = desc_of(base + data, ranges ? 16 : 512, VRING_DESC_F_NEXT | (reads ? VRING_DESC_F_WRITE : 0u),
+		       first + 2);
+	d[2] = desc_of(base + 64 * k + 16, 1, VRING_DESC_F_WRITE, 0);
+}
+
+/* What a correct driver does with four requests; the first two types differ from seed to seed. */
+size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
+{
+	static const uint32_t types[] = {VIRTIO_BLK_T_IN,      VIRTIO_BLK_T_OUT,
+					 VIRTIO_BLK_T_FLUSH,   VIRTIO_BLK_T_GET_ID,
+					 VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES};
+	static const uint8_t turns[] = {1, 2, 0x41, 0x42, 1, 0x24, 0x10, 4, 0x44, 0x20, 3, 1};
+	const bool indirect = i % 2;
+	uint8_t win[SEED_WIN / 4] __attribute__((aligned(16))) = {0};
+	struct vring_desc d[SEED_SIZE] = {{0}};
+	struct out o = {buf, 0, max};
+
+	if (i >= 2 * VIO_ARRAY_SIZE(types))
+		return 0;
+	for (unsigned k = 0; k < 4; k++) {
+		uint32_t type = types[(i / 2 + k / 2) % VIO_ARRAY_SIZE(types)];
+		const struct virtio_blk_outhdr h = {.type = vio_le32(type), .sector = vio_le64(k)};
+		const struct virtio_blk_discard_write_zeroes range = {.sector = vio_le64(k),
+								      .num_sectors = vio_le32(2)};
+
+		memcpy(win + 64 * k, &h, sizeof(h));
+		memcpy(win + 64 * k + 32, &range, sizeof(range));
+		if (indirect) {
+			chain_of((struct vring_desc *)(void *)(win + SEED_TABLE + 48 * k), k, type, BASE, 0);
+			d[4 * k] = desc_of(SEED_TABLE + 48 * k, 48, VRING_DESC_F_INDIRECT, 0);
+		} else {
+			chain_of(&d[4 * k], k, type, 0, 4 * k);
+		}
+	}
+	emit8(&o, i % 8 | 6); /* event index, indirect */
+	emit8(&o, 2);         /* 16 entries */
+	for (unsigned k = 0; k < N_WIN; k++) {
+		emit8(&o, 255);
+		emit8(&o, 2); /* readable and writable, the next one follows at once */
+		emit(&o, win, sizeof(win));
+	}
+	emit(&o, d, sizeof(d));
+	for (unsigned k = 0; k <= SEED_SIZE; k++)
+		emit8(&o, k % 4 * 4);
+	emit(&o, turns, sizeof(turns));
+	return o.n;
 }

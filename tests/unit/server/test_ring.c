@@ -419,6 +419,7 @@ static void hostile_rings_fault_the_queue_and_name_why(void **state)
 			struct w_cfg cfg = cfg_of(levels[l]);
 			struct vio_req *out[VIO_BURST];
 			unsigned got;
+			uint8_t want;
 
 			w_queue(w, &cfg);
 			/* A good one first: it must come through (but for the index, which makes all
@@ -429,9 +430,14 @@ static void hostile_rings_fault_the_queue_and_name_why(void **state)
 			w_avail(w, 0);
 			w_publish(w);
 			got = w->q->ring->pop(w->q, out, VIO_BURST);
-			if (w->q->fault != bad[i].want)
+			want = bad[i].want;
+			/* An RDMA call can't tell a page without a TCE from one that does not permit the
+			 * access. */
+			if (want == VIO_ST_DESC_RANGE && cfg.payload == VIO_PAYLOAD_RDMA)
+				want = VIO_ST_DESC_PERM;
+			if (w->q->fault != want)
 				fail_msg("%s, %s: fault %u, not %u", w->q->ring->name, bad[i].what,
-					 w->q->fault, bad[i].want);
+					 w->q->fault, want);
 			assert_int_equal(got, bad[i].want == VIO_ST_AVAIL_IDX ? 0
 					      : bad[i].make == bad_head_twice ? 2
 									      : 1);
