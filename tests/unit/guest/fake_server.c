@@ -608,7 +608,7 @@ void fs_start(struct fake_server *s)
 		s->store = calloc(1, FS_DISK_BYTES);
 	assert_non_null(s->store);
 	memcpy(s->disk, s->store, FS_DISK_BYTES);
-	for (uint64_t a = 0; a < phyp_mem_size(s->part); a += 4096)
+	for (uint64_t a = 0; a < phyp_mem_size(s->part); a += 1ull << s->u->page_shift)
 		assert_int_equal(h_put_tce(s->vcpu, s->u->liobn, local(s, a), a | TCE_READ | TCE_WRITE),
 				 H_SUCCESS);
 	assert_int_equal(phyp_alias_set(s->part, s->u->unit, PHYP_ALIAS_RDMA, &err), 0);
@@ -683,6 +683,11 @@ void fs_kill(struct fake_server *s)
 
 void fw_setup(struct fs_world *w, uint32_t guest_mib)
 {
+	fw_setup_tce(w, guest_mib, 12);
+}
+
+void fw_setup_tce(struct fs_world *w, uint32_t guest_mib, uint8_t page_shift)
+{
 	struct phyp_profile p;
 	struct vio_err err = {""};
 
@@ -690,6 +695,7 @@ void fw_setup(struct fs_world *w, uint32_t guest_mib)
 	phyp_profile_default(&p, 1, 16, guest_mib);
 	for (unsigned i = 0; i < p.n_parts; i++)
 		p.part[i].pages = PHYP_PAGES_4K;
+	p.adapter[0].page_shift = page_shift;
 	if (phyp_local_create(&p, &w->m, &err) || phyp_local_open(w->m, "guest0", &w->gp, &err))
 		fail_msg("%s", err.msg);
 	vio_mem_init(&w->mem, w->gp);

@@ -106,6 +106,8 @@ struct fs_world {
 	struct fake_server s;
 };
 void fw_setup(struct fs_world *w, uint32_t guest_mib);
+/* The same with larger TCE pages: 12, 16 or 21. */
+void fw_setup_tce(struct fs_world *w, uint32_t guest_mib, uint8_t page_shift);
 /* Guest and server are closed by it when they still are open; every TCE of the guest's window must be 0 then.
  */
 void fw_teardown(struct fs_world *w);
