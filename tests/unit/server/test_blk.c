@@ -441,6 +441,8 @@ static void requests_wait_for_bounce_room_and_none_is_lost(void **state)
 		vio_squeue_poll(w->q);
 		for (; w_used(w, &id, &len); n++) {
 			assert_int_equal(seen[id]++, 0);
+			assert_int_equal(id,
+					 4 * n); /* this disk keeps the order, so waiting must have kept it */
 			assert_int_equal(w->gmem[HDR + 0x40ull * (id / 4) + 16], VIRTIO_BLK_S_OK);
 		}
 		assert_true(w->b.n_held <= VIO_MAX_DATA / 4096);

@@ -280,6 +280,27 @@ static void level_copy_delta_copies_a_dense_span_in_one_call(void **state)
 	assert_int_equal(w_hcalls(w, H_COPY_RDMA) + w_hcalls(w, H_READ_RDMA) - calls, 3);
 }
 
+static void level_copy_delta_does_not_copy_what_lies_between_distant_heads(void **state)
+{
+	struct world *w = *state;
+	struct w_cfg cfg = cfg_of(VIO_RING_COPY_DELTA);
+	struct vio_req *out[VIO_BURST];
+	uint64_t bytes, copies;
+
+	cfg.size = 256;
+	w_queue(w, &cfg);
+	for (uint16_t i = 0; i < 256; i = (uint16_t)(i + 128)) {
+		w_desc(w, i, W_BUF, 16, 0, 0);
+		w_avail(w, i);
+	}
+	w_publish(w);
+	bytes = w_rdma_bytes(w);
+	copies = w_hcalls(w, H_COPY_RDMA);
+	assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 2);
+	assert_int_equal(w_rdma_bytes(w) - bytes, 4 + 2 * 2 + 2 * 64);
+	assert_int_equal(w_hcalls(w, H_COPY_RDMA), copies);
+}
+
 static void level_direct_makes_no_call(void **state)
 {
 	struct world *w = *state;
@@ -614,6 +635,7 @@ int main(void)
 		cmocka_unit_test(level_copy_serves_more_than_a_burst_from_one_copy),
 		cmocka_unit_test(level_copy_delta_moves_only_what_is_new),
 		cmocka_unit_test(level_copy_delta_copies_a_dense_span_in_one_call),
+		cmocka_unit_test(level_copy_delta_does_not_copy_what_lies_between_distant_heads),
 		cmocka_unit_test(level_direct_makes_no_call),
 		cmocka_unit_test(hostile_rings_fault_the_queue_and_name_why),
 		cmocka_unit_test(indirect_is_refused_when_not_negotiated),
