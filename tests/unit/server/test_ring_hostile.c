@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Rings as no correct driver makes them, through every level of ring access. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "world.h"
+
+static const enum vio_ring_access levels[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA, VIO_RING_DIRECT};
+
+static struct w_cfg cfg_of(enum vio_ring_access ring)
+{
+	return (struct w_cfg){
+		.ring = ring,
+		.payload = ring == VIO_RING_DIRECT ? VIO_PAYLOAD_DIRECT : VIO_PAYLOAD_RDMA,
+		.notify = VIO_NOTIFY_POLL,
+		.size = 64,
+		.event_idx = true,
+		.indirect = true,
+	};
+}
+
+/* Each makes descriptor 0 the head of something that is wrong. */
+static void bad_index(struct world *w)
+{
+	w->avail_idx = (uint16_t)(w->avail_idx + w->cfg.size); /* and one more by the caller */
+}
+static void bad_head(struct world *w)
+{
+	w_avail(w, w->cfg.size);
+}
+static void bad_head_twice(struct world *w)
+{
+	w_desc(w, 0, W_BUF, 16, 0, 0);
+	w_avail(w, 0);
+}
+static void bad_loop(struct world *w)
+{
+	w_desc(w, 0, W_BUF, 16, VRING_DESC_F_NEXT, 1);
+	w_desc(w, 1, W_BUF, 16, VRING_DESC_F_NEXT, 0);
+}
+static void bad_self_loop(struct world *w)
+{
+	w_desc(w, 0, W_BUF, 16, VRING_DESC_F_NEXT, 0);
+}
+static void bad_next(struct world *w)
+{
+	w_desc(w, 0, W_BUF, 16, VRING_DESC_F_NEXT, w->cfg.size);
+}
+static void bad_too_long(struct world *w)
+{
+	for (unsigned i = 0; i <= VIO_MAX_SEGS; i++)
+		w_desc(w, i, W_BUF, 16, VRING_DESC_F_NEXT, i + 1);
+	w_desc(w, VIO_MAX_SEGS, W_BUF, 16, 0, 0);
+}
+static void bad_zero_length(struct world *w)
+{
+	w_desc(w, 0, W_BUF, 0, 0, 0);
+}
+static void bad_order(struct world *w)
+{
+	w_desc(w, 0, W_BUF, 16, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, 1);
+	w_desc(w, 1, W_BUF, 16, 0, 0);
+}
+static void table_at(struct world *w, unsigned n, unsigned flags)
+{
+	struct vring_desc *t = (void *)(w->gmem + W_BUF);
+
+	for (unsigned i = 0; i < n; i++)
+		t[i] = (struct vring_desc){
+			vio_le64(w_at(w, W_BUF + 0x1000).v), vio_le32(16),
+			vio_le16((uint16_t)(i + 1 < n ? VRING_DESC_F_NEXT | flags : flags)),
+			vio_le16((uint16_t)(i + 1))};
+}
+static void bad_indirect_with_next(struct world *w)
+{
+	table_at(w, 1, 0);
+	w_desc(w, 0, W_BUF, 16, VRING_DESC_F_INDIRECT | VRING_DESC_F_NEXT, 1);
+	w_desc(w, 1, W_BUF, 16, 0, 0);
+}
+static void bad_indirect_length(struct world *w)
+{
+	table_at(w, 2, 0);
+	w_desc(w, 0, W_BUF, 24, VRING_DESC_F_INDIRECT, 0);
+}
+static void bad_indirect_empty(struct world *w)
+{
+	w_desc(w, 0, W_BUF, 0, VRING_DESC_F_INDIRECT, 0);
+}
+static void bad_indirect_long(struct world *w)
+{
+	table_at(w, VIO_MAX_SEGS + 1, 0);
+	w_desc(w, 0, W_BUF, (VIO_MAX_SEGS + 1) * 16, VRING_DESC_F_INDIRECT, 0);
+}
+static void bad_indirect_nested(struct world *w)
+{
+	table_at(w, 1, VRING_DESC_F_INDIRECT);
+	w_desc(w, 0, W_BUF, 16, VRING_DESC_F_INDIRECT, 0);
+}
+static void bad_indirect_next(struct world *w)
+{
+	table_at(w, 1, VRING_DESC_F_NEXT);
+	w_desc(w, 0, W_BUF, 16, VRING_DESC_F_INDIRECT, 0);
+}
+static void bad_indirect_place(struct world *w)
+{
+	w_desc(w, 0, W_HOLE, 16, VRING_DESC_F_INDIRECT, 0);
+}
+
+static const struct {
+	const char *what;
+	void (*make)(struct world *w);
+	uint8_t want;
+} bad[] = {
+	{"index", bad_index, VIO_ST_AVAIL_IDX},
+	{"head out of range", bad_head, VIO_ST_DESC_HEAD},
+	{"head in flight", bad_head_twice, VIO_ST_DESC_HEAD},
+	{"loop", bad_loop, VIO_ST_DESC_CHAIN},
+	{"self loop", bad_self_loop, VIO_ST_DESC_CHAIN},
+	{"next out of range", bad_next, VIO_ST_DESC_CHAIN},
+	{"too long", bad_too_long, VIO_ST_DESC_CHAIN},
+	{"zero length", bad_zero_length, VIO_ST_DESC_CHAIN},
+	{"order", bad_order, VIO_ST_DESC_ORDER},
+	{"indirect with next", bad_indirect_with_next, VIO_ST_DESC_INDIRECT},
+	{"indirect length", bad_indirect_length, VIO_ST_DESC_INDIRECT},
+	{"indirect empty", bad_indirect_empty, VIO_ST_DESC_INDIRECT},
+	{"indirect too long", bad_indirect_long, VIO_ST_DESC_INDIRECT},
+	{"indirect nested", bad_indirect_nested, VIO_ST_DESC_INDIRECT},
+	{"indirect next out of range", bad_indirect_next, VIO_ST_DESC_CHAIN},
+	{"indirect table outside", bad_indirect_place, VIO_ST_DESC_RANGE},
+};
+
+static void hostile_rings_fault_the_queue_and_name_why(void **state)
+{
+	struct world *w = *state;
+
+	for (unsigned l = 0; l < VIO_ARRAY_SIZE(levels); l++) {
+		for (unsigned i = 0; i < VIO_ARRAY_SIZE(bad); i++) {
+			struct w_cfg cfg = cfg_of(levels[l]);
+			struct vio_req *out[VIO_BURST];
+			unsigned got;
+			uint8_t want;
+
+			w_queue(w, &cfg);
+			/* A good one first: it must come through (but for the index, which makes all
+			 * doubtful). */
+			w_desc(w, 60, W_BUF, 16, 0, 0);
+			w_avail(w, 60);
+			bad[i].make(w);
+			w_avail(w, 0);
+			w_publish(w);
+			got = w->q->ring->pop(w->q, out, VIO_BURST);
+			want = bad[i].want;
+			/* An RDMA call can't tell a page without a TCE from one that does not permit the
+			 * access. */
+			if (want == VIO_ST_DESC_RANGE && cfg.payload == VIO_PAYLOAD_RDMA)
+				want = VIO_ST_DESC_PERM;
+			if (w->q->fault != want)
+				fail_msg("%s, %s: fault %u, not %u", w->q->ring->name, bad[i].what,
+					 w->q->fault, want);
+			assert_int_equal(got, bad[i].want == VIO_ST_AVAIL_IDX ? 0
+					      : bad[i].make == bad_head_twice ? 2
+									      : 1);
+			if (got)
+				assert_int_equal(out[0]->head, 60);
+		}
+	}
+}
+
+static void indirect_is_refused_when_not_negotiated(void **state)
+{
+	struct world *w = *state;
+
+	for (unsigned l = 0; l < VIO_ARRAY_SIZE(levels); l++) {
+		struct w_cfg cfg = cfg_of(levels[l]);
+		struct vio_req *out[VIO_BURST];
+
+		cfg.indirect = false;
+		w_queue(w, &cfg);
+		table_at(w, 2, 0);
+		w_desc(w, 0, W_BUF, 32, VRING_DESC_F_INDIRECT, 0);
+		w_avail(w, 0);
+		w_publish(w);
+		assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 0);
+		assert_int_equal(w->q->fault, VIO_ST_DESC_INDIRECT);
+	}
+}
+
+/* A descriptor that changes after pop changes nothing: it was taken once. */
+static void a_chain_rewritten_after_pop_has_no_effect(void **state)
+{
+	struct world *w = *state;
+
+	for (unsigned l = 0; l < VIO_ARRAY_SIZE(levels); l++) {
+		struct w_cfg cfg = cfg_of(levels[l]);
+		struct vio_req *out[VIO_BURST];
+
+		w_queue(w, &cfg);
+		w_desc(w, 4, W_BUF, 16, VRING_DESC_F_NEXT, 5);
+		w_desc(w, 5, W_BUF + 512, 512, VRING_DESC_F_WRITE, 0);
+		w_avail(w, 4);
+		w_publish(w);
+		assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 1);
+		w_desc(w, 5, W_HOLE, 1u << 31, 0, 0);
+		assert_int_equal(out[0]->n_seg, 2);
+		assert_int_equal(out[0]->seg[1].at.v, w_at(w, W_BUF + 512).v);
+		assert_int_equal(out[0]->seg[1].len, 512);
+	}
+}
+
+static void a_ring_outside_its_window_is_refused_at_attach(void **state)
+{
+	struct world *w = *state;
+	struct w_cfg cfg = cfg_of(VIO_RING_DIRECT);
+	struct vio_err err = {{0}};
+	const struct ioba good = w_at(w, W_USED);
+
+	w_queue(w, &cfg);
+	w->q->ring->detach(w->q);
+	w->q->place.used = w_at(w, W_AVAIL); /* read-only */
+	assert_int_equal(w->q->ring->attach(w->q, &err), -EFAULT);
+	assert_int_equal(w->q->fault, VIO_ST_QUEUE);
+	assert_non_null(strstr(err.msg, "used ring"));
+	w->q->fault = VIO_ST_OK;
+	w->q->place.used = ioba_add(good, 2); /* misaligned */
+	assert_int_equal(w->q->ring->attach(w->q, &err), -EFAULT);
+	w->q->fault = VIO_ST_OK;
+	w->q->place.used = w_at(w, W_USED + 0x10000 - 64); /* over the end */
+	assert_int_equal(w->q->ring->attach(w->q, &err), -EFAULT);
+	w->q->fault = VIO_ST_OK;
+	w->q->place.used = good;
+	assert_int_equal(w->q->ring->attach(w->q, &err), 0);
+}
+
+static void a_partner_that_is_gone_stops_a_copied_queue_quietly(void **state)
+{
+	struct world *w = *state;
+	struct w_cfg cfg = cfg_of(VIO_RING_COPY);
+	struct vio_req *out[VIO_BURST];
+
+	w_queue(w, &cfg);
+	w_desc(w, 0, W_BUF, 16, 0, 0);
+	w_avail(w, 0);
+	w_publish(w);
+	phyp_local_kill(w->m, "guest0");
+	assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 0);
+	assert_int_not_equal(w->q->fault, VIO_ST_OK);
+	assert_int_equal(vio_squeue_poll(w->q), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hostile_rings_fault_the_queue_and_name_why),
+		cmocka_unit_test(indirect_is_refused_when_not_negotiated),
+		cmocka_unit_test(a_chain_rewritten_after_pop_has_no_effect),
+		cmocka_unit_test(a_ring_outside_its_window_is_refused_at_attach),
+		/* Last: the guest is dead. */
+		cmocka_unit_test(a_partner_that_is_gone_stops_a_copied_queue_quietly),
+	};
+
+	return cmocka_run_group_tests_name("server/ring_hostile", tests, w_setup, w_teardown);
+}
