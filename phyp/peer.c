@@ -190,6 +190,6 @@ int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind, 
 	for (unsigned i = 0; i < part->n_units; i++)
 		wanted |= part->unit[i].peer == lu->peer && part->unit[i].kind == PHYP_ALIAS_RDMA;
 	if (!wanted)
-		hv_peer_drop(part, lu->peer, lu->peer->gen);
+		hv_peer_drop(part, lu->peer, vio_load_acquire(&lu->peer->gen));
 	return 0;
 }
