@@ -84,11 +84,11 @@ class Arms(unittest.TestCase):
         for arm in [*ARMS, "unprotected"]:
             with self.subTest(arm=arm):
                 before = faults()
-                r = self.run_load(arm, "--rw", "randmixed", "--depth", "1", "--warm-seconds", "0.1", "--count",
-                                  count(20000))
+                r = self.run_load(arm, "--rw", "randmixed", "--depth", "1", "--warm-seconds", "0.1", "--count", "40000")
                 self.assertLess(r["run"]["minor_faults"], 0.02 * r["run"]["requests"])
-                # The server's count includes setting the device up and down.
-                self.assertLess(faults() - before, 0.02 * r["run"]["requests"] + 2000)
+                # The server's count includes setting the device up and down: under 3,000 in any build. An alias made
+                # anew is a fault for each of a request's nine calls.
+                self.assertLess(faults() - before, 0.1 * r["run"]["requests"] + 3000)
 
     def test_several_queues_share_one_disk(self):
         for arm in ARMS:
