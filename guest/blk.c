@@ -99,7 +99,8 @@ struct phyp_counters *vio_blk_counters(struct vio_blk *b, unsigned q)
 
 int vio_blk_alloc(struct vio_blk *b, uint32_t len, struct gla *at, struct vio_err *err)
 {
-	uint64_t align = len < 4096 ? VIO_CACHE_LINE : 4096;
+	/* As a page cache or O_DIRECT would place it: a disk that reads into it needs sectors aligned. */
+	uint64_t align = len >= 4096 ? 4096 : len >= VIO_SECTOR ? VIO_SECTOR : VIO_CACHE_LINE;
 	uint64_t off = VIO_ALIGN_UP(b->buffers.at.v + b->buffers_next, align) - b->buffers.at.v;
 
 	if (len == 0 || !vio_range_ok(off, len, b->buffers.len))

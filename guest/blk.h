@@ -63,7 +63,8 @@ int vio_blk_open(struct phyp_part *part, struct vio_mem *mem, const struct vio_b
 		 struct vio_err *err);
 void vio_blk_close(struct vio_blk *b);
 const struct vio_blk_info *vio_blk_get_info(const struct vio_blk *b);
-/* A buffer that this arm can use for I/O (in the pool where payload is in place). 64-byte aligned, 4 KiB from 4 KiB on. */
+/* A buffer that this arm can use for I/O (in the pool where payload is in place). Aligned to 64 bytes,
+ * to 512 from 512 bytes on, to 4 KiB from 4 KiB on. */
 int vio_blk_alloc(struct vio_blk *b, uint32_t len, struct gla *at, struct vio_err *err);
 /* Counters of queue q's virtual processor. */
 struct phyp_counters *vio_blk_counters(struct vio_blk *b, unsigned q);
