@@ -157,6 +157,13 @@ def memcpy_like(results, bs, backend_span, depth):
     return (best[1], best[2]) if best else (None, None)
 
 
+def handover_like(results, bs, depth):
+    """GB/s of one core's copies into `depth` slots of `bs` that the other core reads and gives back; None without."""
+    got = [h["gb_per_s"] for part in ("limits_before", "limits_after") for h in results[part].get("memcpy_handover") or []
+           if h["size_bytes"] == bs and h["depth"] == depth and h["consumer_reads"]]
+    return max(got) if got else None
+
+
 def targets(results):
     """[name, wanted, measured, met]"""
     rows, r = [], round_trip_ns(results)
@@ -183,9 +190,10 @@ def targets(results):
         gb = p["run"]["bytes_read"] / p["run"]["elapsed_ns"]
         ref, fp = memcpy_like(results, 65536, p["load"]["span"], 32)
         if ref:
+            hand = handover_like(results, 65536, 32)
             rows.append(["zero-copy, memory, 64 KiB reads, depth 32", "at least 0.85 of one core's memcpy",
-                         f"{gb / ref:.2f} ({gb:.2f} of {ref:.2f} GB/s, footprint {fp >> 20} MiB; guest verifies every byte)",
-                         gb / ref >= 0.85])
+                         f"{gb / ref:.2f} ({gb:.2f} of {ref:.2f} GB/s at {fp >> 20} MiB; the guest verifies every byte"
+                         + (f"; a copy that another core reads: {hand:.2f})" if hand else ")"), gb / ref >= 0.85])
     for bs in (512, 4096, 65536):
         p = find(results, arm="copy", backend="memory", op="read", bs=bs, depth=1)
         if p:

@@ -26,6 +26,8 @@ struct vio_blk_cfg {
 	/* Notification crq and suppress: spin this long before sleeping. poll: sleep after idle_ns (UINT64_MAX never). */
 	uint64_t spin_ns;
 	uint64_t idle_ns;
+	/* Level poll: the server runs on this very core, so let it run when there is nothing to do (a system call). */
+	bool give_way;
 };
 
 struct vio_blk_info {
@@ -57,6 +59,9 @@ struct vio_blk_req {
 };
 
 struct vio_blk;
+
+/* May the calling thread run on one core only? Ask before pinning it: what give_way should be. */
+bool vio_blk_one_core(void);
 
 /* Opens the disk: transport, windows, queues, DRIVER_OK. Blocks. A sentence for each failure. */
 int vio_blk_open(struct phyp_part *part, struct vio_mem *mem, const struct vio_blk_cfg *cfg, struct vio_blk **out,

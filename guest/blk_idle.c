@@ -1,7 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* When a queue has nothing to do: spin or sleep as the notification level says, without losing a wake-up. */
+#include <sched.h>
+
 #include "guest/blk_priv.h"
 #include "vio/cycles.h"
+
+bool vio_blk_one_core(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
+}
 
 /* End of interrupt first, then everything that it could have been for. True: don't sleep. */
 static bool something(struct blk_queue *q)
@@ -23,7 +32,8 @@ static bool keep_polling(struct blk_queue *q)
 
 	if (b->notify != VIO_NOTIFY_POLL)
 		return false;
-	vio_cpu_relax();
+	if (vio_unlikely(b->cfg.give_way))
+		sched_yield();
 	if (b->cfg.idle_ns == UINT64_MAX)
 		return true;
 	if (q->idle_tick == 0) {

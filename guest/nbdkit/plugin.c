@@ -245,6 +245,7 @@ static int start_disk(struct vdisk *d, struct vio_err *err)
 		.buffers_len = (uint64_t)MAX_LEN * DEPTH * cfg.queues,
 		.spin_ns = 50000,
 		.idle_ns = IDLE_NS,
+		.give_way = vio_blk_one_core(),
 	};
 	unsigned n;
 	int rc = phyp_connect(cfg.socket, cfg.partition, &d->part, err);

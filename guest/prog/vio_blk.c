@@ -152,6 +152,7 @@ int main(int argc, char **argv)
 	sigaction(SIGTERM, &sa, NULL);
 	o.blk.transport.say = say;
 	o.blk.transport.trace = o.trace ? stderr : NULL;
+	o.blk.give_way = vio_blk_one_core();
 	rc = pin(o.core, &err);
 	if (rc == 0)
 		rc = phyp_connect(o.socket, o.partition, &part, &err);
