@@ -104,6 +104,21 @@ class Nbd(unittest.TestCase):
                 self.assertTrue(filecmp.cmp(image, target, shallow=False))
                 sh("e2fsck", "-fn", target)
 
+    @unittest.skipUnless(os.path.exists("/dev/fuse") and os.geteuid() == 0, "needs /dev/fuse and root")
+    def test_nbdfuse_shows_the_disk_as_a_file_that_equals_the_image(self):
+        image, mnt = self.ext4(), os.path.join(self.d, "mnt")
+        served = os.path.join(self.d, "served.img")
+        shutil.copyfile(image, served)
+        os.mkdir(mnt)
+        with Machine(BUILD, vios_args=["--disk", f"file,path={served}"]) as m, nbdkit(m, "zero-copy") as uri:
+            fuse = subprocess.Popen(["nbdfuse", os.path.join(mnt, "disk"), uri], stdin=subprocess.DEVNULL)
+            try:
+                until(lambda: os.path.exists(os.path.join(mnt, "disk")), "nbdfuse's file")
+                self.assertTrue(filecmp.cmp(image, os.path.join(mnt, "disk"), shallow=False))
+            finally:
+                sh("umount", mnt)
+                fuse.wait(20)
+
     def test_fio_verifies_random_writes_through_every_arm(self):
         for arm in ARMS:
             with self.subTest(arm=arm):
