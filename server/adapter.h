@@ -84,10 +84,10 @@ bool vio_adapter_service(struct vio_adapter *a);
 bool vio_adapter_busy(const struct vio_adapter *a);
 void vio_adapter_get_info(const struct vio_adapter *a, struct vio_adapter_info *info);
 /*
- * This process touched `addr` and has no translation for it. True when `addr` is in a window whose grant the guest took
- * back by force: there is a page of nothing in its place now, the access may go on, and the device will be stopped
- * (NEEDS_RESET, VIO_ST_RESCINDED). False: not our affair (a write to a read-only pane is a mistake of this program).
- * Async-signal-safe; on a thread that polls.
+ * This process touched `addr` and has no translation for it. True when `addr` is in a window whose grant the
+ * guest took back by force: there is a page of nothing in its place now, the access may go on, and the device
+ * will be stopped (NEEDS_RESET, VIO_ST_RESCINDED). False: not our affair (a write to a read-only pane is a
+ * mistake of this program). Async-signal-safe; on a thread that polls.
  */
 bool vio_adapter_window_fault(struct vio_adapter *a, void *addr);
 /* Active queues, for telemetry; NULL past the end. */

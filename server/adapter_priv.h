@@ -8,7 +8,8 @@
  * there is never more than one thing going on, and an operation always ends: it waits only for the backend
  * and for the lcores.
  *
- *   adapter.c          life, CRQ, sending, dispatch, service
+ *   adapter.c          life, CRQ, dispatch, service
+ *   adapter_send.c     messages and small transfers to and from the guest
  *   adapter_config.c   the configuration steps
  *   adapter_queues.c   queues from DRIVER_OK to the end
  *   adapter_windows.c  windows
@@ -127,7 +128,11 @@ struct vio_adapter {
 	for (uint16_t i = 0; i < (a)->cfg.num_queues; i++)                                                   \
 		if (((a)->active >> i & 1) && ((sq) = (a)->q[i]) != NULL)
 
-/* ---- adapter.c ---- */
+/* ---- adapter_send.c ---- */
+/* --trace: one CRQ entry. */
+void vio_atrace(struct vio_adapter *a, uint64_t hi, uint64_t lo, bool to_server);
+/* Try again what found the guest's queue full. */
+void vio_aflush(struct vio_adapter *a);
 /* One entry to the guest; waits in the outbox when the guest's queue is full; dropped when the guest is gone.
  */
 void vio_asend(struct vio_adapter *a, uint64_t hi, uint64_t lo);
