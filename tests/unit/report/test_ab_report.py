@@ -61,6 +61,11 @@ class Report(unittest.TestCase):
         for ns, met in ((70, True), (71, False)):
             self.assertEqual(by_name(results([point("zero-copy", "null", 4096, 32, ns)]), "depth 32")[3], met)
 
+    def test_a_disturbed_round_trip_never_flatters(self):
+        res = results([point("zero-copy", "null", 4096, 1, 501)])
+        res["limits_after"] = limits(900)
+        self.assertFalse(by_name(res, "depth 1")[3])
+
     def test_one_hypercall_in_a_million_requests_misses_the_zero_target(self):
         p = point("zero-copy", "memory", 4096, 32, 100, requests=1000000)
         self.assertTrue(by_name(results([p]), "steady")[3])
