@@ -287,7 +287,7 @@ static void kick(struct blk_queue *q)
 
 void blk_publish(struct blk_queue *q)
 {
-	if (vio_vring_publish(q->vr) || q->b->notify == VIO_NOTIFY_CRQ)
+	if (q->b->notify == VIO_NOTIFY_CRQ ? vio_vring_publish_always(q->vr) : vio_vring_publish(q->vr))
 		kick(q);
 }
 
@@ -355,19 +355,21 @@ static void finish(struct blk_queue *q, const struct vio_used *used, unsigned n,
 	/* The status lines are in the server's cache: fetch them all before waiting for the first. */
 	for (unsigned i = 0; i < n; i++)
 		__builtin_prefetch(((struct blk_slot *)used[i].token)->wire);
+	/* Unmapped before it is looked at: what the device can still reach is not settled. */
+	for (unsigned i = 0; i < n; i++)
+		m[i] = &((struct blk_slot *)used[i].token)->map;
+	q->dma->ops->unmap(q->dma, m, n);
 	for (unsigned i = 0; i < n; i++) {
 		struct blk_slot *s = used[i].token;
 
 		s->req->result = result_of(vio_load_relaxed(&s->wire->status));
 		done[i] = s->req;
-		m[i] = &s->map;
 		if (vio_likely(s->has_data)) {
 			if (vio_unlikely(s->req->result != 0))
 				s->buf.dev_writes = false; /* nothing that is worth copying */
 			buf[k++] = &s->buf;
 		}
 	}
-	q->dma->ops->unmap(q->dma, m, n);
 	if (k)
 		q->payload->ops->put(q->payload, buf, k);
 	for (unsigned i = 0; i < n; i++)
@@ -412,8 +414,9 @@ static int poll_crq(struct blk_queue *q, struct vio_blk_req *done[], unsigned ma
 		return 0;
 	vio_xchg_acq_rel(&q->pending, 0); /* pair U; a USED that comes from here on is for another look */
 	n = take(q, done, max);
-	if (n == (int)max)
-		vio_store_relaxed(&q->pending, 1); /* there may be more */
+	if (n == (int)max || vio_vring_has_used(q->vr))
+		vio_store_relaxed(&q->pending,
+				  1); /* there may be more, or a lie that the next look reports */
 	return n;
 }
 

@@ -272,6 +272,15 @@ bool vio_vring_publish(struct vio_vring *vr)
 				     VRING_USED_F_NO_NOTIFY, vr->event_idx); /* pairs A, N */
 }
 
+bool vio_vring_publish_always(struct vio_vring *vr)
+{
+	if (vr->avail_idx == vr->published)
+		return false;
+	vr->published = vr->avail_idx;
+	vio_store_release(&vr->avail->idx, vio_le16(vr->published)); /* pair A */
+	return true;
+}
+
 /* Was this head added but not made available yet? Then the device can't know it. */
 static bool unpublished(const struct vio_vring *vr, uint16_t head)
 {

@@ -58,6 +58,10 @@ int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned 
  * nothing was added). */
 bool vio_vring_publish(struct vio_vring *vr);
 
+/* The same for a caller that kicks whatever the device wishes (level crq): no fence and no look at its wish. Returns
+ * whether there was anything. */
+bool vio_vring_publish_always(struct vio_vring *vr);
+
 struct vio_used {
 	void *token;
 	uint32_t len;

@@ -193,13 +193,18 @@ struct hv_unit *hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint8_t even
 	struct hv_unit *far = partner_of(seg, u), *told = NULL;
 
 	hv_pair_lock(seg, u);
-	if (u->crq.state != HV_CRQ_FREE) {
-		u->crq.state = HV_CRQ_FREE;
-		vio_store_relaxed(&u->crq.signal, 0u);
-		set_link(seg, u);
+	/*
+	 * The event first: a caller that dies in here leaves the queue registered or the pair linked, and
+	 * phypd does all of it once more (pair E). The partner may then find the event twice, never not at
+	 * all.
+	 */
+	if (u->crq.state != HV_CRQ_FREE || u->link || (far && far->link)) {
 		if (far && far->crq.state != HV_CRQ_FREE &&
 		    hv_crq_put(seg, far, s, event_word(event), 0, true) == H_SUCCESS)
 			told = far;
+		u->crq.state = HV_CRQ_FREE;
+		vio_store_relaxed(&u->crq.signal, 0u);
+		set_link(seg, u);
 	}
 	hv_pair_unlock(seg, u);
 	return told;

@@ -33,12 +33,16 @@ static uint64_t features(const struct vio_backend *be)
 }
 
 /* Most sectors in one discard or write-zeroes range: what a 32-bit count of whole blocks holds. */
+/* Sectors in one DISCARD or WRITE_ZEROES: a backend may do it inline, and the other guests of the lcore wait.
+ */
+#define MAX_RANGE_SECTORS ((4u << 20) / SECTOR)
+
 static uint32_t max_range(const struct vio_backend *be)
 {
 	uint64_t sectors = be->size / SECTOR;
 	uint32_t block = be->block_size / SECTOR;
 
-	return sectors < UINT32_MAX ? (uint32_t)sectors : UINT32_MAX / block * block;
+	return sectors < MAX_RANGE_SECTORS ? (uint32_t)sectors : MAX_RANGE_SECTORS / block * block;
 }
 
 static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_t *out)

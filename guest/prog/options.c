@@ -39,6 +39,7 @@ static const char usage[] =
 	"  --mix PERCENT        reads in mixed and randmixed (70)\n"
 	"  --bs SIZE            block size: 512, 4k, 64k, ... (4k)\n"
 	"  --depth N            requests in flight, per queue (1)\n"
+	"  --buffers N          buffers of each queue, used in turn (4 times the depth)\n"
 	"  --batch N            requests made available per publish (depth 1: 1, else half the depth)\n"
 	"  --span SIZE          bytes of the disk to use (64M, or the whole disk if smaller)\n"
 	"  --count N            measure so many requests, or\n"
@@ -77,6 +78,7 @@ enum {
 	O_MIX,
 	O_BS,
 	O_DEPTH,
+	O_BUFFERS,
 	O_BATCH,
 	O_SPAN,
 	O_COUNT,
@@ -116,6 +118,7 @@ static const struct option longs[] = {
 	{"mix", 1, 0, O_MIX},
 	{"bs", 1, 0, O_BS},
 	{"depth", 1, 0, O_DEPTH},
+	{"buffers", 1, 0, O_BUFFERS},
 	{"batch", 1, 0, O_BATCH},
 	{"span", 1, 0, O_SPAN},
 	{"count", 1, 0, O_COUNT},
@@ -224,6 +227,10 @@ static int parse_load(struct vio_opts *o, int c, const char *arg, unsigned *mix,
 	case O_DEPTH:
 		rc = number(c, arg, 1, 8192, &v, err);
 		o->wl.depth = (uint32_t)v;
+		return rc;
+	case O_BUFFERS:
+		rc = number(c, arg, 1, 65536, &v, err);
+		o->wl.buffers = (uint32_t)v;
 		return rc;
 	case O_BATCH:
 		rc = number(c, arg, 1, 64, &v, err);
@@ -390,13 +397,18 @@ static int derive(struct vio_opts *o, struct vio_err *err)
 
 	if (w->batch == 0)
 		w->batch = w->depth == 1 ? 1 : w->depth / 2 > 64 ? 64 : w->depth / 2;
+	if (w->buffers == 0)
+		w->buffers = 4 * w->depth;
+	if (w->buffers < w->depth)
+		return vio_err_set(err, -EINVAL, "--buffers %u: at least the depth (%u)", w->buffers,
+				   w->depth);
 	if (w->depth > o->blk.transport.queue_size / 4u)
 		return vio_err_set(err, -EINVAL,
 				   "--depth %u needs --queue-size %u or more (4 descriptors a request)",
 				   w->depth, w->depth * 4);
 	o->blk.depth = w->depth;
 	o->blk.max_len = w->bs < 4096 ? 4096 : w->bs;
-	o->blk.buffers_len = (uint64_t)o->blk.max_len * w->depth * o->blk.transport.num_queues + (1u << 16);
+	o->blk.buffers_len = (uint64_t)o->blk.max_len * w->buffers * o->blk.transport.num_queues + (1u << 16);
 	return 0;
 }
 

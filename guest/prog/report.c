@@ -116,10 +116,11 @@ static json_t *load_json(const struct vio_opts *o)
 {
 	const struct vio_wl_cfg *w = &o->wl;
 
-	return json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:b, s:I, s:f, s:i, s:i}", "rw", o->rw_name,
+	return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:I, s:b, s:I, s:f, s:i, s:i}", "rw", o->rw_name,
 			 "read_percent", (int)w->read_percent, "bs", (int)w->bs, "depth", (int)w->depth,
-			 "batch", (int)w->batch, "span", ji(w->span), "verify", (int)w->verify, "seed",
-			 ji(w->seed), "rate", w->rate, "flush_every", (int)w->flush_every, "core", o->core);
+			 "batch", (int)w->batch, "buffers", (int)w->buffers, "span", ji(w->span), "verify",
+			 (int)w->verify, "seed", ji(w->seed), "rate", w->rate, "flush_every",
+			 (int)w->flush_every, "core", o->core);
 }
 
 static int write_json(json_t *root, const char *path, struct vio_err *err)

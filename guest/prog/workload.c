@@ -21,9 +21,10 @@ struct io {
 };
 
 struct wl_queue {
-	struct io *io;    /* depth of them, buffers attached */
-	struct io **free; /* stack */
-	unsigned n_free;
+	struct io *io;    /* `buffers` of them, a buffer each */
+	struct io **fifo; /* those not in flight, oldest first: see struct vio_wl_cfg, buffers */
+	unsigned first, n_fifo;
+	unsigned n_free;                      /* requests that may still be put in flight */
 	struct vio_blk_req *ready[MAX_BURST]; /* prepared, not yet taken by submit */
 	unsigned n_ready;
 	unsigned writes_since_flush;
@@ -40,6 +41,8 @@ struct vio_wl {
 	uint64_t rng;
 	uint64_t tick_hz;
 	struct vio_wl_result *res; /* of the phase that runs */
+	bool filled;               /* every block of the span was written */
+	bool read_back;            /* only blocks with a known content */
 	bool machine_gone;
 };
 
@@ -50,6 +53,25 @@ static uint64_t rng_next(struct vio_wl *w)
 	w->rng ^= w->rng << 25;
 	w->rng ^= w->rng >> 27;
 	return w->rng * 0x2545F4914F6CDD1Dull;
+}
+
+static struct io *io_get(struct vio_wl *w, struct wl_queue *q)
+{
+	struct io *io = q->fifo[q->first];
+
+	q->first = q->first + 1 == w->cfg.buffers ? 0 : q->first + 1;
+	q->n_fifo--;
+	q->n_free--;
+	return io;
+}
+
+static void io_put(struct vio_wl *w, struct wl_queue *q, struct io *io)
+{
+	unsigned at = q->first + q->n_fifo;
+
+	q->fifo[at >= w->cfg.buffers ? at - w->cfg.buffers : at] = io;
+	q->n_fifo++;
+	q->n_free++;
 }
 
 /* ------------------------------------------------------------------- one request ---- */
@@ -71,7 +93,7 @@ static uint64_t pick_block(struct vio_wl *w, struct wl_queue *q)
 			if (q->cursor >= w->n_blocks)
 				q->cursor %= w->n_queues;
 		}
-	} while (w->table[b] & BUSY);
+	} while ((w->table[b] & BUSY) || (w->read_back && !w->filled && w->table[b] == 0));
 	return b;
 }
 
@@ -142,7 +164,7 @@ static void finish(struct vio_wl *w, struct wl_queue *q, struct io *io, uint64_t
 				check_read(w, io);
 		}
 	}
-	q->free[q->n_free++] = io;
+	io_put(w, q, io);
 }
 
 /* ------------------------------------------------------------------ one queue's turn ---- */
@@ -150,7 +172,7 @@ static void finish(struct vio_wl *w, struct wl_queue *q, struct io *io, uint64_t
 static void prepare_batch(struct vio_wl *w, struct wl_queue *q, unsigned n)
 {
 	while (q->n_ready < n) {
-		struct io *io = q->free[--q->n_free];
+		struct io *io = io_get(w, q);
 
 		if (w->cfg.flush_every && q->writes_since_flush >= w->cfg.flush_every) {
 			io->req.type = VIRTIO_BLK_T_FLUSH;
@@ -289,44 +311,80 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 			start_some(w, i, &p);
 			progress += collect(w, i);
 		}
-		/* The closed loop has nothing to do now; the open loop must look at the clock. Interrupts of
-		 * all queues come to queue 0's virtual processor. */
-		if (progress == 0 && p.period == 0)
+		/* The closed loop has nothing to do now; the open loop must look at the clock. With several
+		 * queues on this thread nobody waits for one of them while another has something. */
+		if (progress == 0 && p.period == 0 && w->n_queues == 1)
 			vio_blk_idle(w->b, 0, 100000);
 	}
 	drain(w);
 	w->res->elapsed_ns = vio_now_ns() - t0;
 }
 
+/*
+ * A pass over the disk outside the measurement, on one queue: several run ahead of each other, and would
+ * leave out blocks of the slower ones. `count` requests, results into *res.
+ */
+static void side_pass(struct vio_wl *w, unsigned read_percent, uint64_t count, struct vio_wl_result *res)
+{
+	struct vio_wl_cfg saved = w->cfg;
+	struct vio_wl_result *running = w->res;
+	unsigned queues = w->n_queues;
+	const volatile int never = 0;
+
+	w->cfg.order = VIO_WL_SEQUENTIAL;
+	w->cfg.read_percent = read_percent;
+	w->cfg.rate = 0;
+	w->cfg.flush_every = 0;
+	w->res = res;
+	w->n_queues = 1;
+	w->q[0].cursor = 0;
+	run_phase(w, count, 0, &never);
+	w->n_queues = queues;
+	w->q[0].cursor = 0;
+	w->res = running;
+	w->cfg = saved;
+}
+
 /* Write the span once, so that every read has something to be checked against. */
 static int fill_span(struct vio_wl *w, struct vio_err *err)
 {
-	struct vio_wl_cfg saved = w->cfg;
-	unsigned queues = w->n_queues;
 	struct vio_wl_result *res = calloc(1, sizeof(*res));
-	const volatile int never = 0;
 	int rc = 0;
 
 	if (!res)
 		return vio_err_set(err, -ENOMEM, "no memory for the fill's result");
-	w->cfg.order = VIO_WL_SEQUENTIAL;
-	w->cfg.read_percent = 0;
-	w->cfg.rate = 0;
-	w->cfg.flush_every = 0;
-	w->res = res;
-	/* One queue: several run ahead of each other, and would leave out blocks of the slower ones. */
-	w->n_queues = 1;
-	run_phase(w, w->n_blocks, 0, &never);
-	w->n_queues = queues;
-	w->q[0].cursor = 0;
+	side_pass(w, 0, w->n_blocks, res);
 	if (w->machine_gone || res->errors)
 		rc = vio_err_set(err, -EIO,
 				 "writing the first %" PRIu64 " bytes before the run failed (%" PRIu64
 				 " errors); is the disk read-only?",
 				 w->cfg.span, res->errors);
+	w->filled = rc == 0;
 	free(res);
-	w->cfg = saved;
 	return rc;
+}
+
+/* What was written is read again and checked: a write that was lost must not count as done. */
+static int read_back(struct vio_wl *w)
+{
+	struct vio_wl_result *res = calloc(1, sizeof(*res));
+	uint64_t known = 0;
+
+	if (!res)
+		return -ENOMEM;
+	for (uint64_t b = 0; b < w->n_blocks; b++)
+		known += w->filled || w->table[b] != 0;
+	w->read_back = true;
+	if (known)
+		side_pass(w, 100, known, res);
+	w->read_back = false;
+	w->res->bytes_verified += res->bytes_verified;
+	w->res->errors += res->errors;
+	if (res->mismatches && !w->res->mismatches)
+		memcpy(w->res->first_mismatch, res->first_mismatch, sizeof(res->first_mismatch));
+	w->res->mismatches += res->mismatches;
+	free(res);
+	return 0;
 }
 
 /* --------------------------------------------------------------------------- set-up ---- */
@@ -370,14 +428,14 @@ static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info
 static int make_queue(struct vio_wl *w, struct phyp_part *part, unsigned qi, struct vio_err *err)
 {
 	struct wl_queue *q = &w->q[qi];
-	unsigned depth = w->cfg.depth;
+	unsigned n = w->cfg.buffers;
 
-	q->io = calloc(depth, sizeof(*q->io));
-	q->free = calloc(depth, sizeof(struct io *));
-	if (!q->io || !q->free)
-		return vio_err_set(err, -ENOMEM, "no memory for %u requests", depth);
+	q->io = calloc(n, sizeof(*q->io));
+	q->fifo = calloc(n, sizeof(struct io *));
+	if (!q->io || !q->fifo)
+		return vio_err_set(err, -ENOMEM, "no memory for %u requests", n);
 	q->cursor = qi;
-	for (unsigned i = 0; i < depth; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		struct io *io = &q->io[i];
 		int rc = vio_blk_alloc(w->b, w->cfg.bs, &io->req.buf, err);
 
@@ -385,8 +443,9 @@ static int make_queue(struct vio_wl *w, struct phyp_part *part, unsigned qi, str
 			return rc;
 		io->va = phyp_mem(part, io->req.buf, w->cfg.bs);
 		memset(io->va, 0, w->cfg.bs); /* touched once: no page fault in the measurement */
-		q->free[q->n_free++] = io;
+		q->fifo[q->n_fifo++] = io;
 	}
+	q->n_free = w->cfg.depth;
 	return 0;
 }
 
@@ -437,6 +496,8 @@ int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx, c
 	mark(ctx, false);
 	run_phase(w, w->cfg.count, w->cfg.run_ns, stop);
 	mark(ctx, true);
+	if (w->cfg.verify && w->cfg.read_percent < 100 && !w->machine_gone && read_back(w))
+		return -ENOMEM;
 	return w->machine_gone ? -EIO : 0;
 }
 
@@ -446,7 +507,7 @@ void vio_wl_free(struct vio_wl *w)
 		return;
 	for (unsigned i = 0; w->q && i < w->n_queues; i++) {
 		free(w->q[i].io);
-		free(w->q[i].free);
+		free(w->q[i].fifo);
 	}
 	free(w->q);
 	free(w->table);

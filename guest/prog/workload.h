@@ -16,6 +16,11 @@ struct vio_wl_cfg {
 	unsigned read_percent;        /* 100 reads, 0 writes, between: mixed */
 	uint32_t bs;                  /* block size, bytes, multiple of 512 */
 	uint32_t depth;               /* in flight, per queue */
+	/*
+	 * Buffers of each queue, used in turn (>= depth). With as many as requests in flight each request would find its old
+	 * buffer, and a driver that stores only what differs would leave a descriptor's line where it is.
+	 */
+	uint32_t buffers;
 	uint32_t batch;               /* requests made available per publish; <= depth */
 	uint64_t span;                /* bytes of the disk that are used, from 0; multiple of bs */
 	uint64_t count;               /* stop after so many measured requests; 0 = by time */

@@ -99,6 +99,10 @@ static unsigned pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
 
 	/* Entries that an earlier read of the index covered need no new one. */
 	fresh = q->more ? (uint16_t)(s->idx - q->last_avail) : vio_shadow_look(q);
+	if (vio_unlikely(fresh > q->size)) { /* the index that arming found was not judged yet */
+		vio_sq_fault(q, VIO_ST_AVAIL_IDX, s->idx);
+		return 0;
+	}
 	n = fresh < max ? fresh : max;
 	if (n == 0 || !read_heads(q, head, n))
 		return 0;

@@ -95,6 +95,9 @@ class Report(unittest.TestCase):
                                    "null")
         self.assertEqual(rows[1][1:], ["1000.0k", "4000.0k (4.0x)"])
 
+    def test_a_rare_call_is_not_shown_as_none(self):
+        self.assertEqual((rep.count_text(0), rep.count_text(1e-6), rep.count_text(2)), ("0", "<0.001", "2"))
+
     def test_counters_are_per_request(self):
         rows = rep.counter_rows(results([copy_point(4096)]), "memory", 4096, 1, "read")
         values = {r[0]: r[1] for r in rows}
