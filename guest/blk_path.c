@@ -382,6 +382,13 @@ static int take(struct blk_queue *q, struct vio_blk_req *done[], unsigned max)
 	struct vio_used used[BLK_BURST];
 	unsigned total = 0;
 
+	/*
+	 * One request at a time: which slot it is is known before the used element has said so (the one that
+	 * was taken last), and its status line comes over together with the element's instead of after it.
+	 * Only a guess.
+	 */
+	if (q->n_free + 1u == q->b->info.depth && vio_vring_has_used(q->vr))
+		__builtin_prefetch(q->slot[q->free[q->n_free]].wire);
 	while (total < max) {
 		unsigned want = max - total < BLK_BURST ? max - total : BLK_BURST;
 		int n = vio_vring_take(q->vr, used, want);

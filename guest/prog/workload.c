@@ -7,9 +7,10 @@
 #include "guest/prog/workload.h"
 #include "vio/cycles.h"
 
-#define MAX_BURST 64
-#define BUSY      0x80000000u /* block table: a request on this block is in flight */
-#define POISON    0xDEADDA7ADEADDA7Aull
+#define MAX_BURST    64
+#define CLOSED_LOOKS 16
+#define BUSY         0x80000000u /* block table: a request on this block is in flight */
+#define POISON       0xDEADDA7ADEADDA7Aull
 
 /* One request that can be in flight. */
 struct io {
@@ -84,9 +85,8 @@ static uint64_t pick_block(struct vio_wl *w, struct wl_queue *q)
 
 	do {
 		if (w->cfg.order == VIO_WL_RANDOM) {
-			b = vio_muldiv(rng_next(w), w->n_blocks, UINT64_MAX);
-			if (b >= w->n_blocks)
-				b = w->n_blocks - 1;
+			/* the high half of the product: uniform in [0, n_blocks), without a division */
+			b = (uint64_t)((unsigned __int128)rng_next(w) * w->n_blocks >> 64);
 		} else {
 			b = q->cursor;
 			q->cursor += w->n_queues;
@@ -304,12 +304,18 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 		.next = (double)begin,
 	};
 
+	const unsigned looks = p.period > 0 || w->n_queues > 1 ? 1 : CLOSED_LOOKS;
+
 	while (!phase_over(&p, stop) && !w->machine_gone) {
-		unsigned progress = 0;
+		unsigned progress = 0, got = 0;
 
 		for (unsigned i = 0; i < w->n_queues; i++) {
 			start_some(w, i, &p);
-			progress += collect(w, i);
+			/* The closed loop looks at the ring a few times before it looks at the clock again.
+			 */
+			for (unsigned k = 0; k < looks && (got = collect(w, i)) == 0; k++)
+				;
+			progress += got;
 		}
 		/* The closed loop has nothing to do now; the open loop must look at the clock. With several
 		 * queues on this thread nobody waits for one of them while another has something. */
