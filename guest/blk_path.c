@@ -97,10 +97,16 @@ void blk_fill(struct vio_blk *b, struct blk_slot *s)
 		uint32_t left = s->buf.len;
 		struct gla at = s->buf.dev;
 
-		while (vio_unlikely(left > b->size_max)) {
-			seg(m, at, b->size_max, s->buf.dev_writes);
-			at = gla_add(at, b->size_max);
-			left -= b->size_max;
+		/* A window lies in one LMB, so a segment must too: two, where a buffer crosses the border. */
+		for (;;) {
+			uint64_t lmb = b->lmb_size - (at.v & (b->lmb_size - 1));
+			uint32_t n = lmb < b->size_max ? (uint32_t)lmb : b->size_max;
+
+			if (vio_likely(left <= n))
+				break;
+			seg(m, at, n, s->buf.dev_writes);
+			at = gla_add(at, n);
+			left -= n;
 		}
 		seg(m, at, left, s->buf.dev_writes);
 	} else if (r->type == VIRTIO_BLK_T_DISCARD || r->type == VIRTIO_BLK_T_WRITE_ZEROES) {

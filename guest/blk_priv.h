@@ -106,6 +106,7 @@ struct vio_blk {
 	struct vio_blk_info info;
 	uint32_t size_max; /* largest segment; UINT32_MAX without SIZE_MAX */
 	uint64_t mem_size;
+	uint64_t lmb_size;
 	uint64_t idle_ticks;
 
 	/* The rest is for set-up and recovery. */

@@ -387,6 +387,7 @@ int blk_setup(struct vio_blk *b, struct vio_err *err)
 	b->info.depth = depth < b->info.queue_size / 4u ? depth : b->info.queue_size / 4u;
 	b->notify = b->info.arm.notify;
 	b->mem_size = phyp_mem_size(b->part);
+	b->lmb_size = phyp_lmb_size(b->part);
 	b->idle_ticks = vio_muldiv(b->cfg.idle_ns, phyp_tick_hz(b->part), 1000000000ull);
 	b->win = calloc(PHYP_MAX_LMBS + 3, sizeof(*b->win));
 	rc = b->win ? new_vcpus(b, err) : vio_err_set(err, -ENOMEM, "no memory for windows");
