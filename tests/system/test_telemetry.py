@@ -36,6 +36,7 @@ class Telemetry(unittest.TestCase):
 
             def running():
                 """Both answers, once the guest is at work; the script reads one datagram a command and may come early."""
+                self.assertTrue(g.alive(), f"the guest ended with {g.proc.poll()}: {g.log()}\n{m.vios.log()}")
                 answers, seen["text"] = ask(m, "/vio/list", "/vio/hcalls", "/vio/lcores", "/vio/memory")
                 unit = next(iter(answers.get("/vio/list") or {}), None)
                 if unit is None:
@@ -45,9 +46,12 @@ class Telemetry(unittest.TestCase):
                          for name in ("/vio/adapter", "/vio/queue")]
                 return found if all(found) and found[1]["reads"] > 100 else None
 
-            adapter, queue = until(running, "counters of a guest at work in dpdk-telemetry.py's answers")
-            self.assertTrue(g.alive(), g.log())
-            g.kill()
+            try:
+                adapter, queue = until(running, "counters of a guest at work in dpdk-telemetry.py's answers")
+            except AssertionError as e:
+                raise AssertionError(f"{e}\nlast answers: {seen['text']}\nguest: {g.log()}\nvios: {m.vios.log()}") from None
+            finally:
+                g.kill()
             self.assertEqual(adapter["partner"], "guest0", seen["text"])
             self.assertEqual(adapter["ring"], "direct", seen["text"])
             self.assertGreater(queue["reads"], 100, seen["text"])
