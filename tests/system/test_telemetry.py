@@ -44,7 +44,8 @@ class Telemetry(unittest.TestCase):
                 more, seen["text"] = ask(m, f"/vio/adapter,{unit}", f"/vio/queue,{unit},0")
                 found = [next((v for k, v in more.items() if k.startswith(name) and v), None)
                          for name in ("/vio/adapter", "/vio/queue")]
-                return found if all(found) and found[1]["reads"] > 100 else None
+                # The two answers are not of one instant: the adapter's may be older than the first requests.
+                return found if all(found) and found[1]["reads"] > 100 and found[0]["queues"] else None
 
             try:
                 adapter, queue = until(running, "counters of a guest at work in dpdk-telemetry.py's answers")
