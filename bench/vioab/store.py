@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where samples live: raw/NAME.jsonl, one line a trial, appended and synced as it ends, so that an interruption loses at
+most the trial under way; and samples.csv, one row a sample, made from it."""
+
+import csv
+import dataclasses
+import json
+import os
+
+from vioab.model import METRICS, Point, Sample, Samples
+
+SCHEMA = "virtio-vio-raw/1"
+CSV_FRONT = ["experiment", "machine", "block", "phase", "position", "slot", "arm"]
+CSV_POINT = [f.name for f in dataclasses.fields(Point)]
+CSV_BACK = ["kept", "why"]
+
+
+class StoreError(Exception):
+    """What is on disk does not fit what is asked; the text says what to do."""
+
+
+class RawLog:
+    """One experiment's trials. `fresh` moves an older file aside instead of going on with it."""
+
+    def __init__(self, out, experiment, environment, cores, fresh=False):
+        self.path = os.path.join(out, "raw", experiment.name + ".jsonl")
+        self.trials, self.events = [], []
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        if fresh and os.path.exists(self.path):
+            os.replace(self.path, self.path + ".old")
+        self.header = {"schema": SCHEMA, "experiment": experiment.name, "digest": experiment.digest(), "seed": experiment.seed,
+                       "environment": environment, "cores": cores}
+        if os.path.exists(self.path):
+            self._resume()
+        self._file = open(self.path, "a")
+        if not self.trials and self._file.tell() == 0:
+            self._append({"header": self.header})
+
+    def _resume(self):
+        old, self.trials, self.events = read(self.path)
+        for key, hint in (("digest", "the experiment file has changed"), ("cores", "other cores were chosen")):
+            if old.get(key) != self.header[key]:
+                raise StoreError(f"{self.path} was begun differently ({hint}); give --fresh to start again, or another --out")
+        if old["environment"].get("commit") != self.header["environment"].get("commit"):
+            raise StoreError(f"{self.path} was begun with commit {old['environment'].get('commit')}, this is "
+                             f"{self.header['environment'].get('commit')}; give --fresh to start again, or another --out")
+        self.header = old
+        cut_partial_line(self.path)
+
+    def _append(self, obj):
+        self._file.write(json.dumps(obj, separators=(",", ":")) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def add_trial(self, trial):
+        self.trials.append(trial)
+        self._append({"trial": trial})
+
+    def add_event(self, event):
+        """What a resumed run must know: the pilot's decision, limits, seconds spent."""
+        self.events.append(event)
+        self._append({"event": event})
+
+    def event(self, kind):
+        return next((e for e in self.events if e["kind"] == kind), None)
+
+    def close(self):
+        self._file.close()
+
+
+def cut_partial_line(path):
+    """A run that was killed while writing leaves half a line; it goes, so that the next one starts on its own."""
+    with open(path, "rb+") as f:
+        data = f.read()
+        f.truncate(data.rfind(b"\n") + 1)
+
+
+def read(path):
+    """(header, trials, events) of one raw file. A broken last line is left out."""
+    header, trials, events = {}, [], []
+    with open(path) as f:
+        for line in f:
+            if not line.endswith("\n"):
+                break
+            obj = json.loads(line)
+            if "header" in obj:
+                header = obj["header"]
+            elif "trial" in obj:
+                trials.append(obj["trial"])
+            else:
+                events.append(obj["event"])
+    if header.get("schema") != SCHEMA:
+        raise StoreError(f"{path}: schema {header.get('schema')!r}, this program reads {SCHEMA}")
+    return header, trials, events
+
+
+def to_samples(trials, machine=""):
+    out = []
+    for t in trials:
+        for s in t["samples"]:
+            out.append(Sample(experiment=t["experiment"], block=t["block"], phase=t["phase"], position=t["position"],
+                              slot=s.get("slot", t["slot"]), arm=s.get("arm", t["arm"]), point=Point(**s["point"]),
+                              values=s["values"], kept=s["kept"], why=s["why"], machine=machine,
+                              histogram=s.get("histogram", [])))
+    return Samples(out)
+
+
+def write_csv(samples, path):
+    metrics = list(METRICS)
+    with open(path, "w", newline="") as f:
+        w = csv.writer(f)
+        w.writerow(CSV_FRONT + CSV_POINT + CSV_BACK + metrics)
+        for s in samples:
+            w.writerow([getattr(s, k) for k in CSV_FRONT] + [getattr(s.point, k) for k in CSV_POINT] +
+                       [int(s.kept), s.why] + [repr(s.values[m]) if m in s.values else "" for m in metrics])
+
+
+def read_csv(path, machine=""):
+    """Samples of a samples.csv; histograms are in raw/ only."""
+    kinds = {f.name: type(f.default) for f in dataclasses.fields(Point)}
+
+    def value(kind, text):
+        return text == "True" if kind is bool else kind(text)
+    out = []
+    with open(path, newline="") as f:
+        for row in csv.DictReader(f):
+            point = Point(**{k: value(kinds[k], row[k]) for k in CSV_POINT})
+            values = {m: float(row[m]) for m in METRICS if row.get(m)}
+            out.append(Sample(experiment=row["experiment"], block=int(row["block"]), phase=row["phase"],
+                              position=int(row["position"]), slot=row["slot"], arm=row["arm"], point=point, values=values,
+                              kept=row["kept"] == "1", why=row["why"], machine=machine or row["machine"]))
+    return Samples(out)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One trial: a machine started afresh for one slot, its points measured in random order, and what is made of each."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from machine import Machine, MachineError
+from vioab import environment
+from vioab.model import Point
+
+DISK = {"null": "null,size=256M", "memory": "memory,size=64M", "file": "file,path={image}"}
+IMAGE_BYTES = 64 << 20
+TRIES = 3  # of a sample that the discard rule refused
+QUEUE_SIZE = 256  # what the server offers unless a point asks for more
+RDMA_CALLS = ("H_COPY_RDMA", "H_READ_RDMA", "H_WRITE_RDMA")
+SERVER, GUEST = "vios", "guest0"
+PAD = "VIO_PADDING"  # environment variable of random length: moves the stacks (Mytkowicz 2009)
+BUSY = "while True: pass"
+
+
+def machine_key(point):
+    """What a machine must be started with; points with the same key share one machine in a trial."""
+    return (point.backend, point.cost, point.cores, point.idle_ms, max(QUEUE_SIZE, point.queue_size), point.bs % 512 != 0)
+
+
+def key_text(key):
+    backend, cost, cores = key[:3]
+    return backend + (f", {cost}" if cost != "free" else "") + (f", cores {cores}" if cores != "split" else "")
+
+
+def server_args(arm, key, image):
+    backend, _, _, idle_ms, queue_size, short = key
+    args = ["--disk", DISK[backend].format(image=image) + (",short=on" if short else ""), "--queue-size", str(queue_size)]
+    if "unprotected" in arm or "unchecked" in arm:
+        args.append("--unprotected")
+    return args + (["--idle-ms", idle_ms] if idle_ms else [])
+
+
+def guest_args(arm, point, measure):
+    batch = point.batch or (1 if point.depth == 1 else point.depth // 2)
+    span = min(IMAGE_BYTES, max(2 << 20, point.bs * 256))
+    prefix = "rand" if point.order == "rand" else ""
+    args = ["--arm", arm, "--rw", prefix + point.op, "--bs", str(point.bs), "--depth", str(point.depth), "--batch",
+            str(batch), "--span", str(span), "--queue-size", str(point.queue_size), "--seconds", str(measure.seconds),
+            "--warm-seconds", str(measure.warm_seconds)]
+    if point.rate:
+        args += ["--rate", f"{point.rate:g}"]
+    if point.buffers:
+        args += ["--buffers", str(point.buffers)]
+    if point.pool_kib:
+        args += ["--pool-kib", str(point.pool_kib)]
+    if point.indirect:
+        args.append("--indirect")
+    if point.backend == "null":
+        args += ["--verify", "off"]
+    return args + point.extra.split()
+
+
+def check(arm, result):
+    """A sample counts only if the arm in force is the one asked for and all data was right."""
+    run = result["run"]
+    if result["arm"] != result["arm_wanted"]:
+        raise MachineError(f"{arm}: in force was {result['arm']}, asked was {result['arm_wanted']}")
+    if run["errors"] or run["mismatches"]:
+        raise MachineError(f"{arm}: {run['errors']} errors, {run['mismatches']} wrong words, {run['first_mismatch']}")
+    if result["load"]["verify"] and run["reads"] and not run["bytes_verified"]:
+        raise MachineError(f"{arm}: nothing was verified")
+
+
+def values_of(result):
+    """The metrics of model.METRICS that a vio-blk result has."""
+    run, n = result["run"], max(1, result["run"]["requests"])
+    latency = run["latency_ns"]
+    server, guest = result["partitions"].get(SERVER, {}), result["partitions"].get(GUEST, {})
+
+    def both(key):
+        return (server.get(key, 0) + guest.get(key, 0)) / n
+    hcalls = {who: sum(part.get("hcalls", {}).values()) / n for who, part in (("guest", guest), ("server", server))}
+    out = {"requests": run["requests"], "elapsed_ns": run["elapsed_ns"], "ns_per_request": run["elapsed_ns"] / n,
+           "bytes": run["bytes_read"] + run["bytes_written"], "p50_ns": latency["p50"], "p90_ns": latency["p90"],
+           "p99_ns": latency["p99"], "p999_ns": latency["p99.9"], "max_ns": latency["max"], "mean_latency_ns": latency["mean"],
+           "hcalls": hcalls["guest"] + hcalls["server"], "hcalls_guest": hcalls["guest"], "hcalls_server": hcalls["server"],
+           "tce_updates": both("tce_updates"), "rdma_bytes": both("rdma_bytes"),
+           "rdma_calls": sum(part.get("hcalls", {}).get(c, 0) for part in (server, guest) for c in RDMA_CALLS) / n,
+           "guest_bytes": guest.get("cpu_bytes", 0) / n, "server_bytes": server.get("cpu_bytes", 0) / n,
+           "kicks": guest.get("kicks", 0) / n, "irqs": both("irq_raised"), "wakes": both("irq_wakes"),
+           "polls_empty": server.get("polls_empty", 0) / n, "ready_ns": result["ready_ns"], "late": run["late"]}
+    for key, name in (("reach_bytes",) * 2, ("reach_write_bytes",) * 2, ("need_bytes",) * 2, ("ring_bytes",) * 2,
+                      ("involuntary_switches", "switches")):
+        if key in run:
+            out[name] = run[key]
+    return out
+
+
+class CpuClock:
+    """CPU time of both processes over exactly the measurement, per second of it."""
+
+    def __init__(self, server_pid):
+        self.server, self.at = server_pid, {}
+
+    def stage(self, letter, guest_pid):
+        self.at[letter] = (environment.cpu_ns(guest_pid), environment.cpu_ns(self.server))
+
+    def values(self, elapsed_ns):
+        if "M" not in self.at or "E" not in self.at or not elapsed_ns:
+            return {}
+        guest, server = (e - b for b, e in zip(self.at["M"], self.at["E"]))
+        return {"guest_cpu": guest / elapsed_ns, "server_cpu": server / elapsed_ns}
+
+
+class Hog:
+    """A process that computes on one core all the time."""
+
+    def __init__(self, core):
+        self.core = core
+
+    def __enter__(self):
+        self.proc = subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.DEVNULL,
+                                     preexec_fn=lambda: os.sched_setaffinity(0, {self.core}))
+        return self
+
+    def __exit__(self, *exc):
+        self.proc.kill()
+        self.proc.wait()
+
+
+class Nothing:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        pass
+
+
+class Trial:
+    """Runs one slot's points of one machine key. Samples come out as the dicts that store.RawLog keeps."""
+
+    def __init__(self, build, cores, experiment, image):
+        self.build, self.cores, self.experiment, self.image = build, cores, experiment, image
+
+    def machine(self, arm, key, rng):
+        size = self.experiment.machine
+        phypd = ["--cost", key[1], "--pages", size.pages, "--server-memory", str(size.server_memory), "--guest-memory",
+                 str(size.guest_memory)]
+        guest, server = self.cores["guest_core"], self.cores["server_core"]
+        if key[2] == "shared":
+            guest = server
+        env = dict(os.environ, **{PAD: "x" * rng.randrange(4096)})
+        return Machine(self.build, guest, server, phypd, server_args(arm, key, self.image), env=env)
+
+    def run(self, arm, key, points, rng):
+        points = rng.sample(points, len(points))
+        out = []
+        with self.machine(arm, key, rng) as m, (Hog(self.cores["server_core"]) if key[2] == "hog" else Nothing()):
+            start = m.phypd_seconds + m.vios_seconds
+            for point in points:
+                for _ in range(TRIES):
+                    out.append(self.sample(m, arm, point, start))
+                    if out[-1]["kept"]:
+                        break
+                start = 0
+        return out
+
+    def sample(self, m, arm, point, start):
+        used = (self.cores["guest_core"], self.cores["server_core"])
+        clock = CpuClock(m.vios.proc.pid)
+        before = environment.steal_ticks(used)
+        result = m.guest(guest_args(arm, point, self.experiment.measure),
+                         on_stage=clock.stage if self.experiment.measure.cpu else None)
+        stolen = environment.steal_ticks(used) - before
+        check(arm, result)
+        values = values_of(result) | clock.values(result["run"]["elapsed_ns"])
+        values["steal_ticks"] = stolen
+        values["server_rss_bytes"] = sum(m.vios.memory().get(k, 0) for k in ("vmrss_bytes", "hugetlbpages_bytes"))
+        if start:
+            values["start_seconds"] = start + result["ready_ns"] / 1e9
+        return {"point": point_dict(point), "values": values, "kept": not stolen,
+                "why": f"steal: {stolen} ticks" if stolen else "",
+                "histogram": result["run"]["latency_ns"]["histogram"]}
+
+
+def point_dict(point):
+    """Only what is not a default, so that raw files stay small."""
+    default = Point()
+    return {k: v for k, v in vars(point).items() if v != getattr(default, k)}
+
+
+def image_file(folder):
+    """A file for the file backend, in the report's folder (its file system is what is measured)."""
+    handle = tempfile.NamedTemporaryFile(prefix="disk-", suffix=".img", dir=folder)
+    os.posix_fallocate(handle.fileno(), 0, IMAGE_BYTES)
+    return handle
