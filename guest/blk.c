@@ -20,21 +20,26 @@
 static int start(struct vio_blk *b, struct vio_err *err)
 {
 	struct vio_transport_cfg *tc = &b->cfg.transport;
-	int rc = phyp_vcpu_create(b->part, &b->q[0].vcpu, err);
+	int rc = phyp_vcpu_create(b->f.part, &b->q[0].v.vcpu, err);
 
 	tc->features |= FEATURES;
 	if (rc == 0)
-		rc = vio_transport_open(b->q[0].vcpu, b->mem, tc, &b->t, err);
+		rc = vio_transport_open(b->q[0].v.vcpu, b->f.mem, tc, &b->f.t, err);
 	if (rc == 0)
-		rc = vio_transport_start(b->t, err);
-	if (rc == 0 && vio_transport_get_info(b->t)->type != VIRTIO_ID_BLOCK)
+		rc = vio_transport_start(b->f.t, err);
+	if (rc == 0 && vio_transport_get_info(b->f.t)->type != VIRTIO_ID_BLOCK)
 		rc = vio_err_set(err, -ENODEV, "unit %u is not a disk: virtio device type %u, expected %u",
-				 tc->unit, vio_transport_get_info(b->t)->type, VIRTIO_ID_BLOCK);
+				 tc->unit, vio_transport_get_info(b->f.t)->type, VIRTIO_ID_BLOCK);
 	if (rc == 0)
 		rc = blk_read_config(b, &b->info, &b->size_max, err);
 	if (rc == 0)
 		rc = blk_setup(b, err);
-	return rc ? rc : blk_go(b, err);
+	return rc ? rc : vio_front_go(&b->f, err);
+}
+
+bool vio_blk_one_core(void)
+{
+	return vio_front_one_core();
 }
 
 int vio_blk_open(struct phyp_part *part, struct vio_mem *mem, const struct vio_blk_cfg *cfg,
@@ -57,10 +62,7 @@ int vio_blk_open(struct phyp_part *part, struct vio_mem *mem, const struct vio_b
 	}
 	memset(b->q, 0, VIO_MAX_QUEUES * sizeof(*b->q));
 	b->cfg = *cfg;
-	b->part = part;
-	b->mem = mem;
-	b->give_up = UINT32_MAX;
-	vio_gate_init(&b->gate);
+	vio_front_init(&b->f, &blk_front_ops, part, mem, &cfg->transport);
 	rc = start(b, err);
 	if (rc) {
 		vio_blk_close(b);
@@ -76,13 +78,13 @@ void vio_blk_close(struct vio_blk *b)
 		return;
 	/* First of all the server must not touch what is about to be unmapped; no answer is no reason to
 	 * stay. */
-	if (b->t && phyp_alive(b->part))
-		vio_transport_quiesce(b->t);
+	if (b->f.t && phyp_alive(b->f.part))
+		vio_transport_quiesce(b->f.t);
 	blk_teardown(b);
-	vio_transport_close(b->t);
+	vio_transport_close(b->f.t);
 	for (unsigned i = 0; i < VIO_MAX_QUEUES; i++)
-		if (b->q[i].vcpu)
-			phyp_vcpu_destroy(b->q[i].vcpu);
+		if (b->q[i].v.vcpu)
+			phyp_vcpu_destroy(b->q[i].v.vcpu);
 	free(b->q);
 	free(b);
 }
@@ -94,7 +96,7 @@ const struct vio_blk_info *vio_blk_get_info(const struct vio_blk *b)
 
 struct phyp_counters *vio_blk_counters(struct vio_blk *b, unsigned q)
 {
-	return b->q[q].cnt;
+	return b->q[q].v.cnt;
 }
 
 int vio_blk_alloc(struct vio_blk *b, uint32_t len, struct gla *at, struct vio_err *err)

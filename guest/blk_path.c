@@ -45,7 +45,7 @@ static int check(const struct vio_blk *b, const struct vio_blk_req *r)
 		/* fall through */
 	case VIRTIO_BLK_T_IN:
 		return r->len > 0 && r->len <= i->max_len && range_ok(i, r->sector, r->len) &&
-				       vio_range_ok(r->buf.v, r->len, b->mem_size)
+				       vio_range_ok(r->buf.v, r->len, b->f.mem_size)
 			       ? 0
 			       : -EINVAL;
 	case VIRTIO_BLK_T_FLUSH:
@@ -65,7 +65,7 @@ static int check(const struct vio_blk *b, const struct vio_blk_req *r)
 			       ? 0
 			       : -EINVAL;
 	case VIRTIO_BLK_T_GET_ID:
-		return vio_range_ok(r->buf.v, VIRTIO_BLK_ID_BYTES, b->mem_size) ? 0 : -EINVAL;
+		return vio_range_ok(r->buf.v, VIRTIO_BLK_ID_BYTES, b->f.mem_size) ? 0 : -EINVAL;
 	default:
 		return -EINVAL;
 	}
@@ -99,7 +99,7 @@ void blk_fill(struct vio_blk *b, struct blk_slot *s)
 
 		/* A window lies in one LMB, so a segment must too: two, where a buffer crosses the border. */
 		for (;;) {
-			uint64_t lmb = b->lmb_size - (at.v & (b->lmb_size - 1));
+			uint64_t lmb = b->f.lmb_size - (at.v & (b->f.lmb_size - 1));
 			uint32_t n = lmb < b->size_max ? (uint32_t)lmb : b->size_max;
 
 			if (vio_likely(left <= n))
@@ -133,35 +133,6 @@ static struct blk_slot *slot_take(struct blk_queue *q, struct vio_blk_req *r)
 	return s;
 }
 
-/* ---------------------------------------------------------------------------- CRQ ---- */
-
-/* USED messages to the queues that they are for; their owners may be asleep. */
-static void spread(struct blk_queue *q, uint64_t used)
-{
-	struct vio_blk *b = q->b;
-
-	while (used) {
-		unsigned i = (unsigned)__builtin_ctzll(used);
-
-		used &= used - 1;
-		if (i >= b->info.num_queues)
-			continue;
-		vio_store_release(&b->q[i].pending, 1); /* pair U */
-		if (&b->q[i] != q)
-			phyp_vcpu_prod(b->q[i].vcpu);
-	}
-}
-
-bool blk_look_at_crq(struct blk_queue *q)
-{
-	uint64_t used;
-	enum vio_transport_state s = vio_transport_poll(q->b->t, q->vcpu, &used);
-
-	if (vio_unlikely(used != 0))
-		spread(q, used);
-	return vio_likely(s == VIO_T_RUNNING);
-}
-
 /* ------------------------------------------------------------------------- submit ---- */
 
 /* Slots that did not make it into the ring. Nothing is copied: the device has written nothing. */
@@ -172,7 +143,7 @@ static void undo(struct blk_queue *q, struct blk_slot *const s[], unsigned n)
 
 		if (s[i]->has_data) {
 			buf->dev_writes = false;
-			q->payload->ops->put(q->payload, &buf, 1);
+			q->v.payload->ops->put(q->v.payload, &buf, 1);
 		}
 		blk_slot_free(q, s[i]);
 	}
@@ -192,7 +163,7 @@ static int get_payload(struct blk_queue *q, struct blk_slot *const s[], unsigned
 		}
 	if (k == 0)
 		return (int)n;
-	got = q->payload->ops->get(q->payload, buf, k);
+	got = q->v.payload->ops->get(q->v.payload, buf, k);
 	if (vio_likely(got == (int)k))
 		return (int)n;
 	if (got < 0 && owner[0] > 0)
@@ -213,7 +184,7 @@ static unsigned room_for(struct blk_queue *q, struct vio_blk_req *const r[], uns
 
 			segs = k > segs ? k : segs;
 		}
-	room = vio_vring_room(q->vr, segs);
+	room = vio_vring_room(q->v.vr, segs);
 	return n < room ? n : room;
 }
 
@@ -229,10 +200,10 @@ static int map_and_add(struct blk_queue *q, struct blk_slot *const s[], unsigned
 		blk_fill(q->b, s[i]);
 		m[i] = &s[i]->map;
 	}
-	mapped = q->dma->ops->map(q->dma, m, n);
+	mapped = q->v.dma->ops->map(q->v.dma, m, n);
 	for (int i = 0; i < mapped; i++) {
-		if (vio_unlikely(vio_vring_add(q->vr, s[i]->map.seg, s[i]->map.n_seg, s[i]) != 0)) {
-			q->dma->ops->unmap(q->dma, m + i, (unsigned)(mapped - i));
+		if (vio_unlikely(vio_vring_add(q->v.vr, s[i]->map.seg, s[i]->map.n_seg, s[i]) != 0)) {
+			q->v.dma->ops->unmap(q->v.dma, m + i, (unsigned)(mapped - i));
 			return i;
 		}
 		s[i]->seq = q->seq++;
@@ -269,7 +240,7 @@ static unsigned give(struct blk_queue *q, struct vio_blk_req *const r[], unsigne
 	if (vio_unlikely(in < (int)n))
 		undo(q, s + (in > 0 ? in : 0), n - (unsigned)(in > 0 ? in : 0));
 	/* A buffer that this arm can't use; or the server went away while it was asked to take a window. */
-	if (vio_unlikely(got < 0 || in < 0) && blk_look_at_crq(q))
+	if (vio_unlikely(got < 0 || in < 0) && vio_fq_look_at_crq(&q->v))
 		*why = -EINVAL;
 	return in > 0 ? (unsigned)in : 0;
 }
@@ -280,21 +251,6 @@ static bool refuse(struct blk_queue *q, struct vio_blk_req *r, int why)
 		return false;
 	blk_ret_push(q, r, why);
 	return true;
-}
-
-static void kick(struct blk_queue *q)
-{
-	int rc = vio_transport_kick(q->b->t, q->vcpu, q->index);
-
-	q->kick_due = rc == -EAGAIN;
-	if (vio_likely(rc == 0))
-		vio_counter_add(&q->cnt->kicks, 1);
-}
-
-void blk_publish(struct blk_queue *q)
-{
-	if (q->b->notify == VIO_NOTIFY_CRQ ? vio_vring_publish_always(q->vr) : vio_vring_publish(q->vr))
-		kick(q);
 }
 
 static unsigned submit(struct blk_queue *q, struct vio_blk_req *const r[], unsigned n)
@@ -322,8 +278,8 @@ static unsigned submit(struct blk_queue *q, struct vio_blk_req *const r[], unsig
 		done++;
 	}
 	if (added) {
-		q->idle_tick = 0;
-		blk_publish(q);
+		q->v.idle_tick = 0;
+		vio_fq_publish(&q->v);
 	}
 	return done;
 }
@@ -333,12 +289,12 @@ unsigned vio_blk_submit(struct vio_blk *b, unsigned qi, struct vio_blk_req *cons
 	struct blk_queue *q = &b->q[qi];
 	unsigned done = 0;
 
-	if (vio_unlikely(!vio_gate_enter(&b->gate, &q->pass)))
+	if (vio_unlikely(!vio_gate_enter(&b->f.gate, &q->v.pass)))
 		return 0;
 	/* After a restart what was outstanding goes first: poll sends it. */
-	if (vio_likely(q->epoch == b->epoch && q->redo_next == q->n_redo))
+	if (vio_likely(q->v.epoch == b->f.epoch && q->redo_next == q->n_redo))
 		done = submit(q, r, n);
-	vio_gate_leave(&q->pass);
+	vio_gate_leave(&q->v.pass);
 	return done;
 }
 
@@ -364,7 +320,7 @@ static void finish(struct blk_queue *q, const struct vio_used *used, unsigned n,
 	/* Unmapped before it is looked at: what the device can still reach is not settled. */
 	for (unsigned i = 0; i < n; i++)
 		m[i] = &((struct blk_slot *)used[i].token)->map;
-	q->dma->ops->unmap(q->dma, m, n);
+	q->v.dma->ops->unmap(q->v.dma, m, n);
 	for (unsigned i = 0; i < n; i++) {
 		struct blk_slot *s = used[i].token;
 
@@ -377,14 +333,16 @@ static void finish(struct blk_queue *q, const struct vio_used *used, unsigned n,
 		}
 	}
 	if (k)
-		q->payload->ops->put(q->payload, buf, k);
+		q->v.payload->ops->put(q->v.payload, buf, k);
 	for (unsigned i = 0; i < n; i++)
 		blk_slot_free(q, used[i].token);
 }
 
 /* From the used ring, at most max; -EPROTO: the server returned nonsense. */
-static int take(struct blk_queue *q, struct vio_blk_req *done[], unsigned max)
+static int take(struct vio_fq *v, void *out, unsigned max)
 {
+	struct blk_queue *q = vio_container_of(v, struct blk_queue, v);
+	struct vio_blk_req **done = out;
 	struct vio_used used[BLK_BURST];
 	unsigned total = 0;
 
@@ -393,11 +351,11 @@ static int take(struct blk_queue *q, struct vio_blk_req *done[], unsigned max)
 	 * was taken last), and its status line comes over together with the element's instead of after it.
 	 * Only a guess.
 	 */
-	if (q->n_free + 1u == q->b->info.depth && vio_vring_has_used(q->vr))
+	if (q->n_free + 1u == q->b->info.depth && vio_vring_has_used(q->v.vr))
 		__builtin_prefetch(q->slot[q->free[q->n_free]].wire);
 	while (total < max) {
 		unsigned want = max - total < BLK_BURST ? max - total : BLK_BURST;
-		int n = vio_vring_take(q->vr, used, want);
+		int n = vio_vring_take(q->v.vr, used, want);
 
 		if (vio_unlikely(n < 0))
 			return total ? (int)total : n; /* it says so again next time */
@@ -408,48 +366,9 @@ static int take(struct blk_queue *q, struct vio_blk_req *done[], unsigned max)
 		if ((unsigned)n < want)
 			break;
 	}
-	if (total) {
-		q->done += total;
-		q->idle_tick = 0;
-		q->armed = false;
-		vio_counter_add(&q->cnt->requests, total);
-	}
+	if (total)
+		vio_fq_worked(&q->v, total);
 	return (int)total;
-}
-
-/* Level crq: the used ring is looked at when a message says so, and then to its end. */
-static int poll_crq(struct blk_queue *q, struct vio_blk_req *done[], unsigned max, bool *ok)
-{
-	int n;
-
-	*ok = blk_look_at_crq(q);
-	if (!vio_load_relaxed(&q->pending))
-		return 0;
-	vio_xchg_acq_rel(&q->pending, 0); /* pair U; a USED that comes from here on is for another look */
-	n = take(q, done, max);
-	if (n == (int)max || vio_vring_has_used(q->vr))
-		vio_store_relaxed(&q->pending,
-				  1); /* there may be more, or a lie that the next look reports */
-	return n;
-}
-
-/* Levels suppress and poll: the ring itself. When it is empty, suppress asks to be told; and is the server
- * still there? */
-static int poll_ring(struct blk_queue *q, struct vio_blk_req *done[], unsigned max, bool *ok)
-{
-	int n = take(q, done, max);
-
-	*ok = true;
-	if (n != 0) {
-		if (q->b->notify == VIO_NOTIFY_POLL)
-			vio_vring_park(q->vr);
-		return n;
-	}
-	*ok = blk_look_at_crq(q);
-	if (q->b->notify == VIO_NOTIFY_POLL || q->armed)
-		return 0;
-	q->armed = true;
-	return vio_vring_arm(q->vr) ? take(q, done, max) : 0;
 }
 
 static unsigned returned(struct blk_queue *q, struct vio_blk_req *done[], unsigned max)
@@ -480,31 +399,49 @@ int vio_blk_poll(struct vio_blk *b, unsigned qi, struct vio_blk_req *done[], uns
 	bool ok = true;
 	int n = 0;
 
-	if (vio_unlikely(!vio_gate_enter(&b->gate, &q->pass))) {
-		blk_recover(b, q);
-		return vio_load_acquire(&b->dead) ? poll_dead(q, done, max) : 0;
+	if (vio_unlikely(!vio_gate_enter(&b->f.gate, &q->v.pass))) {
+		vio_front_recover(&b->f, &q->v);
+		return vio_load_acquire(&b->f.dead) ? poll_dead(q, done, max) : 0;
 	}
-	if (vio_unlikely(q->epoch != b->epoch))
+	if (vio_unlikely(q->v.epoch != b->f.epoch))
 		blk_revive(q);
 	if (vio_unlikely(q->redo_next < q->n_redo))
 		blk_redo(q);
-	if (vio_unlikely(q->kick_due))
-		kick(q);
+	if (vio_unlikely(q->v.kick_due))
+		vio_fq_kick(&q->v);
 	if (vio_unlikely(q->n_ret > 0))
 		n = (int)returned(q, done, max);
 	else
-		n = b->notify == VIO_NOTIFY_CRQ ? poll_crq(q, done, max, &ok) : poll_ring(q, done, max, &ok);
-	vio_counter_add(n > 0 ? &q->cnt->polls_busy : &q->cnt->polls_empty, 1);
-	vio_gate_leave(&q->pass);
+		n = vio_fq_poll(&q->v, take, done, max, &ok);
+	vio_counter_add(n > 0 ? &q->v.cnt->polls_busy : &q->v.cnt->polls_empty, 1);
+	vio_gate_leave(&q->v.pass);
 	if (vio_unlikely(n < 0)) {
-		vio_store_release(&b->broken, 1);
+		vio_store_release(&b->f.broken, 1);
 		ok = false;
 		n = 0;
 	}
 	if (vio_unlikely(!ok)) {
-		blk_recover(b, q);
-		if (n == 0 && vio_load_acquire(&b->dead))
+		vio_front_recover(&b->f, &q->v);
+		if (n == 0 && vio_load_acquire(&b->f.dead))
 			return poll_dead(q, done, max);
 	}
 	return n;
+}
+
+void vio_blk_idle(struct vio_blk *b, unsigned qi, uint64_t timeout_ns)
+{
+	struct blk_queue *q = &b->q[qi];
+	struct vio_fq *const v = &q->v;
+
+	vio_fq_idle(&v, 1, q->n_ret > 0 || q->redo_next < q->n_redo, timeout_ns);
+}
+
+void vio_blk_prod(struct vio_blk *b, unsigned qi)
+{
+	vio_fq_prod(&b->q[qi].v);
+}
+
+unsigned vio_blk_outstanding(const struct vio_blk *b, unsigned qi)
+{
+	return b->info.depth - b->q[qi].n_free + b->q[qi].n_ret;
 }

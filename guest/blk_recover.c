@@ -1,31 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The server goes, comes back, or stops the device. Requests stay in their slots and are sent again in their
- * order: reads and writes may be done twice without harm, and nobody was told yet that they are done.
+ * What becomes of requests when the server goes, comes back, or stops the device: they stay in their slots
+ * and are sent again in their order. Reads and writes may be done twice without harm, and nobody was told yet
+ * that they are done.
  */
 #include <inttypes.h>
-#include <sched.h>
 #include <string.h>
 
 #include "guest/blk_priv.h"
 
-void blk_say(const struct vio_blk *b, const char *fmt, ...)
+static unsigned held(const struct vio_front *f)
 {
-	char line[420];
-	va_list ap;
-
-	if (!b->cfg.transport.say)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	b->cfg.transport.say(b->cfg.transport.say_ctx, line);
-}
-
-/* ------------------------------------------------------- for all queues, gate closed ---- */
-
-static unsigned held(const struct vio_blk *b)
-{
+	const struct vio_blk *b = vio_container_of(f, const struct vio_blk, f);
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < b->info.num_queues; i++)
@@ -33,28 +19,11 @@ static unsigned held(const struct vio_blk *b)
 	return n;
 }
 
-static void die(struct vio_blk *b, const char *why)
-{
-	blk_say(b, "%s; %u outstanding request(s) end with an error", why, held(b));
-	vio_store_release(&b->dead, true); /* owners give up their own: pair G's close has let them out */
-}
-
-/* Did any request complete since the last time that the device had to be reset? */
-static bool progress(struct vio_blk *b)
-{
-	bool any = false;
-
-	for (unsigned i = 0; i < b->info.num_queues; i++) {
-		any |= b->q[i].done != b->q[i].done_at_reset;
-		b->q[i].done_at_reset = b->q[i].done;
-	}
-	return any;
-}
-
 /* A disk that came back must be the one that went. */
-static int same_disk(struct vio_blk *b, struct vio_err *err)
+static int same_disk(struct vio_front *f, struct vio_err *err)
 {
-	const struct vio_transport_info *ti = vio_transport_get_info(b->t);
+	struct vio_blk *b = vio_container_of(f, struct vio_blk, f);
+	const struct vio_transport_info *ti = vio_transport_get_info(b->f.t);
 	const struct vio_blk_info *is = &b->info;
 	struct vio_blk_info now = *is;
 	uint32_t size_max;
@@ -79,158 +48,13 @@ static int same_disk(struct vio_blk *b, struct vio_err *err)
 	return 0;
 }
 
-/* The slides' sequence again, with the memory that is already carved and mapped. */
-static int configure(struct vio_blk *b, struct vio_err *err)
-{
-	int rc = vio_transport_start(b->t, err);
-
-	if (rc == 0)
-		rc = same_disk(b, err);
-	for (unsigned i = 0; rc == 0 && i < b->n_win; i++)
-		rc = vio_transport_window_again(b->t, &b->win[i], err);
-	for (unsigned i = 0; rc == 0 && i < b->info.num_queues; i++) {
-		vio_vring_reset(b->q[i].vr);
-		if (b->notify == VIO_NOTIFY_POLL)
-			vio_vring_park(b->q[i].vr);
-		b->q[i].armed = false;
-		b->q[i].kick_due = false;
-		vio_store_relaxed(&b->q[i].pending, 1); /* look once */
-	}
-	return rc ? rc : blk_go(b, err);
-}
-
-/* Configured: the owners do the rest. */
-static void reopen(struct vio_blk *b, const struct blk_queue *me)
-{
-	b->epoch++;
-	vio_store_relaxed(&b->broken, 0);
-	b->waiting = false;
-	b->timeouts = 0;
-	vio_gate_open(&b->gate);
-	for (unsigned i = 0; i < b->info.num_queues; i++)
-		if (&b->q[i] != me)
-			phyp_vcpu_prod(b->q[i].vcpu);
-}
-
-static void reset_device(struct vio_blk *b)
-{
-	struct vio_err err = {""};
-	int rc = vio_transport_reset(b->t, &err);
-
-	if (rc == -ETIMEDOUT)
-		blk_say(b, "%s; the CRQ was registered anew", err.msg);
-	else if (rc && rc != -ENOTCONN && rc != -EPIPE)
-		die(b, err.msg);
-}
-
-static void restart(struct vio_blk *b, const struct blk_queue *me)
-{
-	struct vio_err err = {""};
-	unsigned n = held(b);
-	bool give_up = b->strikes > BLK_MAX_STRIKES;
-	int rc = configure(b, &err);
-
-	switch (rc) {
-	case 0:
-		break;
-	case -ENOTCONN: /* gone again: wait again */
-	case -EPIPE:
-		return;
-	case -ETIMEDOUT:
-	case -EPROTO:
-	case -EPERM: /* a window or DRIVER_OK was refused; a second look at the same server may find it
-			recovered */
-		blk_say(b, "configuring the disk again failed: %s", err.msg);
-		if (++b->timeouts > BLK_MAX_STRIKES)
-			die(b, "the disk can't be configured again");
-		else
-			reset_device(b);
-		return;
-	default:
-		die(b, err.msg);
-		return;
-	}
-	if (give_up) {
-		b->strikes = 0;
-		b->give_up = b->epoch + 1;
-		blk_say(b,
-			"the device was stopped %u times without completing one request (%s); %u request(s) "
-			"given up",
-			BLK_MAX_STRIKES + 1, vio_transport_why(b->t), n);
-	} else {
-		blk_say(b, "the VIO server is back; %u request(s) sent again", n);
-	}
-	reopen(b, me);
-}
-
-static void stopped(struct vio_blk *b)
-{
-	const char *why = vio_load_relaxed(&b->broken)
-				  ? "the server returned a request that is not outstanding"
-				  : vio_transport_why(b->t);
-
-	b->strikes = progress(b) ? 1 : b->strikes + 1;
-	blk_say(b, "the VIO server stopped the device: %s; resetting it (%u request(s) held)", why, held(b));
-	vio_store_relaxed(&b->broken, 0);
-	reset_device(b);
-}
-
-static void gone(struct vio_blk *b)
-{
-	if (b->waiting)
-		return;
-	b->waiting = true;
-	blk_say(b, "the VIO server has gone; waiting for it to return (%u requests held)", held(b));
-}
-
-/* One step, with everybody out. The state may change under way: at most a few times in a row. */
-static void step(struct vio_blk *b, struct blk_queue *me)
-{
-	for (unsigned i = 0; i < 4 && !b->dead && vio_load_relaxed(&b->gate.closed); i++) {
-		uint64_t used;
-		enum vio_transport_state s = vio_transport_poll(b->t, me->vcpu, &used);
-
-		switch (s) {
-		case VIO_T_RUNNING:
-			if (!vio_load_relaxed(&b->broken)) {
-				vio_gate_open(&b->gate); /* another thread has done it all */
-				return;
-			}
-			stopped(b);
-			break;
-		case VIO_T_NEEDS_RESET:
-			stopped(b);
-			break;
-		case VIO_T_RESTARTED:
-			restart(b, me);
-			break;
-		case VIO_T_DOWN:
-			gone(b);
-			return;
-		case VIO_T_DEAD:
-			die(b, "the hypervisor (phypd) has gone");
-			return;
-		}
-	}
-}
-
-void blk_recover(struct vio_blk *b, struct blk_queue *q)
-{
-	if (vio_load_acquire(&b->dead) || vio_xchg_acq_rel(&b->recovering, 1))
-		return; /* another thread is at it */
-	if (!vio_load_relaxed(&b->gate.closed))
-		vio_gate_close(&b->gate);
-	/* The data path is short; in it nobody waits for anybody but, with exposures, for the server, and
-	 * that ends. */
-	for (unsigned i = 0; i < b->info.num_queues; i++)
-		while (!vio_gate_left(&b->q[i].pass))
-			sched_yield();
-	vio_transport_run_on(b->t, q->vcpu);
-	step(b, q);
-	if (q->index != 0)
-		vio_transport_run_on(b->t, b->q[0].vcpu);
-	vio_xchg_acq_rel(&b->recovering, 0);
-}
+const struct vio_front_ops blk_front_ops = {
+	.device = "disk",
+	.item = "request",
+	.fate = "sent again",
+	.held = held,
+	.same = same_disk,
+};
 
 /* ---------------------------------------------------------- by the owner of a queue ---- */
 
@@ -253,7 +77,7 @@ static void release(struct blk_queue *q, struct blk_slot *s, int result)
 
 	if (s->has_data) {
 		buf->dev_writes = false; /* nothing to copy back */
-		q->payload->ops->put(q->payload, &buf, 1);
+		q->v.payload->ops->put(q->v.payload, &buf, 1);
 	}
 	blk_ret_push(q, s->req, result);
 	blk_slot_free(q, s);
@@ -265,7 +89,7 @@ void blk_revive(struct blk_queue *q)
 	struct vio_dma_map *m;
 	unsigned n = 0;
 
-	q->dma->ops->lost(q->dma);
+	q->v.dma->ops->lost(q->v.dma);
 	/* Those that an earlier restart had not sent yet are not mapped. */
 	for (unsigned i = q->redo_next; i < q->n_redo; i++)
 		q->slot[q->redo[i]].map.n_seg = 0;
@@ -276,16 +100,16 @@ void blk_revive(struct blk_queue *q)
 			continue;
 		m = &s->map;
 		if (m->n_seg > 0)
-			q->dma->ops->unmap(q->dma, &m, 1);
+			q->v.dma->ops->unmap(q->v.dma, &m, 1);
 		m->n_seg = 0;
 		q->redo[n++] = (uint16_t)i;
 	}
 	sort_by_seq(q, q->redo, n);
 	q->n_redo = n;
 	q->redo_next = 0;
-	q->epoch = b->epoch;
-	q->idle_tick = 0;
-	if (b->give_up != b->epoch)
+	q->v.epoch = b->f.epoch;
+	q->v.idle_tick = 0;
+	if (b->f.give_up != b->f.epoch)
 		return;
 	for (unsigned i = 0; i < n; i++)
 		release(q, &q->slot[q->redo[i]], -EIO);
@@ -301,25 +125,25 @@ void blk_redo(struct blk_queue *q)
 		struct vio_dma_map *m = &s->map;
 		int rc;
 
-		if (vio_vring_room(q->vr, blk_segs(q->b, s->req)) == 0)
+		if (vio_vring_room(q->v.vr, blk_segs(q->b, s->req)) == 0)
 			break;
 		blk_fill(q->b, s);
-		rc = q->dma->ops->map(q->dma, &m, 1);
-		if (rc == 1 && vio_vring_add(q->vr, m->seg, m->n_seg, s) == 0) {
+		rc = q->v.dma->ops->map(q->v.dma, &m, 1);
+		if (rc == 1 && vio_vring_add(q->v.vr, m->seg, m->n_seg, s) == 0) {
 			sent++; /* its seq stays: should the server go again, the order is still the first one
 				 */
 		} else {
 			if (rc == 1)
-				q->dma->ops->unmap(q->dma, &m, 1);
+				q->v.dma->ops->unmap(q->v.dma, &m, 1);
 			m->n_seg = 0;
-			if (rc >= 0 || !blk_look_at_crq(q))
+			if (rc >= 0 || !vio_fq_look_at_crq(&q->v))
 				break; /* no room now, or no server: at a later poll */
 			release(q, s, -EIO);
 		}
 		q->redo_next++;
 	}
 	if (sent)
-		blk_publish(q);
+		vio_fq_publish(&q->v);
 }
 
 void blk_give_up(struct blk_queue *q)

@@ -15,15 +15,14 @@
 
 #include "vio/notify.h"
 
-#define GROUP       4u /* descriptors in one cache line */
-#define GROUP_SHIFT 2u
+#define LINE_DESCS 4u /* descriptors in one cache line: a group, unless it is a single descriptor */
 
 /* Two doublewords of a descriptor as they lie in memory: the address; length, flags and next. */
 struct desc_words {
 	uint64_t w[2];
 };
 
-/* A group of four descriptors; as the head of a chain it holds what the chain is. */
+/* A group of descriptors; as the head of a chain it holds what the chain is. */
 struct group {
 	void *token;       /* not NULL: the head of a chain that is outstanding */
 	uint16_t n_groups; /* in the chain that begins here */
@@ -36,14 +35,16 @@ struct vio_vring {
 	struct vring_avail *avail;
 	struct vring_used *used;
 	struct group *group;
-	uint16_t *free; /* stack of free groups */
+	uint16_t *free; /* free groups: a stack; or, of single descriptors, a circle */
 	uint16_t n_free;
+	uint16_t first_free; /* of the circle */
 	uint16_t mask;
 	uint16_t avail_idx; /* next entry to write */
 	uint16_t published; /* avail->idx as the device sees it */
 	uint16_t last_used;
 	uint16_t parked_at;
 	uint16_t size;
+	uint8_t shift; /* binary logarithm of a group's descriptors */
 	bool event_idx, indirect, parked, broken;
 	/* Second line: fixed addresses. */
 	struct desc_words *shadow; /* what the descriptor table holds */
@@ -54,7 +55,24 @@ struct vio_vring {
 } __attribute__((aligned(VIO_CACHE_LINE)));
 
 _Static_assert(offsetof(struct vio_vring, shadow) == VIO_CACHE_LINE, "the hot fields fill the first line");
-_Static_assert(sizeof(struct vring_desc) * GROUP == VIO_CACHE_LINE, "a group is a line");
+_Static_assert(sizeof(struct vring_desc) * LINE_DESCS == VIO_CACHE_LINE, "a group is a line");
+
+/* A group for a new chain; there is one. The one freed last, or the one freed longest ago. */
+static inline uint16_t group_get(struct vio_vring *vr)
+{
+	if (vr->shift)
+		return vr->free[--vr->n_free];
+	vr->n_free--;
+	return vr->free[vr->first_free++ & vr->mask];
+}
+
+static inline void group_put(struct vio_vring *vr, uint16_t g)
+{
+	if (vr->shift)
+		vr->free[vr->n_free++] = g;
+	else
+		vr->free[(vr->first_free + vr->n_free++) & vr->mask] = g;
+}
 
 static void *lines(size_t n, size_t each)
 {
@@ -95,7 +113,7 @@ static inline void desc_put(struct vio_vring *vr, unsigned i, uint64_t addr, uin
 /* Everything private and shared as it is before the first request. */
 static void start(struct vio_vring *vr)
 {
-	const unsigned groups = vr->size / GROUP;
+	const unsigned groups = vr->size >> vr->shift;
 
 	memset(vr->desc, 0, vio_vring_desc_bytes(vr->size));
 	memset(vr->avail, 0, vio_vring_avail_bytes(vr->size));
@@ -104,8 +122,9 @@ static void start(struct vio_vring *vr)
 	memset(vr->avail_shadow, 0, sizeof(vr->avail_shadow[0]) * vr->size);
 	memset(vr->group, 0, sizeof(vr->group[0]) * groups);
 	for (unsigned g = 0; g < groups; g++)
-		vr->free[g] = (uint16_t)(groups - 1 - g); /* group 0 is on top */
+		vr->free[g] = (uint16_t)(vr->shift ? groups - 1 - g : g); /* group 0 comes first */
 	vr->n_free = (uint16_t)groups;
+	vr->first_free = 0;
 	vr->avail_idx = 0;
 	vr->published = 0;
 	vr->last_used = 0;
@@ -118,9 +137,11 @@ static int check(const struct vio_vring_cfg *cfg, struct vio_err *err)
 {
 	const uintptr_t mask = VIO_CACHE_LINE - 1;
 
-	if (cfg->size < GROUP || cfg->size > 32768 || (cfg->size & (cfg->size - 1)) != 0)
+	if (cfg->size < LINE_DESCS || cfg->size > 32768 || (cfg->size & (cfg->size - 1)) != 0)
 		return vio_err_set(err, -EINVAL, "queue size %u is not a power of two from 4 to 32768",
 				   cfg->size);
+	if (cfg->group != 0 && cfg->group != 1 && cfg->group != LINE_DESCS)
+		return vio_err_set(err, -EINVAL, "groups of %u descriptors: 1 or %u", cfg->group, LINE_DESCS);
 	if (!cfg->desc || !cfg->avail || !cfg->used || ((uintptr_t)cfg->desc & mask) ||
 	    ((uintptr_t)cfg->avail & mask) || ((uintptr_t)cfg->used & mask))
 		return vio_err_set(err, -EINVAL, "the rings' memory is missing or not aligned to %u bytes",
@@ -143,6 +164,7 @@ int vio_vring_new(const struct vio_vring_cfg *cfg, struct vio_vring **out, struc
 		return vio_err_set(err, -ENOMEM, "no memory for a queue of %u", cfg->size);
 	vr->size = cfg->size;
 	vr->mask = (uint16_t)(cfg->size - 1);
+	vr->shift = cfg->group == 1 ? 0 : 2;
 	vr->event_idx = cfg->event_idx;
 	vr->indirect = cfg->indirect;
 	vr->desc = cfg->desc;
@@ -154,8 +176,8 @@ int vio_vring_new(const struct vio_vring_cfg *cfg, struct vio_vring **out, struc
 	vr->used_event = &cfg->avail->ring[cfg->size];
 	vr->shadow = lines(cfg->size, sizeof(vr->shadow[0]));
 	vr->avail_shadow = lines(cfg->size, sizeof(vr->avail_shadow[0]));
-	vr->group = lines(cfg->size / GROUP, sizeof(vr->group[0]));
-	vr->free = lines(cfg->size / GROUP, sizeof(vr->free[0]));
+	vr->group = lines(cfg->size >> vr->shift, sizeof(vr->group[0]));
+	vr->free = lines(cfg->size >> vr->shift, sizeof(vr->free[0]));
 	if (!vr->shadow || !vr->avail_shadow || !vr->group || !vr->free) {
 		vio_vring_free(vr);
 		return vio_err_set(err, -ENOMEM, "no memory for a queue of %u", cfg->size);
@@ -186,7 +208,7 @@ static inline uint16_t seg_flags(const struct vio_dma_seg *s, bool last)
 	return (uint16_t)((s->dev_writes ? VRING_DESC_F_WRITE : 0) | (last ? 0 : VRING_DESC_F_NEXT));
 }
 
-/* Segments that fit a line: written over the group's own four descriptors, whose order never changes. */
+/* Segments that fit a group: written over its own descriptors, whose order never changes. */
 static inline void put_short(struct vio_vring *vr, unsigned first, const struct vio_dma_seg *seg, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -197,16 +219,17 @@ static inline void put_short(struct vio_vring *vr, unsigned first, const struct 
 /* A chain over several groups; takes those after the first. */
 static void put_long(struct vio_vring *vr, uint16_t head, const struct vio_dma_seg *seg, unsigned n)
 {
+	const unsigned last = (1u << vr->shift) - 1;
 	uint16_t g = head, next;
 	unsigned at;
 
 	for (unsigned i = 0; i < n; i++) {
-		at = (unsigned)(g << GROUP_SHIFT) + i % GROUP;
+		at = (unsigned)(g << vr->shift) + (i & last);
 		next = (uint16_t)(at + 1);
-		if (i % GROUP == GROUP - 1 && i + 1 < n) {
-			vr->group[g].next = vr->free[--vr->n_free];
+		if ((i & last) == last && i + 1 < n) {
+			vr->group[g].next = group_get(vr);
 			g = vr->group[g].next;
-			next = (uint16_t)(g << GROUP_SHIFT);
+			next = (uint16_t)(g << vr->shift);
 		}
 		desc_put(vr, at, seg[i].at.v, tail_word(seg[i].len, seg_flags(&seg[i], i + 1 == n), next));
 	}
@@ -222,14 +245,16 @@ static void put_indirect(struct vio_vring *vr, uint16_t g, const struct vio_dma_
 		desc_store(&t[i], 1,
 			   tail_word(seg[i].len, seg_flags(&seg[i], i + 1 == n), (uint16_t)(i + 1)));
 	}
-	desc_put(vr, (unsigned)(g << GROUP_SHIFT), vr->tables_at.v + first * sizeof(t[0]),
+	desc_put(vr, (unsigned)(g << vr->shift), vr->tables_at.v + first * sizeof(t[0]),
 		 tail_word((uint32_t)(n * sizeof(t[0])), VRING_DESC_F_INDIRECT, 0));
 }
 
 /* Groups that a chain of n takes. */
 static inline unsigned groups_of(const struct vio_vring *vr, unsigned n)
 {
-	return n <= GROUP || vr->indirect ? 1 : (n + GROUP - 1) / GROUP;
+	const unsigned last = (1u << vr->shift) - 1;
+
+	return n <= last + 1 || vr->indirect ? 1 : (n + last) >> vr->shift;
 }
 
 int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token)
@@ -242,12 +267,12 @@ int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned 
 		return -EINVAL;
 	if (groups > vr->n_free)
 		return -ENOSPC;
-	g = vr->free[--vr->n_free];
-	head = (uint16_t)(g << GROUP_SHIFT);
+	g = group_get(vr);
+	head = (uint16_t)(g << vr->shift);
 	gr = &vr->group[g];
 	gr->token = token;
 	gr->n_groups = (uint16_t)groups;
-	if (vio_likely(n <= GROUP))
+	if (vio_likely(n <= 1u << vr->shift))
 		put_short(vr, head, seg, n);
 	else if (vr->indirect)
 		put_indirect(vr, g, seg, n);
@@ -298,7 +323,12 @@ static inline void release(struct vio_vring *vr, uint16_t g)
 
 	vr->group[g].token = NULL;
 	if (vio_likely(n == 1)) {
-		vr->free[vr->n_free++] = g;
+		group_put(vr, g);
+		return;
+	}
+	if (!vr->shift) {
+		for (unsigned i = 0; i < n; i++, g = vr->group[g].next)
+			group_put(vr, g);
 		return;
 	}
 	for (unsigned i = 0; i < n; i++) {
@@ -350,9 +380,10 @@ int vio_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
 	for (i = 0; i < n; i++) {
 		const struct vring_used_elem *e = &vr->used->ring[vr->last_used & vr->mask];
 		const uint32_t id = vio_le32(vio_load_relaxed(&e->id));
-		const uint16_t g = (uint16_t)(id >> GROUP_SHIFT);
+		const uint16_t g = (uint16_t)(id >> vr->shift);
 
-		if (vio_unlikely(id >= vr->size || id % GROUP != 0 || !vr->group[g].token))
+		if (vio_unlikely(id >= vr->size || (id & ((1u << vr->shift) - 1)) != 0 ||
+				 !vr->group[g].token))
 			break;
 		if (vio_unlikely(vr->published != vr->avail_idx) && unpublished(vr, (uint16_t)id))
 			break;

@@ -8,6 +8,10 @@
  * three descriptors then always lies in one line, and the device needs one line transfer for a chain instead of up to
  * three. The last freed group is used again first, because its line is still in this core's cache. A longer chain takes
  * several groups, linked. The number of requests outstanding is therefore at most size/4 (without indirect).
+ *
+ * A network queue's chains are of one descriptor: there a group is one descriptor, so that a line holds four chains
+ * and size of them can be outstanding. Descriptors are then handed out in a circle instead: with a device that
+ * completes in order the available ring's entries never change, and their lines stay where the device has them.
  */
 #ifndef VIO_GUEST_VRING_H
 #define VIO_GUEST_VRING_H
@@ -19,13 +23,14 @@
 
 struct vio_vring_cfg {
 	uint16_t size; /* power of two, 4..32768 */
+	uint8_t group; /* descriptors a group: 4 (0 is 4 too) or 1 */
 	bool event_idx;
 	bool indirect;
 	/* Ring memory, zeroed by init; aligned to VIO_CACHE_LINE. */
 	struct vring_desc *desc;
 	struct vring_avail *avail;
 	struct vring_used *used;
-	/* indirect: size/4 tables of VIO_DMA_MAX_SEG descriptors, their address and IOBA */
+	/* indirect: vio_vring_tables_bytes(), size/group tables of VIO_DMA_MAX_SEG descriptors; their IOBA */
 	struct vring_desc *tables;
 	struct ioba tables_at;
 };
@@ -47,6 +52,11 @@ static inline uint64_t vio_vring_avail_bytes(uint16_t size)
 static inline uint64_t vio_vring_used_bytes(uint16_t size)
 {
 	return 6ull + 8ull * size;
+}
+
+static inline uint64_t vio_vring_tables_bytes(uint16_t size, uint8_t group)
+{
+	return size / (group == 1 ? 1u : 4u) * (uint64_t)VIO_DMA_MAX_SEG * sizeof(struct vring_desc);
 }
 
 /*

@@ -532,6 +532,114 @@ static void the_same_request_is_written_again_after_a_reset(void **state)
 	close_ring(&m, vr);
 }
 
+/* ------------------------------------------------------- groups of one descriptor ---- */
+
+static void single_descriptors_use_the_whole_table_and_four_chains_share_a_line(void **state)
+{
+	struct model m;
+	struct vio_vring *vr = NULL;
+	struct vio_err err;
+
+	(void)state;
+	model_init(&m, 64, true, false);
+	m.cfg.group = 2;
+	assert_int_equal(vio_vring_new(&m.cfg, &vr, &err), -EINVAL);
+	m.cfg.group = 1;
+	assert_int_equal(vio_vring_new(&m.cfg, &vr, &err), 0);
+	assert_int_equal(vio_vring_room(vr, 1), 64);
+	assert_int_equal(vio_vring_room(vr, 3), 21);
+	for (unsigned i = 0; i < 64; i++)
+		add(vr, 1, i);
+	assert_int_equal(vio_vring_room(vr, 1), 0);
+	assert_int_equal(vio_vring_add(vr, make(1, 99), 1, &tokens[0]), -ENOSPC);
+	vio_vring_publish(vr);
+	for (unsigned i = 0; i < 64; i++) {
+		int head = model_pop(&m);
+
+		assert_int_equal(head, i);
+		expect_chain(&m, head, 1, i);
+	}
+	close_ring(&m, vr);
+}
+
+/* In-order completion: the k-th chain always gets the same descriptor and entry, so neither is written again.
+ */
+static void in_order_completion_leaves_available_entries_as_they_are(void **state)
+{
+	struct model m;
+	struct vio_vring *vr = NULL;
+	struct vio_err err;
+	struct vio_used u[7];
+
+	(void)state;
+	model_init(&m, 16, true, false);
+	m.cfg.group = 1;
+	assert_int_equal(vio_vring_new(&m.cfg, &vr, &err), 0);
+	for (unsigned i = 0; i < 16; i++)
+		add(vr, 1, i);
+	vio_vring_publish(vr);
+	for (unsigned turn = 0; turn < 40; turn++) {
+		for (unsigned i = 0; i < 7; i++)
+			model_put(&m, (uint32_t)model_pop(&m), 0);
+		model_publish(&m);
+		assert_int_equal(vio_vring_take(vr, u, 7), 7);
+		memset(m.cfg.avail->ring, 0xee, sizeof(m.cfg.avail->ring[0]) * 16);
+		for (unsigned i = 0; i < 7; i++)
+			add(vr, 1, (7 * turn + i) % 16);
+		for (unsigned i = 0; i < 16; i++)
+			assert_int_equal(m.cfg.avail->ring[i], 0xeeee);
+		for (uint16_t i = 0; i < 16; i++)
+			m.cfg.avail->ring[i] = vio_le16(i);
+		vio_vring_publish(vr);
+	}
+	close_ring(&m, vr);
+}
+
+static void single_descriptors_survive_mixed_lengths_out_of_order(void **state)
+{
+	struct model m;
+	struct vio_vring *vr = NULL;
+	struct vio_err err;
+	struct vio_used u;
+	int head[32];
+	uint64_t salt[32], next = 1;
+	unsigned len[32], n = 0, free_descs = 32;
+
+	(void)state;
+	model_init(&m, 32, false, false);
+	m.cfg.group = 1;
+	assert_int_equal(vio_vring_new(&m.cfg, &vr, &err), 0);
+	srand(7);
+	for (unsigned turn = 0; turn < 20000; turn++) {
+		unsigned k = 1 + (unsigned)rand() % 6;
+
+		if (rand() % 2 && k <= free_descs) {
+			assert_true(vio_vring_room(vr, k) > 0);
+			add(vr, k, next);
+			vio_vring_publish(vr);
+			head[n] = model_pop(&m);
+			expect_chain(&m, head[n], k, next);
+			salt[n] = next++;
+			len[n++] = k;
+			free_descs -= k;
+		} else if (n > 0) {
+			unsigned i = (unsigned)rand() % n;
+
+			model_put(&m, (uint32_t)head[i], 0);
+			model_publish(&m);
+			assert_int_equal(vio_vring_take(vr, &u, 1), 1);
+			assert_ptr_equal(u.token, &tokens[salt[i] % 32768]);
+			free_descs += len[i];
+			n--;
+			head[i] = head[n];
+			salt[i] = salt[n];
+			len[i] = len[n];
+		}
+		assert_int_equal(vio_vring_room(vr, 1), free_descs);
+	}
+	close_ring(&m, vr);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -553,6 +661,9 @@ int main(void)
 		cmocka_unit_test(what_the_device_scribbles_over_the_rings_does_not_confuse_the_driver),
 		cmocka_unit_test(reset_forgets_everything_and_zeroes_the_rings),
 		cmocka_unit_test(the_same_request_is_written_again_after_a_reset),
+		cmocka_unit_test(single_descriptors_use_the_whole_table_and_four_chains_share_a_line),
+		cmocka_unit_test(in_order_completion_leaves_available_entries_as_they_are),
+		cmocka_unit_test(single_descriptors_survive_mixed_lengths_out_of_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "guest/front.h"
+
+void vio_front_init(struct vio_front *f, const struct vio_front_ops *ops, struct phyp_part *part,
+		    struct vio_mem *mem, const struct vio_transport_cfg *cfg)
+{
+	f->ops = ops;
+	f->part = part;
+	f->mem = mem;
+	f->unit = cfg->unit;
+	f->say = cfg->say;
+	f->say_ctx = cfg->say_ctx;
+	f->give_up = UINT32_MAX;
+	f->mem_size = phyp_mem_size(part);
+	f->lmb_size = phyp_lmb_size(part);
+	vio_gate_init(&f->gate);
+}
+
+/* USED messages to the queues that they are for; their owners may be asleep. */
+static void spread(struct vio_fq *q, uint64_t used)
+{
+	struct vio_front *f = q->f;
+
+	while (used) {
+		struct vio_fq *to = f->q[__builtin_ctzll(used)];
+
+		used &= used - 1;
+		if (!to)
+			continue;
+		vio_store_release(&to->pending, 1); /* pair U */
+		if (to->vcpu != q->vcpu)
+			phyp_vcpu_prod(to->vcpu);
+	}
+}
+
+bool vio_fq_look_at_crq(struct vio_fq *q)
+{
+	uint64_t used;
+	enum vio_transport_state s = vio_transport_poll(q->f->t, q->vcpu, &used);
+
+	if (vio_unlikely(used != 0))
+		spread(q, used);
+	return vio_likely(s == VIO_T_RUNNING);
+}
+
+void vio_fq_kick(struct vio_fq *q)
+{
+	int rc = vio_transport_kick(q->f->t, q->vcpu, q->index);
+
+	q->kick_due = rc == -EAGAIN;
+	if (vio_likely(rc == 0))
+		vio_counter_add(&q->cnt->kicks, 1);
+}
+
+void vio_fq_publish(struct vio_fq *q)
+{
+	if (q->f->notify == VIO_NOTIFY_CRQ ? vio_vring_publish_always(q->vr) : vio_vring_publish(q->vr))
+		vio_fq_kick(q);
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The server goes, comes back, or stops the device: what is done once for all queues, with the gate closed.
+ * What a queue's owner does with what it has in flight is the device's affair (blk_recover.c, net_recover.c).
+ */
+#include <inttypes.h>
+#include <sched.h>
+
+#include "guest/front.h"
+
+void vio_front_say(const struct vio_front *f, const char *fmt, ...)
+{
+	char line[420];
+	va_list ap;
+
+	if (!f->say)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	f->say(f->say_ctx, line);
+}
+
+static unsigned held(const struct vio_front *f)
+{
+	return f->ops->held(f);
+}
+
+static void die(struct vio_front *f, const char *why)
+{
+	vio_front_say(f, "%s; %u outstanding %s(s) end with an error", why, held(f), f->ops->item);
+	vio_store_release(&f->dead, true); /* owners give up their own: pair G's close has let them out */
+}
+
+/* Did anything complete since the last time that the device had to be reset? */
+static bool progress(struct vio_front *f)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < f->n_queues; i++) {
+		struct vio_fq *q = f->q[i];
+
+		if (!q)
+			continue;
+		any |= q->done != q->done_at_reset;
+		q->done_at_reset = q->done;
+	}
+	return any;
+}
+
+/* The slides' sequence again, with the memory that is already carved and mapped. */
+static int configure(struct vio_front *f, struct vio_err *err)
+{
+	int rc = vio_transport_start(f->t, err);
+
+	if (rc == 0)
+		rc = f->ops->same(f, err);
+	for (unsigned i = 0; rc == 0 && i < f->n_win; i++)
+		rc = vio_transport_window_again(f->t, &f->win[i], err);
+	for (unsigned i = 0; rc == 0 && i < f->n_queues; i++) {
+		struct vio_fq *q = f->q[i];
+
+		if (!q)
+			continue;
+		vio_vring_reset(q->vr);
+		if (f->notify == VIO_NOTIFY_POLL)
+			vio_vring_park(q->vr);
+		q->armed = false;
+		q->kick_due = false;
+		vio_store_relaxed(&q->pending, 1); /* look once */
+	}
+	if (rc == 0)
+		rc = vio_front_go(f, err);
+	return rc || !f->ops->configured ? rc : f->ops->configured(f, err);
+}
+
+/* Configured: the owners do the rest. */
+static void reopen(struct vio_front *f, const struct vio_fq *me)
+{
+	f->epoch++;
+	vio_store_relaxed(&f->broken, 0);
+	f->waiting = false;
+	f->timeouts = 0;
+	vio_gate_open(&f->gate);
+	for (unsigned i = 0; i < f->n_queues; i++)
+		if (f->q[i] && f->q[i]->vcpu != me->vcpu)
+			phyp_vcpu_prod(f->q[i]->vcpu);
+}
+
+static void reset_device(struct vio_front *f)
+{
+	struct vio_err err = {""};
+	int rc = vio_transport_reset(f->t, &err);
+
+	if (rc == -ETIMEDOUT)
+		vio_front_say(f, "%s; the CRQ was registered anew", err.msg);
+	else if (rc && rc != -ENOTCONN && rc != -EPIPE)
+		die(f, err.msg);
+}
+
+static void cannot_configure(struct vio_front *f, const char *why)
+{
+	vio_front_say(f, "configuring the %s again failed: %s", f->ops->device, why);
+	if (++f->timeouts > VIO_FRONT_MAX_STRIKES) {
+		char line[64];
+
+		snprintf(line, sizeof(line), "the %s can't be configured again", f->ops->device);
+		die(f, line);
+	} else {
+		reset_device(f);
+	}
+}
+
+static void restart(struct vio_front *f, const struct vio_fq *me)
+{
+	struct vio_err err = {""};
+	unsigned n = held(f);
+	bool give_up = f->strikes > VIO_FRONT_MAX_STRIKES;
+	int rc = configure(f, &err);
+
+	switch (rc) {
+	case 0:
+		break;
+	case -ENOTCONN: /* gone again: wait again */
+	case -EPIPE:
+		return;
+	case -ETIMEDOUT:
+	case -EPROTO:
+	case -EPERM: /* a window or DRIVER_OK was refused; a second look at the same server may find it
+			recovered */
+		cannot_configure(f, err.msg);
+		return;
+	default:
+		die(f, err.msg);
+		return;
+	}
+	if (give_up) {
+		f->strikes = 0;
+		f->give_up = f->epoch + 1;
+		vio_front_say(f,
+			      "the device was stopped %u times without completing one %s (%s); %u %s(s) "
+			      "given up",
+			      VIO_FRONT_MAX_STRIKES + 1, f->ops->item, vio_transport_why(f->t), n,
+			      f->ops->item);
+	} else {
+		vio_front_say(f, "the VIO server is back; %u %s(s) %s", n, f->ops->item, f->ops->fate);
+	}
+	reopen(f, me);
+}
+
+static void stopped(struct vio_front *f)
+{
+	const char *why = vio_load_relaxed(&f->broken)
+				  ? "the server returned a request that is not outstanding"
+				  : vio_transport_why(f->t);
+
+	f->strikes = progress(f) ? 1 : f->strikes + 1;
+	vio_front_say(f, "the VIO server stopped the device: %s; resetting it (%u %s(s) held)", why, held(f),
+		      f->ops->item);
+	vio_store_relaxed(&f->broken, 0);
+	reset_device(f);
+}
+
+static void gone(struct vio_front *f)
+{
+	if (f->waiting)
+		return;
+	f->waiting = true;
+	vio_front_say(f, "the VIO server has gone; waiting for it to return (%u %ss held)", held(f),
+		      f->ops->item);
+}
+
+/* One step, with everybody out. The state may change under way: at most a few times in a row. */
+static void step(struct vio_front *f, struct vio_fq *me)
+{
+	for (unsigned i = 0; i < 4 && !f->dead && vio_load_relaxed(&f->gate.closed); i++) {
+		uint64_t used;
+		enum vio_transport_state s = vio_transport_poll(f->t, me->vcpu, &used);
+
+		switch (s) {
+		case VIO_T_RUNNING:
+			if (!vio_load_relaxed(&f->broken)) {
+				vio_gate_open(&f->gate); /* another thread has done it all */
+				return;
+			}
+			stopped(f);
+			break;
+		case VIO_T_NEEDS_RESET:
+			stopped(f);
+			break;
+		case VIO_T_RESTARTED:
+			restart(f, me);
+			break;
+		case VIO_T_DOWN:
+			gone(f);
+			return;
+		case VIO_T_DEAD:
+			die(f, "the hypervisor (phypd) has gone");
+			return;
+		}
+	}
+}
+
+void vio_front_recover(struct vio_front *f, struct vio_fq *q)
+{
+	if (vio_load_acquire(&f->dead) || vio_xchg_acq_rel(&f->recovering, 1))
+		return; /* another thread is at it */
+	if (!vio_load_relaxed(&f->gate.closed))
+		vio_gate_close(&f->gate);
+	/* The data path is short; in it nobody waits for anybody but, with exposures, for the server, and
+	 * that ends. */
+	for (unsigned i = 0; i < f->n_queues; i++)
+		while (f->q[i] && !vio_gate_left(&f->q[i]->pass))
+			sched_yield();
+	vio_transport_run_on(f->t, q->vcpu);
+	step(f, q);
+	if (q->vcpu != f->q[0]->vcpu)
+		vio_transport_run_on(f->t, f->q[0]->vcpu);
+	vio_xchg_acq_rel(&f->recovering, 0);
+}
