@@ -31,7 +31,7 @@ def ask(m, *commands):
 class Telemetry(unittest.TestCase):
     def test_counters_of_adapter_and_queue_match_what_the_guest_did(self):
         with Machine(BUILD, vios_args=["--disk", "memory,size=16M"]) as m:
-            g = m.start_guest(["--arm", "zero-copy", "--rw", "randread", "--seconds", "30", "--span", "1M"])
+            g = m.start_guest(["--arm", "zero-copy", "--rw", "randread", "--seconds", "120", "--span", "1M"])
             seen = {"text": ""}
 
             def running():
@@ -48,7 +48,7 @@ class Telemetry(unittest.TestCase):
                 return found if all(found) and found[1]["reads"] > 100 and found[0]["queues"] else None
 
             try:
-                adapter, queue = until(running, "counters of a guest at work in dpdk-telemetry.py's answers")
+                adapter, queue = until(running, "counters of a guest at work in dpdk-telemetry.py's answers", 60)
             except AssertionError as e:
                 raise AssertionError(f"{e}\nlast answers: {seen['text']}\nguest: {g.log()}\nvios: {m.vios.log()}") from None
             finally:
