@@ -145,6 +145,7 @@ uint32_t hv_machine_deactivate(struct phyp_machine *m, uint32_t p, uint8_t event
 			hv_irq_raise(seg, told, m->evfd[told->part]);
 		clear_tces(seg, u);
 	}
+	hv_exposure_reset(&seg->part[p]);
 	vio_store_release(&seg->part[p].active, 0u);
 	poke |= hv_grants_orphan(seg, p);
 	pthread_mutex_lock(&m->lock);

@@ -186,6 +186,18 @@ void hv_counters_sum(const struct hv_part *p, struct phyp_counters *sum)
 	}
 }
 
+void hv_exposure_reset(struct hv_part *p)
+{
+	for (unsigned v = 0; v < PHYP_MAX_VCPUS; v++) {
+		struct phyp_counters *c = &p->ctr[v].c;
+
+		vio_store_relaxed(&c->tce_pages, 0u);
+		vio_store_relaxed(&c->tce_page_ticks, 0u);
+		vio_store_relaxed(&c->tce_pages_write, 0u);
+		vio_store_relaxed(&c->tce_page_ticks_write, 0u);
+	}
+}
+
 void hv_stats(const struct hv_seg *s, struct phyp_part_stats *stats, unsigned *n)
 {
 	unsigned room = *n;

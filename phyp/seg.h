@@ -24,7 +24,7 @@
 #include "vio/phyp.h"
 
 #define HV_MAGIC   0x766961736567ull
-#define HV_VERSION 1u
+#define HV_VERSION 2u
 
 /* Numbers that a partition sees; the difference to the base is the unit's index, so that finding a window is
  * one comparison and one array access. */
@@ -165,6 +165,8 @@ int hv_profile_check(struct phyp_profile *p, struct vio_err *err);
 
 /* Sum of a partition's counters. */
 void hv_counters_sum(const struct hv_part *p, struct phyp_counters *sum);
+/* A partition's windows were emptied, and nobody makes calls: nothing of it is exposed. */
+void hv_exposure_reset(struct hv_part *p);
 /* All partitions. n in: room, out: filled. */
 void hv_stats(const struct hv_seg *s, struct phyp_part_stats *stats, unsigned *n);
 

@@ -5,6 +5,7 @@
  * partition does not have).
  */
 #include "phyp/hv.h"
+#include "vio/cycles.h"
 
 /* The caller's own window. The remote one of a server is for RDMA only: its TCEs are the client's. */
 static const struct hv_win *own_window(const struct phyp_part *part, uint64_t liobn)
@@ -33,9 +34,43 @@ static bool tce_ok(const struct phyp_part *part, const struct hv_win *w, uint64_
 	return !(tce & TCE_PERM) || vio_range_ok(addr, page, part->mem_bytes);
 }
 
-static void count(struct phyp_vcpu *v, uint64_t n)
+/* What a call has changed in the number of valid entries, and of those that let the device write. */
+struct change {
+	uint64_t valid, write; /* modulo 2^64: may be negative */
+};
+
+/*
+ * Two vcpus that write the same entry at once are the guest's own race: what is counted then can be wrong by
+ * that entry until the partition has gone. An exchange would close it, for its price on each entry of each
+ * call.
+ */
+static void set(const struct hv_win *w, uint64_t i, uint64_t tce, struct change *c)
+{
+	uint64_t old = vio_load_relaxed(&w->tce[i]);
+
+	vio_store_relaxed(&w->tce[i], tce);
+	c->valid += (uint64_t)((tce & TCE_PERM) != 0) - ((old & TCE_PERM) != 0);
+	c->write += (uint64_t)((tce & TCE_WRITE) != 0) - ((old & TCE_WRITE) != 0);
+}
+
+/* One look at the clock a call, and none when it left as much valid as it found. */
+static void expose(struct phyp_counters *c, const struct hv_win *w, const struct change *x)
+{
+	uint64_t valid = x->valid << (w->shift - 12), write = x->write << (w->shift - 12), now;
+
+	if (!(valid | write))
+		return;
+	now = vio_ticks();
+	vio_counter_add(&c->tce_pages, valid);
+	vio_counter_add(&c->tce_page_ticks, valid * now);
+	vio_counter_add(&c->tce_pages_write, write);
+	vio_counter_add(&c->tce_page_ticks_write, write * now);
+}
+
+static void count(struct phyp_vcpu *v, const struct hv_win *w, uint64_t n, const struct change *x)
 {
 	vio_counter_add(&v->c->tce_updates, n);
+	expose(v->c, w, x);
 	if (vio_unlikely(v->part->tce_ticks))
 		hv_spin(n * v->part->tce_ticks);
 }
@@ -55,12 +90,13 @@ int64_t hv_put_tce(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	const struct hv_win *w = own_window(v->part, a[0]);
 	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX;
+	struct change x = {0, 0};
 
 	(void)ret;
 	if (i == UINT64_MAX || !tce_ok(v->part, w, a[2]))
 		return H_PARAMETER;
-	vio_store_relaxed(&w->tce[i], a[2]);
-	count(v, 1);
+	set(w, i, a[2], &x);
+	count(v, w, 1, &x);
 	return H_SUCCESS;
 }
 
@@ -68,6 +104,7 @@ int64_t hv_put_tce_indirect(struct phyp_vcpu *v, const uint64_t *a, uint64_t *re
 {
 	const struct hv_win *w = own_window(v->part, a[0]);
 	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX, n = a[3], done, end;
+	struct change x = {0, 0};
 	const struct be64 *list;
 
 	(void)ret;
@@ -82,9 +119,9 @@ int64_t hv_put_tce_indirect(struct phyp_vcpu *v, const uint64_t *a, uint64_t *re
 
 		if (!tce_ok(v->part, w, tce))
 			break;
-		vio_store_relaxed(&w->tce[i + done], tce);
+		set(w, i + done, tce, &x);
 	}
-	count(v, done);
+	count(v, w, done, &x);
 	return done == n ? H_SUCCESS : H_PARAMETER;
 }
 
@@ -92,13 +129,14 @@ int64_t hv_stuff_tce(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	const struct hv_win *w = own_window(v->part, a[0]);
 	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX, n = a[3], room, done;
+	struct change x = {0, 0};
 
 	(void)ret;
 	if (i == UINT64_MAX || n > TCE_MAX_MULTI || !tce_ok(v->part, w, a[2]))
 		return H_PARAMETER;
 	room = (w->bytes >> w->shift) - i;
 	for (done = 0; done < n && done < room; done++)
-		vio_store_relaxed(&w->tce[i + done], a[2]);
-	count(v, done);
+		set(w, i + done, a[2], &x);
+	count(v, w, done, &x);
 	return done == n ? H_SUCCESS : H_PARAMETER;
 }

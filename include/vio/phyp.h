@@ -195,6 +195,14 @@ struct phyp_counters {
 	uint64_t irq_wakes;	    /* ... of which found the partner asleep: a system call */
 	uint64_t irq_taken;	    /* interrupts this vcpu took */
 	uint64_t sleeps;	    /* times this vcpu blocked */
+	/*
+	 * Exposure: what the partition's TCEs let its partners reach, over all its windows. tce_pages: valid TCEs now, in
+	 * units of 4 KiB whatever their size; tce_page_ticks: the sum of each change of it times the tick at which it
+	 * happened; _write: the same of those with TCE_WRITE. One vcpu maps what another unmaps, so only the sum over the
+	 * partition's vcpus, modulo 2^64, means something: see phyp_exposure(). All four are 0 when the partition has gone.
+	 */
+	uint64_t tce_pages, tce_page_ticks;
+	uint64_t tce_pages_write, tce_page_ticks_write;
 	/* Kept by the partition's own code, here so that they are read at the same instant. */
 	uint64_t cpu_bytes; /* payload bytes this partition's own CPU copied */
 	uint64_t kicks;	    /* available-buffer notifications sent (guest) */
@@ -219,6 +227,16 @@ struct phyp_part *phyp_vcpu_part(const struct phyp_vcpu *vcpu);
 struct phyp_counters *phyp_vcpu_counters(struct phyp_vcpu *vcpu);
 /* Sum over the partition's vcpus, past ones included. */
 void phyp_part_counters(const struct phyp_part *part, struct phyp_counters *sum);
+
+/*
+ * Time integral of `pages` from tick t0 to t1, in pages of 4 KiB times ticks, exact: (p0, a0) and (p1, a1) are tce_pages and
+ * tce_page_ticks (or both _write), read when no TCE changed between the reading and t0 or t1. The result must be below
+ * 2^64: 4 GiB all the while for an hour and a half at 3 GHz.
+ */
+static inline uint64_t phyp_exposure(uint64_t p0, uint64_t a0, uint64_t t0, uint64_t p1, uint64_t a1, uint64_t t1)
+{
+	return p1 * t1 - p0 * t0 - (a1 - a0);
+}
 
 /*
  * Counters of every partition of the machine, by name: for a measurement that must read both ends at one instant. Asks
