@@ -56,7 +56,7 @@ VARIANTS = ["copy,mapping=deferred", "copy,mapping=cached", "copy,mapping=pool",
             "zero-copy,mapping=single-use", "zero-copy,mapping=deferred", "zero-copy,mapping=cached",
             "zero-copy,notify=suppress", "copy,ring=copy-delta", "copy,notify=suppress", "copy,ring=direct",
             "copy-tuned,mapping=single-use", "copy-tuned,mapping=cached"]
-SIZES = {"wide": (680, 380), "narrow": (400, 320), "square": (520, 500)}  # SVG units
+SIZES = {"wide": (620, 360), "narrow": (400, 320), "square": (520, 500)}  # SVG units
 SEQUENCE = ["-", (0, (5, 1.5)), (0, (2, 1)), (0, (6, 1, 1, 1))]
 
 matplotlib.rcParams.update({
@@ -242,11 +242,13 @@ def bound(ax, value, text, horizontal=True):
 
 
 def legend_above(ax, columns=3):
-    """Legend over the axes, where it hides nothing."""
+    """Legend over the axes, where it hides nothing; fewer columns when the names are long."""
     handles, labels = ax.get_legend_handles_labels()
     seen = dict(zip(labels, handles))
     if seen:
-        ax.legend(list(seen.values()), list(seen), loc="lower left", bbox_to_anchor=(0, 1.02), ncol=columns,
+        room = 72 * ax.figure.get_figwidth() - 60
+        fits = int(room // (6.3 * max(map(len, seen)) + 48))
+        ax.legend(list(seen.values()), list(seen), loc="lower left", bbox_to_anchor=(0, 1.02), ncol=max(1, min(columns, fits)),
                   columnspacing=1.4, handletextpad=0.5)
 
 

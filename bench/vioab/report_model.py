@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A report as data: what report_html and report_md write. No I/O here."""
+
+import re
+from dataclasses import dataclass, field
+
+from vioab.plots import fixed_colours
+
+# Answers of verdicts and targets, by what they mean to a reader: the mark and the class of their badge.
+GOOD, BAD, OPEN = ("✓", "good"), ("✗", "bad"), ("–", "open")
+ANSWERS = {"faster": GOOD, "met": GOOD, "same shape": GOOD, "better": GOOD, "less": GOOD, "slower": BAD, "not met": BAD,
+           "contradicts": BAD, "worse": BAD, "more": BAD}
+
+
+@dataclass
+class Big:
+    """One of the three or four numbers of the first screen. All are text, ready to show."""
+
+    value: str  # "1.50×"
+    claim: str  # what it is: "a 4 KiB read, one at a time: zero-copy against copy"
+    interval: str = ""  # "99 % interval 1.48 to 1.53, 12 pairs of process starts"
+    absolute: str = ""  # the absolute values next to a ratio: "2,523 ns copy, 1,681 ns zero-copy"
+    answer: str = ""
+
+
+@dataclass
+class Report:
+    """Everything that the report shows."""
+
+    title: str
+    when: str
+    headline: str  # one paragraph of plain words
+    headline_numbers: list = field(default_factory=list)  # of Big or Verdict, three or four
+    sections: list = field(default_factory=list)  # of model.Section
+    targets: list = field(default_factory=list)  # of dict: name, wanted, measured, interval, answer, absolute (text all)
+    limits_lines: list = field(default_factory=list)  # of str: what this machine can do at best
+    environment: dict = field(default_factory=dict)  # environment.describe() and what else belongs to it
+    machine: str = ""  # one line: CPU, cores, kernel; "": made from the environment
+    method: list = field(default_factory=list)  # of paragraphs
+    discarded: object = None  # model.Table
+    experiments: list = field(default_factory=list)  # of dict: EXPERIMENT_COLUMNS
+    how_to_repeat: list = field(default_factory=list)  # of (command, what it does)
+    paths: dict = field(default_factory=dict)  # datapath.measure(); {}: no picture
+    command: str = "./run ab"  # that made this report
+
+
+EXPERIMENT_COLUMNS = [("name", "experiment"), ("title", "question"), ("blocks", "blocks"), ("wanted", "precision wanted"),
+                      ("reached", "reached"), ("seconds", "seconds"), ("seed", "seed"), ("kept", "samples kept"),
+                      ("discarded", "discarded")]
+
+GLOSSARY = [
+    ("arm", "One design to compare: a choice of one level for each of the four factors."),
+    ("factor", "One of the four things in which the designs differ: mapping lifetime, payload, ring access, notification."),
+    ("slot", "A place in a block: an arm, or its identical twin, written “(again)”."),
+    ("A/A control", "The same arm measured twice as if it were two. Whatever difference shows there is noise, and no smaller "
+                    "difference between real arms is believed."),
+    ("point", "One setting of everything but the arm: backend, operation, size, depth and so on."),
+    ("block", "A set of trials that runs every slot once, in random order. Ratios compare arms within a block."),
+    ("trial", "One slot in one block: the three programs started afresh. Process starts are the unit that is counted in n."),
+    ("sample", "One point measured once in a trial."),
+    ("interval", "The range that holds the true value with the stated confidence, by bootstrap over blocks."),
+    ("ratio", "Median of the second arm over median of the first. For times, more than 1 means that the second is slower."),
+    ("depth", "Requests that are under way at a time."),
+    ("closed loop", "A new request starts when one completes. Open loop: requests start at fixed times, and latency counts from "
+                    "the time at which the request should have started."),
+    ("TCE", "Translation control entry: an entry of the IOMMU's table. It lets the server reach one page of the guest's memory."),
+    ("hypercall", "A call from a partition into the hypervisor; here it runs in the caller's process."),
+    ("CRQ", "Command/response queue: the 16-byte messages between guest and server."),
+    ("kick", "The guest tells the server that there are requests: a hypercall and an interrupt."),
+    ("RDMA", "Here: the hypervisor's call that copies between two partitions' memories."),
+    ("window", "Guest memory that is mapped for the server once, at start-up, and stays mapped."),
+    ("in place", "The server reads and writes the guest's memory itself, through a window."),
+    ("bounce", "The guest's CPU copies the payload between its buffer and a mapped pool."),
+    ("R", "Round trip of one cache line between the two cores: a request and its answer can't be faster."),
+    ("injected cost", "Time spun on purpose for a hypercall, a TCE update or an RDMA set-up, because the model's own is cheaper "
+                      "than a real machine's. “free” means that nothing is injected."),
+    ("reach", "Bytes of guest memory that the server could touch, averaged over time; need: bytes of requests under way."),
+]
+
+
+def mark(answer):
+    """(mark, class) of an answer's badge."""
+    return ANSWERS.get(answer, OPEN)
+
+
+def number(v, digits=3):
+    """A number for a reader: 3 significant digits, thousands separated."""
+    if v != v:
+        return "not known"
+    return f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.{digits}g}"
+
+
+def ratio_text(iv):
+    return f"{iv.estimate:.2f}×" if 0.095 <= iv.estimate < 99.95 else f"{number(iv.estimate)}×"
+
+
+def interval_text(iv, sign=""):
+    """The interval of an estimate in words, with level and n."""
+    fixed = ratio_text if sign == "×" else None
+
+    def t(v):
+        return fixed(type(iv)(v, v, v, 0))[:-1] if fixed else number(v)
+    return f"{iv.level:.0%} interval {t(iv.low)} to {t(iv.high)}, n = {iv.n}".replace("%", " %")
+
+
+def big(v):
+    """A number of the first screen from a Big or a Verdict: an interval with absolute values beside it is a ratio."""
+    if isinstance(v, Big):
+        return v
+    if v.interval is None:
+        return Big(value=v.answer, claim=v.claim, absolute=v.absolute)
+    sign = "×" if v.absolute else ""
+    value = ratio_text(v.interval) if sign else number(v.interval.estimate)
+    return Big(value=value, claim=v.claim, interval=interval_text(v.interval, sign), absolute=v.absolute, answer=v.answer)
+
+
+def machine_line(report):
+    """CPU, cores, kernel, compiler, commit in one line."""
+    if report.machine:
+        return report.machine
+    e = report.environment
+    cores = e.get("cores") or {}
+    parts = [str(e.get("cpu", "")), "virtual machine" if e.get("virtual_machine") else "",
+             f"guest on core {cores['guest_core']}, server on core {cores['server_core']}" if "guest_core" in cores else "",
+             f"kernel {e['kernel']}" if e.get("kernel") else "",
+             f"commit {e['commit']}{' with local changes' if e.get('dirty') else ''}" if e.get("commit") else ""]
+    return ", ".join(p for p in parts if p)
+
+
+def flat(environment, prefix=""):
+    """[(name, text)] of a nested dict, for a list of terms."""
+    out = []
+    for k, v in environment.items():
+        name = f"{prefix}{k}".replace("_", " ")
+        if isinstance(v, dict):
+            out += flat(v, f"{name}: ")
+        elif isinstance(v, (list, tuple)):
+            out.append((name, ", ".join(str(x) for x in v) or "none"))
+        else:
+            text = ("yes" if v else "no") if isinstance(v, bool) else str(v)
+            out.append((name, "not known" if v is None or text == "" else text))
+    return out
+
+
+def problems(report):
+    """What a sceptical reader would miss, as a list of messages: nothing when the report keeps its own rules."""
+    out, ids = [], []
+    for s in report.sections:
+        ids.append(s.id)
+        for f in s.figures:
+            ids.append(f.id)
+            out += [f"figure {f.id}: no {what}" for what, v in (("limits line", f.limits), ("command", f.command),
+                                                               ("caption", f.caption)) if not v.strip()]
+            out += [f"figure {f.id}: colour {c} does not follow the theme" for c in fixed_colours(f.svg)]
+            ids += re.findall(r'\sid="([^"]+)"', f.svg)
+        ids += [t.id for t in s.tables if t.id]
+        out += [f"section {s.id}: the interval of “{v.claim}” has no absolute values beside it"
+                for v in s.verdicts if v.interval is not None and not v.absolute.strip()]
+        out += [f"section {s.id}: no lead"] if not s.lead.strip() else []
+        out += [f"table {t.title}: a row has {len(r)} cells, its head {len(t.head)}"
+                for t in s.tables for r in t.rows if len(r) != len(t.head)]
+    out += [f"headline: “{b.claim}” is a ratio without absolute values"
+            for b in map(big, report.headline_numbers) if "×" in b.value and not b.absolute.strip()]
+    out += [f"id {i} is used {ids.count(i)} times" for i in sorted(set(ids)) if ids.count(i) > 1]
+    return out
