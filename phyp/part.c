@@ -131,6 +131,7 @@ int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv
 	for (unsigned i = 0; i < HV_EVFDS; i++)
 		part->evfd[i] = -1;
 	part->asymmetric = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+	part->exposure = seg->exposure != 0;
 	part->hcall_ticks = ticks(part, seg->cost.hcall_ns);
 	part->tce_ticks = ticks(part, seg->cost.tce_ns);
 	part->rdma_ticks = ticks(part, seg->cost.rdma_ns);
@@ -261,6 +262,11 @@ uint64_t phyp_tick_hz(const struct phyp_part *part)
 const struct phyp_cost *phyp_cost(const struct phyp_part *part)
 {
 	return &part->seg->cost;
+}
+
+bool phyp_counts_exposure(const struct phyp_part *part)
+{
+	return part->exposure;
 }
 
 unsigned phyp_n_units(const struct phyp_part *part)

@@ -14,7 +14,7 @@
 static const char help[] =
 	"usage: phypd [--socket PATH] [--profile FILE | --guests N --server-memory MIB --guest-memory MIB "
 	"--pages KIND]\n"
-	"             [--cost SPEC] [--trace] [--ready-fd N]\n"
+	"             [--cost SPEC] [--exposure] [--trace] [--ready-fd N]\n"
 	"\n"
 	"The hypervisor's control plane: hands partitions their memory, notices their deaths. Ends on "
 	"SIGTERM or SIGINT.\n"
@@ -29,12 +29,15 @@ static const char help[] =
 	"  --profile FILE       partitions and adapters from FILE instead\n"
 	"  --cost SPEC          injected costs: free (default), vmexit, ibmvnic, ibmvnic-indirect, or "
 	"hcall=NS,tce=NS,rdma=NS\n"
+	"  --exposure           count how much guest memory TCEs expose, and for how long: each TCE call "
+	"then costs tens of ns more\n"
 	"  --trace              say on standard error who comes and goes\n"
 	"  --ready-fd N         write a line to descriptor N when partitions can connect\n"
 	"  --help               this text\n"
 	"\n"
 	"FILE is JSON:\n"
-	"  { \"cost\": \"free\",\n"
+	"  { \"cost\": \"free\",                           optional\n"
+	"    \"exposure\": false,                        optional: as --exposure\n"
 	"    \"partitions\": [ { \"name\": \"vios\",       up to 31 characters\n"
 	"                      \"memory_mib\": 256,    a multiple of lmb_mib, at most 256 LMBs\n"
 	"                      \"lmb_mib\": 16,        optional: a power of two, 2 or more (16)\n"
@@ -52,6 +55,7 @@ struct options {
 	const char *profile, *cost;
 	unsigned guests, server_mib, guest_mib;
 	enum phyp_pages pages;
+	bool exposure;
 	bool sized; /* one of the options that --profile replaces was given */
 };
 
@@ -83,6 +87,9 @@ static int option(struct options *o, int c, const char *name, const char *arg, s
 	case 'c':
 		o->cost = arg;
 		return 0;
+	case 'e':
+		o->exposure = true;
+		return 0;
 	case 't':
 		o->cfg.trace = true;
 		return 0;
@@ -112,17 +119,10 @@ static int option(struct options *o, int c, const char *name, const char *arg, s
 static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
 {
 	static const struct option longs[] = {
-		{"socket", 1, 0, 's'},
-		{"profile", 1, 0, 'p'},
-		{"guests", 1, 0, 'g'},
-		{"server-memory", 1, 0, 'S'},
-		{"guest-memory", 1, 0, 'G'},
-		{"pages", 1, 0, 'P'},
-		{"cost", 1, 0, 'c'},
-		{"trace", 0, 0, 't'},
-		{"ready-fd", 1, 0, 'r'},
-		{"help", 0, 0, 'h'},
-		{0},
+		{"socket", 1, 0, 's'},        {"profile", 1, 0, 'p'},      {"guests", 1, 0, 'g'},
+		{"server-memory", 1, 0, 'S'}, {"guest-memory", 1, 0, 'G'}, {"pages", 1, 0, 'P'},
+		{"cost", 1, 0, 'c'},          {"exposure", 0, 0, 'e'},     {"trace", 0, 0, 't'},
+		{"ready-fd", 1, 0, 'r'},      {"help", 0, 0, 'h'},         {0},
 	};
 	int c, i = 0, rc = 0;
 
@@ -167,6 +167,7 @@ static int make_profile(struct options *o, struct vio_err *err)
 		for (unsigned i = 0; i < p->n_parts; i++)
 			p->part[i].pages = o->pages;
 	}
+	p->exposure |= o->exposure;
 	return o->cost ? phyp_cost_parse(o->cost, &p->cost, err) : 0;
 }
 

@@ -96,6 +96,7 @@ static int fill(struct hv_seg *s, const struct phyp_profile *p)
 	s->n_parts = p->n_parts;
 	s->n_units = 2 * p->n_adapters;
 	s->cost = p->cost;
+	s->exposure = p->exposure;
 	s->tick_hz = measure_tick_hz();
 	for (uint32_t i = 0; i < p->n_parts; i++) {
 		struct hv_part *x = &s->part[i];

@@ -124,6 +124,7 @@ struct hv_seg {
 	uint64_t bytes;
 	uint64_t tick_hz;
 	struct phyp_cost cost;
+	uint32_t exposure; /* TCE calls keep the counters of exposure */
 	struct hv_part part[PHYP_MAX_PARTS];
 	struct hv_unit unit[PHYP_MAX_UNITS];
 	alignas(VIO_CACHE_LINE) pthread_mutex_t grant_lock;

@@ -40,17 +40,21 @@ struct change {
 };
 
 /*
+ * x NULL: exposure is not counted; callers say so with a constant, for a loop of its own.
  * Two vcpus that write the same entry at once are the guest's own race: what is counted then can be wrong by
  * that entry until the partition has gone. An exchange would close it, for its price on each entry of each
  * call.
  */
-static void set(const struct hv_win *w, uint64_t i, uint64_t tce, struct change *c)
+static inline __attribute__((always_inline)) void set(const struct hv_win *w, uint64_t i, uint64_t tce,
+						      struct change *x)
 {
-	uint64_t old = vio_load_relaxed(&w->tce[i]);
+	uint64_t old = x ? vio_load_relaxed(&w->tce[i]) : 0;
 
 	vio_store_relaxed(&w->tce[i], tce);
-	c->valid += (uint64_t)((tce & TCE_PERM) != 0) - ((old & TCE_PERM) != 0);
-	c->write += (uint64_t)((tce & TCE_WRITE) != 0) - ((old & TCE_WRITE) != 0);
+	if (x) {
+		x->valid += (uint64_t)((tce & TCE_PERM) != 0) - ((old & TCE_PERM) != 0);
+		x->write += (uint64_t)((tce & TCE_WRITE) != 0) - ((old & TCE_WRITE) != 0);
+	}
 }
 
 /* One look at the clock a call, and none when it left as much valid as it found. */
@@ -67,12 +71,45 @@ static void expose(struct phyp_counters *c, const struct hv_win *w, const struct
 	vio_counter_add(&c->tce_page_ticks_write, write * now);
 }
 
-static void count(struct phyp_vcpu *v, const struct hv_win *w, uint64_t n, const struct change *x)
+/* Set up to n entries from i on, from the list, or all to `same` when list is NULL. How many were. */
+static inline __attribute__((always_inline)) uint64_t fill(const struct phyp_part *part,
+							   const struct hv_win *w, uint64_t i,
+							   const struct be64 *list, uint64_t same, uint64_t n,
+							   struct change *x)
 {
-	vio_counter_add(&v->c->tce_updates, n);
-	expose(v->c, w, x);
+	uint64_t room = (w->bytes >> w->shift) - i, done;
+
+	for (done = 0; done < n && done < room; done++) {
+		uint64_t tce = same;
+
+		if (list) {
+			tce = vio_from_be64((struct be64){vio_load_relaxed(&list[done].raw)});
+			if (!tce_ok(part, w, tce))
+				break; /* leaves the earlier entries set */
+		}
+		set(w, i + done, tce, x);
+	}
+	return done;
+}
+
+/* fill(), counted and paid for. */
+static inline __attribute__((always_inline)) uint64_t write_tces(struct phyp_vcpu *v, const struct hv_win *w,
+								 uint64_t i, const struct be64 *list,
+								 uint64_t same, uint64_t n)
+{
+	struct change x = {0, 0};
+	uint64_t done;
+
+	if (vio_unlikely(v->part->exposure)) {
+		done = fill(v->part, w, i, list, same, n, &x);
+		expose(v->c, w, &x);
+	} else {
+		done = fill(v->part, w, i, list, same, n, NULL);
+	}
+	vio_counter_add(&v->c->tce_updates, done);
 	if (vio_unlikely(v->part->tce_ticks))
-		hv_spin(n * v->part->tce_ticks);
+		hv_spin(done * v->part->tce_ticks);
+	return done;
 }
 
 int64_t hv_get_tce(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
@@ -90,21 +127,18 @@ int64_t hv_put_tce(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	const struct hv_win *w = own_window(v->part, a[0]);
 	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX;
-	struct change x = {0, 0};
 
 	(void)ret;
 	if (i == UINT64_MAX || !tce_ok(v->part, w, a[2]))
 		return H_PARAMETER;
-	set(w, i, a[2], &x);
-	count(v, w, 1, &x);
+	write_tces(v, w, i, NULL, a[2], 1);
 	return H_SUCCESS;
 }
 
 int64_t hv_put_tce_indirect(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	const struct hv_win *w = own_window(v->part, a[0]);
-	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX, n = a[3], done, end;
-	struct change x = {0, 0};
+	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX, n = a[3];
 	const struct be64 *list;
 
 	(void)ret;
@@ -112,31 +146,16 @@ int64_t hv_put_tce_indirect(struct phyp_vcpu *v, const uint64_t *a, uint64_t *re
 	    !vio_range_ok(a[2], 4096, v->part->mem_bytes))
 		return H_PARAMETER;
 	list = (const struct be64 *)(const void *)(v->part->mem + a[2]);
-	end = w->bytes >> w->shift;
-	/* A failure part-way leaves the earlier entries set. */
-	for (done = 0; done < n && i + done < end; done++) {
-		uint64_t tce = vio_from_be64((struct be64){vio_load_relaxed(&list[done].raw)});
-
-		if (!tce_ok(v->part, w, tce))
-			break;
-		set(w, i + done, tce, &x);
-	}
-	count(v, w, done, &x);
-	return done == n ? H_SUCCESS : H_PARAMETER;
+	return write_tces(v, w, i, list, 0, n) == n ? H_SUCCESS : H_PARAMETER;
 }
 
 int64_t hv_stuff_tce(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	const struct hv_win *w = own_window(v->part, a[0]);
-	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX, n = a[3], room, done;
-	struct change x = {0, 0};
+	uint64_t i = w ? tce_index(w, a[1]) : UINT64_MAX, n = a[3];
 
 	(void)ret;
 	if (i == UINT64_MAX || n > TCE_MAX_MULTI || !tce_ok(v->part, w, a[2]))
 		return H_PARAMETER;
-	room = (w->bytes >> w->shift) - i;
-	for (done = 0; done < n && done < room; done++)
-		set(w, i + done, a[2], &x);
-	count(v, w, done, &x);
-	return done == n ? H_SUCCESS : H_PARAMETER;
+	return write_tces(v, w, i, NULL, a[2], n) == n ? H_SUCCESS : H_PARAMETER;
 }

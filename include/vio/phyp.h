@@ -87,6 +87,7 @@ struct phyp_adapter_profile {
 
 struct phyp_profile {
 	struct phyp_cost cost;
+	bool exposure; /* keep the counters of exposure: costs tens of nanoseconds a TCE call */
 	struct phyp_part_profile part[PHYP_MAX_PARTS];
 	unsigned n_parts;
 	struct phyp_adapter_profile adapter[PHYP_MAX_UNITS / 2];
@@ -138,6 +139,8 @@ uint64_t phyp_backing_page(const struct phyp_part *part);
 /* Ticks of vio_ticks() in a second, measured once per machine. */
 uint64_t phyp_tick_hz(const struct phyp_part *part);
 const struct phyp_cost *phyp_cost(const struct phyp_part *part);
+/* Does the machine keep the counters of exposure? */
+bool phyp_counts_exposure(const struct phyp_part *part);
 
 /*
  * Pointer to [a, a+len) of the partition's logical address space: its own memory, or an accepted grant. NULL when the
@@ -199,7 +202,8 @@ struct phyp_counters {
 	 * Exposure: what the partition's TCEs let its partners reach, over all its windows. tce_pages: valid TCEs now, in
 	 * units of 4 KiB whatever their size; tce_page_ticks: the sum of each change of it times the tick at which it
 	 * happened; _write: the same of those with TCE_WRITE. One vcpu maps what another unmaps, so only the sum over the
-	 * partition's vcpus, modulo 2^64, means something: see phyp_exposure(). All four are 0 when the partition has gone.
+	 * partition's vcpus, modulo 2^64, means something: see phyp_exposure(). All four are 0 when the partition has gone, and
+	 * always on a machine that does not keep them.
 	 */
 	uint64_t tce_pages, tce_page_ticks;
 	uint64_t tce_pages_write, tce_page_ticks_write;

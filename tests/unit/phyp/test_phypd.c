@@ -436,6 +436,7 @@ static void a_bad_profile_is_refused_with_file_and_field(void **state)
 		"\"a\", \"client\": \"b\"}]}",
 		"no partition b");
 	profile(m, "{\"cost\": \"dear\", \"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}]}", "cost");
+	profile(m, "{\"exposure\": 1, \"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}]}", "exposure");
 }
 
 int main(int argc, char **argv)

@@ -173,6 +173,7 @@ static int large_pages_up(void **state)
 
 	small_profile(&p);
 	p.adapter[0].page_shift = 16;
+	p.exposure = true;
 	*state = world_of(&p);
 	return 0;
 }
@@ -196,6 +197,16 @@ static void tces_of_64k_pages_index_and_check_by_their_size(void **state)
 }
 
 /* ------------------------------------------------------------------------ exposure ---- */
+
+static int counting_up(void **state)
+{
+	struct phyp_profile p;
+
+	small_profile(&p);
+	p.exposure = true;
+	*state = world_of(&p);
+	return 0;
+}
 
 static struct phyp_counters sum_of(struct end *e)
 {
@@ -323,6 +334,17 @@ static void a_partition_that_has_gone_exposes_nothing(void **state)
 	}
 }
 
+static void a_machine_that_does_not_count_exposure_says_so(void **state)
+{
+	struct world *w = *state;
+
+	assert_false(phyp_counts_exposure(w->g.part));
+	map_tces(&w->g, 0, 0, 4 * PAGE, TCE_WRITE);
+	assert_int_equal(sum_of(&w->g).tce_pages, 0);
+}
+
+#define EXPOSURE_TEST(f) cmocka_unit_test_setup_teardown(f, counting_up, world_down)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -337,11 +359,12 @@ int main(void)
 		WORLD_TEST(a_new_generation_finds_its_window_empty),
 		cmocka_unit_test_setup_teardown(tces_of_64k_pages_index_and_check_by_their_size,
 						large_pages_up, world_down),
-		WORLD_TEST(the_exposure_of_a_known_sequence_is_its_integral),
-		WORLD_TEST(a_call_that_changes_no_validity_leaves_the_exposure_alone),
-		WORLD_TEST(a_call_that_fails_part_way_exposes_what_it_has_set),
-		WORLD_TEST(what_one_vcpu_maps_another_may_unmap),
-		WORLD_TEST(a_partition_that_has_gone_exposes_nothing),
+		EXPOSURE_TEST(the_exposure_of_a_known_sequence_is_its_integral),
+		EXPOSURE_TEST(a_call_that_changes_no_validity_leaves_the_exposure_alone),
+		EXPOSURE_TEST(a_call_that_fails_part_way_exposes_what_it_has_set),
+		EXPOSURE_TEST(what_one_vcpu_maps_another_may_unmap),
+		WORLD_TEST(a_machine_that_does_not_count_exposure_says_so),
+		EXPOSURE_TEST(a_partition_that_has_gone_exposes_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
