@@ -15,8 +15,9 @@ ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "assets")
 NUMBER = re.compile(r"^[-+<>≈≥≤±~ ]*[\d.,]+(?:e[-+]?\d+)?\s*(?:[×x%]|[kMG]?|n|[nµm]?s|[KMG]?i?B|R)?(?:/s)?"
                     r"(?:\s*[\[(].*[\])])?(?:\s*/.*)?$")
 EMPTY = ("", "-", "–", "—", "not measured", "n/a")
-TAIL = [("limits", "what this machine can do at best"), ("method", "method"), ("discarded", "what was discarded"),
-        ("repeat", "how to repeat"), ("environment", "environment"), ("glossary", "words")]
+TAIL = [("about-limits", "what this machine can do at best"), ("about-method", "method"),
+        ("about-discarded", "what was discarded"), ("about-repeat", "how to repeat"), ("about-environment", "environment"),
+        ("about-glossary", "words used here")]
 
 
 def numeric_columns(table):
@@ -49,6 +50,12 @@ def named_svg(f):
     inner = "".join(f'<{tag} id="{i}">{Markup.escape(text)}</{tag}>' for tag, i, text in words)
     label = f' aria-labelledby="{words[0][1]} {words[1][1]}"'
     return Markup(f"{opening}{label}>{inner}{rest}")
+
+
+def _tail(report):
+    """Links to the last sections, those that are there."""
+    empty = {"about-limits": not report.limits_lines, "about-environment": not report.environment}
+    return [(i, name) for i, name in TAIL if not empty.get(i)]
 
 
 def _section(s):
@@ -96,9 +103,9 @@ def render(report):
         panel_caption=datapath.caption(paths) if paths else "", panel_limits=panel_limits(paths) if paths else "",
         panel_command=paths.get("command", report.command) if paths else "",
         targets=[{"interval": "", "absolute": "", **t} for t in report.targets], targets_lead=targets_lead(report.targets),
-        sections=[_section(s) for s in report.sections], tail=TAIL, repeat=repeat_list(report),
+        sections=[_section(s) for s in report.sections], tail=_tail(report), repeat=repeat_list(report),
         experiments=_table(experiments) if experiments else None,
-        discarded=_table(report.discarded) if report.discarded and report.discarded.rows else None,
+        discarded={**_table(report.discarded), "id": ""} if report.discarded and report.discarded.rows else None,
         environment=flat(report.environment), glossary=GLOSSARY)
 
 

@@ -59,7 +59,8 @@ GLOSSARY = [
     ("trial", "One slot in one block: the three programs started afresh. Process starts are the unit that is counted in n."),
     ("sample", "One point measured once in a trial."),
     ("interval", "The range that holds the true value with the stated confidence, by bootstrap over blocks."),
-    ("ratio", "Median of the second arm over median of the first. For times, more than 1 means that the second is slower."),
+    ("ratio", "Of one arm's median to another's, the blocks compared one by one. Of times, more than 1 is slower; of requests "
+              "per second, more than 1 is faster."),
     ("depth", "Requests that are under way at a time."),
     ("closed loop", "A new request starts when one completes. Open loop: requests start at fixed times, and latency counts from "
                     "the time at which the request should have started."),
@@ -127,19 +128,29 @@ def machine_line(report):
     return ", ".join(p for p in parts if p)
 
 
-def flat(environment, prefix=""):
-    """[(name, text)] of a nested dict, for a list of terms."""
-    out = []
-    for k, v in environment.items():
-        name = f"{prefix}{k}".replace("_", " ")
-        if isinstance(v, dict):
-            out += flat(v, f"{name}: ")
-        elif isinstance(v, (list, tuple)):
-            out.append((name, ", ".join(str(x) for x in v) or "none"))
-        else:
-            text = ("yes" if v else "no") if isinstance(v, bool) else str(v)
-            out.append((name, "not known" if v is None or text == "" else text))
-    return out
+def _said(v):
+    if isinstance(v, bool):
+        return "yes" if v else "no"
+    if isinstance(v, dict):
+        return _grouped(v)
+    if isinstance(v, (list, tuple)):
+        return ", ".join(map(_said, v)) or "none"
+    return "not known" if v is None or v == "" else str(v)
+
+
+def _grouped(d):
+    """A dict in one line; names with the same value together when that is shorter ("Not affected: l1tf, mds")."""
+    by_value = {}
+    for k, v in d.items():
+        by_value.setdefault(_said(v), []).append(str(k).replace("_", " "))
+    if len(by_value) * 2 <= len(d):
+        return "; ".join(f"{v}: {', '.join(k)}" for v, k in by_value.items())
+    return "; ".join(f"{str(k).replace('_', ' ')}: {_said(v)}" for k, v in d.items()) or "none"
+
+
+def flat(environment):
+    """[(name, text)] of the environment, one entry for each of its keys."""
+    return [(str(k).replace("_", " "), _said(v)) for k, v in environment.items()]
 
 
 def problems(report):
