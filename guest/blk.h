@@ -15,12 +15,21 @@
 #include "guest/transport.h"
 
 #define VIO_SECTOR 512u
+/* Blocks of fewer bytes than a sector are outside VIRTIO: a disk of this project's server offers them for measurements
+ * (short=on). A request then begins at a sector and may end inside of one. */
+#define VIO_BLK_SHORTEST 64u
 
 struct vio_blk_cfg {
 	struct vio_transport_cfg transport; /* num_queues, queue_size, arm ... */
 	uint32_t max_len;     /* largest data of one request, bytes, multiple of 512; 0 = 64 KiB */
 	uint32_t depth;	      /* requests in flight per queue; 0 = 32; bounded by queue_size / 4 */
 	uint64_t buffers_len; /* room for vio_blk_alloc(), bytes */
+	/*
+	 * Mapping pool: bytes of the pool's data buffers, shared out evenly among the queues; 0 = as many as depth and
+	 * buffers_len need. Payload bounce has fewer bounce buffers than requests in flight then, and submit takes no more than
+	 * fit; in place vio_blk_alloc() has only this much; copybreak: half for each. No effect with another mapping.
+	 */
+	uint64_t pool_len;
 	uint32_t copybreak;
 	unsigned defer_batch, quota_pages;
 	/* Notification crq and suppress: spin this long before sleeping. poll: sleep after idle_ns (UINT64_MAX never). */
@@ -32,7 +41,7 @@ struct vio_blk_cfg {
 
 struct vio_blk_info {
 	uint64_t sectors; /* of 512 bytes */
-	uint32_t block_size;
+	uint32_t block_size; /* what a request's length is a multiple of; below 512: short requests */
 	uint32_t max_len;
 	uint16_t num_queues, queue_size;
 	uint32_t depth;
@@ -43,6 +52,8 @@ struct vio_blk_info {
 	uint64_t features;
 	/* Room that the arm took: bytes long-lived in windows; bytes granted to the server. */
 	uint64_t window_bytes, granted_bytes;
+	uint64_t ring_bytes; /* standing in the DMA window and not a buffer: rings, CRQ, config space */
+	uint64_t pool_bytes; /* mapping pool: room for data buffers, all queues; 0 without a pool */
 };
 
 /* One request. Owned by the caller; untouched by it from submit until it comes back from poll. */

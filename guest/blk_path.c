@@ -30,7 +30,7 @@ unsigned blk_segs(const struct vio_blk *b, const struct vio_blk_req *r)
 static bool range_ok(const struct vio_blk_info *i, uint64_t sector, uint64_t len)
 {
 	return !((sector * VIO_SECTOR | len) & (i->block_size - 1)) &&
-	       vio_range_ok(sector, len / VIO_SECTOR, i->sectors);
+	       vio_range_ok(sector, len / VIO_SECTOR + (len % VIO_SECTOR != 0), i->sectors);
 }
 
 /* 0, or why it is refused here. */
@@ -53,14 +53,15 @@ static int check(const struct vio_blk *b, const struct vio_blk_req *r)
 	case VIRTIO_BLK_T_DISCARD:
 		if (!i->can_discard)
 			return -ENOTSUP;
-		return r->len > 0 && r->len / VIO_SECTOR <= i->max_discard_sectors &&
+		return r->len > 0 && r->len % VIO_SECTOR == 0 &&
+				       r->len / VIO_SECTOR <= i->max_discard_sectors &&
 				       range_ok(i, r->sector, r->len)
 			       ? 0
 			       : -EINVAL;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		if (!i->can_zero)
 			return -ENOTSUP;
-		return r->len > 0 && r->len / VIO_SECTOR <= i->max_zero_sectors &&
+		return r->len > 0 && r->len % VIO_SECTOR == 0 && r->len / VIO_SECTOR <= i->max_zero_sectors &&
 				       range_ok(i, r->sector, r->len)
 			       ? 0
 			       : -EINVAL;

@@ -61,7 +61,7 @@ int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size
 	info->sectors = vio_le64(c.capacity);
 	info->block_size = has(info, VIRTIO_BLK_F_BLK_SIZE) ? vio_le32(c.blk_size) : VIO_SECTOR;
 	*size_max = has(info, VIRTIO_BLK_F_SIZE_MAX) ? vio_le32(c.size_max) : UINT32_MAX;
-	if (info->num_queues == 0 || info->block_size < VIO_SECTOR || info->block_size > 1u << 20 ||
+	if (info->num_queues == 0 || info->block_size < VIO_BLK_SHORTEST || info->block_size > 1u << 20 ||
 	    (info->block_size & (info->block_size - 1)) || info->sectors > UINT64_MAX / VIO_SECTOR ||
 	    *size_max < VIO_SECTOR)
 		return vio_err_set(err, -EPROTO,
@@ -248,6 +248,7 @@ int blk_setup(struct vio_blk *b, struct vio_err *err)
 	rc = new_vcpus(b, err);
 	if (rc == 0)
 		rc = vio_front_rings(&b->f, b->info.features, b->info.arm.ring == VIO_RING_DIRECT, 4, err);
+	b->info.ring_bytes = vio_transport_control_bytes(b->f.t) + b->f.window_bytes;
 	if (rc == 0)
 		rc = carve_area(b, err);
 	return rc ? rc : new_queues(b, err);

@@ -56,6 +56,9 @@ enum vio_transport_state {
 
 struct vio_transport;
 
+/* Bytes of the control memory (CRQ, header, config space) that stand in the DMA window while it is open. */
+uint64_t vio_transport_control_bytes(const struct vio_transport *t);
+
 /*
  * Carve the control memory, map it, register the CRQ. Waits for no one. -ENODEV (unit), -ENOMEM, -EBUSY
  * (CRQ).

@@ -122,6 +122,11 @@ int vio_t_control_map(struct vio_transport *t, struct vio_mem *mem, struct vio_e
 	return rc;
 }
 
+uint64_t vio_transport_control_bytes(const struct vio_transport *t)
+{
+	return t->control_len;
+}
+
 void vio_t_unmap_all(struct vio_transport *t)
 {
 	if (t->mapped)

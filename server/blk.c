@@ -37,10 +37,16 @@ static uint64_t features(const struct vio_backend *be)
  */
 #define MAX_RANGE_SECTORS ((4u << 20) / SECTOR)
 
+/* Blocks below a sector (vio_spec_short()) change the length of reads and writes only. */
+static uint32_t sectors_a_block(const struct vio_backend *be)
+{
+	return be->block_size > SECTOR ? be->block_size / SECTOR : 1;
+}
+
 static uint32_t max_range(const struct vio_backend *be)
 {
 	uint64_t sectors = be->size / SECTOR;
-	uint32_t block = be->block_size / SECTOR;
+	uint32_t block = sectors_a_block(be);
 
 	return sectors < MAX_RANGE_SECTORS ? (uint32_t)sectors : MAX_RANGE_SECTORS / block * block;
 }
@@ -62,7 +68,7 @@ static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_
 	if (be->can_discard && !be->read_only) {
 		c.max_discard_sectors = vio_le32(max_range(be));
 		c.max_discard_seg = vio_le32(1);
-		c.discard_sector_alignment = vio_le32(be->block_size / SECTOR);
+		c.discard_sector_alignment = vio_le32(sectors_a_block(be));
 	}
 	if (be->can_zero && !be->read_only) {
 		c.max_write_zeroes_sectors = vio_le32(max_range(be));

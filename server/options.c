@@ -24,6 +24,7 @@ static const char usage_head[] =
 	"disks\n"
 	"  --disk BACKEND[,KEY=VALUE...]   one for each adapter, in order; the last one repeats:\n";
 static const char usage_tail[] =
+	"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements only\n"
 	"design\n"
 	"  --queues N           queues offered to each guest, 1 to 64 (4)\n"
 	"  --queue-size N       largest queue, power of two from 2 to 32768 (256)\n"

@@ -458,6 +458,8 @@ static int plugin_block_size(void *h, uint32_t *minimum, uint32_t *preferred, ui
 	const struct vdisk *d = h;
 
 	*minimum = vio_blk_get_info(d->blk)->block_size;
+	if (*minimum < VIO_SECTOR) /* short requests: their positions are still sectors */
+		*minimum = VIO_SECTOR;
 	*preferred = *minimum < 4096 ? 4096 : *minimum;
 	*maximum = 32u << 20;
 	return 0;

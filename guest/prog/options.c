@@ -37,7 +37,7 @@ static const char usage[] =
 	"load\n"
 	"  --rw MODE            read, write, randread, randwrite, mixed, randmixed (randread)\n"
 	"  --mix PERCENT        reads in mixed and randmixed (70)\n"
-	"  --bs SIZE            block size: 512, 4k, 64k, ... (4k)\n"
+	"  --bs SIZE            block size: 512, 4k, 64k, ... (4k); 64 to 448 on a disk with short=on\n"
 	"  --depth N            requests in flight, per queue (1)\n"
 	"  --buffers N          buffers of each queue, used in turn (4 times the depth)\n"
 	"  --batch N            requests made available per publish (depth 1: 1, else half the depth)\n"
@@ -54,6 +54,8 @@ static const char usage[] =
 	"  --json FILE          write the result as JSON (- = standard output)\n"
 	"  --trace              print each message and hypervisor call to standard error\n"
 	"  --fault SPEC         inject faults into hypervisor calls: OP@N=RC[xCOUNT],...\n"
+	"  --stage-fd N         write the byte M to this descriptor when the measurement begins, E when it "
+	"ends\n"
 	"  --timeout SECONDS    wait this long for the server at start (5)\n"
 	"  --help, --version\n"
 	"Exit code: 0 done and every byte right, 1 failed or wrong data, 2 wrong use.\n";
@@ -94,6 +96,7 @@ enum {
 	O_TRACE,
 	O_FAULT,
 	O_TIMEOUT,
+	O_STAGE,
 	O_HELP,
 	O_VERSION,
 };
@@ -134,6 +137,7 @@ static const struct option longs[] = {
 	{"trace", 0, 0, O_TRACE},
 	{"fault", 1, 0, O_FAULT},
 	{"timeout", 1, 0, O_TIMEOUT},
+	{"stage-fd", 1, 0, O_STAGE},
 	{"help", 0, 0, O_HELP},
 	{"version", 0, 0, O_VERSION},
 	{0, 0, 0, 0},
@@ -221,7 +225,7 @@ static int parse_load(struct vio_opts *o, int c, const char *arg, unsigned *mix,
 		*mix = (unsigned)v;
 		return rc;
 	case O_BS:
-		rc = number(c, arg, 512, 1u << 20, &v, err);
+		rc = number(c, arg, VIO_BLK_SHORTEST, 1u << 20, &v, err);
 		o->wl.bs = (uint32_t)v;
 		return rc;
 	case O_DEPTH:
@@ -358,6 +362,10 @@ static int parse_other(struct vio_opts *o, int c, const char *arg, struct vio_er
 	case O_FAULT:
 		o->fault = arg;
 		return 0;
+	case O_STAGE:
+		rc = number(c, arg, 0, 1u << 20, &v, err);
+		o->stage_fd = (int)v;
+		return rc;
 	case O_TIMEOUT:
 		rc = number(c, arg, 1, 3600, &v, err);
 		o->blk.transport.timeout_ms = (unsigned)v * 1000;
@@ -373,6 +381,7 @@ static void defaults(struct vio_opts *o)
 	o->socket = "/tmp/vio-phyp.sock";
 	o->partition = "guest0";
 	o->core = -1;
+	o->stage_fd = -1;
 	o->rw_name = "randread";
 	vio_arm_parse("zero-copy", &o->blk.transport.arm, NULL);
 	o->blk.transport.strict_arm = true;
@@ -407,7 +416,7 @@ static int derive(struct vio_opts *o, struct vio_err *err)
 				   "--depth %u needs --queue-size %u or more (4 descriptors a request)",
 				   w->depth, w->depth * 4);
 	o->blk.depth = w->depth;
-	o->blk.max_len = w->bs < 4096 ? 4096 : w->bs;
+	o->blk.max_len = w->bs < 4096 ? 4096 : (uint32_t)VIO_ALIGN_UP(w->bs, VIO_SECTOR);
 	o->blk.buffers_len = (uint64_t)o->blk.max_len * w->buffers * o->blk.transport.num_queues + (1u << 16);
 	return 0;
 }
@@ -451,7 +460,7 @@ int vio_opts_fit(struct vio_opts *o, const struct vio_blk_info *info, struct vio
 
 	if (o->wl.span == 0) {
 		o->wl.span = disk < (64u << 20) ? disk : 64u << 20;
-		o->wl.span -= o->wl.span % o->wl.bs;
+		o->wl.span -= o->wl.span % VIO_ALIGN_UP(o->wl.bs, VIO_SECTOR);
 	}
 	if (o->wl.span > disk)
 		return vio_err_set(err, -EINVAL, "--span %" PRIu64 ": the disk has only %" PRIu64 " bytes",

@@ -9,7 +9,8 @@ struct vio_opts {
 	const char *socket, *partition;
 	const char *json; /* file, "-" = standard output, NULL = table only */
 	const char *fault;
-	int core; /* -1: not pinned */
+	int core;     /* -1: not pinned */
+	int stage_fd; /* -1: none */
 	bool trace, info_only, quiet;
 	struct vio_blk_cfg blk;
 	struct vio_wl_cfg wl;

@@ -7,16 +7,31 @@
 #include "guest/prog/report.h"
 #include "vio/cycles.h"
 
-int vio_snapshot_take(struct phyp_part *part, struct vio_snapshot *s, struct vio_err *err)
+static int own(struct vio_snapshot *s, struct vio_err *err)
 {
+	struct timespec cpu;
 	struct rusage ru;
 
 	if (getrusage(RUSAGE_SELF, &ru))
 		return vio_err_set(err, -errno, "getrusage: %s", strerror(errno));
+	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu))
+		return vio_err_set(err, -errno, "clock_gettime: %s", strerror(errno));
 	s->minor_faults = (uint64_t)ru.ru_minflt;
 	s->voluntary_switches = (uint64_t)ru.ru_nvcsw;
+	s->involuntary_switches = (uint64_t)ru.ru_nivcsw;
+	s->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000ull + (uint64_t)cpu.tv_nsec;
+	s->tick = vio_ticks();
+	return 0;
+}
+
+int vio_snapshot_take(struct phyp_part *part, struct vio_snapshot *s, bool end, struct vio_err *err)
+{
+	int rc = end ? own(s, err) : 0;
+
 	s->n = PHYP_MAX_PARTS;
-	return phyp_machine_stats(part, s->part, &s->n, err);
+	if (rc == 0)
+		rc = phyp_machine_stats(part, s->part, &s->n, err);
+	return rc || end ? rc : own(s, err);
 }
 
 static json_int_t ji(uint64_t v)
@@ -168,10 +183,39 @@ static void print_result(const struct vio_blk *b, const struct vio_wl_result *r,
 	       r->bytes_verified, r->mismatches, r->errors);
 }
 
+/* Average over the measurement of the bytes under valid TCEs of the guest's partition. */
+static double reach(const struct vio_snapshot *from, const struct vio_snapshot *to,
+		    const struct phyp_part_stats *a, const struct phyp_part_stats *z, bool write)
+{
+	uint64_t area = write ? phyp_exposure(a->c.tce_pages_write, a->c.tce_page_ticks_write, from->tick,
+					      z->c.tce_pages_write, z->c.tce_page_ticks_write, to->tick)
+			      : phyp_exposure(a->c.tce_pages, a->c.tce_page_ticks, from->tick, z->c.tce_pages,
+					      z->c.tce_page_ticks, to->tick);
+
+	return (double)area / (double)(to->tick - from->tick) * 4096;
+}
+
+/* What the server could reach, and what it had to. */
+static void add_exposure(json_t *run, struct vio_blk *b, const struct vio_opts *o,
+			 const struct vio_snapshot *from, const struct vio_snapshot *to,
+			 const struct vio_wl_result *res, bool counted)
+{
+	const struct phyp_part_stats *a = find(from, o->partition), *z = find(to, o->partition);
+
+	if (counted && a && z && to->tick > from->tick) {
+		json_object_set_new(run, "reach_bytes", json_real(reach(from, to, a, z, false)));
+		json_object_set_new(run, "reach_write_bytes", json_real(reach(from, to, a, z, true)));
+	}
+	json_object_set_new(run, "ring_bytes", json_integer(ji(vio_blk_get_info(b)->ring_bytes)));
+	json_object_set_new(run, "need_bytes",
+			    json_real((double)res->need / (double)(to->tick - from->tick)));
+}
+
 int vio_report_result(struct vio_blk *b, const struct vio_opts *o, const char *id, uint64_t ready_ns,
 		      const struct vio_snapshot *from, const struct vio_snapshot *to,
-		      const struct vio_wl_result *res, uint64_t tick_hz, struct vio_err *err)
+		      const struct vio_wl_result *res, struct phyp_part *part, struct vio_err *err)
 {
+	const uint64_t tick_hz = phyp_tick_hz(part);
 	json_t *root = disk_json(b, o, id, ready_ns);
 	json_t *run = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I}",
 				"elapsed_ns", ji(res->elapsed_ns), "requests", ji(res->requests), "reads",
@@ -185,6 +229,10 @@ int vio_report_result(struct vio_blk *b, const struct vio_opts *o, const char *i
 	json_object_set_new(run, "minor_faults", json_integer(ji(to->minor_faults - from->minor_faults)));
 	json_object_set_new(run, "voluntary_switches",
 			    json_integer(ji(to->voluntary_switches - from->voluntary_switches)));
+	json_object_set_new(run, "involuntary_switches",
+			    json_integer(ji(to->involuntary_switches - from->involuntary_switches)));
+	json_object_set_new(run, "cpu_ns", json_integer(ji(to->cpu_ns - from->cpu_ns)));
+	add_exposure(run, b, o, from, to, res, phyp_counts_exposure(part));
 	json_object_set_new(root, "load", load_json(o));
 	json_object_set_new(run, "latency_ns", latency_json(&res->latency, tick_hz));
 	json_object_set_new(root, "run", run);

@@ -48,17 +48,29 @@ static int pin(int core, struct vio_err *err)
 /* Counters of the whole machine at the two ends of the measurement. */
 struct marks {
 	struct phyp_part *part;
+	int stage_fd;
 	struct vio_snapshot at[2];
 	int rc;
 	struct vio_err err;
 };
 
+/* Tell who started us that the measurement begins or ends. */
+static void stage(struct marks *m, char letter)
+{
+	if (m->stage_fd >= 0 && m->rc == 0 && write(m->stage_fd, &letter, 1) != 1)
+		m->rc = vio_err_set(&m->err, -errno, "--stage-fd %d: %s", m->stage_fd, strerror(errno));
+}
+
 static void mark(void *ctx, bool end)
 {
 	struct marks *m = ctx;
 
+	if (end)
+		stage(m, 'E');
 	if (m->rc == 0)
-		m->rc = vio_snapshot_take(m->part, &m->at[end], &m->err);
+		m->rc = vio_snapshot_take(m->part, &m->at[end], end, &m->err);
+	if (!end)
+		stage(m, 'M');
 }
 
 /* The null backend keeps no data: say so instead of reporting mismatches. */
@@ -90,7 +102,7 @@ static int run(struct phyp_part *part, struct vio_opts *o, uint64_t t0, struct v
 	struct vio_mem mem;
 	struct vio_blk *b = NULL;
 	struct vio_wl *wl = NULL;
-	struct marks m = {.part = part};
+	struct marks m = {.part = part, .stage_fd = o->stage_fd};
 	struct vio_wl_result *res = calloc(1, sizeof(*res));
 	char id[21];
 	uint64_t ready;
@@ -118,9 +130,9 @@ static int run(struct phyp_part *part, struct vio_opts *o, uint64_t t0, struct v
 	if (rc)
 		vio_err_set(err, rc, "the machine went away during the run (phypd has gone)");
 	else if (m.rc)
-		rc = vio_err_set(err, m.rc, "reading the machine's counters: %s", m.err.msg);
+		rc = vio_err_set(err, m.rc, "at the ends of the measurement: %s", m.err.msg);
 	else
-		rc = vio_report_result(b, o, id, ready, &m.at[0], &m.at[1], res, phyp_tick_hz(part), err);
+		rc = vio_report_result(b, o, id, ready, &m.at[0], &m.at[1], res, part, err);
 	if (rc == 0 && (res->mismatches || res->errors))
 		rc = vio_err_set(err, -EIO, "%" PRIu64 " errors, %" PRIu64 " wrong words; first: %s",
 				 res->errors, res->mismatches,

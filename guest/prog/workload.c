@@ -10,6 +10,7 @@
 #define MAX_BURST    64
 #define CLOSED_LOOKS 16
 #define BUSY         0x80000000u /* block table: a request on this block is in flight */
+#define REQ_FRAME    17u         /* header and status */
 #define POISON       0xDEADDA7ADEADDA7Aull
 
 /* One request that can be in flight. */
@@ -18,7 +19,8 @@ struct io {
 	uint64_t *va;
 	uint64_t block;
 	uint32_t generation;
-	uint64_t start; /* ticks: submit, or the intended start */
+	uint64_t start;   /* ticks: submit, or the intended start */
+	uint64_t publish; /* ticks: given to the server */
 };
 
 struct wl_queue {
@@ -36,6 +38,7 @@ struct vio_wl {
 	struct vio_wl_cfg cfg;
 	struct vio_blk *b;
 	unsigned n_queues;
+	uint64_t stride; /* bytes of the disk from a block to the next: cfg.bs, in whole sectors */
 	uint64_t n_blocks;
 	uint32_t *table; /* generation of each block, with BUSY */
 	struct wl_queue *q;
@@ -103,7 +106,7 @@ static void prepare(struct vio_wl *w, struct wl_queue *q, struct io *io, bool re
 
 	io->block = b;
 	io->generation = w->table[b];
-	io->req.sector = b * (w->cfg.bs / VIO_SECTOR);
+	io->req.sector = b * (w->stride / VIO_SECTOR);
 	io->req.len = w->cfg.bs;
 	io->req.result = 0;
 	w->table[b] |= BUSY;
@@ -142,6 +145,7 @@ static void check_read(struct vio_wl *w, const struct io *io)
 static void finish(struct vio_wl *w, struct wl_queue *q, struct io *io, uint64_t now)
 {
 	vio_hist_add(&w->res->latency, now - io->start);
+	w->res->need += (unsigned __int128)(io->req.len + REQ_FRAME) * (now - io->publish);
 	w->res->requests++;
 	if (io->req.type == VIRTIO_BLK_T_FLUSH) {
 		w->res->flushes++;
@@ -194,10 +198,13 @@ static void prepare_batch(struct vio_wl *w, struct wl_queue *q, unsigned n)
 static void submit_ready(struct vio_wl *w, unsigned qi, uint64_t start)
 {
 	struct wl_queue *q = &w->q[qi];
+	uint64_t publish = start ? start : vio_ticks();
 	unsigned n;
 
 	for (unsigned i = 0; start && i < q->n_ready; i++)
 		((struct io *)q->ready[i])->start = start;
+	for (unsigned i = 0; i < q->n_ready; i++)
+		((struct io *)q->ready[i])->publish = publish;
 	n = vio_blk_submit(w->b, qi, q->ready, q->n_ready);
 	if (n == 0)
 		return;
@@ -399,9 +406,14 @@ static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info
 {
 	uint64_t disk = info->sectors * VIO_SECTOR;
 
-	if (c->bs == 0 || c->bs % VIO_SECTOR || c->bs > info->max_len)
-		return vio_err_set(err, -EINVAL, "--bs %u: must be a multiple of 512, at most %u here", c->bs,
-				   info->max_len);
+	const bool shorts = info->block_size < VIO_SECTOR;
+	const uint64_t stride = VIO_ALIGN_UP(c->bs, VIO_SECTOR);
+
+	if (c->bs == 0 || c->bs > info->max_len || (!shorts && c->bs % VIO_SECTOR))
+		return vio_err_set(err, -EINVAL, "--bs %u: must be a multiple of %u, at most %u here%s",
+				   c->bs, shorts ? info->block_size : VIO_SECTOR, info->max_len,
+				   shorts ? ""
+					  : "; shorter requests need a disk that vios serves with short=on");
 	if (c->bs % info->block_size)
 		return vio_err_set(err, -EINVAL, "--bs %u: the disk's block size is %u", c->bs,
 				   info->block_size);
@@ -411,11 +423,12 @@ static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info
 	if (c->batch == 0 || c->batch > c->depth || c->batch > MAX_BURST)
 		return vio_err_set(err, -EINVAL, "--batch %u: 1 to the depth (%u), at most %u", c->batch,
 				   c->depth, MAX_BURST);
-	if (c->span > disk || c->span % c->bs)
+	if (c->span > disk || c->span % stride)
 		return vio_err_set(err, -EINVAL,
-				   "--span %" PRIu64 ": a multiple of --bs, at most the disk's %" PRIu64,
+				   "--span %" PRIu64
+				   ": a multiple of --bs in whole sectors, at most the disk's %" PRIu64,
 				   c->span, disk);
-	if (c->span / c->bs < 2ull * c->depth * info->num_queues)
+	if (c->span / stride < 2ull * c->depth * info->num_queues)
 		return vio_err_set(err, -EINVAL,
 				   "--span %" PRIu64
 				   ": too small for %u requests of %u in flight, twice over",
@@ -470,7 +483,8 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 	w->cfg = *cfg;
 	w->b = b;
 	w->n_queues = info->num_queues;
-	w->n_blocks = cfg->span / cfg->bs;
+	w->stride = VIO_ALIGN_UP(cfg->bs, VIO_SECTOR);
+	w->n_blocks = cfg->span / w->stride;
 	w->tick_hz = phyp_tick_hz(part);
 	w->rng = cfg->seed * 2 + 1;
 	w->table = calloc(w->n_blocks, sizeof(*w->table));
@@ -499,6 +513,7 @@ int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx, c
 	memset(&res->latency, 0, sizeof(res->latency));
 	res->requests = res->reads = res->writes = res->flushes = 0;
 	res->bytes_read = res->bytes_written = res->bytes_verified = res->publishes = res->late = 0;
+	res->need = 0;
 	mark(ctx, false);
 	run_phase(w, w->cfg.count, w->cfg.run_ns, stop);
 	mark(ctx, true);

@@ -14,7 +14,7 @@ enum vio_wl_order { VIO_WL_SEQUENTIAL, VIO_WL_RANDOM };
 struct vio_wl_cfg {
 	enum vio_wl_order order;
 	unsigned read_percent;        /* 100 reads, 0 writes, between: mixed */
-	uint32_t bs;                  /* block size, bytes, multiple of 512 */
+	uint32_t bs;                  /* block size, bytes; below 512 each block begins a sector of its own */
 	uint32_t depth;               /* in flight, per queue */
 	/*
 	 * Buffers of each queue, used in turn (>= depth). With as many as requests in flight each request would find its old
@@ -22,7 +22,7 @@ struct vio_wl_cfg {
 	 */
 	uint32_t buffers;
 	uint32_t batch;               /* requests made available per publish; <= depth */
-	uint64_t span;                /* bytes of the disk that are used, from 0; multiple of bs */
+	uint64_t span;                /* bytes of the disk that are used, from 0; multiple of bs (of 512 when shorter) */
 	uint64_t count;               /* stop after so many measured requests; 0 = by time */
 	uint64_t run_ns;              /* ... or after so long */
 	uint64_t warm_count, warm_ns; /* before measuring: whichever is given; both 0 = none */
@@ -42,6 +42,9 @@ struct vio_wl_result {
 	 * omission). */
 	struct vio_hist latency;
 	uint64_t publishes; /* submit calls that took something: requests / publishes is the real batch */
+	/* Bytes that the server needs for a request (data, 16 of header, 1 of status) times the ticks from its publish to
+	 * its completion; flushes have no data. */
+	unsigned __int128 need;
 	uint64_t late;      /* open loop: requests that could not start when they should have */
 };
 

@@ -176,6 +176,16 @@ int vio_spec_word(const char *backend, const char *spec, const char *key, const 
 			   rc < 0 ? "(too long)" : text, list);
 }
 
+int vio_spec_short(const char *backend, const char *spec, uint32_t *block_size, struct vio_err *err)
+{
+	static const char *const words[] = {"off", "on", NULL};
+	unsigned on;
+	int rc = vio_spec_word(backend, spec, "short", words, 0, &on, err);
+
+	*block_size = on ? VIO_SHORT_BLOCK : VIO_DISK_UNIT;
+	return rc;
+}
+
 void vio_backend_set_id(struct vio_backend *be, const char *text)
 {
 	size_t n = strnlen(text, sizeof(be->id));

@@ -16,7 +16,7 @@ struct vio_backend_ops;
 struct vio_backend {
 	const struct vio_backend_ops *ops;
 	uint64_t size;       /* bytes, multiple of 512 */
-	uint32_t block_size; /* logical block, bytes: 512 or more; requests must be multiples */
+	uint32_t block_size; /* logical block, bytes: requests must be multiples. 512 or more; less: vio_spec_short() */
 	bool read_only;
 	bool touches_data; /* false: null, and reports say so */
 	bool can_discard, can_zero, can_flush;

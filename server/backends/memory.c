@@ -41,10 +41,12 @@ static void memory_close(struct vio_backend *be)
 static int memory_open(const char *spec, const struct vio_backend_env *env, struct vio_backend **out,
 		       struct vio_err *err)
 {
-	static const char *const keys[] = {"size", "fill", NULL}, *const fills[] = {"zero", "random", NULL};
+	static const char *const keys[] = {"size", "fill", "short", NULL}, *const fills[] = {"zero", "random",
+											     NULL};
 	struct memory *m;
 	unsigned random;
 	uint64_t size;
+	uint32_t block;
 	void *mem = NULL;
 	int rc = vio_spec_check("memory", spec, keys, err);
 
@@ -52,6 +54,8 @@ static int memory_open(const char *spec, const struct vio_backend_env *env, stru
 		rc = vio_spec_size("memory", spec, 0, &size, err);
 	if (rc == 0)
 		rc = vio_spec_word("memory", spec, "fill", fills, 0, &random, err);
+	if (rc == 0)
+		rc = vio_spec_short("memory", spec, &block, err);
 	if (rc)
 		return rc;
 	if (!env || !env->server_memory)
@@ -69,7 +73,7 @@ static int memory_open(const char *spec, const struct vio_backend_env *env, stru
 	m->be = (struct vio_backend){
 		.ops = &vio_backend_memory,
 		.size = size,
-		.block_size = VIO_DISK_UNIT,
+		.block_size = block,
 		.touches_data = true,
 		.can_discard = true,
 		.can_zero = true,
@@ -81,8 +85,9 @@ static int memory_open(const char *spec, const struct vio_backend_env *env, stru
 	else
 		memset(mem, 0, size);
 	vio_backend_set_id(&m->be, "vio-memory");
-	snprintf(m->be.what, sizeof(m->be.what), "memory, %llu bytes, filled with %s",
-		 (unsigned long long)size, random ? "random bytes" : "zeroes");
+	snprintf(m->be.what, sizeof(m->be.what), "memory, %llu bytes, filled with %s%s",
+		 (unsigned long long)size, random ? "random bytes" : "zeroes",
+		 block < VIO_DISK_UNIT ? ", short requests (not VIRTIO)" : "");
 	*out = &m->be;
 	return 0;
 }
@@ -157,7 +162,7 @@ static unsigned memory_poll(struct vio_backend_queue *bq, struct vio_req *done[]
 
 const struct vio_backend_ops vio_backend_memory = {
 	.name = "memory",
-	.usage = "memory,size=64M[,fill=zero|random]    in the server partition's memory",
+	.usage = "memory,size=64M[,fill=zero|random][,short=on]    in the server partition's memory",
 	.open = memory_open,
 	.close = memory_close,
 	.queue_open = memory_queue_open,

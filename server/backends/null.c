@@ -13,14 +13,17 @@ static void null_close(struct vio_backend *be)
 static int null_open(const char *spec, const struct vio_backend_env *env, struct vio_backend **out,
 		     struct vio_err *err)
 {
-	static const char *const keys[] = {"size", NULL};
+	static const char *const keys[] = {"size", "short", NULL};
 	struct vio_backend *be;
 	uint64_t size;
+	uint32_t block;
 	int rc = vio_spec_check("null", spec, keys, err);
 
 	(void)env;
 	if (rc == 0)
 		rc = vio_spec_size("null", spec, 1ull << 30, &size, err);
+	if (rc == 0)
+		rc = vio_spec_short("null", spec, &block, err);
 	if (rc)
 		return rc;
 	be = calloc(1, sizeof(*be));
@@ -29,13 +32,14 @@ static int null_open(const char *spec, const struct vio_backend_env *env, struct
 	*be = (struct vio_backend){
 		.ops = &vio_backend_null,
 		.size = size,
-		.block_size = VIO_DISK_UNIT,
+		.block_size = block,
 		.can_discard = true,
 		.can_zero = true,
 		.can_flush = true,
 	};
 	vio_backend_set_id(be, "vio-null");
-	snprintf(be->what, sizeof(be->what), "null, %llu bytes, touches no data", (unsigned long long)size);
+	snprintf(be->what, sizeof(be->what), "null, %llu bytes, touches no data%s", (unsigned long long)size,
+		 block < VIO_DISK_UNIT ? ", short requests (not VIRTIO)" : "");
 	*out = be;
 	return 0;
 }
@@ -79,7 +83,7 @@ static unsigned null_poll(struct vio_backend_queue *bq, struct vio_req *done[], 
 
 const struct vio_backend_ops vio_backend_null = {
 	.name = "null",
-	.usage = "null[,size=1G]                        completes at once, touches no data",
+	.usage = "null[,size=1G][,short=on]             completes at once, touches no data",
 	.open = null_open,
 	.close = null_close,
 	.queue_open = null_queue_open,

@@ -7,6 +7,8 @@
 
 /* The smallest block of a virtio disk, and the unit of its size (VIRTIO 1.2, section 5.2.4), bytes. */
 #define VIO_DISK_UNIT 512u
+/* Of a disk with short=on: a block, and so the shortest request, bytes. */
+#define VIO_SHORT_BLOCK 64u
 
 /* size=... of a spec into *bytes, a multiple of VIO_DISK_UNIT. `otherwise`: when it is not there; 0: it must
  * be. */
@@ -15,6 +17,12 @@ int vio_spec_size(const char *backend, const char *spec, uint64_t otherwise, uin
 /* key=WORD with WORD one of the NULL-terminated list: its index into *index. -EINVAL with a sentence. */
 int vio_spec_word(const char *backend, const char *spec, const char *key, const char *const words[],
 		  unsigned otherwise, unsigned *index, struct vio_err *err);
+/*
+ * short=off|on: what be->block_size becomes. On, requests may be shorter than a sector, and end inside of
+ * one: a request of 64 bytes at a sector moves the first 64 bytes of it. Outside VIRTIO, for measurements
+ * only. The guest learns it from blk_size in config space, which no other disk has below 512.
+ */
+int vio_spec_short(const char *backend, const char *spec, uint32_t *block_size, struct vio_err *err);
 /* be->id from text, cut to fit. */
 void vio_backend_set_id(struct vio_backend *be, const char *text);
 /* One line for the person who runs the server, on stderr. For what happens once, never once a request. */
