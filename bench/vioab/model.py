@@ -168,6 +168,7 @@ class Verdict:
     answer: str
     interval: Interval | None = None
     absolute: str = ""  # the absolute values next to a ratio
+    unit: str = "×"  # of the interval: × for a ratio, ns for a time, "" for a plain number, or another unit
 
 
 @dataclass

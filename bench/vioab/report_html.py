@@ -9,11 +9,13 @@ from markupsafe import Markup
 
 from vioab import datapath, plots
 from vioab.model import Table
-from vioab.report_model import EXPERIMENT_COLUMNS, GLOSSARY, big, flat, interval_text, machine_line, mark, number, ratio_text
+from vioab.report_model import (EXPERIMENT_COLUMNS, GLOSSARY, big, flat, interval_text, limits_text, machine_line, mark,
+                                value_text)
 
 ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "assets")
 NUMBER = re.compile(r"^[-+<>≈≥≤±~ ]*[\d.,]+(?:e[-+]?\d+)?\s*(?:[×x%]|[kMG]?|n|[nµm]?s|[KMG]?i?B|R)?(?:/s)?"
                     r"(?:\s*[\[(].*[\])])?(?:\s*/.*)?$")
+LONG_TABLE, LONG_LIST = 16, 8  # rows, verdicts: what is longer is folded on the screen, and open on paper
 EMPTY = ("", "-", "–", "—", "not measured", "n/a")
 TAIL = [("about-limits", "what this machine can do at best"), ("about-method", "method"),
         ("about-discarded", "what was discarded"), ("about-repeat", "how to repeat"), ("about-environment", "environment"),
@@ -30,15 +32,28 @@ def numeric_columns(table):
     return out
 
 
+def _groups(rows):
+    """For each row: over how many rows its first cell stands, 0 where the row above says it already."""
+    out, first = [], 0
+    for i, r in enumerate(rows):
+        if i and r and r[0] == rows[first][0]:
+            out[first] += 1
+            out.append(0)
+        else:
+            first = i
+            out.append(1)
+    return out
+
+
 def _table(t):
-    return {"title": t.title, "head": t.head, "rows": t.rows, "note": t.note, "id": t.id, "numeric": numeric_columns(t)}
+    return {"title": t.title, "head": t.head, "rows": t.rows, "note": t.note, "id": t.id, "numeric": numeric_columns(t),
+            "span": _groups(t.rows), "folded": len(t.rows) > LONG_TABLE}
 
 
 def _verdict(v):
-    sign = "×" if v.absolute else ""
-    numbers = "" if v.interval is None else ratio_text(v.interval) if sign else number(v.interval.estimate)
-    return {"claim": v.claim, "answer": v.answer, "numbers": numbers, "absolute": v.absolute,
-            "interval": interval_text(v.interval, sign) if v.interval is not None else ""}
+    return {"claim": v.claim, "answer": v.answer, "absolute": v.absolute,
+            "numbers": value_text(v.interval.estimate, v.unit) if v.interval is not None else "",
+            "interval": interval_text(v.interval, v.unit) if v.interval is not None else ""}
 
 
 def named_svg(f):
@@ -59,9 +74,11 @@ def _tail(report):
 
 
 def _section(s):
-    return {"id": s.id, "title": s.title, "lead": s.lead, "text": s.text, "verdicts": [_verdict(v) for v in s.verdicts],
+    return {"id": s.id, "title": s.title, "lead": s.lead, "text": s.text, 
+            "verdicts": [_verdict(v) for v in s.verdicts],
+            "shown": LONG_LIST if len(s.verdicts) > LONG_LIST + 2 else None,
             "tables": [_table(t) for t in s.tables],
-            "figures": [{"id": f.id, "title": f.title, "caption": f.caption, "limits": f.limits, "command": f.command,
+            "figures": [{"id": f.id, "title": f.title, "caption": f.caption, "limits": limits_text(f.limits), "command": f.command,
                          "svg": named_svg(f)} for f in s.figures]}
 
 

@@ -4,7 +4,7 @@
 from vioab import datapath, plots
 from vioab.model import Table
 from vioab.report_html import experiments_table, panel_limits, repeat_list, targets_lead
-from vioab.report_model import GLOSSARY, big, flat, interval_text, machine_line, number, ratio_text
+from vioab.report_model import GLOSSARY, big, flat, interval_text, limits_text, machine_line, value_text
 
 PAGE = "index.html"
 
@@ -31,16 +31,15 @@ def verdict(v):
     """One line: answer, claim, ratio or value with its interval, absolute values."""
     parts = []
     if v.interval is not None:
-        sign = "×" if v.absolute else ""
-        parts.append(f"{ratio_text(v.interval) if sign else number(v.interval.estimate)} ({interval_text(v.interval, sign)})")
+        parts.append(f"{value_text(v.interval.estimate, v.unit)} ({interval_text(v.interval, v.unit)})")
     if v.absolute:
         parts.append(v.absolute)
     return f"- **{plain(v.answer)}**: {plain(v.claim)}" + (f": {plain('; '.join(parts))}" if parts else "")
 
 
 def figure(f):
-    return [f"**Figure: [{plain(f.title)}]({PAGE}#{f.id})**", "", plain(f.caption), "", f"Limits: {plain(f.limits)}", "",
-            f"Repeat: `{f.command}`", ""]
+    return [f"**Figure: [{plain(f.title)}]({PAGE}#{f.id})**", "", plain(f.caption), "",
+            f"Limits: {plain(limits_text(f.limits))}", "", f"Repeat: `{f.command}`", ""]
 
 
 def section(s):

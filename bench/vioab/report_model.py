@@ -4,7 +4,7 @@
 import re
 from dataclasses import dataclass, field
 
-from vioab.plots import fixed_colours
+from vioab.plots import fixed_colours, ns_text
 
 # Answers of verdicts and targets, by what they mean to a reader: the mark and the class of their badge.
 GOOD, BAD, OPEN = ("✓", "good"), ("✗", "bad"), ("–", "open")
@@ -91,28 +91,33 @@ def number(v, digits=3):
     return f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.{digits}g}"
 
 
-def ratio_text(iv):
-    return f"{iv.estimate:.2f}×" if 0.095 <= iv.estimate < 99.95 else f"{number(iv.estimate)}×"
+def value_text(v, unit="×"):
+    """A value of a verdict with its unit: 1.50×, 3.4 µs (unit ns), 12.3, 1,024 pages."""
+    if v != v:
+        return "not known"
+    if unit == "×":
+        return f"{v:.2f}×" if 0.095 <= abs(v) < 99.95 else f"{number(v)}×"
+    if unit == "ns":
+        return ns_text(v)
+    return f"{number(v)} {unit}".rstrip()
 
 
-def interval_text(iv, sign=""):
+def interval_text(iv, unit="×"):
     """The interval of an estimate in words, with level and n."""
-    fixed = ratio_text if sign == "×" else None
-
-    def t(v):
-        return fixed(type(iv)(v, v, v, 0))[:-1] if fixed else number(v)
-    return f"{iv.level:.0%} interval {t(iv.low)} to {t(iv.high)}, n = {iv.n}".replace("%", " %")
+    low, high = value_text(iv.low, unit), value_text(iv.high, unit)
+    if low == low.split(" ")[0] + high[len(high.split(" ")[0]):]:  # the same unit: said once
+        low = low.split(" ")[0]
+    return f"{iv.level * 100:g} % interval {low.rstrip('×')} to {high.rstrip('×')}, n = {iv.n}"
 
 
 def big(v):
-    """A number of the first screen from a Big or a Verdict: an interval with absolute values beside it is a ratio."""
+    """A number of the first screen from a Big or a Verdict."""
     if isinstance(v, Big):
         return v
     if v.interval is None:
         return Big(value=v.answer, claim=v.claim, absolute=v.absolute)
-    sign = "×" if v.absolute else ""
-    value = ratio_text(v.interval) if sign else number(v.interval.estimate)
-    return Big(value=value, claim=v.claim, interval=interval_text(v.interval, sign), absolute=v.absolute, answer=v.answer)
+    return Big(value=value_text(v.interval.estimate, v.unit), claim=v.claim, interval=interval_text(v.interval, v.unit),
+               absolute=v.absolute, answer=v.answer)
 
 
 def machine_line(report):
@@ -153,6 +158,11 @@ def flat(environment):
     return [(str(k).replace("_", " "), _said(v)) for k, v in environment.items()]
 
 
+def limits_text(text):
+    """A limits line without the word that the page puts before it."""
+    return re.sub(r"^limits?( of this machine)?\s*:\s*", "", text.strip(), flags=re.I) or "none given"
+
+
 def problems(report):
     """What a sceptical reader would miss, as a list of messages: nothing when the report keeps its own rules."""
     out, ids = [], []
@@ -166,7 +176,7 @@ def problems(report):
             ids += re.findall(r'\sid="([^"]+)"', f.svg)
         ids += [t.id for t in s.tables if t.id]
         out += [f"section {s.id}: the interval of “{v.claim}” has no absolute values beside it"
-                for v in s.verdicts if v.interval is not None and not v.absolute.strip()]
+                for v in s.verdicts if v.interval is not None and v.unit == "×" and not v.absolute.strip()]
         out += [f"section {s.id}: no lead"] if not s.lead.strip() else []
         out += [f"table {t.title}: a row has {len(r)} cells, its head {len(t.head)}"
                 for t in s.tables for r in t.rows if len(r) != len(t.head)]

@@ -204,7 +204,27 @@ class Html(unittest.TestCase):
     def test_tables_tell_which_cells_are_heads(self):
         heads = [a for t, a in self.page.tags if t == "th"]
         self.assertTrue(heads)
-        self.assertTrue(all(a.get("scope") in ("col", "row") for a in heads))
+        self.assertTrue(all(a.get("scope") in ("col", "row", "rowgroup") for a in heads))
+
+    def test_a_long_table_is_folded_with_every_row_in_it(self):
+        rows = [[f"point {i // 4}", str(i)] for i in range(40)]
+        text = report_html.render(made_up(sections=[Section("s", "S", "lead", tables=[Table("Long", ["point", "n"], rows)])]))
+        folded = re.search(r"<details>.*?</details>", text, flags=re.S).group(0)
+        self.assertEqual(folded.count("<tr>"), 41)
+        self.assertEqual(re.findall(r'rowspan="(\d+)"', folded), ["4"] * 10)
+        self.assertEqual(re.findall(r'<td class="num">(\d+)</td>', folded), [str(i) for i in range(40)])
+
+    def test_every_verdict_of_a_long_list_is_on_the_page(self):
+        verdicts = [Verdict(f"claim {i}.", "faster", around(1.5), "1 ns, 2 ns") for i in range(30)]
+        text = report_html.render(made_up(sections=[Section("s", "S", "lead", verdicts=verdicts)]))
+        self.assertEqual([text.count(f"claim {i}.") for i in range(30)], [1] * 30)
+
+    def test_a_time_is_not_shown_as_a_ratio(self):
+        v = Verdict("p99", "faster", Interval(1280.0, 1136.0, 1442.0, 6), "copy 3,126 ns", unit="ns")
+        for text in (report_html.render(made_up(sections=[Section("s", "S", "lead", verdicts=[v])])),
+                     report_md.render(made_up(sections=[Section("s", "S", "lead", verdicts=[v])]))):
+            self.assertIn("99 % interval 1.14 to 1.44 µs, n = 6", text)
+            self.assertNotIn("1,280×", text)
 
     def test_hostile_text_stays_text_wherever_it_stands(self):
         h = HOSTILE
