@@ -100,7 +100,7 @@ static void entry(struct vio_adapter *a, uint64_t hi, uint64_t lo)
 		return;
 	case VIO_LINK_LOST:
 		vio_counter_add(&a->seen.link_losses, 1);
-		vio_asay(a, "%s: gone: %s; its disk waits for its return", a->u->partner, lost_text(hi));
+		vio_asay(a, "%s: gone: %s; its device waits for its return", a->u->partner, lost_text(hi));
 		vio_aop_begin(a, VIO_AOP_LOST, NULL);
 		return;
 	case VIO_LINK_RESUMED:

@@ -80,6 +80,11 @@ uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m)
 
 	if (m->arg16 < header_bytes(a))
 		return VIO_ST_BAD_MESSAGE;
+	if (a->fsm.version < a->cfg.dev->min_proto) {
+		vio_asay(a, "%s: speaks protocol version %u, but device %s needs version %u", a->u->partner,
+			 a->fsm.version, a->cfg.dev->name, a->cfg.dev->min_proto);
+		return VIO_ST_BAD_VERSION;
+	}
 	a->header = (struct ioba){m->arg};
 	a->config_len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
 	return a->fsm.version == VIO_PROTO_V1 ? write_v1(a, a->config_len) : write_v2(a, a->config_len);
@@ -126,6 +131,8 @@ static uint8_t judge(const struct vio_adapter *a, const struct choice *c)
 	if (c->features & ~offered(a))
 		return VIO_ST_FEATURES;
 	if (a->fsm.version != VIO_PROTO_V1 && (c->features & NEEDED) != NEEDED)
+		return VIO_ST_FEATURES;
+	if (a->cfg.dev->features_ok && !a->cfg.dev->features_ok(a->cfg.backend, c->features))
 		return VIO_ST_FEATURES;
 	if (c->ring >= VIO_N_RING || c->payload >= VIO_N_PAYLOAD || c->notify >= VIO_N_NOTIFY)
 		return VIO_ST_LEVELS;

@@ -149,8 +149,11 @@ static uint8_t open_queue(struct vio_adapter *a, struct vio_squeue *q)
 		q->ring = NULL;
 		q->payload = NULL;
 	}
-	if (rc == 0)
+	if (rc == 0) {
+		if (q->dev->queue_open)
+			q->dev->queue_open(q);
 		return VIO_ST_OK;
+	}
 	vio_asay(a, "%s %s", a->u->partner, err.msg);
 	return q->fault != VIO_ST_OK ? q->fault : VIO_ST_QUEUE;
 }
@@ -192,6 +195,8 @@ uint8_t vio_astart(struct vio_adapter *a)
 	uint8_t why = want ? VIO_ST_OK : VIO_ST_QUEUE;
 	struct vio_squeue *q;
 
+	if (why == VIO_ST_OK && a->cfg.dev->start)
+		why = a->cfg.dev->start(a->cfg.backend, a->features, want);
 	if (why == VIO_ST_OK)
 		set_alias(a);
 	for (uint16_t i = 0; why == VIO_ST_OK && i < a->cfg.num_queues; i++) {
@@ -212,6 +217,11 @@ uint8_t vio_astart(struct vio_adapter *a)
 	a->halted = false;
 	vio_store_relaxed(&a->active, made);
 	vio_aqueues(a, i, q) a->env.assign(a->env.ctx, q);
+	vio_aqueues(a, i, q)
+	{
+		if (a->cfg.dev->queue_on)
+			a->cfg.dev->queue_on(q);
+	}
 	announce(a);
 	return VIO_ST_OK;
 }
@@ -250,7 +260,12 @@ void vio_aunassign(struct vio_adapter *a)
 {
 	struct vio_squeue *q;
 
-	vio_aqueues(a, i, q) a->env.unassign(a->env.ctx, q);
+	vio_aqueues(a, i, q)
+	{
+		if (a->cfg.dev->queue_off)
+			a->cfg.dev->queue_off(q);
+		a->env.unassign(a->env.ctx, q);
+	}
 }
 
 void vio_afree_queues(struct vio_adapter *a)

@@ -300,33 +300,6 @@ static void fill_id(struct vio_req *r, const struct vio_backend *be)
 	}
 }
 
-/* Requests that found no bounce room, in order: behind the others, or (again) before them. */
-static void wait_add(struct vio_squeue *q, struct vio_req *const r[], unsigned n, bool front)
-{
-	struct vio_req *head = NULL, *tail = NULL;
-
-	for (unsigned i = 0; i < n; i++) {
-		r[i]->be_next = NULL;
-		if (tail)
-			tail->be_next = r[i];
-		else
-			head = r[i];
-		tail = r[i];
-	}
-	if (!head)
-		return;
-	if (!q->wait_head) {
-		q->wait_head = head;
-		q->wait_tail = tail;
-	} else if (front) {
-		tail->be_next = q->wait_head;
-		q->wait_head = head;
-	} else {
-		q->wait_tail->be_next = head;
-		q->wait_tail = tail;
-	}
-}
-
 /* Parsed requests: make their data addressable, give them to the backend. n <= VIO_BURST. */
 static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[],
 		      bool again)
@@ -351,7 +324,7 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 		}
 	}
 	if (vio_unlikely(n_wait > 0))
-		wait_add(q, wait, n_wait, again);
+		vio_sq_wait(q, wait, n_wait, again);
 	if (n_go == 0)
 		return n_done;
 	fin = be->ops->submit(q->backend, go, n_go, done + n_done);
@@ -379,7 +352,7 @@ static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned
 	if (n_go == 0)
 		return n_done;
 	if (vio_unlikely(q->wait_head != NULL)) {
-		wait_add(q, go, n_go, false);
+		vio_sq_wait(q, go, n_go, false);
 		return n_done;
 	}
 	return n_done + issue(q, go, n_go, done + n_done, false);
@@ -405,7 +378,9 @@ static unsigned complete(struct vio_squeue *q, struct vio_req *done[], unsigned 
 const struct vio_dev_ops vio_dev_blk = {
 	.name = "blk",
 	.type = VIRTIO_ID_BLOCK,
+	.min_proto = VIO_PROTO_V1,
 	.hdr_len = sizeof(struct virtio_blk_outhdr),
+	.has_status = true,
 	.features = features,
 	.config = config,
 	.submit = submit,

@@ -293,7 +293,8 @@ static struct lcore *least_loaded(struct vio_lcores *l, struct lcore *own)
 
 void vio_lcores_assign(struct vio_lcores *l, struct vio_squeue *q)
 {
-	struct lcore *own = owner_of(l, q->adapter), *lc = least_loaded(l, own);
+	struct lcore *own = owner_of(l, q->adapter);
+	struct lcore *lc = q->dev->one_lcore ? &l->lc[0] : least_loaded(l, own);
 	unsigned i = 0, n;
 
 	q->vcpu = lc->vcpu;

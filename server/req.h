@@ -147,7 +147,7 @@ struct vio_squeue {
 	uint8_t notify;      /* enum vio_notification */
 	uint8_t fault;       /* enum vio_status: not VIO_ST_OK: stopped; the adapter sends NEEDS_RESET */
 	bool event_idx;
-	bool indirect;
+	bool pull;      /* the device takes chains when it has use for them (vio_squeue_take()): a turn takes none */
 	bool armed;     /* notifications are on */
 	bool more;      /* the last pop left entries behind: look again without a kick */
 	bool owed;      /* a used-buffer notification found the guest's CRQ full: try again */
@@ -171,6 +171,7 @@ struct vio_squeue {
 	const struct vio_dev_ops *dev;
 	struct vio_backend_queue *backend;
 	struct vio_req *req; /* size elements, indexed by head */
+	bool indirect;       /* negotiated */
 	unsigned window_hint;
 	uint16_t prev_head;   /* ring direct: predicts the next chain's line */
 	uint16_t parked_at;   /* last_avail when notifications were parked */
@@ -214,6 +215,34 @@ static inline void *vio_sq_carve(struct vio_squeue *q, uint64_t len, uint64_t al
 	q->local_used = off + len;
 	*at = ioba_add(q->local_at, off);
 	return (uint8_t *)q->local_mem + off;
+}
+
+/* Requests that can't be started yet (popped, no bounce room), in order: behind the others, or (again) before
+ * them. */
+static inline void vio_sq_wait(struct vio_squeue *q, struct vio_req *const r[], unsigned n, bool front)
+{
+	struct vio_req *head = NULL, *tail = NULL;
+
+	for (unsigned i = 0; i < n; i++) {
+		r[i]->be_next = NULL;
+		if (tail)
+			tail->be_next = r[i];
+		else
+			head = r[i];
+		tail = r[i];
+	}
+	if (!head)
+		return;
+	if (!q->wait_head) {
+		q->wait_head = head;
+		q->wait_tail = tail;
+	} else if (front) {
+		tail->be_next = q->wait_head;
+		q->wait_head = head;
+	} else {
+		q->wait_tail->be_next = head;
+		q->wait_tail = tail;
+	}
 }
 
 /* Stop the queue because its driver did wrong; the first reason stays. Owning lcore. */

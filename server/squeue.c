@@ -115,7 +115,7 @@ static void count_burst(struct vio_squeue *q, unsigned n)
 
 /* Requests that are done: data and status to the guest, used elements, one publish, the decision to notify.
  */
-static void give_back(struct vio_squeue *q, struct vio_req *done[], unsigned n)
+static inline void give_back(struct vio_squeue *q, struct vio_req *done[], unsigned n)
 {
 	uint8_t why = VIO_ST_OK;
 	uint16_t head = 0;
@@ -123,7 +123,8 @@ static void give_back(struct vio_squeue *q, struct vio_req *done[], unsigned n)
 	bool wanted;
 
 	q->payload->put(q, done, n);
-	q->payload->status(q, done, n);
+	if (vio_likely(q->dev->has_status))
+		q->payload->status(q, done, n);
 	for (unsigned i = 0; i < n; i++) {
 		if (vio_likely(done[i]->fault == VIO_ST_OK)) {
 			done[ok++] = done[i];
@@ -189,7 +190,7 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 		return q->in_flight ? drain(q) : 0;
 	if (vio_unlikely(q->owed))
 		notify(q);
-	if (vio_likely(ctl == VIO_SQ_RUN) && may_look(q)) {
+	if (vio_likely(ctl == VIO_SQ_RUN && !q->pull) && may_look(q)) {
 		n_fresh = q->ring->pop(q, fresh, VIO_BURST);
 		after_look(q, n_fresh);
 	}
@@ -208,7 +209,8 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 	}
 	if (n_fresh > 0) {
 		count_burst(q, n_fresh);
-		q->payload->fetch(q, fresh, n_fresh, q->dev->hdr_len);
+		if (vio_likely(q->dev->hdr_len > 0))
+			q->payload->fetch(q, fresh, n_fresh, q->dev->hdr_len);
 		n_done += q->dev->submit(q, fresh, n_fresh, done + n_done);
 	}
 	if (n_done > 0)
@@ -222,9 +224,33 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 	return n_fresh + n_done;
 }
 
+unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned max)
+{
+	unsigned n;
+
+	if (q->event_idx && q->notify != VIO_NOTIFY_CRQ &&
+	    (uint16_t)(q->last_avail - q->parked_at) >= VIO_EVENT_REPARK)
+		q->ring->park(q);
+	n = q->ring->pop(q, out, max);
+	if (n > 0)
+		count_burst(q, n);
+	return n;
+}
+
+void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n)
+{
+	uint64_t given = q->stats.requests, copied = q->stats.cpu_bytes;
+
+	give_back(q, done, n);
+	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->requests, q->stats.requests - given);
+	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->cpu_bytes, q->stats.cpu_bytes - copied);
+}
+
 bool vio_squeue_arm(struct vio_squeue *q)
 {
 	flush_idle(q);
+	if (q->pull)
+		return q->owed;
 	if (q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN)
 		return q->in_flight > 0;
 	if (q->notify == VIO_NOTIFY_POLL && !q->armed)
@@ -248,7 +274,7 @@ bool vio_squeue_arm(struct vio_squeue *q)
 
 void vio_squeue_park(struct vio_squeue *q)
 {
-	if (q->notify != VIO_NOTIFY_POLL || !q->armed)
+	if (q->notify != VIO_NOTIFY_POLL || !q->armed || q->pull)
 		return;
 	q->armed = false;
 	vio_store_relaxed(&q->kicked, false);

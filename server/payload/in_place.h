@@ -10,29 +10,11 @@
 #include <string.h>
 
 #include "server/payload/payload.h"
-#include "vio/atomics.h"
+#include "server/payload/snapshot.h"
 
 /* [at, at+len) with `perm`, or NULL and *why. */
 typedef void *vio_in_place_ptr(struct vio_squeue *q, struct ioba at, uint64_t len, uint8_t perm,
 			       uint8_t *why);
-
-/* Copy what the guest may be writing at this moment: each byte is loaded once, and the compiler can't look
- * again. */
-static inline void vio_snapshot(void *dst, const void *src, uint32_t len)
-{
-	uint8_t *d = dst;
-	const uint8_t *s = src;
-
-	if (((uintptr_t)s & 7) == 0) {
-		for (; len >= 8; len -= 8, d += 8, s += 8) {
-			uint64_t word = vio_load_relaxed((const uint64_t *)(const void *)s);
-
-			memcpy(d, &word, 8);
-		}
-	}
-	for (; len > 0; len--)
-		*d++ = vio_load_relaxed(s++);
-}
 
 /* A header that is split over descriptors: rare, piece by piece. */
 static inline uint8_t vio_in_place_gather(struct vio_squeue *q, struct vio_req *r, uint32_t len,

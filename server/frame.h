@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * An Ethernet frame on its way through the server: from one port of the switch to others.
+ *
+ * A frame is a *head* and a *body*. The head is the server's own copy of the first bytes, taken once: all
+ * that is judged or changed lies in it, so nobody can change it after it was looked at. The body is the rest,
+ * where it is: in the sender's window, in bounce pages, in a port's buffer; nobody looks into it, it is only
+ * copied or sent. A VLAN tag is not in the head: the switch takes it off at the entrance (vid, pcp) and the
+ * leaving port puts it on again where it wants one. Offsets count from the first byte of the untagged frame.
+ *
+ * Frames live for one call of vio_switch_forward(). A port that needs the body for longer takes a hold.
+ */
+#ifndef VIO_SERVER_FRAME_H
+#define VIO_SERVER_FRAME_H
+
+#include <linux/virtio_net.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "vio/atomics.h"
+#include "vio/types.h"
+
+/* Ethernet and VLAN tag (18), IPv6 (40), TCP with all options (60), and room for extension headers. */
+#define VIO_FRAME_HEAD 192u
+#define VIO_ETH_LEN    14u
+#define VIO_TAG_LEN    4u
+/* Of a frame that is cut into segments later. */
+#define VIO_FRAME_MAX (65535u + VIO_ETH_LEN + VIO_TAG_LEN)
+#define VIO_MTU_MIN   68u
+#define VIO_MTU_MAX   9000u
+
+#define VIO_ETHERTYPE_VLAN 0x8100u
+#define VIO_ETHERTYPE_IPV4 0x0800u
+#define VIO_ETHERTYPE_IPV6 0x86ddu
+
+/* Whoever needs a frame's body after the call: the last one to let go calls done(), on any thread. */
+struct vio_hold {
+	uint32_t refs;
+	void (*done)(struct vio_hold *h);
+};
+
+static inline void vio_hold_get(struct vio_hold *h)
+{
+	(void)vio_fetch_add(&h->refs, 1);
+}
+static inline void vio_hold_put(struct vio_hold *h)
+{
+	if (vio_fetch_add(&h->refs, -1u) == 1)
+		h->done(h);
+}
+
+struct vio_frame {
+	uint32_t len; /* head_len + body_len */
+	uint32_t body_len;
+	uint16_t head_at, head_len; /* head: buf + head_at */
+	uint16_t vid;               /* 1..4094: set at the entrance */
+	uint16_t pcp;               /* priority and DEI as they stand in a tag (the upper four bits) */
+	/* Offload, checked: virtio_net_hdr_v1's fields in host order. */
+	uint8_t flags;    /* VIRTIO_NET_HDR_F_NEEDS_CSUM, _DATA_VALID */
+	uint8_t gso_type; /* VIRTIO_NET_HDR_GSO_NONE, _TCPV4, _TCPV6 */
+	uint16_t gso_size, csum_start, csum_offset;
+	uint16_t l3_at, l4_at, l4_end; /* with gso_type: where the headers are; l4_end: first byte of data */
+	uint16_t flow;                 /* equal for frames that must stay in order; chooses a receive queue */
+	uint16_t n_body;
+	struct iovec *body;
+	/* Body in the server partition's own memory, in one piece, with local_room writable bytes before it;
+	 * NULL: it isn't. local_at: its logical address. */
+	uint8_t *local;
+	struct gla local_at;
+	uint32_t local_room;
+	struct vio_hold *hold; /* NULL: the body can't be had for longer than the call */
+	uint8_t buf[VIO_TAG_LEN + VIO_FRAME_HEAD];
+};
+
+static inline uint8_t *vio_frame_head(struct vio_frame *f)
+{
+	return f->buf + f->head_at;
+}
+static inline uint16_t vio_get_be16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+static inline void vio_put_be16(uint8_t *p, uint16_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+/* Bytes of the head when it leaves. */
+static inline uint32_t vio_frame_head_out(const struct vio_frame *f, bool tagged)
+{
+	return f->head_len + (tagged ? VIO_TAG_LEN : 0u);
+}
+
+/* The head as it leaves, with its tag or without, to dst. */
+static inline void vio_frame_put_head(struct vio_frame *f, bool tagged, uint8_t *dst)
+{
+	const uint8_t *head = vio_frame_head(f);
+
+	if (!tagged) {
+		memcpy(dst, head, f->head_len);
+		return;
+	}
+	memcpy(dst, head, 12);
+	vio_put_be16(dst + 12, VIO_ETHERTYPE_VLAN);
+	vio_put_be16(dst + 14, (uint16_t)(f->pcp << 12 | f->vid));
+	memcpy(dst + 16, head + 12, f->head_len - 12u);
+}
+
+#endif

@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * virtio-net: what it offers, its life, and the way from the guest to the switch. What the guest wrote before
+ * its frame and the first bytes of the frame are copied once; everything is judged and changed in that copy.
+ */
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/adapter.h"
+#include "server/net_priv.h"
+#include "server/payload/payload.h"
+#include "server/payload/snapshot.h"
+#include "server/ring/ring.h"
+
+#define F(name) (1ull << VIRTIO_NET_F_##name)
+/* Of a plain frame the server looks at the addresses, the type and a tag, no more. */
+#define PLAIN_HEAD (VIO_ETH_LEN + VIO_TAG_LEN)
+
+/* ---------------------------------------------------------------- features and config ---- */
+
+static uint64_t features(const struct vio_backend *be)
+{
+	const struct vio_net *n = vio_container_of(be, struct vio_net, be);
+
+	return F(MAC) | F(STATUS) | F(MTU) | F(MRG_RXBUF) | F(CSUM) | F(GUEST_CSUM) | F(HOST_TSO4) |
+	       F(HOST_TSO6) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(CTRL_VQ) | F(CTRL_RX) | F(CTRL_MAC_ADDR) |
+	       (n->max_pairs > 1 ? F(MQ) : 0);
+}
+
+/* VIRTIO 1.2, 5.1.3.1. */
+static bool features_ok(const struct vio_backend *be, uint64_t f)
+{
+	(void)be;
+	if ((f & (F(HOST_TSO4) | F(HOST_TSO6))) && !(f & F(CSUM)))
+		return false;
+	if ((f & (F(GUEST_TSO4) | F(GUEST_TSO6))) && !(f & F(GUEST_CSUM)))
+		return false;
+	return !(f & (F(CTRL_RX) | F(CTRL_MAC_ADDR) | F(MQ))) || (f & F(CTRL_VQ));
+}
+
+static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_t *out)
+{
+	const struct vio_net *n = vio_container_of(be, struct vio_net, be);
+	const uint16_t len = offsetof(struct virtio_net_config, speed);
+	struct virtio_net_config c;
+
+	(void)num_queues;
+	memset(&c, 0, sizeof(c));
+	memcpy(c.mac, n->mac, sizeof(c.mac));
+	c.status = vio_le16(vio_load_relaxed(&n->port.up) ? VIRTIO_NET_S_LINK_UP : 0);
+	c.max_virtqueue_pairs = vio_le16(n->max_pairs);
+	c.mtu = vio_le16(n->port.mtu);
+	static_assert(offsetof(struct virtio_net_config, speed) == 12, "mac, status, pairs, mtu");
+	memcpy(out, &c, len);
+	return len;
+}
+
+/* --------------------------------------------------------------------- from the guest ---- */
+
+/* Bytes [off, off+len) of what iov lists; they are there. */
+static void gather(const struct iovec *iov, uint32_t off, uint8_t *dst, uint32_t len)
+{
+	for (; len > 0; iov++) {
+		uint32_t have = (uint32_t)iov->iov_len, part;
+
+		if (off >= have) {
+			off -= have;
+			continue;
+		}
+		part = have - off < len ? have - off : len;
+		vio_snapshot(dst, (const uint8_t *)iov->iov_base + off, part);
+		dst += part;
+		len -= part;
+		off = 0;
+	}
+}
+
+/* What follows the first `off` bytes becomes the body. */
+static inline void set_body(struct vio_frame *f, struct vio_req *r, uint32_t off)
+{
+	unsigned i = 0;
+
+	f->body_len = r->data_len - off;
+	for (; i < r->n_iov && off >= r->iov[i].iov_len; i++)
+		off -= (uint32_t)r->iov[i].iov_len;
+	f->body = &r->iov[i];
+	f->n_body = (uint16_t)(r->n_iov - i);
+	if (off > 0) {
+		f->body->iov_base = (uint8_t *)f->body->iov_base + off;
+		f->body->iov_len -= off;
+	}
+}
+
+/* Header and head of the frame in r->iov, once; then the checks of the header. */
+static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vio_req *r, struct vio_frame *f)
+{
+	uint8_t raw[VIO_NET_HDR + VIO_FRAME_HEAD];
+	struct virtio_net_hdr_v1 h;
+	uint32_t len = r->data_len - (uint32_t)VIO_NET_HDR, head = len < PLAIN_HEAD ? len : PLAIN_HEAD;
+	uint32_t want = (uint32_t)VIO_NET_HDR + head;
+
+	if (vio_likely(r->iov[0].iov_len >= want))
+		vio_snapshot(raw, r->iov[0].iov_base, want);
+	else
+		gather(r->iov, 0, raw, want);
+	memcpy(&h, raw, sizeof(h));
+	f->len = len;
+	f->head_at = 0;
+	f->flow = (uint16_t)(q->index / 2);
+	f->flags = 0;
+	f->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	if (vio_unlikely(h.num_buffers != 0)) {
+		vio_port_drop(&n->port, VIO_DROP_MERGED, 1);
+		return false;
+	}
+	if (vio_unlikely((h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || h.gso_type != VIRTIO_NET_HDR_GSO_NONE)) {
+		uint32_t more = len < VIO_FRAME_HEAD ? len : VIO_FRAME_HEAD;
+
+		gather(r->iov, want, raw + want, more - head);
+		head = more;
+		memcpy(f->buf, raw + VIO_NET_HDR, head);
+		f->head_len = (uint16_t)head;
+		if (len >= VIO_ETH_LEN && !vio_offload_check(f, &h, vio_net_has(n, VIRTIO_NET_F_CSUM),
+							     vio_net_has(n, VIRTIO_NET_F_HOST_TSO4),
+							     vio_net_has(n, VIRTIO_NET_F_HOST_TSO6))) {
+			vio_port_drop(&n->port, VIO_DROP_OFFLOAD, 1);
+			return false;
+		}
+	} else {
+		memcpy(f->buf, raw + VIO_NET_HDR, PLAIN_HEAD);
+		f->head_len = (uint16_t)head;
+	}
+	set_body(f, r, (uint32_t)VIO_NET_HDR + f->head_len);
+	f->local = NULL;
+	if (r->bounce) {
+		f->local_room = (uint32_t)VIO_NET_HDR + f->head_len;
+		f->local = (uint8_t *)r->bounce + f->local_room;
+		f->local_at.v = r->bounce_at.v - q->local_base.v + f->local_room;
+	}
+	return true;
+}
+
+static inline void finish(struct vio_squeue *q, struct vio_req *r)
+{
+	r->state = VIO_REQ_DONE;
+	r->used_len = 0;
+	vio_counter_add(&q->stats.writes, 1);
+	vio_counter_add(&q->stats.bytes_written, r->data_len);
+}
+
+/* Is the chain a frame at all? False: r is done, with a fault or dropped. */
+static inline bool judge_chain(struct vio_squeue *q, struct vio_net *n, struct vio_req *r)
+{
+	uint64_t sum = 0;
+
+	r->n_data = 0;
+	r->data_len = 0;
+	r->bounce = NULL;
+	r->result = 0;
+	r->io = VIO_IO_WRITE;
+	if (vio_unlikely(r->fault != VIO_ST_OK))
+		return false;
+	for (unsigned i = 0; i < r->n_seg; i++)
+		sum += r->seg[i].len;
+	if (vio_unlikely(r->n_readable != r->n_seg || sum < VIO_NET_HDR)) {
+		r->fault = VIO_ST_REQUEST;
+		return false;
+	}
+	if (vio_unlikely(sum > VIO_NET_HDR + VIO_FRAME_MAX)) {
+		vio_port_drop(&n->port, VIO_DROP_OVERSIZED, 1);
+		finish(q, r);
+		return false;
+	}
+	r->data = r->seg;
+	r->n_data = r->n_seg;
+	r->data_len = (uint32_t)sum;
+	return true;
+}
+
+/* The last hold on a chain has gone; on whatever thread. */
+static void on_released(struct vio_hold *h)
+{
+	struct vio_net_hold *nh = vio_container_of(h, struct vio_net_hold, hold);
+	struct vio_req *old = vio_load_relaxed(&nh->nq->finished);
+
+	do {
+		nh->r->be_next = old;
+	} while (!vio_cas(&nh->nq->finished, old, nh->r)); /* pair H: the body is not touched any more */
+}
+
+/* Give frames to the switch; those that nobody holds are done. */
+static unsigned forward(struct vio_squeue *q, struct vio_net *n, struct vio_req *const r[], unsigned k,
+			struct vio_req *done[])
+{
+	unsigned n_done = 0;
+
+	vio_switch_forward(&n->port, n->frame, k);
+	for (unsigned i = 0; i < k; i++) {
+		struct vio_hold *h = n->frame[i].hold;
+
+		finish(q, r[i]);
+		if (vio_likely(vio_load_acquire(&h->refs) == 1)) {
+			h->refs = 0;
+			done[n_done++] = r[i];
+		} else {
+			r[i]->state = VIO_REQ_SUBMITTED;
+			vio_hold_put(h);
+		}
+	}
+	return n_done;
+}
+
+/* Judged chains: make them addressable, forward them. n <= VIO_BURST. */
+static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[],
+		      bool again)
+{
+	struct vio_net *net = vio_net_of(q);
+	struct vio_net_queue *nq = vio_nq_of(q);
+	struct vio_req *go[VIO_BURST], *wait[VIO_BURST];
+	unsigned n_go = 0, n_wait = 0, n_done = 0;
+
+	static_assert(VIO_BURST <= VIO_FRAME_BURST, "a burst of chains is a burst of frames");
+	q->payload->get(q, r, n);
+	for (unsigned i = 0; i < n; i++) {
+		if (vio_likely(r[i]->fault == VIO_ST_OK && !r[i]->waits))
+			__builtin_prefetch(r[i]->iov[0].iov_base, 0);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		struct vio_net_hold *h = &nq->hold[r[i]->head];
+
+		if (vio_unlikely(r[i]->fault != VIO_ST_OK)) {
+			done[n_done++] = r[i];
+		} else if (vio_unlikely(r[i]->waits)) {
+			wait[n_wait++] = r[i];
+		} else if (vio_unlikely(!take_frame(q, net, r[i], &net->frame[n_go]))) {
+			finish(q, r[i]);
+			done[n_done++] = r[i];
+		} else {
+			h->hold = (struct vio_hold){.refs = 1, .done = on_released};
+			h->nq = nq;
+			h->r = r[i];
+			net->frame[n_go].hold = &h->hold;
+			go[n_go++] = r[i];
+		}
+	}
+	if (vio_unlikely(n_wait > 0))
+		vio_sq_wait(q, wait, n_wait, again);
+	return n_go ? n_done + forward(q, net, go, n_go, done + n_done) : n_done;
+}
+
+static unsigned tx_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[])
+{
+	struct vio_net *net = vio_net_of(q);
+	struct vio_req *go[VIO_BURST];
+	unsigned n_go = 0, n_done = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (vio_likely(judge_chain(q, net, r[i])))
+			go[n_go++] = r[i];
+		else
+			done[n_done++] = r[i];
+	}
+	if (n_go == 0)
+		return n_done;
+	if (vio_unlikely(q->wait_head != NULL)) {
+		vio_sq_wait(q, go, n_go, false);
+		return n_done;
+	}
+	return n_done + issue(q, go, n_go, done + n_done, false);
+}
+
+static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
+{
+	struct vio_net_queue *nq = vio_nq_of(q);
+	struct vio_req *again[VIO_BURST];
+	unsigned n = 0, k = 0;
+
+	if (!nq->ready && !vio_load_relaxed(&nq->finished))
+		vio_switch_reap(vio_net_of(q)->port.sw);
+	if (!nq->ready)
+		nq->ready = vio_xchg_acq_rel(&nq->finished, NULL); /* pair H */
+	for (; nq->ready && n < max; nq->ready = nq->ready->be_next) {
+		nq->ready->state = VIO_REQ_DONE;
+		done[n++] = nq->ready;
+	}
+	while (q->wait_head && k < VIO_BURST && n + k < max) {
+		again[k++] = q->wait_head;
+		q->wait_head = q->wait_head->be_next;
+	}
+	return k ? n + issue(q, again, k, done + n, true) : n;
+}
+
+/* ------------------------------------------------------------------------ kinds of queue ---- */
+
+static unsigned none_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+			    struct vio_req *done[])
+{
+	(void)q, (void)r, (void)n, (void)done;
+	return 0;
+}
+
+static unsigned none_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
+{
+	(void)q, (void)done, (void)max;
+	return 0;
+}
+
+static const struct vio_dev_ops tx_ops = {
+	.name = "net transmit", .one_lcore = true, .submit = tx_submit, .complete = tx_complete};
+static const struct vio_dev_ops rx_ops = {
+	.name = "net receive", .one_lcore = true, .submit = none_submit, .complete = none_complete};
+static const struct vio_dev_ops ctrl_ops = {.name = "net control",
+					    .one_lcore = true,
+					    .has_status = true,
+					    .submit = vio_net_ctrl_submit,
+					    .complete = none_complete};
+
+/* The control queue comes after as many pairs as were agreed on (5.1.2). */
+static uint8_t start(struct vio_backend *be, uint64_t f, uint64_t queues)
+{
+	struct vio_net *n = vio_container_of(be, struct vio_net, be);
+	unsigned pairs = f & F(MQ) ? n->max_pairs : 1;
+	uint64_t allowed = (1ull << 2 * pairs) - 1;
+
+	n->ctrl = UINT16_MAX;
+	if (f & F(CTRL_VQ)) {
+		n->ctrl = (uint16_t)(2 * pairs);
+		allowed |= 1ull << n->ctrl;
+	}
+	if ((queues & 3) != 3 || (queues & ~allowed))
+		return VIO_ST_QUEUE;
+	n->features = f;
+	n->queues = queues;
+	n->pairs = 1;
+	n->mrg = vio_net_has(n, VIRTIO_NET_F_MRG_RXBUF);
+	n->guest_csum = vio_net_has(n, VIRTIO_NET_F_GUEST_CSUM);
+	n->guest_tso4 = vio_net_has(n, VIRTIO_NET_F_GUEST_TSO4);
+	n->guest_tso6 = vio_net_has(n, VIRTIO_NET_F_GUEST_TSO6);
+	vio_net_filter_reset(n);
+	return VIO_ST_OK;
+}
+
+static void queue_open(struct vio_squeue *q)
+{
+	struct vio_net *n = vio_net_of(q);
+
+	vio_nq_of(q)->q = q;
+	if (q->index == n->ctrl) {
+		q->dev = &ctrl_ops;
+	} else if (q->index % 2) {
+		q->dev = &tx_ops;
+	} else {
+		q->dev = &rx_ops;
+		q->pull = true;
+		/* New buffers are looked for when there is a frame: nobody needs to tell of them. */
+		if (q->notify == VIO_NOTIFY_SUPPRESS)
+			q->ring->park(q);
+	}
+}
+
+static void queue_on(struct vio_squeue *q)
+{
+	struct vio_net *n = vio_net_of(q);
+
+	if (q->pull)
+		vio_store_release(&n->rx[q->index / 2], q); /* pair L */
+}
+
+static void queue_off(struct vio_squeue *q)
+{
+	struct vio_net *n = vio_net_of(q);
+
+	if (q->pull)
+		vio_store_release(&n->rx[q->index / 2], NULL);
+}
+
+const struct vio_dev_ops vio_dev_net = {
+	.name = "net",
+	.type = VIRTIO_ID_NET,
+	.min_proto = VIO_PROTO_V2,
+	.one_lcore = true,
+	.features = features,
+	.config = config,
+	.features_ok = features_ok,
+	.start = start,
+	.queue_open = queue_open,
+	.queue_on = queue_on,
+	.queue_off = queue_off,
+};
+
+/* --------------------------------------------------------------------------- as backend ---- */
+
+static int be_queue_open(struct vio_backend *be, unsigned depth, struct vio_backend_queue **out,
+			 struct vio_err *err)
+{
+	struct vio_net_queue *nq = calloc(1, sizeof(*nq));
+
+	if (nq)
+		nq->hold = calloc(depth, sizeof(nq->hold[0]));
+	if (!nq || !nq->hold) {
+		free(nq);
+		return vio_err_set(err, -ENOMEM, "no memory for a queue of %u frames", depth);
+	}
+	nq->bq.be = be;
+	*out = &nq->bq;
+	return 0;
+}
+
+static void be_queue_close(struct vio_backend_queue *bq)
+{
+	struct vio_net_queue *nq = vio_container_of(bq, struct vio_net_queue, bq);
+	struct vio_net *n = vio_container_of(bq->be, struct vio_net, be);
+
+	for (unsigned i = 0; i < VIO_NET_MAX_PAIRS; i++) {
+		if (nq->q && n->rx[i] == nq->q)
+			vio_store_release(&n->rx[i], NULL); /* the program is ending: nobody turned it off */
+	}
+	free(nq->hold);
+	free(nq);
+}
+
+/* Told once for each queue; the uplinks hear of it once. */
+static void window_add(struct vio_backend_queue *bq, void *va, uint64_t len, bool writable)
+{
+	struct vio_net *n = vio_container_of(bq->be, struct vio_net, be);
+	struct vio_net_region *r = n->region;
+
+	(void)writable;
+	while (r < n->region + n->n_regions && r->va != va)
+		r++;
+	if (r == n->region + n->n_regions) {
+		if (n->n_regions == VIO_NET_REGIONS)
+			return;
+		*r = (struct vio_net_region){.va = va, .len = len};
+		n->n_regions++;
+		r->known = n->env.mem_add && n->env.mem_add(n->env.ctx, va, len) == 0;
+	}
+	r->users++;
+}
+
+static void window_del(struct vio_backend_queue *bq, void *va, uint64_t len)
+{
+	struct vio_net *n = vio_container_of(bq->be, struct vio_net, be);
+
+	for (unsigned i = 0; i < n->n_regions; i++) {
+		struct vio_net_region *r = &n->region[i];
+
+		if (r->va != va || --r->users > 0)
+			continue;
+		if (r->known)
+			n->env.mem_del(n->env.ctx, va, len);
+		*r = n->region[--n->n_regions];
+		return;
+	}
+}
+
+static const struct vio_backend_ops be_ops = {
+	.name = "switch",
+	.queue_open = be_queue_open,
+	.queue_close = be_queue_close,
+	.window_add = window_add,
+	.window_del = window_del,
+};
+
+static const struct vio_port_ops port_ops = {.kind = "guest", .deliver = vio_net_deliver};
+
+/* ------------------------------------------------------------------------------ options ---- */
+
+static int parse_mac(const char *text, uint8_t mac[6])
+{
+	unsigned v[6];
+	int end = 0;
+
+	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &end) != 6 ||
+	    text[end])
+		return -EINVAL;
+	for (unsigned i = 0; i < 6; i++)
+		mac[i] = (uint8_t)v[i];
+	return (mac[0] & 1) || !(mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]) ? -EINVAL : 0;
+}
+
+static int option(struct vio_net *n, const char *key, const char *value, struct vio_err *err)
+{
+	char *end;
+	unsigned long v;
+
+	if (!strcasecmp(key, "mac")) {
+		if (parse_mac(value, n->mac) < 0)
+			return vio_err_set(err, -EINVAL,
+					   "%s=%s: wants one station's address, e.g. 02:00:00:00:00:01", key,
+					   value);
+		return 1;
+	}
+	if (!strcmp(key, "queues")) {
+		v = strtoul(value, &end, 10);
+		if (!*value || *end || v < 1 || v > VIO_NET_MAX_PAIRS)
+			return vio_err_set(err, -EINVAL, "queues=%s: wants 1 to %u pairs", value,
+					   VIO_NET_MAX_PAIRS);
+		n->max_pairs = (uint16_t)v;
+		return 1;
+	}
+	if (!strcmp(key, "link")) {
+		if (strcmp(value, "up") && strcmp(value, "down"))
+			return vio_err_set(err, -EINVAL, "link=%s: wants up or down", value);
+		n->port.up = !strcmp(value, "up");
+		return 1;
+	}
+	return vio_port_option(&n->port, key, value, err);
+}
+
+static int parse(struct vio_net *n, char *text, struct vio_err *err)
+{
+	bool vlan = false;
+	char *save = NULL;
+
+	for (char *w = strtok_r(text, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+		char *value = strchr(w, '=');
+		int rc;
+
+		if (!value)
+			return vio_err_set(err, -EINVAL, "%s: wants KEY=VALUE", w);
+		*value++ = '\0';
+		vlan |= !strcmp(w, "vlan");
+		rc = option(n, w, value, err);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			return vio_err_set(err, -EINVAL,
+					   "%s: no such key; there are MAC, vlan, trunk, mtu, queues, link",
+					   w);
+	}
+	return vio_port_options_end(&n->port, vlan, err);
+}
+
+int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *env, struct vio_net **out,
+		   struct vio_err *err)
+{
+	const uint8_t mac[6] = {0x02, 'V', 'I', 'O', (uint8_t)(number >> 8), (uint8_t)number};
+	struct vio_net *n = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*n), (size_t)VIO_CACHE_LINE));
+	char *copy = strdup(spec);
+	int rc;
+
+	if (!n || !copy) {
+		free(n);
+		free(copy);
+		return vio_err_set(err, -ENOMEM, "no memory for a network port");
+	}
+	memset(n, 0, sizeof(*n));
+	memcpy(n->mac, mac, sizeof(mac));
+	if (env)
+		n->env = *env;
+	n->max_pairs = 1;
+	n->port.ops = &port_ops;
+	vio_port_defaults(&n->port);
+	snprintf(n->port.name, sizeof(n->port.name), "net%u", number);
+	rc = parse(n, copy, err);
+	free(copy);
+	if (rc < 0) {
+		free(n);
+		return rc;
+	}
+	n->be = (struct vio_backend){.ops = &be_ops, .block_size = 1, .touches_data = true};
+	snprintf(n->be.what, sizeof(n->be.what),
+		 "%02x:%02x:%02x:%02x:%02x:%02x, %s VLAN %u, MTU %u, %u queue pair(s)", n->mac[0], n->mac[1],
+		 n->mac[2], n->mac[3], n->mac[4], n->mac[5], n->port.vlan.trunk ? "trunk, native" : "access,",
+		 n->port.vlan.pvid, n->port.mtu, n->max_pairs);
+	vio_net_filter_reset(n);
+	*out = n;
+	return 0;
+}
+
+void vio_net_destroy(struct vio_net *n)
+{
+	free(n);
+}
+
+struct vio_backend *vio_net_backend(struct vio_net *n)
+{
+	return &n->be;
+}
+
+uint16_t vio_net_queues(const struct vio_net *n)
+{
+	return (uint16_t)(2 * n->max_pairs + 1);
+}
+
+struct vio_port *vio_net_port(struct vio_net *n)
+{
+	return &n->port;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The control queue (VIRTIO 1.2, 5.1.6.5): filters, the address, the pairs in use. */
+#include <string.h>
+
+#include "server/net_priv.h"
+#include "server/payload/payload.h"
+
+/* Class, command and the data of the longest command. */
+#define MAX_COMMAND 1024u
+
+static_assert(2 + 2 * (4 + 6 * VIO_NET_MACS) <= MAX_COMMAND, "two full tables fit");
+
+void vio_net_filter_reset(struct vio_net *n)
+{
+	memset(&n->filter, 0, sizeof(n->filter));
+	memcpy(n->filter.mac, n->mac, sizeof(n->mac));
+	n->filter.promisc = true; /* until the guest says what it wants */
+}
+
+/* One of the two lists of MAC_TABLE_SET. False: malformed. */
+static bool take_table(const uint8_t **at, uint32_t *left, uint8_t (*list)[6], unsigned *n, bool *all)
+{
+	uint32_t count;
+
+	if (*left < 4)
+		return false;
+	memcpy(&count, *at, 4);
+	count = vio_le32(count);
+	*at += 4;
+	*left -= 4;
+	if (count > *left / 6)
+		return false;
+	*all = count > VIO_NET_MACS;
+	*n = *all ? 0 : count;
+	memcpy(list, *at, *n * 6);
+	*at += count * 6;
+	*left -= count * 6;
+	return true;
+}
+
+static bool set_tables(struct vio_net *n, const uint8_t *data, uint32_t len)
+{
+	struct vio_net_filter w = n->filter;
+	bool multi = false;
+
+	if (!take_table(&data, &len, w.uni, &w.n_uni, &w.alluni) ||
+	    !take_table(&data, &len, w.multi, &w.n_multi, &multi) || len != 0)
+		return false;
+	if (multi)
+		w.allmulti = true;
+	w.promisc = false;
+	n->filter = w;
+	return true;
+}
+
+static bool set_mode(struct vio_net *n, uint8_t cmd, const uint8_t *data, uint32_t len)
+{
+	if (len != 1 || data[0] > 1)
+		return false;
+	if (cmd == VIRTIO_NET_CTRL_RX_PROMISC)
+		n->filter.promisc = data[0];
+	else if (cmd == VIRTIO_NET_CTRL_RX_ALLMULTI)
+		n->filter.allmulti = data[0];
+	else
+		return false;
+	return true;
+}
+
+static bool set_pairs(struct vio_net *n, const uint8_t *data, uint32_t len)
+{
+	uint16_t pairs;
+
+	if (len != sizeof(pairs))
+		return false;
+	memcpy(&pairs, data, sizeof(pairs));
+	pairs = vio_le16(pairs);
+	if (pairs < 1 || pairs > n->max_pairs)
+		return false;
+	for (unsigned i = 0; i < pairs; i++) {
+		if ((n->queues >> 2 * i & 3) != 3)
+			return false; /* the guest has not announced them */
+	}
+	n->pairs = pairs;
+	return true;
+}
+
+static bool command(struct vio_net *n, const uint8_t *c, uint32_t len)
+{
+	const uint8_t *data = c + 2;
+
+	len -= 2;
+	if (c[0] == VIRTIO_NET_CTRL_RX && vio_net_has(n, VIRTIO_NET_F_CTRL_RX))
+		return set_mode(n, c[1], data, len);
+	if (c[0] == VIRTIO_NET_CTRL_MAC && c[1] == VIRTIO_NET_CTRL_MAC_TABLE_SET &&
+	    vio_net_has(n, VIRTIO_NET_F_CTRL_RX))
+		return set_tables(n, data, len);
+	if (c[0] == VIRTIO_NET_CTRL_MAC && c[1] == VIRTIO_NET_CTRL_MAC_ADDR_SET &&
+	    vio_net_has(n, VIRTIO_NET_F_CTRL_MAC_ADDR)) {
+		if (len != 6 || (data[0] & 1))
+			return false;
+		memcpy(n->filter.mac, data, 6);
+		return true;
+	}
+	if (c[0] == VIRTIO_NET_CTRL_MQ && c[1] == VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET &&
+	    vio_net_has(n, VIRTIO_NET_F_MQ))
+		return set_pairs(n, data, len);
+	return false;
+}
+
+static void run(struct vio_squeue *q, struct vio_req *r)
+{
+	struct vio_net *n = vio_net_of(q);
+	uint8_t c[MAX_COMMAND];
+	uint64_t sum = 0, at = 0;
+	struct vio_seg *last;
+
+	for (unsigned i = 0; i < r->n_readable; i++)
+		sum += r->seg[i].len;
+	if (r->n_readable == r->n_seg || sum < 2) {
+		r->fault = VIO_ST_REQUEST; /* nowhere to put the answer, or no command */
+		return;
+	}
+	last = &r->seg[r->n_seg - 1];
+	r->status_at = ioba_add(last->at, last->len - 1);
+	r->dev_status = VIRTIO_NET_ERR;
+	r->used_len = 1;
+	if (sum > sizeof(c))
+		return;
+	for (unsigned i = 0; i < r->n_readable && r->fault == VIO_ST_OK; i++) {
+		r->fault = q->payload->read(q, r->seg[i].at, c + at, r->seg[i].len);
+		at += r->seg[i].len;
+	}
+	if (r->fault == VIO_ST_OK && command(n, c, (uint32_t)sum))
+		r->dev_status = VIRTIO_NET_OK;
+}
+
+unsigned vio_net_ctrl_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+			     struct vio_req *done[])
+{
+	for (unsigned i = 0; i < n; i++) {
+		r[i]->n_data = 0;
+		r[i]->data_len = 0;
+		r[i]->bounce = NULL;
+		r[i]->result = 0;
+		r[i]->io = VIO_IO_WRITE;
+		if (r[i]->fault == VIO_ST_OK)
+			run(q, r[i]);
+		r[i]->state = VIO_REQ_DONE;
+		vio_counter_add(&q->stats.others, 1);
+		done[i] = r[i];
+	}
+	return n;
+}

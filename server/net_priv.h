@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside of net*.c. */
+#ifndef VIO_SERVER_NET_PRIV_H
+#define VIO_SERVER_NET_PRIV_H
+
+#include "server/net.h"
+#include "server/offload.h"
+
+#define VIO_NET_HDR sizeof(struct virtio_net_hdr_v1)
+/* Addresses a guest may list in each of its two filters; a longer list means all. */
+#define VIO_NET_MACS 64
+/* Receive chains for one burst, at most; and room for a pop more than that. */
+#define VIO_NET_BATCH 128u
+#define VIO_NET_HELD  (VIO_NET_BATCH + VIO_BURST)
+/* Bytes in one burst to a guest: with VIO_NET_BATCH chains rounded up to pages, what payload rdma's bounce
+ * room has at least (VIO_MAX_DATA), so that it never has to wait in the middle of a frame. */
+#define VIO_NET_BATCH_BYTES (VIO_MAX_DATA - VIO_NET_BATCH * 4096u)
+#define VIO_NET_SEGMENTS    8u
+#define VIO_NET_REGIONS     VIO_MAX_WINDOWS
+
+struct vio_net_queue;
+
+/* One transmit chain whose body is somewhere else still. */
+struct vio_net_hold {
+	struct vio_hold hold;
+	struct vio_net_queue *nq;
+	struct vio_req *r;
+};
+
+struct vio_net_queue {
+	struct vio_backend_queue bq;
+	struct vio_squeue *q; /* set when it is opened */
+	/* Transmit. */
+	struct vio_net_hold *hold; /* by chain head */
+	struct vio_req *finished;  /* stack, through be_next: pushed by whoever lets go last (pair H) */
+	struct vio_req *ready;     /* taken from it */
+	/* Receive: chains taken from the ring, in order, from held_at on. */
+	unsigned held_at, held_n;
+	struct vio_req *held[VIO_NET_HELD];
+};
+
+/* What the guest wants to get. */
+struct vio_net_filter {
+	uint8_t mac[6];
+	bool promisc, allmulti, alluni;
+	unsigned n_uni, n_multi;
+	uint8_t uni[VIO_NET_MACS][6], multi[VIO_NET_MACS][6];
+};
+
+struct vio_net_region {
+	void *va;
+	uint64_t len;
+	unsigned users; /* queues that were told */
+	bool known;     /* to the uplinks */
+};
+
+struct vio_net {
+	struct vio_backend be;
+	struct vio_port port;
+	struct vio_net_env env;
+	uint8_t mac[6];
+	uint16_t max_pairs;
+	/* This session: set by start, then the switch's lcore's. */
+	uint64_t features;
+	uint64_t queues; /* announced */
+	uint16_t ctrl;   /* index of the control queue, or UINT16_MAX */
+	uint16_t pairs;  /* in use */
+	bool mrg, guest_csum, guest_tso4, guest_tso6;
+	struct vio_net_filter filter;
+	/* Running receive queues; set and cleared by the adapter's lcore (pair L). */
+	struct vio_squeue *rx[VIO_NET_MAX_PAIRS];
+	unsigned n_regions;
+	struct vio_net_region region[VIO_NET_REGIONS];
+	/* Room for a burst in each direction. */
+	struct vio_frame frame[VIO_FRAME_BURST];
+	struct vio_segment segment[VIO_NET_SEGMENTS];
+};
+
+static inline struct vio_net *vio_net_of(const struct vio_squeue *q)
+{
+	return vio_container_of(q->backend->be, struct vio_net, be);
+}
+static inline struct vio_net_queue *vio_nq_of(const struct vio_squeue *q)
+{
+	return vio_container_of(q->backend, struct vio_net_queue, bq);
+}
+static inline bool vio_net_has(const struct vio_net *n, unsigned feature)
+{
+	return n->features >> feature & 1;
+}
+
+/* net_rx.c */
+void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n);
+/* net_ctrl.c */
+unsigned vio_net_ctrl_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+			     struct vio_req *done[]);
+void vio_net_filter_reset(struct vio_net *n);
+
+#endif

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Sources: RFC 791, 1071, 8200, 9293; VIRTIO 1.2, section 5.1.6.2. */
+#include "server/offload.h"
+
+#define IPPROTO_TCP_V  6
+#define TCP_CSUM_AT    16
+#define IPV4_MIN       20u
+#define IPV6_LEN       40u
+#define TCP_MIN        20u
+#define TCP_FIN_PSH    0x09u
+#define TCP_CWR        0x80u
+#define TCP_FLAGS_AT   13
+#define IPV4_FRAGMENTS 0x3fffu /* more fragments, or an offset */
+
+/* --------------------------------------------------------------------------- checksum ---- */
+
+uint64_t vio_csum_add(uint64_t sum, const void *bytes, uint32_t len, bool odd)
+{
+	const uint8_t *p = bytes;
+	uint64_t s = 0;
+	uint16_t last = 0;
+
+	/* 32-bit words into 64 bits: carries can't be lost in any frame's length. */
+	for (; len >= 4; len -= 4, p += 4) {
+		uint32_t w;
+
+		memcpy(&w, p, 4);
+		s += w;
+	}
+	if (len >= 2) {
+		uint16_t w;
+
+		memcpy(&w, p, 2);
+		s += w;
+		p += 2;
+		len -= 2;
+	}
+	if (len) {
+		memcpy(&last, p, 1);
+		s += last;
+	}
+	if (odd) {
+		uint16_t f = (uint16_t)~vio_csum_fold(s);
+
+		s = (uint16_t)(f << 8 | f >> 8);
+	}
+	return sum + (s & UINT32_MAX) + (s >> 32);
+}
+
+uint16_t vio_csum_fold(uint64_t sum)
+{
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)~sum;
+}
+
+void vio_offload_csum(struct vio_frame *f)
+{
+	uint8_t *head = vio_frame_head(f), *at = head + f->csum_start + f->csum_offset;
+	uint32_t done = (uint32_t)f->head_len - f->csum_start;
+	uint64_t sum = vio_csum_add(0, head + f->csum_start, done, false);
+	uint16_t csum;
+
+	/* The field holds the pseudo header's sum, and counts. */
+	for (unsigned i = 0; i < f->n_body; i++) {
+		uint32_t len = (uint32_t)f->body[i].iov_len;
+
+		sum = vio_csum_add(sum, f->body[i].iov_base, len, done & 1);
+		done += len;
+	}
+	csum = vio_csum_fold(sum);
+	if (csum == 0)
+		csum = 0xffff; /* for UDP 0 means "none"; for all others it is the same number */
+	memcpy(at, &csum, 2);
+	f->flags &= (uint8_t)~VIRTIO_NET_HDR_F_NEEDS_CSUM;
+}
+
+/* ------------------------------------------------------------------------------ check ---- */
+
+/* First byte that a checksum may cover. */
+static uint32_t headers_end(struct vio_frame *f)
+{
+	bool tag = vio_get_be16(vio_frame_head(f) + 12) == VIO_ETHERTYPE_VLAN;
+
+	return VIO_ETH_LEN + (tag ? VIO_TAG_LEN : 0u);
+}
+
+/* Headers of just the kind that gso_type says, complete in the head; fills where they are. */
+static bool find_tcp(struct vio_frame *f, bool v4)
+{
+	const uint8_t *head = vio_frame_head(f);
+	uint16_t type = vio_get_be16(head + 12);
+	uint32_t l3 = VIO_ETH_LEN, l4, end;
+
+	if (type == VIO_ETHERTYPE_VLAN && f->head_len >= VIO_ETH_LEN + VIO_TAG_LEN) {
+		type = vio_get_be16(head + 16);
+		l3 += VIO_TAG_LEN;
+	}
+	if (type != (v4 ? VIO_ETHERTYPE_IPV4 : VIO_ETHERTYPE_IPV6))
+		return false;
+	if (f->head_len < l3 + (v4 ? IPV4_MIN : IPV6_LEN) + TCP_MIN)
+		return false;
+	if (v4) {
+		l4 = l3 + (head[l3] & 0xfu) * 4;
+		if (head[l3] >> 4 != 4 || l4 < l3 + IPV4_MIN || head[l3 + 9] != IPPROTO_TCP_V ||
+		    (vio_get_be16(head + l3 + 6) & IPV4_FRAGMENTS) ||
+		    vio_get_be16(head + l3 + 2) != f->len - l3)
+			return false;
+	} else {
+		l4 = l3 + IPV6_LEN;
+		if (head[l3] >> 4 != 6 || head[l3 + 6] != IPPROTO_TCP_V ||
+		    vio_get_be16(head + l3 + 4) != f->len - l4)
+			return false;
+	}
+	if (f->head_len < l4 + TCP_MIN)
+		return false;
+	end = l4 + (head[l4 + 12] >> 4) * 4u;
+	if (end < l4 + TCP_MIN || end > f->head_len || end >= f->len)
+		return false;
+	f->l3_at = (uint16_t)l3;
+	f->l4_at = (uint16_t)l4;
+	f->l4_end = (uint16_t)end;
+	return true;
+}
+
+bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, bool csum, bool tso4,
+		       bool tso6)
+{
+	f->flags = h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	f->gso_type = h->gso_type;
+	f->gso_size = vio_le16(h->gso_size);
+	f->csum_start = vio_le16(h->csum_start);
+	f->csum_offset = vio_le16(h->csum_offset);
+	if (f->flags && (!csum || f->csum_start < headers_end(f) ||
+			 (uint32_t)f->csum_start + f->csum_offset + 2 > f->head_len))
+		return false;
+	if (f->gso_type == VIRTIO_NET_HDR_GSO_NONE)
+		return true;
+	if (!(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 && tso4) &&
+	    !(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV6 && tso6))
+		return false;
+	if (!f->flags || f->gso_size == 0 || !find_tcp(f, f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4))
+		return false;
+	if (f->csum_start != f->l4_at || f->csum_offset != TCP_CSUM_AT ||
+	    vio_offload_segments(f) > VIO_MAX_SEGMENTS)
+		return false;
+	f->head_len = f->l4_end;
+	return true;
+}
+
+/* ----------------------------------------------------------------------- segmentation ---- */
+
+uint32_t vio_offload_segments(const struct vio_frame *f)
+{
+	return (f->len - f->l4_end + f->gso_size - 1) / f->gso_size;
+}
+
+/* The i-th piece of the body into out's own list. */
+static void slice(const struct vio_frame *f, uint32_t off, uint32_t len, struct vio_segment *out)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < f->n_body && len > 0; i++) {
+		uint32_t have = (uint32_t)f->body[i].iov_len, part;
+
+		if (off >= have) {
+			off -= have;
+			continue;
+		}
+		part = have - off < len ? have - off : len;
+		out->iov[n++] = (struct iovec){(uint8_t *)f->body[i].iov_base + off, part};
+		len -= part;
+		off = 0;
+	}
+	out->f.body = out->iov;
+	out->f.n_body = (uint16_t)n;
+}
+
+/* Lengths, identification and checksum of the IP header, and the pseudo header's sum for TCP. */
+static uint16_t fix_ip(struct vio_frame *s, uint32_t i)
+{
+	uint8_t *ip = vio_frame_head(s) + s->l3_at;
+	uint32_t tcp_len = s->len - s->l4_at;
+	uint8_t tail[4] = {0, IPPROTO_TCP_V, 0, 0};
+	uint64_t sum;
+
+	vio_put_be16(tail + 2, (uint16_t)tcp_len);
+	if (s->gso_type == VIRTIO_NET_HDR_GSO_TCPV4) {
+		uint16_t csum;
+
+		vio_put_be16(ip + 2, (uint16_t)(s->len - s->l3_at));
+		vio_put_be16(ip + 4, (uint16_t)(vio_get_be16(ip + 4) + i));
+		vio_put_be16(ip + 10, 0);
+		csum = vio_csum_fold(vio_csum_add(0, ip, (uint32_t)s->l4_at - s->l3_at, false));
+		memcpy(ip + 10, &csum, 2);
+		sum = vio_csum_add(0, ip + 12, 8, false);
+	} else {
+		vio_put_be16(ip + 4, (uint16_t)tcp_len);
+		sum = vio_csum_add(0, ip + 8, 32, false);
+	}
+	return (uint16_t)~vio_csum_fold(vio_csum_add(sum, tail, sizeof(tail), false));
+}
+
+void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segment *out)
+{
+	uint32_t off = i * f->gso_size, left = f->len - f->l4_end - off;
+	uint32_t len = left < f->gso_size ? left : f->gso_size;
+	struct vio_frame *s = &out->f;
+	uint8_t *tcp;
+	uint32_t seq;
+	uint16_t sum;
+
+	memcpy(s, f, offsetof(struct vio_frame, buf) + f->head_at + f->head_len);
+	s->len = f->l4_end + len;
+	s->body_len = len;
+	s->local = NULL;
+	slice(f, off, len, out);
+	tcp = vio_frame_head(s) + s->l4_at;
+	memcpy(&seq, tcp + 4, 4);
+	seq = htobe32(be32toh(seq) + off);
+	memcpy(tcp + 4, &seq, 4);
+	if (len < left)
+		tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_FIN_PSH;
+	if (i > 0)
+		tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_CWR;
+	sum = fix_ip(s, i);
+	memcpy(tcp + TCP_CSUM_AT, &sum, 2);
+	s->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	s->gso_size = 0;
+}

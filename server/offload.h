@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Checksum and segmentation offload: is what the sender claims true, and the work itself, in software, for
+ * receivers that did not agree to do it. Pure functions over frames; any thread.
+ */
+#ifndef VIO_SERVER_OFFLOAD_H
+#define VIO_SERVER_OFFLOAD_H
+
+#include <stdbool.h>
+
+#include "server/frame.h"
+#include "server/req.h"
+
+/* More than that out of one frame is no traffic but an attack on the switch. */
+#define VIO_MAX_SEGMENTS 1024u
+
+/*
+ * The header's fields (any bits) against the head, which holds the frame's first VIO_FRAME_HEAD bytes or all
+ * of it. True: f's offload fields are set, and true of the headers; with segmentation, head_len (<= before)
+ * ends with the headers. False: a lie, or something that was not negotiated (csum, tso4, tso6).
+ */
+bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, bool csum, bool tso4,
+		       bool tso6);
+
+/* Finish the checksum: reads the body, writes the head, clears NEEDS_CSUM. No segmentation. */
+void vio_offload_csum(struct vio_frame *f);
+
+/* One segment: a frame of its own, whose body is pieces of the original's. */
+struct vio_segment {
+	struct vio_frame f;
+	struct iovec iov[VIO_MAX_SEGS + 1];
+};
+/* How many there are. */
+uint32_t vio_offload_segments(const struct vio_frame *f);
+/* The i-th, with NEEDS_CSUM. */
+void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segment *out);
+
+/* The ones' complement sum of `len` bytes added to `sum`, in memory order, not folded; `odd`: they begin at
+ * an odd place. */
+uint64_t vio_csum_add(uint64_t sum, const void *bytes, uint32_t len, bool odd);
+uint16_t vio_csum_fold(uint64_t sum);
+
+#endif

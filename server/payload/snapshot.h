@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Reading what a guest may be writing at this moment. */
+#ifndef VIO_SERVER_PAYLOAD_SNAPSHOT_H
+#define VIO_SERVER_PAYLOAD_SNAPSHOT_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "vio/atomics.h"
+
+/* Copy `len` bytes: each is loaded once, and the compiler can't look again. */
+static inline void vio_snapshot(void *dst, const void *src, uint32_t len)
+{
+	uint8_t *d = dst;
+	const uint8_t *s = src;
+
+	if (((uintptr_t)s & 7) == 0) {
+		for (; len >= 8; len -= 8, d += 8, s += 8) {
+			uint64_t word = vio_load_relaxed((const uint64_t *)(const void *)s);
+
+			memcpy(d, &word, 8);
+		}
+	}
+	for (; len > 0; len--)
+		*d++ = vio_load_relaxed(s++);
+}
+
+#endif

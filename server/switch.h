@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The switch: a learning bridge between the server's ports, by MAC address and VLAN. A port is a guest's
+ * virtio-net (net.c) or an uplink (ports/). One lcore has the switch and all its ports; only what is marked
+ * may be called from elsewhere.
+ *
+ * Nothing is queued here. Frames come in bursts, and a port takes each or drops it, for a reason that it
+ * counts; so no port ever waits for another.
+ */
+#ifndef VIO_SERVER_SWITCH_H
+#define VIO_SERVER_SWITCH_H
+
+#include <stdbool.h>
+
+#include "server/frame.h"
+#include "vio/err.h"
+
+#define VIO_SWITCH_PORTS 64
+#define VIO_VLAN_MAX     4094u
+/* Seconds without a frame after which an address is forgotten (802.1D's default), and the addresses kept. */
+#define VIO_FDB_AGE_S 300u
+#define VIO_FDB_SIZE  4096u
+/* Frames in one call of forward and deliver. */
+#define VIO_FRAME_BURST 32u
+
+struct vio_switch;
+struct vio_port;
+
+/* Why a frame was dropped. Words: vio_drop_name(). */
+enum vio_drop {
+	/* At the entrance: what the sender did wrong. */
+	VIO_DROP_RUNT,      /* shorter than an Ethernet header */
+	VIO_DROP_OVERSIZED, /* longer than the MTU allows, of the port where it came in or of the one where it
+			       leaves */
+	VIO_DROP_MERGED,    /* num_buffers is not 0 */
+	VIO_DROP_OFFLOAD,   /* offload fields that don't fit the frame, or were not negotiated */
+	VIO_DROP_VLAN,      /* a VLAN that the port is not in, or a tag on an access port */
+	VIO_DROP_SOURCE,    /* the source is a group address, or none */
+	/* At the exit. */
+	VIO_DROP_NO_BUFFERS, /* the guest has posted none; the port's queue is full */
+	VIO_DROP_TOO_SMALL,  /* no merging agreed, and the buffer can't hold it; or the port can't */
+	VIO_DROP_FILTERED,   /* the guest does not want it */
+	VIO_DROP_LINK_DOWN,
+	VIO_DROP_STOPPED, /* the device is not running */
+	VIO_N_DROP,
+};
+const char *vio_drop_name(enum vio_drop why);
+
+struct vio_port_ops {
+	const char *kind;
+	/*
+	 * `n` (<= VIO_FRAME_BURST) frames leave through this port. It copies them, or takes a hold on each
+	 * that it needs for longer. What it can't take it drops and counts.
+	 */
+	void (*deliver)(struct vio_port *p, struct vio_frame *const f[], unsigned n);
+	/* Optional: look for frames that came in, and give them to vio_switch_forward(). Their number. */
+	unsigned (*poll)(struct vio_port *p);
+	/* Optional: about once a second. Link state. */
+	void (*tick)(struct vio_port *p);
+	/* Optional: let go of frames that have left, if it does not do so by itself. */
+	void (*reap)(struct vio_port *p);
+};
+
+/* Written by the switch's lcore, read by telemetry. "in": from the port into the switch. */
+struct vio_port_stats {
+	uint64_t in_frames, in_bytes, out_frames, out_bytes; /* out: taken by the port */
+	uint64_t flooded;                                    /* of those in: to all ports of the VLAN */
+	uint64_t drop[VIO_N_DROP];
+	uint64_t segmented;   /* frames cut in software for this port */
+	uint64_t checksummed; /* checksums finished in software for this port */
+	uint64_t out_copied;  /* of those out: bytes copied to hand them over, where the port could not have
+				 them in place */
+	uint64_t in_place;    /* of those out: frames whose body left from where it was */
+};
+
+/* Which VLANs a port is in. */
+struct vio_vlan_cfg {
+	bool trunk;          /* tagged frames; else access: untagged only */
+	uint16_t pvid;       /* access: its VLAN; trunk: that of untagged frames, 0: none */
+	uint64_t member[64]; /* trunk: bit per VLAN */
+};
+
+/* Embedded in each kind of port. */
+struct vio_port {
+	const struct vio_port_ops *ops;
+	struct vio_switch *sw;
+	unsigned index;
+	char name[64];
+	struct vio_vlan_cfg vlan;
+	uint16_t mtu;
+	bool up; /* link */
+	struct vio_port_stats stats;
+	/* The switch's: what was last learnt and looked up here. */
+	uint64_t src_key, dst_key;
+	uint32_t src_at;
+	int dst_port;
+};
+
+/*
+ * Addresses by key (MAC and VLAN in one word, never 0). DPDK's rte_hash in the server (switch_fdb.c); behind
+ * a table so that all else builds without.
+ */
+struct vio_fdb;
+struct vio_fdb_ops {
+	/* 1: new or moved, 0: known; -ENOSPC: no room. `now`: seconds. */
+	int (*learn)(struct vio_fdb *t, uint64_t key, unsigned port, uint32_t now);
+	int (*lookup)(struct vio_fdb *t, uint64_t key); /* port, or -1 */
+	/* Go on with a walk over the table, forgetting what was not seen for `age` seconds; a bounded piece
+	 * of it. Number forgotten. */
+	unsigned (*age)(struct vio_fdb *t, uint32_t now, uint32_t age);
+	void (*forget)(struct vio_fdb *t, unsigned port); /* all that was learnt there */
+	unsigned (*count)(const struct vio_fdb *t);
+	void (*free)(struct vio_fdb *t);
+};
+struct vio_fdb {
+	const struct vio_fdb_ops *ops;
+};
+/* switch_fdb.c; after EAL has started. -errno with a sentence. */
+int vio_fdb_rte_create(struct vio_fdb **out, struct vio_err *err);
+
+/* The switch owns the table from here on. -ENOMEM. */
+int vio_switch_create(struct vio_fdb *fdb, struct vio_switch **out, struct vio_err *err);
+/* Ports are the caller's, and gone already. */
+void vio_switch_destroy(struct vio_switch *sw);
+/* Before frames flow. ops, name, vlan, mtu, up are set. -ENOSPC. */
+int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *err);
+
+/*
+ * Frames that came in at `from`: head (14 bytes at least if len has them), len, offload fields are set; a tag
+ * is still in the head. All are taken: when it returns they have been delivered, or dropped and counted. n <=
+ * VIO_FRAME_BURST.
+ */
+void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n);
+/* Poll the ports that want it. Frames that came in. */
+unsigned vio_switch_poll(struct vio_switch *sw, uint64_t now_ns);
+void vio_switch_reap(struct vio_switch *sw);
+/* The port's link has changed: what was learnt there may be elsewhere now. */
+void vio_switch_link(struct vio_port *p, bool up);
+
+static inline void vio_port_drop(struct vio_port *p, enum vio_drop why, unsigned n)
+{
+	vio_counter_add(&p->stats.drop[why], n);
+}
+/* Does this port put a tag on frames of that VLAN? */
+static inline bool vio_port_tags(const struct vio_port *p, uint16_t vid)
+{
+	return p->vlan.trunk && vid != p->vlan.pvid;
+}
+static inline bool vio_port_in_vlan(const struct vio_port *p, uint16_t vid)
+{
+	return vid == p->vlan.pvid || (p->vlan.trunk && (p->vlan.member[vid / 64] >> vid % 64 & 1));
+}
+
+/* Any thread: NULL past the end; for telemetry. */
+const struct vio_port *vio_switch_port(const struct vio_switch *sw, unsigned i);
+struct vio_switch_info {
+	unsigned ports, addresses;
+	uint64_t learnt, refused, aged; /* refused: no room in the table */
+};
+void vio_switch_get_info(const struct vio_switch *sw, struct vio_switch_info *info);
+
+/*
+ * Words of a port's options: "vlan=10", "trunk=10+20-30" or "trunk=all", "mtu=N". 1: taken, 0: another key;
+ * -EINVAL with a sentence. Defaults: access, VLAN 1, 1500.
+ */
+int vio_port_option(struct vio_port *p, const char *key, const char *value, struct vio_err *err);
+void vio_port_defaults(struct vio_port *p);
+/* After all options: is it in any VLAN? */
+int vio_port_options_end(struct vio_port *p, bool vlan_given, struct vio_err *err);
+
+#endif
