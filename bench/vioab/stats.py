@@ -108,6 +108,32 @@ def median(x, level=LEVEL, seed=1):
     return got
 
 
+def columns(selections, metric="ns_per_request"):
+    """Array blocks x selections (lists of Samples) of the blocks that every selection has, in order of the blocks."""
+    got = [s.by_block(metric) for s in selections]
+    blocks = sorted(set.intersection(*(set(g) for g in got))) if got else []
+    return np.array([[g[k] for g in got] for k in blocks], dtype=float).reshape(len(blocks), len(got))
+
+
+def draws_of_medians(table, seed=1, times=RESAMPLES):
+    """Medians of the columns of a table (blocks x columns), and of its bootstrap resamples (times x columns): whole blocks are
+    drawn, so that what was measured together stays together."""
+    table = np.asarray(table, dtype=float)
+    i = resample(len(table), seed, times)
+    return np.median(table, axis=0), np.stack([np.median(table[:, k][i], axis=1) for k in range(table.shape[1])], axis=1)
+
+
+def of_medians(table, f, level=LEVEL, seed=1, log=False, times=RESAMPLES):
+    """Intervals of f(medians of the columns). f maps an array (draws x columns) to (draws x outputs); log: outputs are
+    positive, and the interval is made on the scale of logarithms. Without blocks: an empty list."""
+    n = len(table)
+    if n == 0:
+        return []
+    med, draws = draws_of_medians(table, seed, times)
+    value, drawn = np.asarray(f(med[None, :]), dtype=float)[0], np.asarray(f(draws), dtype=float)
+    return [interval(v, drawn[:, k], n, level, log) for k, v in enumerate(value)]
+
+
 def percentile_of_histograms(hists, q):
     """Percentile q (0 to 100) of merged histograms, each [[bucket's upper end in ns, count], ...]: upper end of the bucket
     that holds it, so never below the true one. NaN when nothing was counted."""
