@@ -54,6 +54,7 @@ struct vio_blk_info {
 	uint64_t window_bytes, granted_bytes;
 	uint64_t ring_bytes; /* standing in the DMA window and not a buffer: rings, CRQ, config space */
 	uint64_t pool_bytes; /* mapping pool: room for data buffers, all queues; 0 without a pool */
+	uint64_t alloc_bytes; /* with pool_len: what vio_blk_alloc() can give of it; 0: buffers_len */
 };
 
 /* One request. Owned by the caller; untouched by it from submit until it comes back from poll. */

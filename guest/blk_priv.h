@@ -76,6 +76,7 @@ struct vio_blk {
 	struct vio_mem_piece area; /* wire parts, bounce buffers, and buffers when the device sees them */
 	struct ioba area_at;
 	struct vio_mem_piece buffers; /* for vio_blk_alloc() */
+	uint32_t bounce_slots;        /* a queue's */
 	uint64_t bounce_off, bounce_slot_len, buffers_next;
 	uint32_t copybreak;
 };

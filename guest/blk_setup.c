@@ -84,6 +84,36 @@ int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size
 
 /* -------------------------------------------------------------- area, payload, mapping ---- */
 
+/* Bounce buffers and room for vio_blk_alloc(): as much as the load needs, or what fits into cfg.pool_len. */
+static int size_pool(struct vio_blk *b, uint64_t *buffers, struct vio_err *err)
+{
+	const bool bounce_only = b->info.arm.payload == VIO_PAYLOAD_BOUNCE,
+		   pool = b->info.arm.mapping == VIO_MAP_POOL;
+	const uint64_t queues = b->info.num_queues, len = pool ? b->cfg.pool_len : 0;
+	uint64_t share = len / queues, slot = b->bounce_slot_len, room;
+
+	b->bounce_slots = slot ? b->info.depth : 0;
+	*buffers = b->cfg.buffers_len;
+	if (len > 0) {
+		if (slot && !bounce_only)
+			share /= 2;
+		room = slot ? share / slot : 0;
+		if (slot && room < b->bounce_slots)
+			b->bounce_slots = (uint32_t)room;
+		if (!bounce_only)
+			*buffers = b->info.alloc_bytes = share * queues;
+		if ((slot && room == 0) || share < VIO_CACHE_LINE)
+			return vio_err_set(err, -EINVAL,
+					   "a pool of %" PRIu64 " bytes for %" PRIu64
+					   " queue(s) has no room for one buffer of %" PRIu64
+					   " bytes in each",
+					   len, queues, slot ? slot : b->info.max_len);
+	}
+	if (pool)
+		b->info.pool_bytes = queues * b->bounce_slots * slot + (bounce_only ? 0 : *buffers);
+	return 0;
+}
+
 static int carve_area(struct vio_blk *b, struct vio_err *err)
 {
 	const struct vio_gpayload_ops *ops = vio_gpayload_level(b->info.arm.payload);
@@ -91,8 +121,7 @@ static int carve_area(struct vio_blk *b, struct vio_err *err)
 	     bounce_only = b->info.arm.payload == VIO_PAYLOAD_BOUNCE;
 	bool grant = pool && vio_payload_in_place(b->info.arm.payload);
 	uint64_t g = vio_front_grain(&b->f, grant), slots = (uint64_t)b->info.num_queues * b->info.depth, len;
-	/* vio_blk_alloc() aligns: room for one small and one large piece that are not multiples. */
-	uint64_t buffers = VIO_ALIGN_UP(b->cfg.buffers_len, PAGE) + 2 * PAGE;
+	uint64_t buffers;
 	int rc;
 
 	b->bounce_off = VIO_ALIGN_UP(slots * sizeof(struct blk_wire), PAGE);
@@ -105,7 +134,13 @@ static int carve_area(struct vio_blk *b, struct vio_err *err)
 
 		b->bounce_slot_len = VIO_ALIGN_UP((uint64_t)most, most < PAGE ? VIO_CACHE_LINE : PAGE);
 	}
-	len = b->bounce_off + VIO_ALIGN_UP(slots * b->bounce_slot_len, PAGE);
+	rc = size_pool(b, &buffers, err);
+	if (rc)
+		return rc;
+	/* vio_blk_alloc() aligns: room for one small and one large piece that are not multiples. */
+	buffers = VIO_ALIGN_UP(buffers, PAGE) + 2 * PAGE;
+	len = b->bounce_off +
+	      VIO_ALIGN_UP((uint64_t)b->info.num_queues * b->bounce_slots * b->bounce_slot_len, PAGE);
 	rc = vio_mem_carve(b->f.mem, VIO_ALIGN_UP(len + (bounce_only ? 0 : buffers), g), g, false,
 			   "request headers, bounce buffers and I/O buffers", &b->area, err);
 	if (rc)
@@ -123,10 +158,10 @@ static int new_payload(struct vio_blk *b, struct blk_queue *q, struct vio_err *e
 	const struct vio_gpayload_cfg c = {
 		.part = b->f.part,
 		.counters = q->v.cnt,
-		.bounce = gla_add(b->area.at,
-				  b->bounce_off + (uint64_t)q->v.index * b->info.depth * b->bounce_slot_len),
+		.bounce = gla_add(b->area.at, b->bounce_off + (uint64_t)q->v.index * b->bounce_slots *
+								      b->bounce_slot_len),
 		.slot_len = (uint32_t)b->bounce_slot_len,
-		.n_slots = ops->needs_bounce ? b->info.depth : 0,
+		.n_slots = b->bounce_slots,
 		.copybreak = b->copybreak,
 	};
 

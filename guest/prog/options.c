@@ -32,6 +32,9 @@ static const char usage[] =
 	"  --copybreak BYTES    payload=copybreak: bounce below this (4096)\n"
 	"  --defer-batch N      mapping=deferred: unmaps a batch (64)\n"
 	"  --quota-pages N      mapping=cached: pages kept mapped (4096)\n"
+	"  --pool-kib N         mapping=pool: size of the data buffers' pool, all queues; requests wait for "
+	"room "
+	"(0: what the load needs)\n"
 	"  --spin-us N          crq, suppress: spin this long before sleeping (50)\n"
 	"  --idle-us N|never    poll: sleep after this long without work (never)\n"
 	"load\n"
@@ -74,6 +77,7 @@ enum {
 	O_COPYBREAK,
 	O_DEFER,
 	O_QUOTA,
+	O_POOL,
 	O_SPIN,
 	O_IDLE,
 	O_RW,
@@ -115,6 +119,7 @@ static const struct option longs[] = {
 	{"copybreak", 1, 0, O_COPYBREAK},
 	{"defer-batch", 1, 0, O_DEFER},
 	{"quota-pages", 1, 0, O_QUOTA},
+	{"pool-kib", 1, 0, O_POOL},
 	{"spin-us", 1, 0, O_SPIN},
 	{"idle-us", 1, 0, O_IDLE},
 	{"rw", 1, 0, O_RW},
@@ -312,6 +317,10 @@ static int parse_design(struct vio_opts *o, int c, const char *arg, struct vio_e
 	case O_QUOTA:
 		rc = number(c, arg, 1, 1u << 24, &v, err);
 		o->blk.quota_pages = (unsigned)v;
+		return rc;
+	case O_POOL:
+		rc = number(c, arg, 0, 1u << 22, &v, err);
+		o->blk.pool_len = v << 10;
 		return rc;
 	case O_SPIN:
 		rc = number(c, arg, 0, 1000000000, &v, err);

@@ -57,14 +57,14 @@ static json_t *disk_json(struct vio_blk *b, const struct vio_opts *o, const char
 	char features[20];
 
 	snprintf(features, sizeof(features), "0x%" PRIx64, i->features);
-	return json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:s, s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:b}",
-			 "schema", "vio-blk/1", "partition", o->partition, "disk_id", id, "disk_bytes",
-			 ji(i->sectors * VIO_SECTOR), "block_size", (int)i->block_size, "protocol",
-			 (int)i->version, "features", features, "arm_wanted", arm_json(&o->blk.transport.arm),
-			 "arm", arm_json(&i->arm), "queues", (int)i->num_queues, "queue_size",
-			 (int)i->queue_size, "max_len", (int)i->max_len, "ready_ns", ji(ready_ns),
-			 "window_bytes", ji(i->window_bytes), "granted_bytes", ji(i->granted_bytes),
-			 "read_only", (int)i->read_only);
+	return json_pack(
+		"{s:s, s:s, s:s, s:I, s:i, s:i, s:s, s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:b, s:I}",
+		"schema", "vio-blk/1", "partition", o->partition, "disk_id", id, "disk_bytes",
+		ji(i->sectors * VIO_SECTOR), "block_size", (int)i->block_size, "protocol", (int)i->version,
+		"features", features, "arm_wanted", arm_json(&o->blk.transport.arm), "arm", arm_json(&i->arm),
+		"queues", (int)i->num_queues, "queue_size", (int)i->queue_size, "max_len", (int)i->max_len,
+		"ready_ns", ji(ready_ns), "window_bytes", ji(i->window_bytes), "granted_bytes",
+		ji(i->granted_bytes), "read_only", (int)i->read_only, "pool_bytes", ji(i->pool_bytes));
 }
 
 static json_t *counters_json(const struct phyp_counters *a, const struct phyp_counters *z)
@@ -131,11 +131,12 @@ static json_t *load_json(const struct vio_opts *o)
 {
 	const struct vio_wl_cfg *w = &o->wl;
 
-	return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:I, s:b, s:I, s:f, s:i, s:i}", "rw", o->rw_name,
-			 "read_percent", (int)w->read_percent, "bs", (int)w->bs, "depth", (int)w->depth,
-			 "batch", (int)w->batch, "buffers", (int)w->buffers, "span", ji(w->span), "verify",
-			 (int)w->verify, "seed", ji(w->seed), "rate", w->rate, "flush_every",
-			 (int)w->flush_every, "core", o->core);
+	return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:I, s:b, s:I, s:f, s:i, s:i, s:I}", "rw",
+			 o->rw_name, "read_percent", (int)w->read_percent, "bs", (int)w->bs, "depth",
+			 (int)w->depth, "batch", (int)w->batch, "buffers", (int)w->buffers, "span",
+			 ji(w->span), "verify", (int)w->verify, "seed", ji(w->seed), "rate", w->rate,
+			 "flush_every", (int)w->flush_every, "core", o->core, "pool_kib",
+			 ji(o->blk.pool_len >> 10));
 }
 
 static int write_json(json_t *root, const char *path, struct vio_err *err)

@@ -30,6 +30,9 @@ struct wl_queue {
 	unsigned n_free;                      /* requests that may still be put in flight */
 	struct vio_blk_req *ready[MAX_BURST]; /* prepared, not yet taken by submit */
 	unsigned n_ready;
+	/* Arrived, and waiting for a buffer: when, in ticks (0: not stamped yet), oldest first. */
+	uint64_t due[MAX_BURST];
+	unsigned n_due;
 	unsigned writes_since_flush;
 	uint64_t cursor; /* sequential: next block; queues take turns by stride */
 };
@@ -173,10 +176,15 @@ static void finish(struct vio_wl *w, struct wl_queue *q, struct io *io, uint64_t
 
 /* ------------------------------------------------------------------ one queue's turn ---- */
 
-static void prepare_batch(struct vio_wl *w, struct wl_queue *q, unsigned n)
+/* Turn what has arrived into requests, as far as there are buffers. */
+static void prepare_due(struct vio_wl *w, struct wl_queue *q)
 {
-	while (q->n_ready < n) {
+	unsigned n = 0;
+
+	while (n < q->n_due && q->n_fifo > 0) {
 		struct io *io = io_get(w, q);
+
+		io->start = q->due[n++];
 
 		if (w->cfg.flush_every && q->writes_since_flush >= w->cfg.flush_every) {
 			io->req.type = VIRTIO_BLK_T_FLUSH;
@@ -192,20 +200,32 @@ static void prepare_batch(struct vio_wl *w, struct wl_queue *q, unsigned n)
 		}
 		q->ready[q->n_ready++] = &io->req;
 	}
+	q->n_due -= n;
+	if (vio_unlikely(q->n_due > 0))
+		memmove(q->due, q->due + n, q->n_due * sizeof(q->due[0]));
 }
 
-/* Submit what is ready; what the front end could not take now stays at the front. */
-static void submit_ready(struct vio_wl *w, unsigned qi, uint64_t start)
+/* Submit what is ready; what the front end could not take now stays at the front, as does what has no buffer.
+ */
+static void submit_ready(struct vio_wl *w, unsigned qi)
 {
 	struct wl_queue *q = &w->q[qi];
-	uint64_t publish = start ? start : vio_ticks();
+	uint64_t now;
 	unsigned n;
 
-	for (unsigned i = 0; start && i < q->n_ready; i++)
-		((struct io *)q->ready[i])->start = start;
-	for (unsigned i = 0; i < q->n_ready; i++)
-		((struct io *)q->ready[i])->publish = publish;
-	n = vio_blk_submit(w->b, qi, q->ready, q->n_ready);
+	prepare_due(w, q);
+	now = vio_ticks();
+	for (unsigned i = 0; i < q->n_ready; i++) {
+		struct io *io = (struct io *)q->ready[i];
+
+		io->publish = now;
+		if (io->start == 0)
+			io->start = now;
+	}
+	for (unsigned i = 0; i < q->n_due; i++)
+		if (q->due[i] == 0)
+			q->due[i] = now;
+	n = q->n_ready ? vio_blk_submit(w->b, qi, q->ready, q->n_ready) : 0;
 	if (n == 0)
 		return;
 	w->res->publishes++;
@@ -234,9 +254,10 @@ static unsigned collect(struct vio_wl *w, unsigned qi)
 static void drain(struct vio_wl *w)
 {
 	for (unsigned i = 0; i < w->n_queues && !w->machine_gone; i++)
-		while (w->q[i].n_ready + vio_blk_outstanding(w->b, i) > 0 && !w->machine_gone) {
-			if (w->q[i].n_ready)
-				submit_ready(w, i, 0);
+		while (w->q[i].n_ready + w->q[i].n_due + vio_blk_outstanding(w->b, i) > 0 &&
+		       !w->machine_gone) {
+			if (w->q[i].n_ready + w->q[i].n_due)
+				submit_ready(w, i);
 			if (collect(w, i) == 0)
 				vio_blk_idle(w->b, i, 1000000);
 		}
@@ -276,24 +297,22 @@ static unsigned allowed(struct vio_wl *w, struct wl_queue *q, struct phase *p, u
 static void start_some(struct vio_wl *w, unsigned qi, struct phase *p)
 {
 	struct wl_queue *q = &w->q[qi];
-	uint64_t now = p->period > 0 || p->end_tick ? vio_ticks() : 0;
-	unsigned n = q->n_ready ? 0 : allowed(w, q, p, now);
 
-	if (n == 0 && q->n_ready == 0)
-		return;
-	if (n) {
-		prepare_batch(w, q, n);
-		p->started += n;
-		if (p->period > 0) {
-			for (unsigned i = 0; i < n; i++, p->next += p->period) {
-				((struct io *)q->ready[i])->start = (uint64_t)p->next;
-				w->res->late += (double)now > p->next + p->period;
-			}
-			submit_ready(w, qi, 0);
-			return;
+	/* In order: nothing arrives while something waits. The open loop's intended starts wait in p->next.
+	 */
+	if (q->n_ready + q->n_due == 0) {
+		uint64_t now = p->period > 0 ? vio_ticks() : 0;
+
+		q->n_due = allowed(w, q, p, now);
+		p->started += q->n_due;
+		for (unsigned i = 0; i < q->n_due; i++) {
+			q->due[i] = (uint64_t)p->next;
+			w->res->late += p->period > 0 && (double)now > p->next + p->period;
+			p->next += p->period;
 		}
 	}
-	submit_ready(w, qi, n ? vio_ticks() : 0);
+	if (q->n_ready + q->n_due > 0)
+		submit_ready(w, qi);
 }
 
 static bool phase_over(const struct phase *p, const volatile int *stop)
@@ -308,7 +327,7 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 		.count = count ? count : UINT64_MAX,
 		.end_tick = count ? 0 : begin + vio_muldiv(ns, w->tick_hz, 1000000000ull),
 		.period = w->cfg.rate > 0 ? (double)w->tick_hz / w->cfg.rate : 0,
-		.next = (double)begin,
+		.next = w->cfg.rate > 0 ? (double)begin : 0,
 	};
 
 	const unsigned looks = p.period > 0 || w->n_queues > 1 ? 1 : CLOSED_LOOKS;
@@ -444,6 +463,26 @@ static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info
 	return 0;
 }
 
+/* Buffers of each queue, when the pool that they come from has a fixed size. */
+static int fit_buffers(struct vio_wl *w, const struct vio_blk_info *info, struct vio_err *err)
+{
+	const uint32_t bs = w->cfg.bs;
+	uint64_t align = bs >= 4096 ? 4096 : bs >= VIO_SECTOR ? VIO_SECTOR : VIO_CACHE_LINE, n;
+
+	if (info->alloc_bytes == 0)
+		return 0;
+	n = info->alloc_bytes / info->num_queues / VIO_ALIGN_UP(bs, align);
+	if (n == 0)
+		return vio_err_set(err, -EINVAL,
+				   "--pool-kib: a share of %" PRIu64
+				   " bytes a queue has no room for one request of %u; "
+				   "give more, or 0 for what the load needs",
+				   info->alloc_bytes / info->num_queues, bs);
+	if (n < w->cfg.buffers)
+		w->cfg.buffers = (uint32_t)n;
+	return 0;
+}
+
 static int make_queue(struct vio_wl *w, struct phyp_part *part, unsigned qi, struct vio_err *err)
 {
 	struct wl_queue *q = &w->q[qi];
@@ -491,6 +530,8 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 	w->q = calloc(w->n_queues, sizeof(*w->q));
 	if (!w->table || !w->q)
 		rc = vio_err_set(err, -ENOMEM, "no memory for a table of %" PRIu64 " blocks", w->n_blocks);
+	if (rc == 0)
+		rc = fit_buffers(w, info, err);
 	for (unsigned i = 0; rc == 0 && i < w->n_queues; i++)
 		rc = make_queue(w, part, i, err);
 	if (rc == 0 && cfg->verify && cfg->read_percent > 0)
