@@ -143,8 +143,8 @@ def analyse(samples, limits, claim, extra):
     check_times(checker, samples, limits)
     return papers.Result(
         tests=checker.finish(), svg=figure(samples) if len(samples.kept()) else "", tables=[sequence_table(extra, "1")],
-        paragraphs=["Bytes are counted by the hypervisor model and exact; their interval is smallest to largest, not a confidence "
-                    "interval. The slope takes the difference between copied rings and rings in place in the same block, because a "
-                    "larger ring also spreads its entries over more cache lines."],
+        paragraphs=["Bytes are counted by the hypervisor model and exact; their interval is smallest to largest, not a "
+                    "confidence interval. The slope takes the difference between copied rings and rings in place in the same "
+                    "block, because a larger ring also spreads its entries over more cache lines."],
         caption="Left: time of a kick (batch requests) against the bytes that copied rings cost it. Right: ring bytes of a kick "
                 "by counters, with the formula.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Time of a request over sizes: copying into premapped buffers, mapping each request in two ways, unprotected; where they cross."""
+"""Time of a request over sizes: copying into premapped buffers, mapping each request in two ways, unprotected; crossovers."""
 
 import math
 
@@ -76,14 +76,13 @@ def memory_bound(limits, size, top, a):
 
 
 def check_bound(checker, samples, limits, a):
-    """At every size where unprotected is not bound by memory; returns the sizes where it is."""
+    """At every size; it decides only where unprotected is not bound by memory. Returns the sizes where it is."""
     skipped = []
     for size in sorted({p.bs for p in at(samples, TOP, a, depth=a["deep"]).points()}):
         mine, top = (at(samples, slot, a, depth=a["deep"], bs=size) for slot in (BOUNCE, TOP))
-        if memory_bound(limits, size, top, a):
-            skipped.append(size)
-        else:
-            checker.check("bound", *papers.rate_ratio(mine, top), where=size_name(size))
+        bound = memory_bound(limits, size, top, a)
+        skipped += [size] if bound else []
+        checker.check("bound-by-memory" if bound else "bound", *papers.rate_ratio(mine, top), where=size_name(size))
     return skipped
 
 
@@ -139,13 +138,13 @@ def analyse(samples, limits, claim, extra):
     skipped = check_bound(checker, samples, limits, a)
     largest = max((p.bs for p in at(samples, BOUNCE, a, cost=a["cost_tce"]).points()), default=0)
     checker.check("no-crossover", *against(RDMA, largest, a["cost_tce"]))
-    left_out = f" Left out, bound by memory: {', '.join(size_name(s) for s in skipped)}." if skipped else ""
+    left_out = f" Reported only, because bound by memory: {', '.join(size_name(s) for s in skipped)}." if skipped else ""
     return papers.Result(
         tests=checker.finish(), svg=figure(samples, a) if len(samples.kept()) else "", tables=[sizes_table(samples, a)],
-        paragraphs=["The crossover is found in each block by interpolation between the sizes measured, in logarithms of both; its "
-                    "movement is the ratio of two crossovers of the same block. That it moves when a cost is injected is a shape, "
-                    "not a magnitude: where it lies with nothing injected is the finding (table below).",
+        paragraphs=["The crossover is found in each block by interpolation between the sizes measured, in logarithms of both; "
+                    "its movement is the ratio of two crossovers of the same block. That it moves when a cost is injected is a "
+                    "shape, not a magnitude: where it lies with nothing injected is the finding (table below).",
                     f"Copying against unprotected is judged at sizes where memcpy of the bytes takes less than "
                     f"{a['memory_bound_share']:.0%} of unprotected's time.{left_out}"],
-        caption="Left: nothing injected. Right: rate of copying into premapped buffers over single-use with payload by RDMA, for each "
-                "injected cost; above 1 copying wins. Bands: 99 % intervals.")
+        caption="Left: nothing injected. Right: rate of copying into premapped buffers over single-use with payload by RDMA, "
+                "for each injected cost; above 1 copying wins. Bands: 99 % intervals.")

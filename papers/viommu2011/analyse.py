@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The ladder of mapping lifetimes on two transports, the quota of the mapping cache, and what is invariant under injected costs."""
+"""The ladder of mapping lifetimes on two transports, the quota of the mapping cache, and invariances under injected costs."""
 
 import numpy as np
 
@@ -65,13 +65,13 @@ def ladder_table(r):
     for transport, slots, top, point in conditions:
         for m, slot in slots.items():
             mine = r.of(slot, **point)
-            share, absolute = papers.rate_ratio(mine, r.of(slots[top], **point))
+            share, absolute, _ = papers.rate_ratio(mine, r.of(slots[top], **point))
             if share is not None:
                 rows.append([transport, ", ".join(f"{k} {v}" for k, v in point.items()), m, papers.interval_text(share), absolute,
                              *(f"{np.median(mine.values(k)):.3g}" for k in ("tce_updates", "hcalls"))])
-    return Table("The ladder", ["transport", "point", "mapping", "rate / top of this transport", "absolute", "TCE updates a request",
-                                "hypercalls a request"], rows,
-                 "Top: pool on the RDMA transport, unprotected in place. Points with a cost have that cost injected; all others have none.")
+    head = ["transport", "point", "mapping", "rate / top", "absolute", "TCE updates a request", "hypercalls a request"]
+    return Table("The ladder", head, rows, "Top: pool on the RDMA transport, unprotected in place. Points with a cost have that cost "
+                 "injected; all others have none.")
 
 
 def quota_table(r):
@@ -79,7 +79,7 @@ def quota_table(r):
     pages = sorted({int(p.extra.split()[-1]) for p in r.samples.points() if p.extra.startswith("--quota-pages")})
     for q in pages:
         mine = r.quota(q)
-        iv, absolute = papers.rate_ratio(mine, r.of(IN_PLACE["pool"], buffers=r.a["buffers"]))
+        iv, absolute, _ = papers.rate_ratio(mine, r.of(IN_PLACE["pool"], buffers=r.a["buffers"]))
         if iv is not None:
             tce = float(np.median(mine.values("tce_updates")))
             rows.append([str(q), papers.interval_text(iv), absolute, f"{tce:.3g}", f"{100 * (1 - tce / 2):.0f} %"])
@@ -110,11 +110,11 @@ def analyse(samples, limits, claim, extra):
     injected(checker, r)
     return papers.Result(
         tests=checker.finish(), svg=figure(r) if len(samples.kept()) else "", tables=[ladder_table(r), quota_table(r)],
-        paragraphs=["Tests marked *injected costs* were run with a delay that was chosen. Those that decide are invariances: they ask "
-                    "that a rate does *not* move with the injected constant, so that no constant can satisfy them. Those that a "
+        paragraphs=["Tests marked *injected costs* were run with a delay that was chosen. Those that decide are invariances: they "
+                    "ask that a rate does *not* move with the injected constant, so that no constant can satisfy them. Those that a "
                     "large enough constant would satisfy are reported only.",
-                    "Deciding tests are at depth 1, where nothing else runs while a request is mapped; at depth 32 the other core's "
-                    "work can hide it (table below). The price of the faster levels is how long the server can still reach "
+                    "Deciding tests are at depth 1, where nothing else runs while a request is mapped; at depth 32 the other "
+                    "core's work can hide it (table below). The price of the faster levels is how long the server can still reach "
                     "a page after its request: the report's exposure section has it."],
-        caption="Rate of each mapping lifetime over the top of its transport, read 4 KiB, depth 1, nothing injected, with 99 % intervals. "
-                "Published for bare metal: strict 0.43, deferred 0.91 of the line.")
+        caption="Rate of each mapping lifetime over the top of its transport, read 4 KiB, depth 1, nothing injected, with 99 % "
+                "intervals. Published for bare metal: strict 0.43, deferred 0.91 of the line.")
