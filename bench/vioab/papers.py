@@ -27,7 +27,7 @@ FOLDER = os.path.join(ROOT, "papers")
 FIXED = ("claim.toml", "experiment.toml", "analyse.py")  # what has to be committed before a run
 SAME, CONTRADICTS, INCONCLUSIVE, NOT_HERE = "same shape", "contradicts", "inconclusive", "not testable here"
 LEVEL = 0.99
-MIN_PAIRS = 6  # process starts below which no interval is made
+MIN_PAIRS = 6  # process starts below which nothing is decided
 RULES = ("at_least", "at_most", "within")
 
 
@@ -48,6 +48,7 @@ class Test:
     absolute: str = ""  # the absolute values next to a ratio, or why nothing was measured
     unit: str = ""
     injected: bool = False  # measured with costs that were chosen
+    floor: float | None = None  # A/A noise that the answer took into account, |ln ratio|
 
 
 @dataclass
@@ -147,14 +148,19 @@ class Checker:
     """What an analysis asks its thresholds through: the only way from a measured interval to an answer."""
 
     def __init__(self, claim, extra):
-        self.claim, self.noise, self.tests = claim, extra.get("noise", 0.0), []
+        self.claim, self.floors, self.tests = claim, extra.get("floors", {}), []
 
-    def check(self, test, interval, absolute="", where=""):
+    def floor(self, points):
+        """A/A noise of a test: of the identical arms at the points that it compares; with none there, of all."""
+        here = [self.floors[p] for p in points if p in self.floors]
+        return max(here or self.floors.values(), default=0.0)
+
+    def check(self, test, interval, absolute="", points=(), where=""):
         """Apply [test.TEST] of claim.toml; `where` names the point when one test is applied at several."""
-        rule = self.claim["test"][test]
+        rule, floor = self.claim["test"][test], self.floor(points)
         self.tests.append(Test(test, rule["claim"] + (f" ({where})" if where else ""), interval, threshold_text(rule),
-                               judge(interval, rule, self.noise), rule.get("required", True), absolute,
-                               rule.get("unit", ""), rule.get("injected", False)))
+                               judge(interval, rule, floor), rule.get("required", True), absolute, rule.get("unit", ""),
+                               rule.get("injected", False), floor if rule["kind"] == "ratio" and interval else None))
 
     def finish(self):
         """All tests; those of claim.toml that nothing was said about count as not measured."""
@@ -198,11 +204,12 @@ def median_of(x):
 
 
 def rate_ratio(of, to):
-    """(Interval, absolute values): rate of `of` divided by the rate of `to`, paired by block. Above 1: `of` is faster."""
+    """(Interval, absolute values, points): rate of `of` divided by the rate of `to`, paired by block. Above 1: `of` is faster."""
     mine, other = of.paired(to, "ns_per_request")
+    points = sorted(set(of.points()) | set(to.points()))
     if len(mine) < MIN_PAIRS:
-        return None, f"{len(mine)} pairs of process starts, {MIN_PAIRS} are needed"
-    return ratio_of(mine, other), f"{np.median(mine):,.0f} ns against {np.median(other):,.0f} ns a request"
+        return None, f"too few pairs of process starts: {len(mine)} of {MIN_PAIRS}", points
+    return ratio_of(mine, other), f"{np.median(mine):,.0f} ns against {np.median(other):,.0f} ns a request", points
 
 
 def memcpy_ns(limits, size):
@@ -231,8 +238,11 @@ def legend(ax, **kw):
         ax.legend(**kw)
 
 
-def noise_floor(samples):
-    return float(stats.noise_floor(samples.kept()))
+def noise_floors(samples):
+    """{point: |ln ratio of medians| of identical arms there}: what this run makes out of no difference at all."""
+    kept = samples.kept()
+    twins = Samples(s for s in kept if s.slot.endswith(AGAIN))
+    return {p: float(stats.noise_floor(Samples(s for s in kept if s.point == p))) for p in twins.points()}
 
 
 # --- RESULT.md ---------------------------------------------------------------------------------------------------------
@@ -253,8 +263,9 @@ def interval_text(iv, unit=""):
 
 def tests_table(tests):
     rows = [[t.claim + (" *(injected costs)*" if t.injected else ""), "decides" if t.required else "reported", t.threshold,
-             interval_text(t.measured, t.unit), t.absolute or "-", answer(t)] for t in tests]
-    return markdown_table(["test", "role", "threshold, fixed before", "measured", "absolute values", "answer"], rows)
+             interval_text(t.measured, t.unit), t.absolute or "-", "-" if t.floor is None else f"{np.expm1(t.floor):.1%}",
+             answer(t)] for t in tests]
+    return markdown_table(["test", "role", "threshold, fixed before", "measured", "absolute values", "A/A floor", "answer"], rows)
 
 
 def absolute_rows(samples):
@@ -315,22 +326,24 @@ def provenance_lines(prov, began):
 
 
 NO_VERDICT = "none (thresholds not committed before the run)"
+SKETCH = "none (a sketch: one tiny block, to see that everything runs)"
 
 
-def final_verdict(tests, prov):
-    return NO_VERDICT if prov["dirty"] else verdict(tests)
+def final_verdict(tests, prov, sketch=False):
+    return SKETCH if sketch else NO_VERDICT if prov["dirty"] else verdict(tests)
 
 
 def result_markdown(name, claim, result, samples, meta):
-    """RESULT.md. meta: provenance, began, environment, events, limits, noise, command."""
+    """RESULT.md. meta: provenance, began, environment, cores, seed, events, limits, command, raw, sketch."""
     prov, env = meta["provenance"], meta["environment"]
     out = [f"# {claim['title']}", "", "*Generated by the command below; not edited.*", "",
            f"Source: {claim['source']} {claim['url']}", "", f"Claim: {claim['claim']}", "",
-           f"## Verdict: {final_verdict(result.tests, prov)}", ""]
+           f"## Verdict: {final_verdict(result.tests, prov, meta['sketch'])}", ""]
     out += provenance_lines(prov, meta["began"])
-    out += ["Rule: *same shape* when the interval of every deciding test is wholly on the claimed side; *contradicts* when one is "
-            f"wholly on the other; else *inconclusive*. Intervals are {LEVEL:.0%}, by bootstrap over process starts, n of them "
-            f"paired by block. A ratio nearer to its threshold than the A/A floor ({np.expm1(meta['noise']):.1%}) is undecided.", ""]
+    out += ["Rule: *same shape* when the interval of every deciding test is wholly on the claimed side; *contradicts* when one "
+            f"is wholly on the other; else *inconclusive*. Intervals are {LEVEL:.0%}, by bootstrap over process starts (n), paired "
+            "by block; of exact counts, smallest to largest. A ratio of times that is nearer to its threshold than identical "
+            "arms were to each other at the same points (A/A floor) is undecided.", ""]
     out += tests_table(result.tests)
     for p in result.paragraphs:
         out += [p, ""]
@@ -352,7 +365,7 @@ def result_markdown(name, claim, result, samples, meta):
 def environment_lines(samples, env, meta):
     cores = meta.get("cores", {})
     blocks = next((e for e in meta["events"] if e.get("kind") == "blocks"), {})
-    lines = ["## Environment", "", discarded_line(samples)]
+    lines = ["## Environment", "", discarded_line(samples) + f" Raw: {meta['raw']} (not in the repository)."]
     if blocks:
         lines += [f"{blocks['blocks']} blocks (the pilot asked for {blocks['wanted']} to reach {blocks['precision']:.0%}, the "
                   f"budget allowed {blocks['affordable']}); seed {meta['seed']}."]
@@ -376,7 +389,7 @@ def measure(name, args, out):
 
 def run_paper(name, args):
     """Measure, judge, write. Returns the exit code: 0 when a verdict was reached, whatever it is."""
-    from vioab import plots
+    from vioab import plots, store
     claim, module = load_claim(name, args.papers), load_analysis(name, args.papers)
     prov = provenance(name, args.papers)
     began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -386,25 +399,28 @@ def run_paper(name, args):
         print(f"warning: papers/{name}: {', '.join(prov['dirty'])} not committed; this run can give no verdict", file=sys.stderr)
     extra = module.gather(args.build) if hasattr(module, "gather") else {}
     samples, limits, header, events = measure(name, args, out)
-    extra["noise"] = noise_floor(samples)
+    extra["floors"] = noise_floors(samples)
+    store.write_csv(samples, os.path.join(out, "samples.csv"))
     result = module.analyse(samples, limits, claim, extra)
     meta = {"provenance": prov, "began": began, "environment": header["environment"], "cores": header.get("cores", {}),
-            "seed": header.get("seed"), "events": events, "limits": limits, "noise": extra["noise"],
-            "command": f"./run paper {name}"}
+            "seed": header.get("seed"), "events": events, "limits": limits, "sketch": args.sketch,
+            "raw": os.path.join(os.path.relpath(out), "samples.csv"), "command": f"./run paper {name}"}
     target = out if args.sketch else os.path.join(args.papers, name)
     with open(os.path.join(target, "RESULT.md"), "w") as f:
         f.write(result_markdown(name, claim, result, samples, meta))
     if result.svg:
         with open(os.path.join(target, "figure.svg"), "w") as f:
             f.write(plots.standalone(result.svg))
-    report(name, result, prov, target)
+    report(result, target)
+    print(f"{name}: {final_verdict(result.tests, prov, args.sketch)}")
     return 1 if prov["dirty"] else 0
 
 
-def report(name, result, prov, target):
+def report(result, target):
     for t in result.tests:
-        print(f"  {answer(t):15} {'' if t.required else '(reported) '}{t.claim}: {interval_text(t.measured, t.unit)}; {t.threshold}")
-    print(f"\n{name}: {final_verdict(result.tests, prov)}\n{os.path.relpath(target)}/RESULT.md")
+        role = "" if t.required else "(reported) "
+        print(f"  {answer(t):15} {role}{t.claim}: {interval_text(t.measured, t.unit)}; {t.threshold}")
+    print(f"\n{os.path.relpath(target)}/RESULT.md, figure.svg")
 
 
 def list_papers(folder):

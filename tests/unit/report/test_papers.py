@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Paper reproductions: thresholds decide and nothing else, planted samples of each kind give each verdict, uncommitted ones none."""
+"""Paper reproductions: thresholds decide and nothing else, planted samples give each verdict, uncommitted thresholds none."""
 
 import ast
 import contextlib
 import copy
+import dataclasses
 import io
 import os
 import shutil
@@ -46,7 +47,7 @@ def plant(name, truth, noise=0.002, seed=1):
 def judged(name, truth, claim=None, extra=None, **kw):
     """(verdict, result) of planted samples."""
     samples = plant(name, truth, **kw)
-    extra = {"noise": papers.noise_floor(samples), **(extra or {})}
+    extra = {"floors": papers.noise_floors(samples), **(extra or {})}
     result = papers.load_analysis(name).analyse(samples, LIMITS, claim or papers.load_claim(name), extra)
     return papers.verdict(result.tests), result
 
@@ -298,12 +299,12 @@ class Result(unittest.TestCase):
     def text(self, name="wang2018", dirty=()):
         truth, extra = WORLDS[name]
         samples = plant(name, truth)
-        extra = {**extra, "noise": papers.noise_floor(samples)}
+        extra = {**extra, "floors": papers.noise_floors(samples)}
         claim = papers.load_claim(name)
         result = papers.load_analysis(name).analyse(samples, LIMITS, claim, extra)
         meta = {"provenance": {"known": True, "dirty": list(dirty), "commit": "abc1234", "date": "then"}, "began": "now",
-                "environment": {"cpu": "x"}, "events": [], "limits": LIMITS, "noise": extra["noise"], "cores": {}, "seed": 1,
-                "command": f"./run paper {name}"}
+                "environment": {"cpu": "x"}, "events": [], "limits": LIMITS, "cores": {}, "seed": 1, "raw": "samples.csv",
+                "sketch": False, "command": f"./run paper {name}"}
         return papers.result_markdown(name, claim, result, samples, meta)
 
     def test_a_result_has_everything_that_a_reader_needs_to_doubt_it(self):
@@ -313,6 +314,14 @@ class Result(unittest.TestCase):
                          "What differs from the source", "## Environment", f"./run paper {name}", "[P]", "n = ", "figure.svg"):
                 self.assertIn(part, text, name)
             self.assertNotIn("nan", text)
+
+    def test_the_floor_of_a_test_is_that_of_identical_arms_at_its_own_points(self):
+        a, b = (dataclasses.replace(loaded("wang2018").points["copy"][0], bs=n) for n in (512, 1024))
+        checker = papers.Checker(papers.load_claim("wang2018"), {"floors": {a: 0.01, b: 0.3}})
+        self.assertEqual([checker.floor([a]), checker.floor([a, b]), checker.floor([])], [0.01, 0.3, 0.3])
+        checker.check("small-copy", Interval(1.2, 1.15, 1.25, 9), points=[a])
+        checker.check("small-zero", Interval(1.2, 1.15, 1.25, 9), points=[b])
+        self.assertEqual([t.passed for t in checker.tests], [True, None])
 
     def test_a_result_of_uncommitted_thresholds_carries_the_warning_in_place_of_a_verdict(self):
         text = self.text(dirty=["claim.toml"])
