@@ -95,8 +95,9 @@ class Program:
 class Machine:
     """with Machine(build, vios_args=[...]) as m: m.guest([...])"""
 
-    def __init__(self, build, guest_core=None, server_core=None, phypd_args=(), vios_args=(), keep=False):
+    def __init__(self, build, guest_core=None, server_core=None, phypd_args=(), vios_args=(), keep=False, env=None):
         self.build = os.path.abspath(build)
+        self.env = env  # of all programs; None: inherited
         self.guest_core, self.server_core = guest_core, server_core
         self.phypd_args, self.vios_args = list(phypd_args), list(vios_args)
         self.keep = keep
@@ -130,7 +131,7 @@ class Machine:
     def start_phypd(self):
         t0 = time.monotonic()
         self.phypd = Program("phypd", [self.path("phyp/phypd"), "--socket", self.socket, "--ready-fd", "@READY",
-                                       *self.phypd_args], self.dir)
+                                       *self.phypd_args], self.dir, self.env)
         self.phypd.wait_ready()
         self.phypd_seconds = time.monotonic() - t0
 
@@ -143,7 +144,7 @@ class Machine:
 
     def start_vios(self):
         t0 = time.monotonic()
-        self.vios = Program("vios", self.vios_argv(), self.dir)
+        self.vios = Program("vios", self.vios_argv(), self.dir, self.env)
         self.vios.wait_ready()
         self.vios_seconds = time.monotonic() - t0
 
@@ -154,17 +155,42 @@ class Machine:
         return argv + list(args)
 
     def start_guest(self, args):
-        return Program("vio-blk", self.guest_argv(args), self.dir)
+        return Program("vio-blk", self.guest_argv(args), self.dir, self.env)
 
-    def guest(self, args, timeout=120):
-        """Run vio-blk to its end; returns its JSON. MachineError with what it said when it fails."""
+    def guest(self, args, timeout=120, on_stage=None):
+        """Run vio-blk to its end; returns its JSON. MachineError with what it said when it fails.
+
+        on_stage(letter, pid) is called when the measurement begins ("M") and ends ("E").
+        """
         out = os.path.join(self.dir, "guest.json")
         if os.path.exists(out):
             os.unlink(out)
-        p = subprocess.run(self.guest_argv([*args, "--json", out]), stdin=subprocess.DEVNULL, capture_output=True,
-                           text=True, timeout=timeout, preexec_fn=_die_with_parent)
-        if p.returncode:
-            raise MachineError(f"vio-blk {' '.join(args)}: exit {p.returncode}\n{p.stderr}{p.stdout}"
-                               f"--- vios:\n{self.vios.log()[-2000:]}")
+        argv = self.guest_argv([*args, "--json", out])
+        with tempfile.TemporaryFile("w+") as said:
+            if on_stage:
+                rc = self._staged(argv, said, timeout, on_stage)
+            else:
+                rc = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=timeout,
+                                    preexec_fn=_die_with_parent, env=self.env, check=False).returncode
+            said.seek(0)
+            text = said.read()
+        if rc:
+            raise MachineError(f"vio-blk {' '.join(args)}: exit {rc}\n{text}--- vios:\n{self.vios.log()[-2000:]}")
         with open(out) as f:
             return json.load(f)
+
+    def _staged(self, argv, said, timeout, on_stage):
+        """Exit code; calls on_stage for each letter that the program writes to its --stage-fd."""
+        r, w = os.pipe()
+        with os.fdopen(r, "rb", buffering=0) as stages:
+            p = subprocess.Popen([*argv, "--stage-fd", str(w)], stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                                 pass_fds=(w,), preexec_fn=_die_with_parent, env=self.env)
+            os.close(w)
+            try:
+                while letter := stages.read(1):
+                    on_stage(letter.decode(), p.pid)
+                return p.wait(timeout)
+            finally:
+                if p.poll() is None:
+                    p.kill()
+                    p.wait()

@@ -116,6 +116,16 @@ def steal_ticks(cores):
     return total
 
 
+STEAL_SHARE = 0.01
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def stolen(ticks, seconds, cores):
+    """The discard rule, fixed beforehand: "" to keep a sample, or why not. More than 1 % of the time of the cores used."""
+    share = ticks / (seconds * TICKS_PER_SECOND * len(set(cores)))
+    return f"steal: {ticks} ticks in {seconds:.2f} s on {len(set(cores))} cores" if share > STEAL_SHARE else ""
+
+
 def cpu_ns(pid):
     """CPU time of all threads of a process, nanoseconds (schedstat: exact, no ticks)."""
     total = 0

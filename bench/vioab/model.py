@@ -211,7 +211,12 @@ class Context:
     environment: dict
     experiments: dict  # name -> experiment.Experiment as run
     r_ns: float  # R: median core-to-core round trip of this run
-    noise: float = 0.0  # A/A floor: largest |ln ratio| between identical arms of this run (0: no control was run)
+    noise: float = 0.0  # A/A floor: largest |ln ratio| between identical twins in what this analysis reads (0: no twins)
+    floors: dict = field(default_factory=dict)  # the same for each experiment that has twins
+
+    def noise_in(self, name):
+        """A/A floor of one experiment; the analysis's own where it has no twins."""
+        return self.floors.get(name, self.noise)
 
     def of(self, name, **want):
         """Samples that count of one experiment: kept, of either phase."""

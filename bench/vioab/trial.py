@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 from machine import Machine, MachineError
 from vioab import environment
@@ -143,7 +144,7 @@ class Trial:
     def machine(self, arm, key, rng):
         size = self.experiment.machine
         phypd = ["--cost", key[1], "--pages", size.pages, "--server-memory", str(size.server_memory), "--guest-memory",
-                 str(size.guest_memory)]
+                 str(size.guest_memory), *(["--exposure"] if size.exposure else [])]
         guest, server = self.cores["guest_core"], self.cores["server_core"]
         if key[2] == "shared":
             guest = server
@@ -166,7 +167,7 @@ class Trial:
     def sample(self, m, arm, point, start):
         used = (self.cores["guest_core"], self.cores["server_core"])
         clock = CpuClock(m.vios.proc.pid)
-        before = environment.steal_ticks(used)
+        before, t0 = environment.steal_ticks(used), time.monotonic()
         result = m.guest(guest_args(arm, point, self.experiment.measure),
                          on_stage=clock.stage if self.experiment.measure.cpu else None)
         stolen = environment.steal_ticks(used) - before
@@ -176,8 +177,8 @@ class Trial:
         values["server_rss_bytes"] = sum(m.vios.memory().get(k, 0) for k in ("vmrss_bytes", "hugetlbpages_bytes"))
         if start:
             values["start_seconds"] = start + result["ready_ns"] / 1e9
-        return {"point": point_dict(point), "values": values, "kept": not stolen,
-                "why": f"steal: {stolen} ticks" if stolen else "",
+        why = environment.stolen(stolen, time.monotonic() - t0, used)
+        return {"point": point_dict(point), "values": values, "kept": not why, "why": why,
                 "histogram": result["run"]["latency_ns"]["histogram"]}
 
 

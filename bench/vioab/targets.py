@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The project's targets, each with its measured value and interval: met or not met only when the whole interval says so."""
+
+import dataclasses
+
+import numpy as np
+
+from vioab import stats
+from vioab.model import Samples, size_name
+from vioab.runner import LIMITS_OF
+
+LEVEL = 0.99
+COPY_SIZES = (512, 4096, 65536)
+
+
+def pick(samples, slot, **want):
+    return samples.where(slot=slot, order="rand", cost="free", cores="split", rate=0.0, **want)
+
+
+def answer(interval, limit, most):
+    """met, not met, or undecided; most: the limit is an upper bound."""
+    if not np.isfinite([interval.low, interval.high]).all():
+        return "undecided"
+    if (interval.high if most else -interval.low) <= (limit if most else -limit):
+        return "met"
+    return "not met" if (interval.low if most else -interval.high) > (limit if most else -limit) else "undecided"
+
+
+def row(name, wanted, measured, interval, verdict, absolute=""):
+    return {"name": name, "wanted": wanted, "measured": measured, "interval": interval.text() if interval else "exact count",
+            "answer": verdict, "absolute": absolute, "level": LEVEL, "n": interval.n if interval else 0}
+
+
+def limits_of(samples, experiment, op, **want):
+    """bench-limits of the experiment's own blocks, under its name, so that they pair with its samples block by block."""
+    return Samples(dataclasses.replace(s, experiment=experiment)
+                   for s in samples.where(experiment=experiment + LIMITS_OF, op=op, **want))
+
+
+def in_round_trips(samples, experiment):
+    """ns a request of zero-copy in R, R measured in the same block."""
+    out, own, r = [], samples.where(experiment=experiment), limits_of(samples, experiment, "round_trip")
+    for depth, limit in ((1, 2.5), (32, 0.35)):
+        x, y = r.paired(pick(own, "zero-copy", backend="null", op="read", bs=4096, depth=depth), "ns_per_request")
+        if len(x):
+            iv = stats.ratio(x, y, LEVEL)
+            out.append(row(f"zero-copy, null backend, 4 KiB reads, depth {depth}", f"at most {limit} R a request",
+                           f"{iv.estimate:.2f} R", iv, answer(iv, limit, True),
+                           f"{np.median(y):.0f} ns; R = {np.median(x):.0f} ns (medians of {len(x)} process starts)"))
+    return out
+
+
+def steady_state(samples):
+    """Exact counts over all samples of zero-copy, discarded ones too: a count has no noise."""
+    zc = [s for s in samples if s.arm == "zero-copy" and "hcalls" in s.values]
+    if not zc:
+        return []
+    total = {k: sum(round(s.values[k] * s.values["requests"]) for s in zc) for k in ("hcalls", "tce_updates", "rdma_bytes")}
+    n = int(sum(s.values["requests"] for s in zc))
+    closed = not any(total.values())
+    return [row("zero-copy, steady state, every sample", "0 hypercalls, 0 TCE updates, 0 bytes by RDMA",
+                f"{total['hcalls']} hypercalls, {total['tce_updates']} TCE updates, {total['rdma_bytes']} bytes by RDMA", None,
+                "met" if closed else "not met", f"in {n:,} requests of {len(zc)} process starts")]
+
+
+def like_memcpy(samples, experiment):
+    own = pick(samples.where(experiment=experiment), "zero-copy", backend="memory", op="read", bs=65536, depth=32)
+    out = []
+    # The disk's span (16 MiB) and the guest's buffers (8 MiB) lie in the cache level that "memcpy L3" measures.
+    copies = limits_of(samples, experiment, "memcpy L3", bs=65536)
+    y, x = own.paired(copies, "ns_per_request")
+    if len(x):
+        iv = stats.ratio(y, x, LEVEL)  # memcpy's ns over zero-copy's: the share of memcpy's throughput
+        out.append(row("zero-copy, memory backend, 64 KiB reads, depth 32, every byte verified by the guest",
+                       "at least 0.85 of one core's memcpy (same size and cache level)", f"{iv.estimate:.2f}", iv,
+                       answer(iv, 0.85, False), f"{65536 / np.median(y):.2f} of {65536 / np.median(x):.2f} GB/s"))
+    return out
+
+
+def copy_formula(sample):
+    """What docs/architecture.md derives for one request of the copy arm at depth 1: {metric: expected}."""
+    n, bs = sample.point.queue_size, sample.point.bs
+    pages = 2 + max(1, -(-bs // 4096))  # header, data, status: an entry each
+    rdma = 2 + 3 + -(-bs // (128 << 10)) + 2
+    return {"hcalls_guest": 3, "hcalls_server": rdma + 1, "tce_updates": 2 * pages, "kicks": 1, "rdma_calls": rdma,
+            "rdma_bytes": 26 * n + 12 + 16 + bs + 1}
+
+
+def formula(samples, experiment):
+    out = []
+    for bs in COPY_SIZES:
+        got = pick(samples.where(experiment=experiment), "copy", backend="memory", op="read", bs=bs, depth=1)
+        if not len(got):
+            continue
+        off = sorted({f"{k} {s.values[k]:.4f}, formula {v}" for s in got for k, v in copy_formula(s).items()
+                      if abs(s.values[k] - v) > 1e-9})
+        out.append(row(f"copy, {size_name(bs)} reads, depth 1: counters", "equal to the formula (26N + 12 ring bytes a kick)",
+                       "; ".join(off) or "equal", None, "not met" if off else "met", f"{len(got)} process starts"))
+    return out
+
+
+def start_up(samples):
+    got = Samples(s for s in samples if "start_seconds" in s.values and s.point.cores == "split")
+    if not len(got):
+        return []
+    x = got.values("start_seconds")
+    iv = stats.median(x, LEVEL)
+    return [row("start-up of three programs, disk configured", "under 2 s", f"{x.max():.2f} s (slowest)", iv,
+                "met" if x.max() < 2 else "not met", f"median {iv.estimate:.2f} s of {len(x)} machines")]
+
+
+def server_memory(samples):
+    got = samples.where(arm="zero-copy")
+    x = got.values("server_rss_bytes")
+    if not len(x):
+        return []
+    iv = stats.median(x / (1 << 20), LEVEL)
+    return [row("memory of the VIO server, its partition's memory and the windows included", "reported", f"{iv.estimate:.0f} MiB",
+                iv, "met", f"{len(x)} samples, resident and hugepages")]
+
+
+def all_targets(samples, experiment="quick"):
+    """Rows of the target table. samples: all; targets that need an interval use the kept ones."""
+    kept = samples.kept()
+    return (in_round_trips(kept, experiment) + steady_state(samples) + like_memcpy(kept, experiment) + formula(samples, experiment)
+            + start_up(kept) + server_memory(kept))
