@@ -341,9 +341,9 @@ def result_markdown(name, claim, result, samples, meta):
            f"## Verdict: {final_verdict(result.tests, prov, meta['sketch'])}", ""]
     out += provenance_lines(prov, meta["began"])
     out += ["Rule: *same shape* when the interval of every deciding test is wholly on the claimed side; *contradicts* when one "
-            f"is wholly on the other; else *inconclusive*. Intervals are {LEVEL:.0%}, by bootstrap over process starts (n), paired "
-            "by block; of exact counts, smallest to largest. A ratio of times that is nearer to its threshold than identical "
-            "arms were to each other at the same points (A/A floor) is undecided.", ""]
+            f"is wholly on the other; else *inconclusive*. Intervals are {LEVEL:.0%}, by bootstrap over process starts (n), "
+            "paired by block; of exact counts, smallest to largest. A ratio of times that is nearer to its threshold than "
+            "identical arms were to each other at the same points (A/A floor) is undecided.", ""]
     out += tests_table(result.tests)
     for p in result.paragraphs:
         out += [p, ""]

@@ -118,8 +118,10 @@ def figure(samples):
     axes[0].set_ylabel("time of a kick")
     plots.ns_axis(axes[0].yaxis)
     plots.bytes_axis(axes[0].xaxis)
-    axes[1].set_xscale("log", base=2)
-    axes[1].set_yscale("log", base=2)
+    if rings:
+        axes[0].set_xticks(range(0, ring_bytes(max(rings)) + 1, 8192))
+        plots.size_axis(axes[1], rings)
+        plots.size_axis(axes[1], [512 << (2 * i) for i in range(4)], "y")
     axes[1].set_xlabel("entries of the ring, N")
     axes[1].set_ylabel("ring bytes a kick, by counters")
     papers.legend(axes[0], fontsize=8)

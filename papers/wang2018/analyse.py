@@ -45,7 +45,8 @@ def analyse(samples, limits, claim, extra):
             checker.check(f"bulk-{around}", *step(samples, copied, direct, **p), where=size_name(p["bs"]))
     return papers.Result(
         tests=checker.finish(), svg=figure(samples, claim) if len(samples.kept()) else "",
-        paragraphs=["One factor changes in each ratio; mapping, payload and notification stay. A gain in the copy surroundings has "
-                    "to show beside mapping, payload copies and hypercalls of the same request, so its size depends on them."],
+        paragraphs=["One factor changes in each ratio; mapping, payload and notification stay. A gain in the copy surroundings "
+                    "has to show beside mapping, payload copies and hypercalls of the same request, so its size depends on "
+                    "them."],
         caption="Rate after the step divided by the rate before it, with 99 % intervals; 1 is no change. The published change is "
                 "1.23 to 1.24 for small packets and none for bulk.")
