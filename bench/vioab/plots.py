@@ -132,7 +132,8 @@ def bars_with_intervals(ax, labels, intervals, arms=None, fmt="{:.3g}", scale=1.
         if np.isfinite(iv.low) and np.isfinite(iv.high):
             ax.plot([iv.low * scale, iv.high * scale], [y[i], y[i]], color=INK, linewidth=1.3, marker="|", markersize=7)
             end = max(end, iv.high * scale)
-        ax.text(end + 0.012 * top, y[i], " " + fmt.format(iv.estimate * scale), va="center", fontsize=11, color=INK)
+        ax.annotate(fmt.format(iv.estimate * scale), (end, y[i]), textcoords="offset points", xytext=(6, 0), va="center",
+                    fontsize=11, color=INK)
     if reference is not None:
         ax.axvline(reference, color=SOFT, linewidth=1, linestyle=(0, (4, 2)))
     ax.set_yticks(y, labels)
@@ -255,7 +256,7 @@ def legend_above(ax, columns=3):
 # --- axes and numbers ---------------------------------------------------------------------------------------------------
 
 def _short(v):
-    return f"{v:.3g}"
+    return f"{v:.0f}" if abs(v) >= 100 else f"{v:.3g}"
 
 
 def ns_text(ns):
@@ -306,8 +307,13 @@ def count_axis(axis):
 
 
 def bytes_axis(axis):
-    """Bytes that are not powers of two of a sweep (exposure, rates)."""
+    """Bytes that are not powers of two of a sweep (exposure, rates); a logarithmic axis gets ticks at powers of two."""
     _format(axis, bytes_text)
+    if axis.get_scale() == "log":
+        low, high = np.log2(np.maximum(sorted(axis.get_view_interval()), 1))
+        step = max(1, int(np.ceil((high - low) / 5)))
+        axis.set_major_locator(ticker.LogLocator(base=2.0 ** step, numticks=12))
+        axis.set_minor_locator(ticker.NullLocator())
 
 
 def ratio_axis(axis):

@@ -45,8 +45,14 @@ def _groups(rows):
     return out
 
 
+def wide_columns(table):
+    """Which columns hold sentences, and so keep some width where a table scrolls."""
+    return [max([len(str(r[i])) for r in table.rows if i < len(r)] + [0]) > 28 for i in range(len(table.head))]
+
+
 def _table(t):
-    return {"title": t.title, "head": t.head, "rows": t.rows, "note": t.note, "id": t.id, "numeric": numeric_columns(t),
+    looks = ["num" if n else "words" if w else "" for n, w in zip(numeric_columns(t), wide_columns(t))]
+    return {"title": t.title, "head": t.head, "rows": t.rows, "note": t.note, "id": t.id, "looks": looks,
             "span": _groups(t.rows), "folded": len(t.rows) > LONG_TABLE}
 
 
@@ -74,12 +80,12 @@ def _tail(report):
 
 
 def _section(s):
-    return {"id": s.id, "title": s.title, "lead": s.lead, "text": s.text, 
+    return {"id": s.id, "title": s.title, "lead": s.lead, "text": s.text,
             "verdicts": [_verdict(v) for v in s.verdicts],
             "shown": LONG_LIST if len(s.verdicts) > LONG_LIST + 2 else None,
             "tables": [_table(t) for t in s.tables],
-            "figures": [{"id": f.id, "title": f.title, "caption": f.caption, "limits": limits_text(f.limits), "command": f.command,
-                         "svg": named_svg(f)} for f in s.figures]}
+            "figures": [{"id": f.id, "title": f.title, "caption": f.caption, "limits": limits_text(f.limits),
+                         "command": f.command, "svg": named_svg(f)} for f in s.figures]}
 
 
 def experiments_table(report):
