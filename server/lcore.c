@@ -27,6 +27,9 @@ struct lcore {
 	unsigned index;
 	unsigned n_slots; /* grows only; a slot below it may be empty */
 	unsigned n_adapters;
+	unsigned (*also)(void *ctx); /* lcore 0: the switch; else NULL */
+	void *also_ctx;
+	bool awake;                   /* `also` polls what can't be waited for */
 	struct vio_adapter **adapter; /* own ones */
 	struct vio_squeue **slot;     /* set->max_queues; pair L */
 
@@ -112,6 +115,8 @@ static inline unsigned turn(struct lcore *lc)
 			work++;
 		}
 	}
+	if (lc->also)
+		work += lc->also(lc->also_ctx);
 	return work;
 }
 
@@ -179,7 +184,7 @@ static void try_sleep(struct lcore *lc)
 
 	if (lc->idle_since == 0)
 		lc->idle_since = now;
-	if (limit == UINT64_MAX || now - lc->idle_since < limit)
+	if (limit == UINT64_MAX || lc->awake || now - lc->idle_since < limit)
 		return;
 	if (!arm_all(lc)) {
 		vio_counter_add(&lc->sleeps, 1);
@@ -419,6 +424,13 @@ void vio_lcores_add_adapter(struct vio_lcores *l, unsigned lcore, unsigned unit,
 	l->owner[l->n_owners++] = (struct owner){a, lc};
 	l->by_unit[unit] = a;
 	l->left++;
+}
+
+void vio_lcores_set_switch(struct vio_lcores *l, unsigned (*fn)(void *ctx), void *ctx, bool awake)
+{
+	l->lc[0].also = fn;
+	l->lc[0].also_ctx = ctx;
+	l->lc[0].awake = awake;
 }
 
 int vio_lcores_run(struct vio_lcores *l, uint64_t stop_ns)

@@ -30,6 +30,13 @@ unsigned vio_lcores_place(const struct vio_lcores *l, unsigned i);
 /* `a` is serviced by `lcore`, whose vcpu it was made with; `unit` is its index of phyp_unit(). Before run. */
 void vio_lcores_add_adapter(struct vio_lcores *l, unsigned lcore, unsigned unit, struct vio_adapter *a);
 
+/*
+ * Lcore 0, which has the queues of devices of kind one_lcore, also calls `fn` in each turn: the switch. It
+ * returns what it moved. awake: something is polled there that can't be waited for, so this lcore never
+ * sleeps. Before run.
+ */
+void vio_lcores_set_switch(struct vio_lcores *l, unsigned (*fn)(void *ctx), void *ctx, bool awake);
+
 /* What an adapter's environment needs; see struct vio_env. */
 void vio_lcores_assign(struct vio_lcores *l, struct vio_squeue *q);
 void vio_lcores_unassign(struct vio_lcores *l, struct vio_squeue *q);

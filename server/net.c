@@ -456,8 +456,14 @@ static void window_del(struct vio_backend_queue *bq, void *va, uint64_t len)
 	}
 }
 
+static void be_close(struct vio_backend *be)
+{
+	vio_net_destroy(vio_container_of(be, struct vio_net, be));
+}
+
 static const struct vio_backend_ops be_ops = {
 	.name = "switch",
+	.close = be_close,
 	.queue_open = be_queue_open,
 	.queue_close = be_queue_close,
 	.window_add = window_add,

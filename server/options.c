@@ -15,18 +15,27 @@
 #endif
 
 static const char usage_head[] =
-	"vios: the VIO server partition; serves virtual disks to guests\n"
+	"vios: the VIO server partition; serves virtual disks and Ethernet to guests\n"
 	"\n"
 	"machine\n"
 	"  --phyp SOCKET        phypd's control socket (/tmp/vio-phyp.sock)\n"
 	"  --partition NAME     which partition to be (vios)\n"
 	"  --lcores LIST        processors to poll on, e.g. 1 or 1,3-5 (the last one that may be used)\n"
-	"disks\n"
-	"  --disk BACKEND[,KEY=VALUE...]   one for each adapter, in order; the last one repeats:\n";
+	"devices: one --disk or --net for each adapter, in order; when a --disk is the last one, it repeats\n"
+	"  --disk BACKEND[,KEY=VALUE...]\n";
 static const char usage_tail[] =
-	"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements only\n"
+	"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements "
+	"only\n"
+	"  --net [MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,link=up|down]\n"
+	"    a port of the switch. vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or "
+	"all;\n"
+	"    mtu: 68 to 9000 (1500); queues: receive and transmit pairs, 1 to 31 (1). --net= for all "
+	"defaults\n"
+	"  --uplink DEVARGS[/vlan=N,trunk=LIST,mtu=N]\n"
+	"    a DPDK port of the switch, e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or "
+	"0000:03:00.0\n"
 	"design\n"
-	"  --queues N           queues offered to each guest, 1 to 64 (4)\n"
+	"  --queues N           queues of each disk offered, 1 to 64 (4)\n"
 	"  --queue-size N       largest queue, power of two from 2 to 32768 (256)\n"
 	"  --allow LEVELS       levels offered, e.g. ring=copy+direct,payload=rdma (all but payload "
 	"unchecked)\n"
@@ -49,6 +58,8 @@ enum {
 	O_PARTITION,
 	O_LCORES,
 	O_DISK,
+	O_NET,
+	O_UPLINK,
 	O_QUEUES,
 	O_QUEUE_SIZE,
 	O_ALLOW,
@@ -70,6 +81,8 @@ static const struct option longs[] = {
 	{"partition", 1, 0, O_PARTITION},
 	{"lcores", 1, 0, O_LCORES},
 	{"disk", 1, 0, O_DISK},
+	{"net", 1, 0, O_NET},
+	{"uplink", 1, 0, O_UPLINK},
 	{"queues", 1, 0, O_QUEUES},
 	{"queue-size", 1, 0, O_QUEUE_SIZE},
 	{"allow", 1, 0, O_ALLOW},
@@ -299,10 +312,18 @@ static int parse_one(struct vio_server_opts *o, int c, const char *arg, struct v
 	case O_LCORES:
 		return vio_parse_cores(arg, o->core, VIO_SERVER_MAX_LCORES, &o->n_cores, err);
 	case O_DISK:
-		if (o->n_disks == VIO_SERVER_MAX_DISKS)
-			return vio_err_set(err, -EINVAL, "--disk %s: at most %u disks", arg,
-					   VIO_SERVER_MAX_DISKS);
-		o->disk[o->n_disks++] = arg;
+	case O_NET:
+		if (o->n_devices == VIO_SERVER_MAX_DEVICES)
+			return vio_err_set(err, -EINVAL, "--%s %s: at most %u devices",
+					   c == O_NET ? "net" : "disk", arg, VIO_SERVER_MAX_DEVICES);
+		o->is_net[o->n_devices] = c == O_NET;
+		o->device[o->n_devices++] = arg;
+		return 0;
+	case O_UPLINK:
+		if (o->n_uplinks == VIO_SERVER_MAX_UPLINKS)
+			return vio_err_set(err, -EINVAL, "--uplink %s: at most %u uplinks", arg,
+					   VIO_SERVER_MAX_UPLINKS);
+		o->uplink[o->n_uplinks++] = arg;
 		return 0;
 	case O_QUEUES:
 		rc = number("queues", arg, 1, VIO_MAX_QUEUES, &v, err);
@@ -330,9 +351,20 @@ static int parse_one(struct vio_server_opts *o, int c, const char *arg, struct v
 
 static int check(struct vio_server_opts *o, struct vio_err *err)
 {
-	if (o->n_disks == 0)
+	bool net = false;
+
+	if (o->n_devices == 0)
 		return vio_err_set(err, -EINVAL,
-				   "--disk is missing: what shall be served? e.g. --disk memory,size=256M");
+				   "--disk is missing, or --net: what shall be served? e.g. --disk "
+				   "memory,size=256M, or --net vlan=1");
+	for (unsigned i = 0; i < o->n_devices; i++)
+		net |= o->is_net[i];
+	if (net && o->proto < VIO_PROTO_V2)
+		return vio_err_set(err, -EINVAL, "--proto %u: --net needs version %u", o->proto,
+				   VIO_PROTO_V2);
+	if (o->n_uplinks > 0 && !net)
+		return vio_err_set(err, -EINVAL, "--uplink %s: needs a --net, or nobody is there to use it",
+				   o->uplink[0]);
 	if (o->unprotected)
 		o->payload_levels |= 1u << VIO_PAYLOAD_UNCHECKED;
 	else if (o->payload_levels >> VIO_PAYLOAD_UNCHECKED & 1)

@@ -9,15 +9,21 @@
 #include "vio/err.h"
 #include "vio/phyp.h"
 
-#define VIO_SERVER_MAX_LCORES PHYP_MAX_VCPUS
-#define VIO_SERVER_MAX_DISKS  PHYP_MAX_UNITS
+#define VIO_SERVER_MAX_LCORES  PHYP_MAX_VCPUS
+#define VIO_SERVER_MAX_DEVICES PHYP_MAX_UNITS
+#define VIO_SERVER_MAX_UPLINKS 8
 
 struct vio_server_opts {
 	const char *socket, *partition;
 	unsigned core[VIO_SERVER_MAX_LCORES]; /* processor numbers, no one twice */
 	unsigned n_cores;                     /* 0: choose one */
-	const char *disk[VIO_SERVER_MAX_DISKS];
-	unsigned n_disks;
+	/* Devices in the order of the adapters: a disk's backend, or a guest's port of the switch (is_net).
+	 */
+	const char *device[VIO_SERVER_MAX_DEVICES];
+	bool is_net[VIO_SERVER_MAX_DEVICES];
+	unsigned n_devices;
+	const char *uplink[VIO_SERVER_MAX_UPLINKS]; /* DEVARGS[/PORT OPTIONS] */
+	unsigned n_uplinks;
 	uint16_t queues, queue_size;
 	uint8_t ring_levels, payload_levels, notify_levels; /* masks of (1 << level) */
 	uint8_t proto;

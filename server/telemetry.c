@@ -38,13 +38,15 @@ static unsigned parse_args(const char *params, unsigned arg[2])
 	return n;
 }
 
+static answer_fn port;
+
 static int answer(answer_fn *fn, unsigned wants, const char *params, struct rte_tel_data *d)
 {
 	unsigned arg[2] = {0, 0}, n = parse_args(params, arg);
 	int rc = -1;
 
 	pthread_mutex_lock(&shown.lock);
-	if (shown.t && n == wants && (wants == 0 || arg[0] < shown.t->n_adapters))
+	if (shown.t && n == wants && (wants == 0 || fn == port || arg[0] < shown.t->n_adapters))
 		rc = fn(shown.t, n, arg, d);
 	pthread_mutex_unlock(&shown.lock);
 	return rc;
@@ -244,6 +246,55 @@ static int memory(const struct vio_telemetry *t, unsigned n, const unsigned arg[
 	return 0;
 }
 
+static int sw(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+{
+	struct vio_switch_info info = {0};
+
+	(void)n, (void)arg;
+	if (t->sw)
+		vio_switch_get_info(t->sw, &info);
+	rte_tel_data_start_dict(d);
+	num(d, "ports", info.ports);
+	num(d, "addresses", info.addresses);
+	num(d, "learnt", info.learnt);
+	num(d, "refused", info.refused);
+	num(d, "aged", info.aged);
+	return 0;
+}
+
+static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+{
+	const struct vio_port *p = t->sw ? vio_switch_port(t->sw, arg[0]) : NULL;
+	const struct vio_port_stats *s;
+	char name[32];
+
+	(void)n;
+	if (!p)
+		return -1;
+	s = &p->stats;
+	rte_tel_data_start_dict(d);
+	text(d, "name", p->name);
+	text(d, "kind", p->ops->kind);
+	text(d, "link", vio_load_relaxed(&p->up) ? "up" : "down");
+	text(d, "mode", p->vlan.trunk ? "trunk" : "access");
+	num(d, "vlan", p->vlan.pvid);
+	num(d, "mtu", p->mtu);
+	num(d, "in_frames", vio_load_relaxed(&s->in_frames));
+	num(d, "in_bytes", vio_load_relaxed(&s->in_bytes));
+	num(d, "out_frames", vio_load_relaxed(&s->out_frames));
+	num(d, "out_bytes", vio_load_relaxed(&s->out_bytes));
+	num(d, "flooded", vio_load_relaxed(&s->flooded));
+	num(d, "segmented", vio_load_relaxed(&s->segmented));
+	num(d, "checksummed", vio_load_relaxed(&s->checksummed));
+	num(d, "out_copied", vio_load_relaxed(&s->out_copied));
+	num(d, "in_place", vio_load_relaxed(&s->in_place));
+	for (unsigned i = 0; i < VIO_N_DROP; i++) {
+		snprintf(name, sizeof(name), "drop_%s", vio_drop_name(i));
+		num(d, name, vio_load_relaxed(&s->drop[i]));
+	}
+	return 0;
+}
+
 #define COMMAND(name, wants)                                                                                 \
 	static int on_##name(const char *cmd, const char *params, struct rte_tel_data *d)                    \
 	{                                                                                                    \
@@ -257,6 +308,8 @@ COMMAND(backend, 1)
 COMMAND(hcalls, 0)
 COMMAND(lcores, 0)
 COMMAND(memory, 0)
+COMMAND(sw, 0)
+COMMAND(port, 1)
 
 int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 {
@@ -271,6 +324,8 @@ int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 		{"/vio/backend", on_backend, "The disk behind an adapter. Parameter: index"},
 		{"/vio/hcalls", on_hcalls, "Hypervisor calls of this partition. No parameters"},
 		{"/vio/lcores", on_lcores, "Busy and empty turns of each lcore. No parameters"},
+		{"/vio/switch", on_sw, "Ports and addresses of the switch. No parameters"},
+		{"/vio/port", on_port, "Counters of a port of the switch, drops by reason. Parameter: port"},
 		{"/vio/memory", on_memory, "Windows and memory of this process, bytes. No parameters"},
 	};
 	int rc;

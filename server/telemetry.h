@@ -8,6 +8,8 @@
  *   /vio/adapter,I        state, protocol, levels, windows, resets of adapter I
  *   /vio/queue,I,Q        counters of the Q-th active queue of adapter I
  *   /vio/backend,I        the disk behind it
+ *   /vio/switch           ports and addresses of the switch
+ *   /vio/port,P           a port: counters, drops by reason
  *   /vio/hcalls           hypervisor calls of this partition, by name
  *   /vio/lcores           busy and empty turns, sleeps
  *   /vio/memory           windows, hugepages and resident memory of this process
@@ -17,6 +19,7 @@
 
 #include "server/adapter.h"
 #include "server/lcore.h"
+#include "server/switch.h"
 
 struct vio_telemetry {
 	struct phyp_part *part;
@@ -24,6 +27,7 @@ struct vio_telemetry {
 	unsigned n_adapters;
 	struct vio_adapter *const *adapter;
 	struct vio_backend *const *backend; /* one each */
+	const struct vio_switch *sw;        /* NULL: no adapter is a network */
 };
 
 /* After EAL has started. `t` and what it points to live until vio_telemetry_stop(). -errno with a sentence.

@@ -9,10 +9,13 @@
 
 #include "server/eal.h"
 #include "server/lcore.h"
+#include "server/net.h"
 #include "server/options.h"
 #include "server/telemetry.h"
 #include "vio/cycles.h"
 
+/* Turns of the poll loop between two looks at the clock for the switch, which counts seconds. */
+#define SWITCH_CLOCK 256u
 /* Left of the server partition's memory for each adapter's queues, whatever the disks want: CRQ, shadow
  * rings, bounce. */
 #define ADAPTER_RESERVE (4ull << 20)
@@ -31,6 +34,10 @@ struct vios {
 	unsigned n_adapters, unit[PHYP_MAX_UNITS]; /* index of phyp_unit() */
 	struct vio_adapter *adapter[PHYP_MAX_UNITS];
 	struct vio_backend *backend[PHYP_MAX_UNITS];
+	struct vio_net *net[PHYP_MAX_UNITS]; /* NULL: a disk */
+	struct vio_switch *sw;               /* NULL: no network */
+	uint64_t switch_now;                 /* ns: the switch's clock */
+	unsigned switch_turns;
 	uint64_t mem_top; /* of the partition's memory; above are the disks */
 	bool one_core;
 	uint64_t second, lines; /* rate of messages; atomic */
@@ -245,25 +252,74 @@ static int connect_machine(struct vios *v, struct vio_err *err)
 	if (v->n_adapters == 0)
 		return vio_err_set(err, -ENODEV, "partition %s has no server adapter in phypd's profile",
 				   o->partition);
-	if (o->n_disks > v->n_adapters)
-		return vio_err_set(err, -EINVAL, "%u disks, but partition %s has %u adapter(s)", o->n_disks,
-				   o->partition, v->n_adapters);
+	if (o->n_devices > v->n_adapters)
+		return vio_err_set(err, -EINVAL, "%u devices, but partition %s has %u adapter(s)",
+				   o->n_devices, o->partition, v->n_adapters);
+	if (o->n_devices < v->n_adapters && o->is_net[o->n_devices - 1])
+		return vio_err_set(err, -EINVAL,
+				   "partition %s has %u adapters, but only %u --disk and --net say what they "
+				   "are (a --net does not repeat)",
+				   o->partition, v->n_adapters, o->n_devices);
 	return 0;
 }
 
-static int open_disks(struct vios *v, struct vio_err *err)
+static int open_devices(struct vios *v, struct vio_err *err)
 {
 	const struct vio_backend_env env = {.server_memory = server_memory, .ctx = v};
 
 	for (unsigned i = 0; i < v->n_adapters; i++) {
-		const char *spec = v->o.disk[i < v->o.n_disks ? i : v->o.n_disks - 1];
+		unsigned k = i < v->o.n_devices ? i : v->o.n_devices - 1;
+		const char *spec = v->o.device[k];
 		struct vio_err why = {""};
-		int rc = vio_backend_open(spec, &env, &v->backend[i], &why);
+		int rc;
 
+		if (!v->o.is_net[k]) {
+			rc = vio_backend_open(spec, &env, &v->backend[i], &why);
+		} else {
+			rc = vio_net_create(spec, i, NULL, &v->net[i], &why);
+			if (rc == 0)
+				v->backend[i] = vio_net_backend(v->net[i]);
+		}
 		if (rc < 0)
-			return vio_err_set(err, rc, "--disk %s: %s", spec, why.msg);
+			return vio_err_set(err, rc, "--%s %s: %s", v->o.is_net[k] ? "net" : "disk", spec,
+					   why.msg);
 	}
 	return 0;
+}
+
+static uint16_t queues_of(const struct vios *v, unsigned i)
+{
+	return v->net[i] ? vio_net_queues(v->net[i]) : v->o.queues;
+}
+
+static unsigned switch_turn(void *ctx)
+{
+	struct vios *v = ctx;
+
+	if (v->switch_turns++ % SWITCH_CLOCK == 0)
+		v->switch_now = vio_now_ns();
+	return vio_switch_poll(v->sw, v->switch_now);
+}
+
+static int start_switch(struct vios *v, struct vio_err *err)
+{
+	struct vio_fdb *fdb = NULL;
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < v->n_adapters; i++) {
+		if (!v->net[i])
+			continue;
+		if (!v->sw) {
+			rc = vio_fdb_rte_create(&fdb, err);
+			if (rc == 0)
+				rc = vio_switch_create(fdb, &v->sw, err);
+		}
+		if (rc == 0)
+			rc = vio_switch_add(v->sw, vio_net_port(v->net[i]), err);
+	}
+	if (rc == 0 && v->sw)
+		vio_lcores_set_switch(v->lcores, switch_turn, v, false);
+	return rc;
 }
 
 static int start_dpdk(struct vios *v, struct vio_err *err)
@@ -275,13 +331,15 @@ static int start_dpdk(struct vios *v, struct vio_err *err)
 		.n = o->n_cores,
 		.core = o->core,
 		.vcpu = v->vcpu,
-		.max_queues = v->n_adapters * o->queues,
+		.max_queues = 0,
 		.spin_ns = o->spin_ns,
 		.idle_ns = o->idle_ns,
 		.give_way = v->one_core,
 	};
 	int rc;
 
+	for (unsigned i = 0; i < v->n_adapters; i++)
+		cfg.max_queues += queues_of(v, i);
 	if (!eal.no_huge && vio_eal_free_hugepages() < 2) {
 		say("no hugepages are free: DPDK uses plain pages (./run setup reserves some)");
 		eal.no_huge = true;
@@ -308,9 +366,9 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		unsigned lcore = vio_lcores_place(v->lcores, i);
 		struct vio_adapter_cfg cfg = {
 			.unit = v->unit[i],
-			.dev = &vio_dev_blk,
+			.dev = v->net[i] ? &vio_dev_net : &vio_dev_blk,
 			.backend = v->backend[i],
-			.num_queues = o->queues,
+			.num_queues = queues_of(v, i),
 			.queue_size = o->queue_size,
 			.proto = o->proto,
 			.ring_levels = o->ring_levels,
@@ -326,13 +384,15 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		if (rc < 0)
 			return rc;
 		vio_lcores_add_adapter(v->lcores, lcore, v->unit[i], v->adapter[i]);
-		say("%s: disk %s", phyp_unit(v->part, v->unit[i])->partner, v->backend[i]->what);
+		say("%s: %s %s", phyp_unit(v->part, v->unit[i])->partner, v->net[i] ? "network" : "disk",
+		    v->backend[i]->what);
 	}
 	v->telemetry = (struct vio_telemetry){.part = v->part,
 					      .lcores = v->lcores,
 					      .n_adapters = v->n_adapters,
 					      .adapter = v->adapter,
-					      .backend = v->backend};
+					      .backend = v->backend,
+					      .sw = v->sw};
 	return vio_telemetry_start(&v->telemetry, err);
 }
 
@@ -347,6 +407,7 @@ static void clean_up(struct vios *v)
 		vio_adapter_destroy(v->adapter[i]);
 	to_stop = NULL;
 	vio_lcores_destroy(v->lcores);
+	vio_switch_destroy(v->sw);
 	for (unsigned i = 0; i < v->n_adapters; i++) {
 		if (v->backend[i])
 			vio_backend_close(v->backend[i]);
@@ -399,7 +460,7 @@ static int serve(struct vios *v)
 		return EXIT_FAILED;
 	}
 	if (rc == -ETIMEDOUT) {
-		say("a disk did not finish its requests within %llu s; ending without them",
+		say("a disk or an uplink did not finish its requests within %llu s; ending without them",
 		    STOP_NS / 1000000000ull);
 		return EXIT_FAILED;
 	}
@@ -420,9 +481,11 @@ int main(int argc, char **argv)
 	if (rc == 0)
 		rc = connect_machine(&v, &err);
 	if (rc == 0)
-		rc = open_disks(&v, &err);
+		rc = open_devices(&v, &err);
 	if (rc == 0)
 		rc = start_dpdk(&v, &err);
+	if (rc == 0)
+		rc = start_switch(&v, &err);
 	if (rc == 0)
 		rc = start_adapters(&v, &err);
 	if (rc == 0 && v.o.unprotected)
