@@ -97,6 +97,35 @@ class BadInput(unittest.TestCase):
             self.assertEqual(rc, 1, out)
             self.assertIn("--verify off", out)
 
+    def test_short_requests_need_a_disk_that_offers_them(self):
+        with Machine(BUILD, vios_args=["--disk", "memory,size=16M"]) as m:
+            self.refused([BLK, "--phyp", m.socket, "--bs", "64"], "--bs 64", "multiple of 512", "short=on", code=1)
+        with Machine(BUILD, vios_args=["--disk", "memory,size=16M,short=on"]) as m:
+            self.refused([BLK, "--phyp", m.socket, "--bs", "100"], "--bs 100", "64", code=1)
+            for arm in ("copy", "premapped", "zero-copy"):
+                r = m.guest(["--arm", arm, "--bs", "64", "--rw", "randmixed", "--count", "3000", "--span", "1M"])
+                self.assertEqual(r["run"]["mismatches"], 0)
+                self.assertGreaterEqual(r["run"]["bytes_verified"], 64 * 2048, "what was written was not read back")
+                self.assertEqual(r["block_size"], 64)
+
+    def test_a_pool_without_room_for_a_request_is_refused_with_its_size(self):
+        with Machine(BUILD, vios_args=["--disk", "memory,size=16M"]) as m:
+            for arm in ("zero-copy", "premapped"):
+                self.refused([BLK, "--phyp", m.socket, "--arm", arm, "--bs", "64k", "--pool-kib", "32"], "pool", "32768",
+                             "65536", code=1)
+                r = m.guest(["--arm", arm, "--bs", "64k", "--pool-kib", "64", "--depth", "8", "--count", "200"])
+                self.assertEqual((r["run"]["requests"], r["run"]["errors"], r["pool_bytes"]), (200, 0, 65536))
+
+    def test_the_stages_of_a_measurement_are_told_and_a_bad_descriptor_is_named(self):
+        with Machine(BUILD, vios_args=["--disk", "null"]) as m, tempfile.NamedTemporaryFile() as f:
+            argv = [BLK, "--phyp", m.socket, "--verify", "off", "--count", "100", "--stage-fd"]
+            p = subprocess.run([*argv, str(f.fileno())], pass_fds=(f.fileno(),), capture_output=True, timeout=30,
+                               check=False)
+            self.assertEqual(p.returncode, 0, p.stderr)
+            with open(f.name, "rb") as g:
+                self.assertEqual(g.read(), b"ME")
+            self.refused([*argv, "777"], "--stage-fd 777", code=1)
+
     def test_a_bad_profile_is_refused_with_its_place(self):
         with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
             f.write('{"partitions": [{"name": "vios", "memory_mib": -1}]}')

@@ -104,7 +104,7 @@ static void *server_main(void *arg)
 	return NULL;
 }
 
-static void server_start(struct server *s, struct phyp_machine *m)
+static void server_start(struct server *s, struct phyp_machine *m, const char *disk)
 {
 	static const struct vio_env env_ops = {.assign = env_assign,
 					       .unassign = env_unassign,
@@ -130,7 +130,7 @@ static void server_start(struct server *s, struct phyp_machine *m)
 	cfg.mem_len = 24u << 20;
 	cfg.mem = phyp_mem(s->part, cfg.mem_gla, cfg.mem_len);
 	s->mem_next = cfg.mem_len;
-	if (vio_backend_open("memory,size=4M", &be_env, &s->be, &err))
+	if (vio_backend_open(disk, &be_env, &s->be, &err))
 		fail_msg("%s", err.msg);
 	cfg.backend = s->be;
 	if (vio_adapter_create(s->vcpu, &cfg, &env, &s->a, &err))
@@ -192,11 +192,12 @@ static uint64_t sum_bytes(const uint8_t *p, size_t n)
 }
 
 /* Request k of the trace: the same in every arm. Some are wrong on purpose. */
-static void make_request(unsigned k, struct vio_blk_req *r, uint8_t *va)
+static void make_request(unsigned k, bool shorts, struct vio_blk_req *r, uint8_t *va)
 {
 	uint64_t h = mix(k * 7919 + 13);
 	static const uint32_t lens[] = {512, 4096, 1536, 65536, 8192, 20480};
-	uint32_t len = lens[h % 6];
+	static const uint32_t short_lens[] = {64, 128, 192, 256, 448, 576};
+	uint32_t len = shorts ? short_lens[h % 6] : lens[h % 6];
 
 	r->sector = (h >> 8) % ((DISK_BYTES - MAX_LEN) / 512);
 	r->len = len;
@@ -252,7 +253,7 @@ static void wait_one(struct vio_blk *b, struct vio_blk_req **done)
 	assert_int_equal(n, 1);
 }
 
-static void run_trace(struct vio_blk *b, struct phyp_part *part, struct outcome *o)
+static void run_trace(struct vio_blk *b, struct phyp_part *part, bool shorts, struct outcome *o)
 {
 	struct vio_err err;
 	struct gla buf;
@@ -263,7 +264,7 @@ static void run_trace(struct vio_blk *b, struct phyp_part *part, struct outcome 
 	for (unsigned k = 0; k < TRACE_LEN; k++) {
 		struct vio_blk_req r = {.buf = buf}, *p = &r, *done = NULL;
 
-		make_request(k, &r, va);
+		make_request(k, shorts, &r, va);
 		assert_int_equal(vio_blk_submit(b, 0, &p, 1), 1);
 		wait_one(b, &done);
 		assert_ptr_equal(done, &r);
@@ -273,51 +274,75 @@ static void run_trace(struct vio_blk *b, struct phyp_part *part, struct outcome 
 	}
 }
 
-static void run_arm(const char *text, struct outcome *o)
+/* One guest and its server. */
+struct pair {
+	struct phyp_machine *m;
+	struct server *s;
+	struct phyp_part *gp;
+	struct vio_mem mem;
+	struct vio_blk_cfg cfg;
+	struct vio_blk *b;
+};
+
+#define SHORT_DISK "memory,size=4M,short=on"
+
+static void pair_up(struct pair *p, const char *text, const char *disk, uint64_t pool_len)
 {
 	struct phyp_profile profile;
-	struct phyp_machine *m = NULL;
-	struct phyp_part *gp = NULL;
-	struct vio_mem mem;
-	struct vio_blk *b = NULL;
-	struct server *s = calloc(1, sizeof(*s));
-	struct vio_blk_cfg cfg = {.max_len = MAX_LEN,
-				  .depth = DEPTH,
-				  .buffers_len = 4u << 20,
-				  .spin_ns = 20000,
-				  .idle_ns = UINT64_MAX};
 	struct vio_err err = {{0}};
 
-	memset(o, 0, sizeof(*o));
+	memset(p, 0, sizeof(*p));
+	p->s = calloc(1, sizeof(*p->s));
+	p->cfg = (struct vio_blk_cfg){.max_len = MAX_LEN,
+				      .depth = DEPTH,
+				      .buffers_len = 4u << 20,
+				      .pool_len = pool_len,
+				      .spin_ns = 20000,
+				      .idle_ns = UINT64_MAX};
 	phyp_profile_default(&profile, 1, 48, 32);
+	profile.exposure = true;
 	profile.part[0].pages = profile.part[1].pages = PHYP_PAGES_4K;
-	assert_int_equal(phyp_local_create(&profile, &m, &err), 0);
-	server_start(s, m);
-	assert_int_equal(phyp_local_open(m, "guest0", &gp, &err), 0);
-	vio_mem_init(&mem, gp);
-	if (vio_arm_parse(text, &cfg.transport.arm, &err))
+	assert_int_equal(phyp_local_create(&profile, &p->m, &err), 0);
+	server_start(p->s, p->m, disk);
+	assert_int_equal(phyp_local_open(p->m, "guest0", &p->gp, &err), 0);
+	vio_mem_init(&p->mem, p->gp);
+	if (vio_arm_parse(text, &p->cfg.transport.arm, &err))
 		fail_msg("%s: %s", text, err.msg);
-	cfg.transport.strict_arm = true;
-	cfg.transport.proto = 2;
-	cfg.transport.num_queues = 1;
-	cfg.transport.queue_size = QUEUE_SIZE;
-	if (vio_blk_open(gp, &mem, &cfg, &b, &err))
+	p->cfg.transport.strict_arm = true;
+	p->cfg.transport.proto = 2;
+	p->cfg.transport.num_queues = 1;
+	p->cfg.transport.queue_size = QUEUE_SIZE;
+	if (vio_blk_open(p->gp, &p->mem, &p->cfg, &p->b, &err))
 		fail_msg("%s: %s", text, err.msg);
-	run_trace(b, gp, o);
-	server_stop_thread(s);
-	assert_true(s->have_used);
-	memcpy(o->used, s->used, sizeof(o->used));
-	o->disk = sum_bytes(s->be->ops->at(s->be, 0, DISK_BYTES, &(struct gla){0}), DISK_BYTES);
+}
+
+/* The server's thread runs. */
+static void pair_down(struct pair *p)
+{
+	vio_blk_close(p->b);
+	vio_store_release(&p->s->stop, 1);
+	pthread_join(p->s->thread, NULL);
+	phyp_close(p->gp);
+	server_end(p->s);
+	phyp_local_destroy(p->m);
+	free(p->s);
+}
+
+static void run_arm(const char *text, bool shorts, struct outcome *o)
+{
+	struct pair p;
+
+	memset(o, 0, sizeof(*o));
+	pair_up(&p, text, shorts ? SHORT_DISK : "memory,size=4M", 0);
+	run_trace(p.b, p.gp, shorts, o);
+	server_stop_thread(p.s);
+	assert_true(p.s->have_used);
+	memcpy(o->used, p.s->used, sizeof(o->used));
+	o->disk = sum_bytes(p.s->be->ops->at(p.s->be, 0, DISK_BYTES, &(struct gla){0}), DISK_BYTES);
 	/* Without its server the guest can't reset the device politely: let it run again to the end. */
-	s->stop = 0;
-	assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);
-	vio_blk_close(b);
-	vio_store_release(&s->stop, 1);
-	pthread_join(s->thread, NULL);
-	phyp_close(gp);
-	server_end(s);
-	phyp_local_destroy(m);
-	free(s);
+	p.s->stop = 0;
+	assert_int_equal(pthread_create(&p.s->thread, NULL, server_main, p.s), 0);
+	pair_down(&p);
 }
 
 /* --------------------------------------------------------------------------- tests ---- */
@@ -337,21 +362,21 @@ static void compare(const char *name, const struct outcome *want, const struct o
 		fail_msg("%s: the used ring differs from the copy arm's", name);
 }
 
-static struct outcome *reference(void)
+static struct outcome *reference(bool shorts)
 {
 	struct outcome *o = malloc(sizeof(*o));
 
-	run_arm("copy", o);
+	run_arm("copy", shorts, o);
 	return o;
 }
 
 static void any_named_arm_gives_the_bytes_used_ring_and_errors_of_the_copy_arm(void **state)
 {
-	struct outcome *want = reference(), *got = malloc(sizeof(*got));
+	struct outcome *want = reference(false), *got = malloc(sizeof(*got));
 
 	(void)state;
 	for (unsigned i = 0; vio_arm_named(i); i++) {
-		run_arm(vio_arm_named(i)->name, got);
+		run_arm(vio_arm_named(i)->name, false, got);
 		compare(vio_arm_named(i)->name, want, got);
 	}
 	free(want);
@@ -382,11 +407,11 @@ static void any_level_of_any_factor_gives_the_same_as_the_copy_arm(void **state)
 		"zero-copy,mapping=cached,payload=copybreak",
 		"copy-tuned,notify=poll",
 	};
-	struct outcome *want = reference(), *got = malloc(sizeof(*got));
+	struct outcome *want = reference(false), *got = malloc(sizeof(*got));
 
 	(void)state;
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(arms); i++) {
-		run_arm(arms[i], got);
+		run_arm(arms[i], false, got);
 		compare(arms[i], want, got);
 	}
 	free(want);
@@ -395,7 +420,7 @@ static void any_level_of_any_factor_gives_the_same_as_the_copy_arm(void **state)
 
 static void the_trace_has_reads_writes_and_errors_so_that_equal_means_something(void **state)
 {
-	struct outcome *o = reference();
+	struct outcome *o = reference(false);
 	unsigned ok = 0, failed = 0, sums = 0;
 
 	(void)state;
@@ -410,12 +435,211 @@ static void the_trace_has_reads_writes_and_errors_so_that_equal_means_something(
 	free(o);
 }
 
+/* ------------------------------------------------------------------- short requests ---- */
+
+static void any_named_arm_gives_the_same_for_requests_shorter_than_a_sector(void **state)
+{
+	struct outcome *want = reference(true), *got = malloc(sizeof(*got));
+	unsigned good = 0;
+
+	(void)state;
+	for (unsigned k = 0; k < TRACE_LEN; k++)
+		good += want->result[k] == 0 && want->sum[k] != 0;
+	assert_true(good > 100);
+	for (unsigned i = 1; vio_arm_named(i); i++) {
+		run_arm(vio_arm_named(i)->name, true, got);
+		compare(vio_arm_named(i)->name, want, got);
+	}
+	free(want);
+	free(got);
+}
+
+static void one(struct pair *p, uint32_t type, uint64_t sector, struct gla buf, uint32_t len, int result)
+{
+	struct vio_blk_req r = {.type = type, .sector = sector, .buf = buf, .len = len}, *q = &r,
+			   *done = NULL;
+
+	assert_int_equal(vio_blk_submit(p->b, 0, &q, 1), 1);
+	wait_one(p->b, &done);
+	assert_int_equal(r.result, result);
+}
+
+static void a_short_request_moves_the_first_bytes_of_its_sector_and_no_others(void **state)
+{
+	struct vio_err err;
+
+	(void)state;
+	for (unsigned a = 0; vio_arm_named(a); a++) {
+		struct pair p;
+		struct gla buf;
+		uint8_t *va;
+
+		pair_up(&p, vio_arm_named(a)->name, SHORT_DISK, 0);
+		assert_int_equal(vio_blk_get_info(p.b)->block_size, 64);
+		assert_int_equal(vio_blk_alloc(p.b, 1024, &buf, &err), 0);
+		va = phyp_mem(p.gp, buf, 1024);
+		memset(va, 'a', 1024);
+		one(&p, VIRTIO_BLK_T_OUT, 6, buf, 1024, 0);
+		memset(va, 'b', 1024);
+		one(&p, VIRTIO_BLK_T_OUT, 7, buf, 64, 0);
+		memset(va, 0, 1024);
+		one(&p, VIRTIO_BLK_T_IN, 7, buf, 128, 0);
+		for (unsigned i = 0; i < 1024; i++)
+			assert_int_equal(va[i], i < 64 ? 'b' : i < 128 ? 'a' : 0);
+		one(&p, VIRTIO_BLK_T_IN, 6, buf, 1024, 0);
+		for (unsigned i = 0; i < 1024; i++)
+			assert_int_equal(va[i], i < 512 || i >= 576 ? 'a' : 'b');
+		/* The last sector's beginning is the disk's; past its end nothing is, however short. */
+		one(&p, VIRTIO_BLK_T_IN, DISK_BYTES / 512 - 1, buf, 64, 0);
+		one(&p, VIRTIO_BLK_T_IN, DISK_BYTES / 512, buf, 64, -EINVAL);
+		one(&p, VIRTIO_BLK_T_IN, 0, buf, 65, -EINVAL);
+		one(&p, VIRTIO_BLK_T_WRITE_ZEROES, 0, buf, 64, -EINVAL);
+		pair_down(&p);
+	}
+}
+
+static void a_disk_without_short_refuses_short_requests(void **state)
+{
+	struct vio_err err;
+	struct pair p;
+	struct gla buf;
+
+	(void)state;
+	pair_up(&p, "zero-copy", "memory,size=4M", 0);
+	assert_int_equal(vio_blk_alloc(p.b, 512, &buf, &err), 0);
+	one(&p, VIRTIO_BLK_T_IN, 0, buf, 64, -EINVAL);
+	pair_down(&p);
+}
+
+/* -------------------------------------------------------------------------- exposure ---- */
+
+struct reach {
+	uint64_t before, after; /* pages under valid TCEs, nothing in flight */
+	uint64_t mean_x1000;    /* between the two, thousandths of a page */
+	bool constant;          /* the integral is exactly before * time */
+};
+
+/* 300 reads of 4 KiB, one at a time. */
+static struct reach reach_of(const char *arm)
+{
+	struct phyp_counters a, z;
+	struct vio_err err;
+	struct reach r;
+	struct gla buf;
+	struct pair p;
+	uint64_t t0, t1, area;
+
+	pair_up(&p, arm, "memory,size=4M", 0);
+	assert_int_equal(vio_blk_alloc(p.b, 4096, &buf, &err), 0);
+	phyp_part_counters(p.gp, &a);
+	t0 = vio_ticks();
+	for (unsigned i = 0; i < 300; i++)
+		one(&p, VIRTIO_BLK_T_IN, i * 8, buf, 4096, 0);
+	t1 = vio_ticks();
+	phyp_part_counters(p.gp, &z);
+	area = phyp_exposure(a.tce_pages, a.tce_page_ticks, t0, z.tce_pages, z.tce_page_ticks, t1);
+	r = (struct reach){.before = a.tce_pages,
+			   .after = z.tce_pages,
+			   .mean_x1000 = vio_muldiv(area, 1000, t1 - t0),
+			   .constant = area == a.tce_pages * (t1 - t0)};
+	assert_true(a.tce_pages_write <= a.tce_pages);
+	assert_true(a.tce_pages * 4096 >= vio_blk_get_info(p.b)->ring_bytes);
+	if (vio_blk_get_info(p.b)->arm.mapping != VIO_MAP_POOL)
+		assert_int_equal(a.tce_pages * 4096, vio_blk_get_info(p.b)->ring_bytes);
+	pair_down(&p);
+	return r;
+}
+
+static void each_mapping_lifetime_shows_its_exposure(void **state)
+{
+	struct reach r;
+
+	(void)state;
+	/* Header, data and status page, from the mapping to the unmapping: between none and all of the time.
+	 */
+	r = reach_of("copy");
+	assert_int_equal(r.after, r.before);
+	assert_false(r.constant);
+	assert_in_range(r.mean_x1000, r.before * 1000, (r.before + 3) * 1000);
+	/* Unmapped in batches of 64 requests: more stays, and no more than a batch and what is in flight. */
+	r = reach_of("copy,mapping=deferred");
+	assert_in_range(r.after, r.before + 1, r.before + 65 * 3); /* 300 is no multiple of a batch */
+	assert_in_range(r.mean_x1000, r.before * 1000, (r.before + 65 * 3) * 1000);
+	/* Mapped once, and kept: the three pages. */
+	r = reach_of("copy,mapping=cached");
+	assert_in_range(r.after, r.before + 1, r.before + 3);
+	assert_in_range(r.mean_x1000, r.before * 1000, r.after * 1000);
+	/* The pool stands all the while. */
+	r = reach_of("copy,mapping=pool");
+	assert_int_equal(r.after, r.before);
+	assert_true(r.constant);
+	r = reach_of("zero-copy");
+	assert_int_equal(r.after, r.before);
+	assert_true(r.constant);
+}
+
+/* ------------------------------------------------------------------------ small pools ---- */
+
+static void a_small_pool_takes_fewer_requests_and_loses_none(void **state)
+{
+	struct vio_blk_req r[DEPTH], *in[DEPTH], *done;
+	struct vio_err err;
+	struct pair p;
+	struct gla buf;
+	unsigned taken = 0, back = 0;
+
+	(void)state;
+	/* Room for three requests of the largest length. */
+	pair_up(&p, "premapped", "memory,size=4M", 3 * MAX_LEN + 4096);
+	assert_int_equal(vio_blk_get_info(p.b)->pool_bytes, 3 * MAX_LEN);
+	assert_int_equal(vio_blk_alloc(p.b, 4096, &buf, &err), 0);
+	for (unsigned i = 0; i < DEPTH; i++) {
+		r[i] = (struct vio_blk_req){
+			.type = VIRTIO_BLK_T_IN, .sector = i * 8, .buf = buf, .len = 4096};
+		in[i] = &r[i];
+	}
+	assert_int_equal(vio_blk_submit(p.b, 0, in, DEPTH), 3);
+	taken = 3;
+	while (back < DEPTH) {
+		wait_one(p.b, &done);
+		assert_int_equal(done->result, 0);
+		back++;
+		taken += vio_blk_submit(p.b, 0, in + taken, DEPTH - taken);
+		assert_true(taken - back <= 3);
+	}
+	assert_int_equal(taken, DEPTH);
+	pair_down(&p);
+}
+
+static void a_small_pool_in_place_is_what_buffers_are_taken_from(void **state)
+{
+	struct vio_err err;
+	struct pair p;
+	struct gla buf;
+	unsigned n = 0;
+
+	(void)state;
+	pair_up(&p, "zero-copy", "memory,size=4M", 16384);
+	assert_int_equal(vio_blk_get_info(p.b)->pool_bytes, 16384);
+	assert_int_equal(vio_blk_get_info(p.b)->alloc_bytes, 16384);
+	while (n < 100 && vio_blk_alloc(p.b, 4096, &buf, &err) == 0)
+		n++;
+	assert_in_range(n, 4, 6); /* its alignment may leave room for more, never for fewer */
+	pair_down(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_trace_has_reads_writes_and_errors_so_that_equal_means_something),
 		cmocka_unit_test(any_named_arm_gives_the_bytes_used_ring_and_errors_of_the_copy_arm),
 		cmocka_unit_test(any_level_of_any_factor_gives_the_same_as_the_copy_arm),
+		cmocka_unit_test(any_named_arm_gives_the_same_for_requests_shorter_than_a_sector),
+		cmocka_unit_test(a_short_request_moves_the_first_bytes_of_its_sector_and_no_others),
+		cmocka_unit_test(a_disk_without_short_refuses_short_requests),
+		cmocka_unit_test(each_mapping_lifetime_shows_its_exposure),
+		cmocka_unit_test(a_small_pool_takes_fewer_requests_and_loses_none),
+		cmocka_unit_test(a_small_pool_in_place_is_what_buffers_are_taken_from),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

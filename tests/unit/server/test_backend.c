@@ -78,6 +78,8 @@ static void a_wrong_word_is_named_with_the_right_ones(void **state)
 	rig_refused("null,size=16777215T", -EINVAL, "not a disk size");
 	rig_refused("memory", -EINVAL, "how large");
 	rig_refused("memory,size=1M,fill=ones", -EINVAL, "zero, random");
+	rig_refused("null,short=yes", -EINVAL, "off, on");
+	rig_refused("file,path=/x,short=on", -EINVAL, "'short'");
 	rig_refused("memory,size=1M", -EOPNOTSUPP, "no partition memory");
 	rig_refused("file", -EINVAL, "path=");
 	rig_refused("file,path=/x,direct=yes", -EINVAL, "auto, on, off");
