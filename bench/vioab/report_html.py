@@ -17,6 +17,7 @@ NUMBER = re.compile(r"^[-+<>≈≥≤±~ ]*[\d.,]+(?:e[-+]?\d+)?\s*(?:[×x%]|[kM
                     r"(?:\s*[\[(].*[\])])?(?:\s*/.*)?$")
 LONG_TABLE, LONG_LIST = 16, 8  # rows, verdicts: what is longer is folded on the screen, and open on paper
 EMPTY = ("", "-", "–", "—", "not measured", "n/a")
+UNIT = re.compile(r"(?<=\d) (?=(?:[KMG]?i?B(?:/s)?|[nµm]?s|R|%|k|M)(?![\w]))")
 TAIL = [("about-limits", "what this machine can do at best"), ("about-method", "method"),
         ("about-discarded", "what was discarded"), ("about-repeat", "how to repeat"), ("about-environment", "environment"),
         ("about-glossary", "words used here")]
@@ -114,9 +115,15 @@ def panel_limits(paths):
             "set-up cost less in this model than on the real machine.")
 
 
+def together(value):
+    """Text whose numbers are not parted from their units at the end of a line; what is already markup stays."""
+    return UNIT.sub("\u00a0", value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def render(report):
     """The page as text."""
-    env = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined)
+    env = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined,
+                             finalize=together)
     with open(os.path.join(ASSETS, "report.css"), encoding="utf-8") as f:
         css = plots.css_variables() + f.read()
     paths, experiments = report.paths, experiments_table(report)

@@ -3,6 +3,7 @@
 """The report as files: what a reader must be able to rely on, checked on made-up content without a browser."""
 
 import dataclasses
+import functools
 import html.parser
 import os
 import re
@@ -25,6 +26,7 @@ def around(v, spread=0.03):
     return Interval(v, v * (1 - spread), v * (1 + spread), 12)
 
 
+@functools.lru_cache
 def bars(id):
     fig, ax = plots.new_figure("wide")
     plots.bars_with_intervals(ax, ARMS, [around(100.0 * (i + 1)) for i in range(4)] + [None], ARMS)
@@ -32,6 +34,7 @@ def bars(id):
     return plots.to_svg(fig, id)
 
 
+@functools.lru_cache
 def plane(id):
     fig, ax = plots.new_figure("square")
     x = np.linspace(0, 10, 20)
@@ -40,6 +43,7 @@ def plane(id):
     return plots.to_svg(fig, id, title="A & B", description="where <one> wins")
 
 
+@functools.lru_cache
 def lines(id):
     fig, ax = plots.new_figure("narrow")
     sizes = [64 << i for i in range(15)]
@@ -76,6 +80,11 @@ def context(**kw):
     return Context(samples(**kw), limits=[], environment={}, experiments={}, r_ns=281.0)
 
 
+@functools.lru_cache
+def paths():
+    return datapath.measure(context())
+
+
 def made_up(**kw):
     speed = Verdict("4 KiB reads: zero-copy against copy", "faster", around(1.5), "2,500 ns copy, 1,700 ns zero-copy")
     first = Section(id="ladder", title="What each factor earns", lead="The rings in place earn the most.",
@@ -92,7 +101,7 @@ def made_up(**kw):
         limits_lines=["R: 281 ns"], environment={"cpu": "some CPU", "mitigations": {"a": "yes", "b": "no"}, "dirty": True},
         method=["Random blocks."], discarded=Table("Discarded", ["arm", "samples"], [["copy", "2"]]),
         experiments=[{"name": "quick", "title": "the arms", "blocks": 5, "seed": 1}],
-        how_to_repeat=[("./run ab", "about 3 minutes"), "./run ab full"], paths=datapath.measure(context()))
+        how_to_repeat=[("./run ab", "about 3 minutes"), "./run ab full"], paths=paths())
     return dataclasses.replace(r, **kw)
 
 
@@ -127,6 +136,11 @@ class Page(html.parser.HTMLParser):
             self.unbalanced.append(tag)
 
 
+def page_of(report):
+    """The page's text with ordinary spaces."""
+    return report_html.render(report).replace("\u00a0", " ")
+
+
 def svgs(text):
     return re.findall(r"<svg.*?</svg>", text, flags=re.S)
 
@@ -135,7 +149,7 @@ class Html(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.report = made_up()
-        cls.text = report_html.render(cls.report)
+        cls.text = page_of(cls.report)
         cls.page = Page(cls.text)
 
     def test_the_page_loads_nothing_from_anywhere(self):
@@ -221,10 +235,15 @@ class Html(unittest.TestCase):
 
     def test_a_time_is_not_shown_as_a_ratio(self):
         v = Verdict("p99", "faster", Interval(1280.0, 1136.0, 1442.0, 6), "copy 3,126 ns", unit="ns")
-        for text in (report_html.render(made_up(sections=[Section("s", "S", "lead", verdicts=[v])])),
+        for text in (page_of(made_up(sections=[Section("s", "S", "lead", verdicts=[v])])),
                      report_md.render(made_up(sections=[Section("s", "S", "lead", verdicts=[v])]))):
             self.assertIn("99 % interval 1.14 to 1.44 µs, n = 6", text)
             self.assertNotIn("1,280×", text)
+
+    def test_a_number_is_not_parted_from_its_unit_but_commands_stay_as_they_are(self):
+        text = report_html.render(made_up(headline="Reads of 4 KiB take 1.5 µs, 2 runs.", how_to_repeat=["./run ab 4 B"]))
+        self.assertIn("Reads of 4\u00a0KiB take 1.5\u00a0µs, 2 runs.", text)
+        self.assertIn(">./run ab 4 B<", text)
 
     def test_hostile_text_stays_text_wherever_it_stands(self):
         h = HOSTILE
