@@ -20,7 +20,8 @@ def analyse(ctx):
     if max(len(by_batch), len(by_queue)) < 2:
         return None
     out = Section(id="batch", title="Batch and queue size", lead="")
-    for points, key, title in ((by_batch, "batch", "requests made available per publish"), (by_queue, "queue_size", "queue size N")):
+    for points, key, title in ((by_batch, "batch", "requests made available per publish"),
+                               (by_queue, "queue_size", "queue size N")):
         if len(points) >= 2:
             out.figures.append(figure(ctx, samples, points, key, title))
             out.tables.append(table(samples, points, key, title))
@@ -28,7 +29,8 @@ def analyse(ctx):
     if rings:
         out.tables.append(ring_table(rings))
     out.data = {"gain": gains(samples, by_batch), "rings": rings}
-    out.lead = " ".join(x for x in (gain_text(samples, by_batch, ctx), ring_text(rings)) if x) or "No arm was measured at two settings."
+    out.lead = " ".join(x for x in (gain_text(samples, by_batch, ctx), ring_text(rings))
+                        if x) or "No arm was measured at two settings."
     return out
 
 
@@ -38,7 +40,8 @@ def table(samples, points, key, title):
     rows = []
     for p in points:
         r = parts.speed(mine, p, "zero-copy", "copy")
-        rows.append([f"{getattr(p, key):,}"] + [parts.cell(parts.median(parts.at(mine, p, a))) for a in arms] + [parts.times(r) if r else "-"])
+        rows.append([f"{getattr(p, key):,}"] + [parts.cell(parts.median(parts.at(mine, p, a))) for a in arms]
+                    + [parts.times(r) if r else "-"])
     return Table(title=f"Nanoseconds a request by {title}, depth {points[0].depth}", id=f"batch-{key}",
                  head=[title] + arms + ["zero-copy / copy, requests/s"], rows=rows, note=parts.note(mine))
 
@@ -58,7 +61,8 @@ def figure(ctx, samples, points, key, title):
     plots.legend_above(ax, 4)
     id = f"batch-{key}-figure"
     return Figure(id=id, title=f"Time a request by {title}", svg=plots.to_svg(fig, id, f"Time a request by {title}"),
-                  caption=f"{points[0].label().split(':')[0]} backend, depth {points[0].depth}. Bands: 99 % intervals over process starts. One R a "
+                  caption=f"{points[0].label().split(':')[0]} backend, depth {points[0].depth}. Bands: 99 % intervals over "
+                  "process starts. One R a "
                           "request bounds depth 1 only; at depth 32 many requests share a round trip.",
                   limits=parts.limits_line(ctx), command=ctx.command(NAME))
 
@@ -70,8 +74,10 @@ def gains(samples, points):
         first, last = (parts.at(samples, p, arm) for p in (points[0], points[-1]))
         r = parts.ratio(*last.paired(first, parts.NS))
         if r is not None:
-            out.append({"arm": arm, "from": points[0].batch, "to": points[-1].batch, "ratio": r.estimate, "low": r.low, "high": r.high,
-                        "n": r.n, "ns_from": float(np.median(first.values(parts.NS))), "ns_to": float(np.median(last.values(parts.NS)))})
+            out.append({"arm": arm, "from": points[0].batch, "to": points[-1].batch, "ratio": r.estimate, "low": r.low,
+                        "high": r.high,
+                        "n": r.n, "ns_from": float(np.median(first.values(parts.NS))),
+                        "ns_to": float(np.median(last.values(parts.NS)))})
     return out
 
 
@@ -84,9 +90,11 @@ def gain_text(samples, points, ctx):
     r1, r2 = (parts.speed(samples, p, "zero-copy", "copy") for p in (points[0], points[-1]))
     if r1 is None or r2 is None:
         return ""
-    shrinks = "still faster" if parts.faster(r2, ctx.noise) > 0 else "no longer shown faster" if not parts.faster(r2, ctx.noise) else "slower"
+    shrinks = "still faster" if parts.faster(r2, ctx.noise) > 0 else "no longer shown faster" if not parts.faster(r2,
+            ctx.noise) else "slower"
     return (f"Batches of {g['to']} instead of {g['from']} make copy {g['ratio']:.2f} times as fast ({parts.num(g['ns_from'])} to "
-            f"{parts.num(g['ns_to'])} ns a request) and zero-copy {z['ratio']:.2f} times; zero-copy's advantage goes from {parts.times(r1)} "
+            f"{parts.num(g['ns_to'])} ns a request) and zero-copy {z['ratio']:.2f} times; zero-copy's advantage goes from "
+            f"{parts.times(r1)} "
             f"to {parts.times(r2)}: {shrinks}.")
 
 
@@ -98,7 +106,8 @@ def ring_rows(samples):
             mine = [s for s in parts.at(samples, p, arm) if s.values.get("kicks", 0) > 0 and "rdma_bytes" in s.values]
             if mine:
                 got = [(s.values["rdma_bytes"] - p.bs - HEADER_AND_STATUS) / s.values["kicks"] for s in mine]
-                out.append({"point": p.label(), "arm": arm, "n": p.queue_size, "batch": p.batch, "formula": 26 * p.queue_size + 12,
+                out.append({"point": p.label(), "arm": arm, "n": p.queue_size, "batch": p.batch, "formula": 26 * p.queue_size
+                            + 12,
                             "low": float(min(got)), "high": float(max(got)), "median": float(np.median(got)),
                             "kicks": float(np.median([s.values["kicks"] for s in mine])), "starts": len(mine)})
     return out
@@ -109,7 +118,8 @@ def ring_table(rows):
                  head=["point", "arm", "kicks a request", "26N + 12", "counted", "range", "process starts"],
                  rows=[[r["point"], r["arm"], parts.num(r["kicks"]), f"{r['formula']:,}", f"{r['median']:,.1f}",
                         f"{r['low']:,.1f} to {r['high']:,.1f}", str(r["starts"])] for r in rows],
-                 note=f"Counted: bytes by RDMA less payload and {HEADER_AND_STATUS} bytes of header and status a request, divided by kicks. A kick that "
+                 note=f"Counted: bytes by RDMA less payload and {HEADER_AND_STATUS} bytes of header and status a request, "
+                 "divided by kicks. A kick that "
                       "finds nothing new copies less; a pass of the server without a kick of its own copies more.")
 
 
@@ -120,5 +130,6 @@ def ring_text(rows):
     if len(exact) == len(rows):
         return f"Ring bytes a kick are 26N + 12, whatever the batch, at all {parts.plural(len(rows), 'point')} (within 0.5 %)."
     off = max(rows, key=lambda r: abs(r["median"] / r["formula"] - 1))
-    return (f"Ring bytes a kick are 26N + 12 at {len(exact)} of {parts.plural(len(rows), 'point')}; furthest off: {off['median']:,.0f} against "
+    return (f"Ring bytes a kick are 26N + 12 at {len(exact)} of {parts.plural(len(rows), 'point')}; furthest off: "
+            f"{off['median']:,.0f} against "
             f"{off['formula']:,} ({off['point']}).")

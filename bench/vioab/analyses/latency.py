@@ -47,8 +47,10 @@ def analyse(ctx):
     if len(load):
         leads += open_loop(ctx, load, out)
     out.lead = " ".join(x for x in leads if x) or "Too few requests were measured for any percentile."
-    out.text = ["Percentiles are of all requests of an arm, the histograms of its process starts merged; their intervals resample process starts, "
-                "not requests. Buckets are the load generator's: a percentile is the upper end of its bucket. A percentile with fewer than "
+    out.text = ["Percentiles are of all requests of an arm, the histograms of its process starts merged; their intervals "
+                "resample process starts, "
+                "not requests. Buckets are the load generator's: a percentile is the upper end of its bucket. A percentile with "
+                "fewer than "
                 f"{ENOUGH} requests beyond it is not shown."]
     return out
 
@@ -65,7 +67,8 @@ def depth_one(ctx, samples, out):
     out.tables.append(Table(title="Latency at depth 1, submit to completion", id="latency-depth1",
                             head=["point", "arm"] + [name(q) for q in QS] + ["requests"], rows=rows,
                             note="99 % intervals over process starts."))
-    out.data["depth1"] = [{"point": p.label(), "arm": a, **{name(q): [iv.estimate, iv.low, iv.high, iv.n] for q, iv in got.items()}}
+    out.data["depth1"] = [{"point": p.label(), "arm": a, **{name(q): [iv.estimate, iv.low, iv.high, iv.n] for q,
+                                                            iv in got.items()}}
                           for (p, a), got in found.items()]
     main = sorted(samples.points(), key=lambda p: (p.backend != "memory", p.op != "read", abs(np.log(p.bs / 4096))))[0]
     out.figures.append(tails(ctx, samples, main))
@@ -75,7 +78,8 @@ def depth_one(ctx, samples, out):
         if q in a and q in b:
             texts.append(f"{name(q)} {plots.ns_text(b[q].estimate)} against {plots.ns_text(a[q].estimate)}")
             out.verdicts.append(verdict(samples, main, q, a[q], b[q]))
-    return (f"One {main.op} of {main.bs:,} bytes at a time ({main.backend} backend), zero-copy against copy: {parts.listed(texts)}."
+    return (f"One {main.op} of {main.bs:,} bytes at a time ({main.backend} backend), zero-copy against copy: "
+            f"{parts.listed(texts)}."
             + tail_note(a, b) if texts else "")
 
 
@@ -94,8 +98,8 @@ def verdict(samples, point, q, a, b):
     """Disjoint intervals, and a difference beyond what identical twins show at this percentile: else nothing is claimed."""
     known = np.isfinite([a.low, b.low]).all() and abs(np.log(b.estimate / a.estimate)) > floor(samples, point, q)
     answer = "faster" if known and b.high < a.low else "slower" if known and b.low > a.high else stats.NONE
-    return Verdict(claim=f"{point.label()}: {name(q)} of zero-copy in ns, against copy's {plots.ns_text(a.estimate)}", answer=answer,
-                   interval=b, absolute=f"zero-copy {parts.cell(b)} ns; copy {parts.cell(a)} ns")
+    return Verdict(claim=f"{point.label()}: {name(q)} of zero-copy, against copy's {plots.ns_text(a.estimate)}", answer=answer,
+                   interval=b, absolute=f"zero-copy {parts.cell(b)} ns; copy {parts.cell(a)} ns", unit="ns")
 
 
 def floor(samples, point, q):
@@ -141,7 +145,8 @@ def tails(ctx, samples, point):
     plots.legend_above(ax, 5)
     title = f"Latency of one request at a time: {point.label()}"
     return Figure(id="latency-tail", title=title, svg=plots.to_svg(fig, "latency-tail", title),
-                  caption="Every request of every process start. 0.5 is the median, 0.01 the 99th percentile. Steps: buckets of the histogram.",
+                  caption="Every request of every process start. 0.5 is the median, 0.01 the 99th percentile. Steps: buckets of "
+                  "the histogram.",
                   limits=parts.limits_line(ctx, point.bs, memory=point.backend == "memory"), command=ctx.command("quick"))
 
 
@@ -164,15 +169,18 @@ def open_loop(ctx, load, out):
             share = kept_up(mine)
             idle = sum(s.values["requests"] for s in mine) < 2 * ENOUGH
             state = "idle" if idle else "kept up" if share >= KEPT_UP else f"overload: {share:.0%} served".replace("%", " %")
-            rows.append([f"{p.rate:,.0f}", arm] + [parts.cell(got.get(q), fmt=plots.ns_text) if q in got else "too few" for q in QS] + [state])
+            rows.append([f"{p.rate:,.0f}", arm] + [parts.cell(got.get(q), fmt=plots.ns_text) if q in got else "too few"
+                                                   for q in QS] + [state])
     if not rows:
         return []
     out.tables.append(Table(title="Open loop: latency from the intended start", id="latency-load",
                             head=["offered, requests/s", "arm"] + [name(q) for q in QS] + ["load"], rows=rows,
-                            note="A request that waits because an earlier one was slow counts its waiting (no coordinated omission). In overload the "
+                            note="A request that waits because an earlier one was slow counts its waiting (no coordinated "
+                            "omission). In overload the "
                                  "latency is a matter of how long the measurement lasts, and is not compared."))
     out.data["open_loop"] = [{"rate": p.rate, "arm": a, "share": kept_up(parts.at(load, p, a)),
-                              **{name(q): [iv.estimate, iv.low, iv.high, iv.n] for q, iv in got.items()}} for (p, a), got in found.items()]
+                              **{name(q): [iv.estimate, iv.low, iv.high, iv.n] for q, iv in got.items()}} for (p, a),
+                             got in found.items()]
     fig = load_figure(ctx, load, points, found)
     out.figures += [fig] if fig else []
     return [highest(load, points)]
@@ -185,7 +193,8 @@ def highest(load, points):
         rates = [p.rate for p in points if len(parts.at(load, p, arm)) and kept_up(parts.at(load, p, arm)) >= KEPT_UP]
         if rates:
             top.setdefault(max(rates), []).append(arm)
-    return ("Of the rates tried, " + parts.listed(f"{parts.listed(arms)} kept up with {r:,.0f} a second" for r, arms in sorted(top.items()))
+    return ("Of the rates tried, " + parts.listed(f"{parts.listed(arms)} kept up with {r:,.0f} a second" for r,
+                                                  arms in sorted(top.items()))
             + "." if top else "")
 
 
@@ -213,5 +222,6 @@ def load_figure(ctx, load, points, found):
     parts.legend(strip, axes)
     title = "Latency from the intended start against offered load"
     return Figure(id="latency-load-figure", title=title, svg=plots.to_svg(fig, "latency-load-figure", title),
-                  caption="Only loads that an arm kept up with (95 % of the offered rate); its line ends there. Bands: 99 % intervals over process starts.",
+                  caption="Only loads that an arm kept up with (95 % of the offered rate); its line ends there. Bands: 99 % "
+                  "intervals over process starts.",
                   limits=parts.limits_line(ctx, 4096, memory=True), command=ctx.command("load"))

@@ -30,9 +30,11 @@ def analyse(ctx):
         out.tables.append(parts.counters_table(samples, point, f"Counts of one request: {point.label()}", f"counters-{name}"))
     out.tables = [t for t in out.tables if t]
     out.lead = lead(taken[0][1], out.data[taken[0][0]])
-    out.text = ["Ratios are of requests per second: more than 1 means that the arm does more of them than copy. " + parts.noise_text(ctx)]
+    out.text = ["Ratios are of requests per second: more than 1 means that the arm does more of them than copy. "
+                + parts.noise_text(ctx)]
     inject = parts.injected(s for _, samples in taken for s in samples)
-    out.text += [inject] if inject else ["Nothing is injected for hypercalls, TCE updates and RDMA calls, which favours the copy arms."]
+    out.text += [inject] if inject else ["Nothing is injected for hypercalls, TCE updates and RDMA calls, which favours the "
+                                         "copy arms."]
     return out
 
 
@@ -63,13 +65,15 @@ def plain(iv):
 def text(d, fmt):
     if d is None:
         return "-"
-    return f"{fmt(d['estimate'])} [{fmt(d['low'])}, {fmt(d['high'])}]" if np.isfinite([d["low"], d["high"]]).all() else fmt(d["estimate"])
+    return f"{fmt(d['estimate'])} [{fmt(d['low'])}, {fmt(d['high'])}]" if np.isfinite([d["low"],
+            d["high"]]).all() else fmt(d["estimate"])
 
 
 def rate_table(name, rows, samples):
     return Table(title="Requests per second, and ratio to copy", id=f"rates-{name}",
                  head=["point", "arm", "requests/s", "ns a request", "ratio to copy", "verdict"],
-                 rows=[[r["point"], r["arm"], text(r["rate"], parts.num), parts.num(r["ns"]), text(r["ratio"], lambda v: f"{v:.2f}×"),
+                 rows=[[r["point"], r["arm"], text(r["rate"], parts.num), parts.num(r["ns"]),
+                        text(r["ratio"], lambda v: f"{v:.2f}×"),
                         r["answer"] or "-"] for r in rows],
                  note=parts.note(samples))
 
@@ -90,7 +94,8 @@ def control_table(name, samples):
         return None
     return Table(title="A/A control: the same arm twice", id=f"control-{name}",
                  head=["point", "arm", "requests/s", "its twin", "ratio", "interval excludes 1"], rows=rows,
-                 note="Both columns are the same design, run as if they were two. The largest ratio here is the floor for every verdict. "
+                 note="Both columns are the same design, run as if they were two. The largest ratio here is the floor for every "
+                 "verdict. "
                       "At 99 %, one interval in a hundred excludes 1 by chance.")
 
 
@@ -126,7 +131,8 @@ def lead(samples, rows):
     sure = [r for r in mine if r["answer"] == "faster"]
     lost = [r for r in mine if r["answer"] == "slower"]
     span = [min(mine, key=lambda r: r["ratio"]["estimate"]), max(mine, key=lambda r: r["ratio"]["estimate"])]
-    head = (f"Zero-copy does {span[0]['ratio']['estimate']:.2f} to {span[1]['ratio']['estimate']:.2f} times the requests per second of "
+    head = (f"Zero-copy does {span[0]['ratio']['estimate']:.2f} to {span[1]['ratio']['estimate']:.2f} times the requests per "
+            "second of "
             f"copy: faster at {len(sure)} of {parts.plural(len(mine), 'point')}" if len(mine) > 1 else
             f"Zero-copy does {span[0]['ratio']['estimate']:.2f} times the requests per second of copy ({mine[0]['answer']})")
     tail = f", slower at {len(lost)} ({'; '.join(r['point'] for r in lost)})" if lost and len(mine) > 1 else ""

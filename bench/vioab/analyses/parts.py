@@ -141,9 +141,10 @@ def memcpy(limits):
     return best, cold
 
 
-def limits_line(ctx, bs=0, memory=False):
+def limits_line(ctx, bs=0, memory=False, first=""):
     """What bounds requests of bs bytes here: R, and memcpy when payload moves."""
-    parts = [f"R (a cache line's round trip between the two cores) {ctx.r_ns:.0f} ns"] if np.isfinite(ctx.r_ns) else []
+    parts = [first] if first else []
+    parts += [f"R (a cache line's round trip between the two cores) {ctx.r_ns:.0f} ns"] if np.isfinite(ctx.r_ns) else []
     best, _ = memcpy(ctx.limits)
     if memory and bs in best:
         parts.append(f"one core's memcpy of {size_name(bs)} {best[bs]:.1f} GB/s ({bs / best[bs]:.0f} ns)")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""In place, bounce and copy from 64 B to 1 MiB: time and bytes per second by size, and the sizes at which the better one changes."""
+"""In place, bounce and copy from 64 B to 1 MiB: time and bytes per second by size, and where the better one changes."""
 
 import numpy as np
 
@@ -79,8 +79,10 @@ def none_text(xs, signs, first, second):
 def crossover_table(found, samples):
     rows = [[f"{f['backend']}, depth {f['depth']}", f"{f['first']} / {f['second']}",
              "none" if f["size"] is None else parts.cell(f["iv"], fmt=plots.bytes_text), f["text"], f["absolute"]] for f in found]
-    return Table(title="Crossover sizes", id="sizes-crossover", head=["where", "pair", "crossover s*", "which wins", "absolute values"],
-                 rows=rows, note="s* is interpolated in log size and log ratio between two sizes at which opposite differences are shown. "
+    return Table(title="Crossover sizes", id="sizes-crossover", head=["where", "pair", "crossover s*", "which wins",
+                                                                      "absolute values"],
+                 rows=rows, note="s* is interpolated in log size and log ratio between two sizes at which opposite differences "
+                 "are shown; its interval is of the measurement, not of the interpolation. "
                  + parts.note(samples))
 
 
@@ -123,10 +125,12 @@ def figure(ctx, samples, backend, depth, points):
     parts.legend(strip, axes)
     id = f"sizes-{backend}-depth{depth}"
     title = f"Size of a request, {backend} backend, depth {depth}"
-    roof = "Grey: one core's memcpy of the same size, the roofline of any design that moves each byte once. " if backend == "memory" else ""
+    roof = ("Grey: one core's memcpy of the same size, the roofline of any design that moves each byte once. "
+            if backend == "memory" else "")
     return Figure(id=id, title=title, svg=plots.to_svg(fig, id, title),
                   caption="Lines: medians over process starts, bands: 99 % intervals. " + roof +
-                  ("Below 512 B the disk is started with short=on, outside the virtio-blk specification." if sizes[0] < SHORT else ""),
+                  ("Below 512 B the disk is started with short=on, outside the virtio-blk specification." if sizes[0] < SHORT
+                   else ""),
                   limits=parts.limits_line(ctx, 65536, memory=backend == "memory"), command=ctx.command(NAME))
 
 
