@@ -9,7 +9,7 @@ costs experiment when the run has one; those of the whole request are always mea
 import numpy as np
 
 from vioab import plots
-from vioab.model import Point, size_name
+from vioab.model import Point, Samples, size_name
 
 ARMS = ("copy", "zero-copy")
 COUNTERS = ("hcalls", "tce_updates", "rdma_bytes", "rdma_calls", "guest_bytes", "server_bytes", "kicks", "irqs", "wakes")
@@ -50,9 +50,10 @@ def measure(ctx, sections=()):
             arms[arm] = {"ns": _interval(stats.median(ns)), "counters": {
                 c: float(np.median([s.values[c] for s in samples if c in s.values])) for c in COUNTERS
                 if any(c in s.values for s in samples)}}
-        null = [s.values["ns_per_request"] for s in ctx.of(name, slot="zero-copy") if s.point == NULL]
+        null = Samples(s for s in ctx.of(name, slot="zero-copy") if s.point == NULL)
+        moving, still = Samples(taken["zero-copy"]).paired(null, "ns_per_request")
         return {"experiment": name, "command": ctx.command(name), "bs": POINT.bs, "queue_size": POINT.queue_size,
-                "arms": arms, "r_ns": ctx.r_ns, "null_ns": _interval(stats.median(np.array(null))) if null else None,
+                "arms": arms, "r_ns": ctx.r_ns, "move": _interval(stats.median(moving - still)) if len(still) else None,
                 "constants": _cycles_model(sections)}
     return {}
 
@@ -119,6 +120,12 @@ def mismatch(data):
             if k in counted and abs(counted[k] - v) > 0.005 * max(v, 1):
                 out.append(f"{arm}: {k.replace('_', ' ')} {counted[k]:.4g} counted, the steps add up to {v}")
     return out
+
+
+def _range(iv):
+    level = f"{iv['level'] * 100:g} % interval " if "level" in iv else ""
+    n = f", n = {iv['n']}" if "n" in iv else ""
+    return f"{plots.ns_text(iv['estimate'])} [{level}{plots.ns_text(iv['low'])} to {plots.ns_text(iv['high'])}{n}]"
 
 
 # --- the picture --------------------------------------------------------------------------------------------------------
@@ -201,8 +208,8 @@ def step_time(step, arm, data):
     fitted = step_ns(step, data.get("constants") or {})
     if fitted is not None and arm == "copy":
         return f"≈ {plots.ns_text(fitted)}"
-    if step["kind"] == "data" and data.get("null_ns"):
-        move = data["arms"][arm]["ns"]["estimate"] - data["null_ns"]["estimate"]
+    if step["kind"] == "data" and data.get("move"):
+        move = data["move"]["estimate"]
         return f"+ {plots.ns_text(move)}" if move > 0 else ""
     if step.get("round") and data.get("r_ns"):
         return f"≥ R/2 = {plots.ns_text(data['r_ns'] / 2)}"
@@ -267,9 +274,10 @@ def caption(data):
            "A ring on a line: the hypervisor carries the step. Thick: bytes are copied. The bars share one scale; R is "
            "the round trip of one cache line between the two cores, which no request can beat."]
     if data.get("constants"):
-        out.append("Times marked ≈ are fitted: constants of the cost model times the counts of the step.")
-    if data.get("null_ns"):
-        out.append("Times marked + are the difference between the memory and the null backend.")
+        said = ", ".join(f"{k.replace('_', ' ')} {_range(c)}" for k, c in data["constants"].items() if k in COUNTERS)
+        out.append(f"Times marked ≈ are fitted: constants of the cost model ({said}) times the counts of the step.")
+    if data.get("move"):
+        out.append(f"The time marked + is the memory backend's less the null backend's, block by block: {_range(data['move'])}.")
     off = mismatch(data)
     out.append("The counters of the samples equal the sum of the steps." if not off else
                "The counters of the samples differ from the sum of the steps: " + "; ".join(off) + ".")

@@ -324,6 +324,7 @@ class DataPath(unittest.TestCase):
         self.assertIn("2.5 µs a request", text["copy"])
         self.assertIn("1.7 µs a request", text["zero-copy"])
         self.assertIn("+ 600 ns", text["zero-copy"])
+        self.assertIn("block by block: 600 ns [99 % interval 600 ns to 600 ns, n = 5]", datapath.caption(paths()))
 
     def test_fitted_times_show_only_when_the_run_has_a_model(self):
         constants = {"hcalls": {"estimate": 50.0, "low": 40, "high": 60}}
