@@ -54,7 +54,7 @@ class Sizes(Case):
 
     def test_planted_crossover_lies_in_its_interval(self):
         for size in (700, 3000, 40000):
-            got = self.section(self.ARMS, by_size(size), noise=0.01, sizes=[128 << i for i in range(10)]).data["crossovers"]
+            got = self.section(self.ARMS, by_size(size), noise=0.01, sizes=[128 << i for i in range(14)]).data["crossovers"]
             mine = [c for c in got if (c["first"], c["second"]) == (sizes.SINGLE, "premapped")]
             self.assertEqual(len(mine), 1)
             self.assertLessEqual(mine[0]["low"], size)
