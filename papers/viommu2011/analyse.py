@@ -52,6 +52,8 @@ def injected(checker, r):
         checker.check(f"flat-{m}", *papers.rate_ratio(r.of(RDMA[m], cost=a["cost_tce"]), r.of(RDMA[m])))
     checker.check("injected-single", *papers.rate_ratio(r.of(RDMA["single-use"], cost=a["cost_tce"]),
                                                         r.of(RDMA["pool"], cost=a["cost_tce"])))
+    checker.check("injected-cached", *papers.rate_ratio(r.of(RDMA["cached"], cost=a["cost_tce"]),
+                                                        r.of(RDMA["deferred"], cost=a["cost_tce"])))
     checker.check("injected-deferred", *papers.rate_ratio(r.of(RDMA["deferred"], cost=a["cost_hcall"]),
                                                           r.of(RDMA["single-use"], cost=a["cost_hcall"])))
 
