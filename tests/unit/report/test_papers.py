@@ -200,6 +200,12 @@ class Rule(unittest.TestCase):
         self.assertIs(self.judge(1.20, 1.22, noise=0.05, at_least=1.05), True)
         self.assertIs(self.judge(1.00005, 1.00006, noise=0.05, kind="count", within=[0.9999, 1.0001]), True)
 
+    def test_what_was_measured_with_nothing_injected_is_told_apart(self):
+        free = papers.Test("a", "", Interval(2, 1.9, 2.1, 9), "", None, True)
+        injected = papers.Test("b", "", Interval(2, 1.9, 2.1, 9), "", True, True, injected=True)
+        self.assertIn("alone: inconclusive. With injected costs: 1 of 1 as claimed", papers.conditions_text([free, injected]))
+        self.assertEqual(papers.conditions_text([free]), "")
+
     def test_a_reported_test_never_changes_the_verdict(self):
         t = papers.Test("a", "", Interval(2, 1.9, 2.1, 9), "", True, True)
         bad = papers.Test("b", "", Interval(2, 1.9, 2.1, 9), "", False, False)
