@@ -87,7 +87,7 @@ def cell(interval, scale=1.0, unit="", fmt=num):
 
 
 def times(interval):
-    return cell(interval, fmt=lambda v: f"{v:.2f}×" if abs(v) < 100 else f"{v:,.0f}×")
+    return cell(interval, fmt=lambda v: f"{num(v)}×" if v < 0.1 or v >= 100 else f"{v:.2f}×")
 
 
 def listed(items):
@@ -255,4 +255,4 @@ def legend(strip, axes, columns=3):
             seen.setdefault(name, handle)
     if seen:
         strip.legend(list(seen.values()), list(seen), loc="upper left", ncol=columns, columnspacing=1.4, handletextpad=0.5,
-                     bbox_to_anchor=(0, 1)).set_in_layout(False)
+                     bbox_to_anchor=(0.02, 0.995), bbox_transform=strip.figure.transFigure).set_in_layout(False)

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from vioab import plots
+from vioab import plots, stats
 from vioab.analyses import parts
 from vioab.model import Figure, Section, Table, size_name
 
@@ -56,7 +56,7 @@ def crossover_rows(ctx, samples, backend, depth, points):
         out += [row | {"size": c.at.estimate, "low": c.at.low, "high": c.at.high, "n": c.at.n, "level": c.at.level, "iv": c.at,
                        "smaller": first if c.below == "a" else second, "larger": first if c.above == "a" else second,
                        "text": f"{first if c.below == 'a' else second} below, {first if c.above == 'a' else second} above"}
-                for c in found] or [row | {"size": None, "text": none_text(xs, signs, first, second)}]
+                for c in found] or [row | {"size": None, "text": none_text(xs, signs, first, second, len(a))}]
     return out
 
 
@@ -66,7 +66,9 @@ def ends(points, use, a, b, first, second):
                      for j in (use[0], use[-1])) + f" ({first} and {second})"
 
 
-def none_text(xs, signs, first, second):
+def none_text(xs, signs, first, second, n):
+    if n < stats.MIN_VERDICT:
+        return f"not decided: {parts.plural(n, 'pair')} of process starts, {stats.MIN_VERDICT} are needed"
     shown = {s for s in signs if s}
     text = f"no crossover between {size_name(xs[0])} and {size_name(xs[-1])}"
     if not shown:
