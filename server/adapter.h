@@ -109,9 +109,9 @@ void vio_squeue_park(struct vio_squeue *q);
  * For devices whose queue is marked `pull`. Take up to `max` (<= VIO_BURST) chains; give back `n` that are
  * done, published at once. They don't count as in flight: what was taken and is not given in the same turn is
  * only a note of what the guest said, and must be forgotten when the queue stops. Owning lcore; only while
- * q->ctl is VIO_SQ_RUN and q->fault VIO_ST_OK.
+ * q->ctl is VIO_SQ_RUN and q->fault VIO_ST_OK. copied: bytes that the CPU copied for them.
  */
 unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned max);
-void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n);
+void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n, uint64_t copied);
 
 #endif

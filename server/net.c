@@ -557,7 +557,7 @@ int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *
 	memcpy(n->mac, mac, sizeof(mac));
 	if (env)
 		n->env = *env;
-	n->max_pairs = 1;
+	n->max_pairs = n->pairs = 1;
 	n->port.ops = &port_ops;
 	vio_port_defaults(&n->port);
 	snprintf(n->port.name, sizeof(n->port.name), "net%u", number);

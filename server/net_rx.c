@@ -222,9 +222,11 @@ static void flush(struct batch *b)
 	struct vio_req **r = b->nq ? b->nq->held + b->nq->held_at : NULL;
 	struct vio_req *get[VIO_NET_BATCH];
 	unsigned n_get = 0;
+	uint64_t copied;
 
 	if (b->n == 0)
 		return;
+	copied = b->q->stats.cpu_bytes;
 	for (unsigned i = 0; i < b->n_items; i++) {
 		const struct item *it = &b->item[i];
 
@@ -255,7 +257,7 @@ static void flush(struct batch *b)
 	}
 	b->nq->held_at += b->n;
 	/* give() reorders the list that it gets, which is the past of held[]. */
-	vio_squeue_give(b->q, r, b->n);
+	vio_squeue_give(b->q, r, b->n, b->q->stats.cpu_bytes - copied);
 	b->n = b->n_items = 0;
 	b->bytes = 0;
 }

@@ -237,13 +237,13 @@ unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned m
 	return n;
 }
 
-void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n)
+void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n, uint64_t copied)
 {
-	uint64_t given = q->stats.requests, copied = q->stats.cpu_bytes;
+	uint64_t given = q->stats.requests;
 
 	give_back(q, done, n);
 	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->requests, q->stats.requests - given);
-	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->cpu_bytes, q->stats.cpu_bytes - copied);
+	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->cpu_bytes, copied);
 }
 
 bool vio_squeue_arm(struct vio_squeue *q)
