@@ -114,13 +114,26 @@ static int size_pool(struct vio_blk *b, uint64_t *buffers, struct vio_err *err)
 	return 0;
 }
 
+/*
+ * Alignment and unit of the area. One that crosses LMBs is announced in pieces. The server's hypervisor puts
+ * what has 2 MiB at such a border of its address space, so pieces of whole 2 MiB follow each other there as
+ * they do in the DMA window: payload unchecked, which adds one constant to any address, needs that.
+ */
+static uint64_t area_grain(const struct vio_blk *b, uint64_t len, bool grant)
+{
+	uint64_t g = vio_front_grain(&b->f, grant), at = VIO_ALIGN_UP(b->f.mem->next, g);
+	bool crosses = at / b->f.lmb_size != (at + len - 1) / b->f.lmb_size;
+
+	return grant && crosses && g < 2u << 20 ? 2u << 20 : g;
+}
+
 static int carve_area(struct vio_blk *b, struct vio_err *err)
 {
 	const struct vio_gpayload_ops *ops = vio_gpayload_level(b->info.arm.payload);
 	bool pool = b->info.arm.mapping == VIO_MAP_POOL,
 	     bounce_only = b->info.arm.payload == VIO_PAYLOAD_BOUNCE;
 	bool grant = pool && vio_payload_in_place(b->info.arm.payload);
-	uint64_t g = vio_front_grain(&b->f, grant), slots = (uint64_t)b->info.num_queues * b->info.depth, len;
+	uint64_t slots = (uint64_t)b->info.num_queues * b->info.depth, len, all, g;
 	uint64_t buffers;
 	int rc;
 
@@ -141,7 +154,9 @@ static int carve_area(struct vio_blk *b, struct vio_err *err)
 	buffers = VIO_ALIGN_UP(buffers, PAGE) + 2 * PAGE;
 	len = b->bounce_off +
 	      VIO_ALIGN_UP((uint64_t)b->info.num_queues * b->bounce_slots * b->bounce_slot_len, PAGE);
-	rc = vio_mem_carve(b->f.mem, VIO_ALIGN_UP(len + (bounce_only ? 0 : buffers), g), g, false,
+	all = len + (bounce_only ? 0 : buffers);
+	g = area_grain(b, all, grant);
+	rc = vio_mem_carve(b->f.mem, VIO_ALIGN_UP(all, g), g, false,
 			   "request headers, bounce buffers and I/O buffers", &b->area, err);
 	if (rc)
 		return rc;

@@ -41,7 +41,8 @@ static const char usage[] =
 	"  --rw MODE            read, write, randread, randwrite, mixed, randmixed (randread)\n"
 	"  --mix PERCENT        reads in mixed and randmixed (70)\n"
 	"  --bs SIZE            block size: 512, 4k, 64k, ... (4k); 64 to 448 on a disk with short=on\n"
-	"  --depth N            requests in flight, per queue (1)\n"
+	"  --depth N            requests in flight, per queue (1); what is more than a quarter of "
+	"--queue-size waits\n"
 	"  --buffers N          buffers of each queue, used in turn (4 times the depth)\n"
 	"  --batch N            requests made available per publish (depth 1: 1, else half the depth)\n"
 	"  --span SIZE          bytes of the disk to use (64M, or the whole disk if smaller)\n"
@@ -420,11 +421,7 @@ static int derive(struct vio_opts *o, struct vio_err *err)
 	if (w->buffers < w->depth)
 		return vio_err_set(err, -EINVAL, "--buffers %u: at least the depth (%u)", w->buffers,
 				   w->depth);
-	if (w->depth > o->blk.transport.queue_size / 4u)
-		return vio_err_set(err, -EINVAL,
-				   "--depth %u needs --queue-size %u or more (4 descriptors a request)",
-				   w->depth, w->depth * 4);
-	o->blk.depth = w->depth;
+	o->blk.depth = w->depth; /* the queue may hold fewer: the rest waits */
 	o->blk.max_len = w->bs < 4096 ? 4096 : (uint32_t)VIO_ALIGN_UP(w->bs, VIO_SECTOR);
 	o->blk.buffers_len = (uint64_t)o->blk.max_len * w->buffers * o->blk.transport.num_queues + (1u << 16);
 	return 0;

@@ -58,13 +58,14 @@ static json_t *disk_json(struct vio_blk *b, const struct vio_opts *o, const char
 
 	snprintf(features, sizeof(features), "0x%" PRIx64, i->features);
 	return json_pack(
-		"{s:s, s:s, s:s, s:I, s:i, s:i, s:s, s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:b, s:I}",
+		"{s:s, s:s, s:s, s:I, s:i, s:i, s:s, s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:b, s:I, s:i}",
 		"schema", "vio-blk/1", "partition", o->partition, "disk_id", id, "disk_bytes",
 		ji(i->sectors * VIO_SECTOR), "block_size", (int)i->block_size, "protocol", (int)i->version,
 		"features", features, "arm_wanted", arm_json(&o->blk.transport.arm), "arm", arm_json(&i->arm),
 		"queues", (int)i->num_queues, "queue_size", (int)i->queue_size, "max_len", (int)i->max_len,
 		"ready_ns", ji(ready_ns), "window_bytes", ji(i->window_bytes), "granted_bytes",
-		ji(i->granted_bytes), "read_only", (int)i->read_only, "pool_bytes", ji(i->pool_bytes));
+		ji(i->granted_bytes), "read_only", (int)i->read_only, "pool_bytes", ji(i->pool_bytes),
+		"queue_room", (int)i->depth);
 }
 
 static json_t *counters_json(const struct phyp_counters *a, const struct phyp_counters *z)

@@ -436,9 +436,8 @@ static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info
 	if (c->bs % info->block_size)
 		return vio_err_set(err, -EINVAL, "--bs %u: the disk's block size is %u", c->bs,
 				   info->block_size);
-	if (c->depth == 0 || c->depth > info->depth)
-		return vio_err_set(err, -EINVAL, "--depth %u: 1 to %u with this queue size", c->depth,
-				   info->depth);
+	if (c->depth == 0)
+		return vio_err_set(err, -EINVAL, "--depth 0: at least 1");
 	if (c->batch == 0 || c->batch > c->depth || c->batch > MAX_BURST)
 		return vio_err_set(err, -EINVAL, "--batch %u: 1 to the depth (%u), at most %u", c->batch,
 				   c->depth, MAX_BURST);

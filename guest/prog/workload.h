@@ -15,7 +15,7 @@ struct vio_wl_cfg {
 	enum vio_wl_order order;
 	unsigned read_percent;        /* 100 reads, 0 writes, between: mixed */
 	uint32_t bs;                  /* block size, bytes; below 512 each block begins a sector of its own */
-	uint32_t depth;               /* in flight, per queue */
+	uint32_t depth;               /* in flight, per queue; those that the queue has no room for wait in order */
 	/*
 	 * Buffers of each queue, used in turn (>= depth). With as many as requests in flight each request would find its old
 	 * buffer, and a driver that stores only what differs would leave a descriptor's line where it is.

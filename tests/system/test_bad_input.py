@@ -43,7 +43,7 @@ class BadInput(unittest.TestCase):
     def test_numbers_out_of_range_are_refused_with_the_range(self):
         self.refused([BLK, "--depth", "0"], "--depth", "1")
         self.refused([BLK, "--queue-size", "100"], "power of two")
-        self.refused([BLK, "--depth", "128", "--queue-size", "256"], "queue-size")
+        self.refused([BLK, "--depth", "32", "--buffers", "16"], "--buffers 16", "32")
 
     def test_without_phypd_each_program_says_where_it_looked(self):
         with tempfile.TemporaryDirectory() as d:
@@ -115,6 +115,15 @@ class BadInput(unittest.TestCase):
                              "65536", code=1)
                 r = m.guest(["--arm", arm, "--bs", "64k", "--pool-kib", "64", "--depth", "8", "--count", "200"])
                 self.assertEqual((r["run"]["requests"], r["run"]["errors"], r["pool_bytes"]), (200, 0, 65536))
+
+    def test_a_depth_beyond_the_queue_waits_for_descriptors(self):
+        with Machine(BUILD, vios_args=["--disk", "memory,size=16M"]) as m:
+            for arm in ("copy", "copy-tuned", "premapped", "zero-copy"):
+                for more in ([], ["--indirect"], ["--rate", "20000"]):
+                    r = m.guest(["--arm", arm, "--depth", "32", "--queue-size", "16", "--rw", "randmixed", "--count", "2000",
+                                 *more])
+                    self.assertEqual((r["run"]["requests"], r["run"]["errors"], r["run"]["mismatches"]), (2000, 0, 0))
+                    self.assertEqual((r["queue_size"], r["queue_room"]), (16, 4))
 
     def test_the_stages_of_a_measurement_are_told_and_a_bad_descriptor_is_named(self):
         with Machine(BUILD, vios_args=["--disk", "null"]) as m, tempfile.NamedTemporaryFile() as f:

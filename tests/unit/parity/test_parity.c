@@ -295,7 +295,7 @@ static void pair_up(struct pair *p, const char *text, const char *disk, uint64_t
 	p->s = calloc(1, sizeof(*p->s));
 	p->cfg = (struct vio_blk_cfg){.max_len = MAX_LEN,
 				      .depth = DEPTH,
-				      .buffers_len = 4u << 20,
+				      .buffers_len = pool_len > 4u << 20 ? pool_len : 4u << 20,
 				      .pool_len = pool_len,
 				      .spin_ns = 20000,
 				      .idle_ns = UINT64_MAX};
@@ -628,6 +628,31 @@ static void a_small_pool_in_place_is_what_buffers_are_taken_from(void **state)
 	pair_down(&p);
 }
 
+static void buffers_on_both_sides_of_an_lmb_border_work_in_every_arm(void **state)
+{
+	struct vio_err err;
+
+	(void)state;
+	for (unsigned a = 0; vio_arm_named(a); a++) {
+		struct pair p;
+		struct gla first, next;
+
+		pair_up(&p, vio_arm_named(a)->name, "memory,size=4M", 20u << 20);
+		assert_int_equal(vio_blk_alloc(p.b, MAX_LEN, &first, &err), 0);
+		memset(phyp_mem(p.gp, first, MAX_LEN), 'x', MAX_LEN);
+		one(&p, VIRTIO_BLK_T_OUT, 0, first, MAX_LEN, 0);
+		/* Every later buffer gets it back, in whichever LMB it is; one of them lies across the
+		 * border. */
+		while (vio_blk_alloc(p.b, MAX_LEN, &next, &err) == 0) {
+			uint8_t *va = phyp_mem(p.gp, next, MAX_LEN);
+
+			one(&p, VIRTIO_BLK_T_IN, 0, next, MAX_LEN, 0);
+			assert_memory_equal(va, phyp_mem(p.gp, first, MAX_LEN), MAX_LEN);
+		}
+		pair_down(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -639,6 +664,7 @@ int main(void)
 		cmocka_unit_test(a_disk_without_short_refuses_short_requests),
 		cmocka_unit_test(each_mapping_lifetime_shows_its_exposure),
 		cmocka_unit_test(a_small_pool_takes_fewer_requests_and_loses_none),
+		cmocka_unit_test(buffers_on_both_sides_of_an_lmb_border_work_in_every_arm),
 		cmocka_unit_test(a_small_pool_in_place_is_what_buffers_are_taken_from),
 	};
 
