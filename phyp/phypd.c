@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "phyp/phypd.h"
+#include "vio/number.h"
 
 #define EXIT_USE 2
 
@@ -62,14 +63,11 @@ struct options {
 static int number(const char *name, const char *text, unsigned min, unsigned max, unsigned *value,
 		  struct vio_err *err)
 {
-	char *end;
-	unsigned long n = strtoul(text, &end, 10);
+	uint64_t v = 0;
+	int rc = vio_option_number(name, text, min, max, &v, err);
 
-	if (text[0] < '0' || text[0] > '9' || *end || n < min || n > max)
-		return vio_err_set(err, -EINVAL, "--%s %s: must be a number from %u to %u", name, text, min,
-				   max);
-	*value = (unsigned)n;
-	return 0;
+	*value = rc ? *value : (unsigned)v;
+	return rc;
 }
 
 static int option(struct options *o, int c, const char *name, const char *arg, struct vio_err *err)

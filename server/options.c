@@ -9,6 +9,7 @@
 #include "server/backends/backend.h"
 #include "server/options.h"
 #include "vio/arm.h"
+#include "vio/number.h"
 
 #ifndef VIO_VERSION
 #define VIO_VERSION "unknown"
@@ -99,21 +100,6 @@ static const struct option longs[] = {
 	{"version", 0, 0, O_VERSION},
 	{0, 0, 0, 0},
 };
-
-static int number(const char *name, const char *text, uint64_t lo, uint64_t hi, uint64_t *out,
-		  struct vio_err *err)
-{
-	char *end = NULL;
-	uint64_t v;
-
-	errno = 0;
-	v = strtoull(text, &end, 10);
-	if (errno || !isdigit((unsigned char)text[0]) || *end || v < lo || v > hi)
-		return vio_err_set(err, -EINVAL, "--%s %s: must be a number from %llu to %llu", name, text,
-				   (unsigned long long)lo, (unsigned long long)hi);
-	*out = v;
-	return 0;
-}
 
 static int add_core(unsigned c, unsigned core[], unsigned max, unsigned *n, const char *text,
 		    struct vio_err *err)
@@ -262,7 +248,7 @@ static int parse_running(struct vio_server_opts *o, int c, const char *arg, stru
 
 	switch (c) {
 	case O_SPIN:
-		rc = number("spin-us", arg, 0, 1000000, &v, err);
+		rc = vio_option_number("spin-us", arg, 0, 1000000, &v, err);
 		o->spin_ns = v * 1000;
 		return rc;
 	case O_IDLE:
@@ -270,7 +256,7 @@ static int parse_running(struct vio_server_opts *o, int c, const char *arg, stru
 			o->idle_ns = UINT64_MAX;
 			return 0;
 		}
-		rc = number("idle-ms", arg, 0, 1000000, &v, err);
+		rc = vio_option_number("idle-ms", arg, 0, 1000000, &v, err);
 		o->idle_ns = v * 1000000;
 		return rc;
 	case O_NO_HUGE:
@@ -289,7 +275,7 @@ static int parse_running(struct vio_server_opts *o, int c, const char *arg, stru
 		o->fault = arg;
 		return 0;
 	default: /* O_READY */
-		rc = number("ready-fd", arg, 0, 65535, &v, err);
+		rc = vio_option_number("ready-fd", arg, 0, 65535, &v, err);
 		if (rc == 0 && fcntl((int)v, F_GETFD) < 0)
 			return vio_err_set(err, -EINVAL, "--ready-fd %s: is not open", arg);
 		o->ready_fd = (int)v;
@@ -326,11 +312,11 @@ static int parse_one(struct vio_server_opts *o, int c, const char *arg, struct v
 		o->uplink[o->n_uplinks++] = arg;
 		return 0;
 	case O_QUEUES:
-		rc = number("queues", arg, 1, VIO_MAX_QUEUES, &v, err);
+		rc = vio_option_number("queues", arg, 1, VIO_MAX_QUEUES, &v, err);
 		o->queues = (uint16_t)v;
 		return rc;
 	case O_QUEUE_SIZE:
-		rc = number("queue-size", arg, 2, VIO_MAX_QUEUE_SIZE, &v, err);
+		rc = vio_option_number("queue-size", arg, 2, VIO_MAX_QUEUE_SIZE, &v, err);
 		if (rc == 0 && (v & (v - 1)))
 			return vio_err_set(err, -EINVAL, "--queue-size %s: must be a power of two", arg);
 		o->queue_size = (uint16_t)v;
@@ -341,7 +327,7 @@ static int parse_one(struct vio_server_opts *o, int c, const char *arg, struct v
 		o->unprotected = true;
 		return 0;
 	case O_PROTO:
-		rc = number("proto", arg, VIO_PROTO_V1, VIO_PROTO_LATEST, &v, err);
+		rc = vio_option_number("proto", arg, VIO_PROTO_V1, VIO_PROTO_LATEST, &v, err);
 		o->proto = (uint8_t)v;
 		return rc;
 	default:

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "guest/prog/options.h"
+#include "vio/number.h"
 
 #ifndef VIO_VERSION
 #define VIO_VERSION "unknown"
@@ -157,28 +158,9 @@ static const char *opt_name(int opt)
 	return "?";
 }
 
-/* "4k", "64M", "123" within [lo, hi]. */
 static int number(int opt, const char *text, uint64_t lo, uint64_t hi, uint64_t *out, struct vio_err *err)
 {
-	char *end;
-	uint64_t v, unit = 1;
-
-	errno = 0;
-	v = strtoull(text, &end, 0);
-	if (*end == 'k' || *end == 'K')
-		unit = 1024;
-	else if (*end == 'm' || *end == 'M')
-		unit = 1024 * 1024;
-	else if (*end == 'g' || *end == 'G')
-		unit = 1024 * 1024 * 1024;
-	if (unit != 1)
-		end++;
-	if (errno || end == text || *end || text[0] == '-' || v > UINT64_MAX / unit || v * unit < lo ||
-	    v * unit > hi)
-		return vio_err_set(err, -EINVAL, "--%s %s: must be a number from %" PRIu64 " to %" PRIu64,
-				   opt_name(opt), text, lo, hi);
-	*out = v * unit;
-	return 0;
+	return vio_option_number(opt_name(opt), text, lo, hi, out, err);
 }
 
 static int seconds(int opt, const char *text, uint64_t *ns, struct vio_err *err)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The table of backends, and what they share: their words on the command line and their one line on stderr.
  */
-#include <ctype.h>
 #include <string.h>
 
 #include "server/backends/priv.h"
@@ -105,31 +104,6 @@ int vio_spec_check(const char *backend, const char *spec, const char *const keys
 			return bad_key(backend, key, stop, keys, "is given twice", err);
 		seen |= 1u << i;
 	}
-	return 0;
-}
-
-int vio_parse_size(const char *text, uint64_t *bytes)
-{
-	static const char units[] = "KMGT";
-	uint64_t v = 0;
-	const char *unit;
-
-	if (!isdigit((unsigned char)*text))
-		return -EINVAL;
-	for (; isdigit((unsigned char)*text); text++) {
-		uint64_t digit = (uint64_t)(*text - '0');
-
-		if (__builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, digit, &v))
-			return -EINVAL;
-	}
-	if (*text) {
-		unit = strchr(units, toupper((unsigned char)*text));
-		if (!unit || text[1])
-			return -EINVAL;
-		if (__builtin_mul_overflow(v, 1ull << 10 * (unit - units + 1), &v))
-			return -EINVAL;
-	}
-	*bytes = v;
 	return 0;
 }
 

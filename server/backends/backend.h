@@ -8,6 +8,7 @@
 
 #include "server/req.h"
 #include "vio/err.h"
+#include "vio/number.h"
 
 struct vio_backend_ops;
 
@@ -86,7 +87,5 @@ const char *vio_backend_usage(unsigned i);
  */
 int vio_spec_get(const char *spec, const char *key, char *buf, size_t len);
 int vio_spec_check(const char *backend, const char *spec, const char *const keys[], struct vio_err *err);
-/* "64k", "256M", "1G", "4096" -> bytes. -EINVAL. */
-int vio_parse_size(const char *text, uint64_t *bytes);
 
 #endif
