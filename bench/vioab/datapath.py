@@ -3,7 +3,8 @@
 
 The steps are those of docs/architecture.md section 4. What a step costs in calls, TCE updates and bytes follows from
 the protocol, and is compared with the counters of the samples. Nanoseconds of a step come from the fitted model of the
-costs experiment when the run has one; those of the whole request are always measured.
+costs experiment when the run has one (a section's data["cycles_model"]["constants"], by names of METRICS: hcalls,
+tce_updates, rdma_calls, rdma_bytes ...); those of the whole request are always measured.
 """
 
 import numpy as np
@@ -234,7 +235,7 @@ def _total(arm, data, y, longest):
         x = 4 + full * data["r_ns"] / longest
         out += [_line(x, y - 1, x, y + 15, INK, 1.5), _text(x + 4, y + 23, f"R = {plots.ns_text(data['r_ns'])}", 11, fill=SOFT)]
     if counted:
-        out.append(_text(4, y + 40, f"counted a request: {counted}", 11, fill=SOFT))
+        out.append(_text(4, y + 40, f"counted: {counted}", 11, fill=SOFT))
     return "".join(out)
 
 
