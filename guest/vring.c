@@ -68,10 +68,10 @@ static inline uint16_t group_get(struct vio_vring *vr)
 
 static inline void group_put(struct vio_vring *vr, uint16_t g)
 {
-	if (vr->shift)
-		vr->free[vr->n_free++] = g;
-	else
-		vr->free[(vr->first_free + vr->n_free++) & vr->mask] = g;
+	const unsigned end = (unsigned)vr->first_free + vr->n_free;
+
+	vr->free[vr->shift ? vr->n_free : end & vr->mask] = g;
+	vr->n_free++;
 }
 
 static void *lines(size_t n, size_t each)
@@ -113,7 +113,7 @@ static inline void desc_put(struct vio_vring *vr, unsigned i, uint64_t addr, uin
 /* Everything private and shared as it is before the first request. */
 static void start(struct vio_vring *vr)
 {
-	const unsigned groups = vr->size >> vr->shift;
+	const unsigned groups = (unsigned)vr->size >> vr->shift;
 
 	memset(vr->desc, 0, vio_vring_desc_bytes(vr->size));
 	memset(vr->avail, 0, vio_vring_avail_bytes(vr->size));
@@ -176,8 +176,8 @@ int vio_vring_new(const struct vio_vring_cfg *cfg, struct vio_vring **out, struc
 	vr->used_event = &cfg->avail->ring[cfg->size];
 	vr->shadow = lines(cfg->size, sizeof(vr->shadow[0]));
 	vr->avail_shadow = lines(cfg->size, sizeof(vr->avail_shadow[0]));
-	vr->group = lines(cfg->size >> vr->shift, sizeof(vr->group[0]));
-	vr->free = lines(cfg->size >> vr->shift, sizeof(vr->free[0]));
+	vr->group = lines((size_t)cfg->size >> vr->shift, sizeof(vr->group[0]));
+	vr->free = lines((size_t)cfg->size >> vr->shift, sizeof(vr->free[0]));
 	if (!vr->shadow || !vr->avail_shadow || !vr->group || !vr->free) {
 		vio_vring_free(vr);
 		return vio_err_set(err, -ENOMEM, "no memory for a queue of %u", cfg->size);
