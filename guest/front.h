@@ -55,6 +55,8 @@ struct vio_fq {
 	struct gla list; /* page for multi-TCE calls */
 };
 
+struct pollfd;
+
 /* What recovery asks of the kind of device; called with every queue's owner outside the gate. */
 struct vio_front_ops {
 	const char *device; /* "disk": for messages */
@@ -64,8 +66,6 @@ struct vio_front_ops {
 	unsigned (*held)(const struct vio_front *f);
 	/* After vio_transport_start(): is what came back what went? -ENOTSUP with a sentence. */
 	int (*same)(struct vio_front *f, struct vio_err *err);
-	/* After DRIVER_OK: what the device has to be told again; may be NULL. */
-	int (*configured)(struct vio_front *f, struct vio_err *err);
 };
 
 struct vio_front {
@@ -181,6 +181,9 @@ bool vio_front_one_core(void);
  * after all, which the rings don't show.
  */
 void vio_fq_idle(struct vio_fq *const q[], unsigned n, bool more, uint64_t timeout_ns);
+/* The same, also ending when one of the file descriptors is ready: revents is then as poll(2) leaves it. */
+void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pollfd *fds, unsigned n_fds,
+		     uint64_t timeout_ns);
 /* End vio_fq_idle() early, also one that has not begun. Any thread of the partition. */
 void vio_fq_prod(struct vio_fq *q);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* When a thread's queues have nothing to do: spin or sleep as the notification level says, without losing a
  * wake-up. */
+#include <poll.h>
 #include <sched.h>
 
 #include "guest/front.h"
@@ -71,15 +72,24 @@ static bool arm_all(struct vio_fq *const q[], unsigned n)
 
 void vio_fq_idle(struct vio_fq *const q[], unsigned n, bool more, uint64_t timeout_ns)
 {
+	vio_fq_idle_fds(q, n, more, NULL, 0, timeout_ns);
+}
+
+void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pollfd *fds, unsigned n_fds,
+		     uint64_t timeout_ns)
+{
 	struct vio_fq *me = q[0];
 	struct vio_front *f = me->f;
 	bool busy, spin = f->notify != VIO_NOTIFY_POLL;
 
+	for (unsigned i = 0; i < n_fds; i++)
+		fds[i].revents = 0;
 	if (!vio_gate_enter(&f->gate, &me->pass)) {
 		/* Nothing to spin for: recovery is driven by polls. */
 		if (!vio_load_acquire(&f->dead) && !vio_xchg_acq_rel(&me->prodded, 0))
-			phyp_vcpu_wait(me->vcpu, 0,
-				       timeout_ns < VIO_FRONT_NAP_NS ? timeout_ns : VIO_FRONT_NAP_NS);
+			phyp_vcpu_wait_fds(me->vcpu, 0,
+					   timeout_ns < VIO_FRONT_NAP_NS ? timeout_ns : VIO_FRONT_NAP_NS, fds,
+					   n_fds);
 		return;
 	}
 	busy = keep_polling(me) || more || arm_all(q, n) || something(q, n);
@@ -89,7 +99,7 @@ void vio_fq_idle(struct vio_fq *const q[], unsigned n, bool more, uint64_t timeo
 	/* The adapter's interrupt goes to queue 0; the others are prodded by whoever sees their message. */
 	if (me->index != 0 && timeout_ns > VIO_FRONT_NAP_NS)
 		timeout_ns = VIO_FRONT_NAP_NS;
-	phyp_vcpu_wait(me->vcpu, spin ? f->spin_ns : 0, timeout_ns);
+	phyp_vcpu_wait_fds(me->vcpu, spin ? f->spin_ns : 0, timeout_ns, fds, n_fds);
 	if (f->notify != VIO_NOTIFY_POLL)
 		return;
 	me->idle_tick = 0;

@@ -69,9 +69,7 @@ static int configure(struct vio_front *f, struct vio_err *err)
 		q->kick_due = false;
 		vio_store_relaxed(&q->pending, 1); /* look once */
 	}
-	if (rc == 0)
-		rc = vio_front_go(f, err);
-	return rc || !f->ops->configured ? rc : f->ops->configured(f, err);
+	return rc ? rc : vio_front_go(f, err);
 }
 
 /* Configured: the owners do the rest. */

@@ -177,7 +177,9 @@ static void rx_message(struct vio_transport *t, const struct vio_msg *m)
 		stop(t, VIO_T_NEEDS_RESET, t->fsm.why, "the server sent %s, which is not allowed now",
 		     vio_op_name(m->op));
 		break;
-	case VIO_GE_CONFIG: /* capacity and limits of an open disk don't change here */
+	case VIO_GE_CONFIG: /* a network card's link; capacity and limits of an open disk don't change here */
+		vio_store_release(&t->config_changes, t->config_changes + 1); /* pair S */
+		break;
 	case VIO_GE_LATE:
 		break;
 	}
@@ -399,6 +401,23 @@ int vio_transport_wait(struct vio_transport *t, uint64_t spin_ns, uint64_t timeo
 	if (vio_t_waiting(t) || vio_load_relaxed(&t->used))
 		return 0;
 	return phyp_vcpu_wait(t->vcpu, spin_ns, timeout_ns);
+}
+
+uint32_t vio_transport_config_changes(const struct vio_transport *t)
+{
+	return vio_load_relaxed(&t->config_changes);
+}
+
+uint32_t vio_transport_config(const struct vio_transport *t, void *config, uint16_t len)
+{
+	uint32_t n;
+
+	if (len > t->info.config_len)
+		len = t->info.config_len;
+	/* A change under way is announced later, and read again then. */
+	n = vio_load_acquire(&t->config_changes); /* pair S */
+	vio_t_get(config, vio_t_page(t, VIO_T_CONFIG), len);
+	return n;
 }
 
 const char *vio_transport_why(const struct vio_transport *t)

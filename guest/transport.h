@@ -143,6 +143,13 @@ int vio_transport_wait(struct vio_transport *t, uint64_t spin_ns, uint64_t timeo
 /* From now on configuration is done by the thread of `vcpu`, and the interrupt goes there. Nobody else calls
  * meanwhile. */
 void vio_transport_run_on(struct vio_transport *t, struct phyp_vcpu *vcpu);
+/*
+ * How often the server has said that config space changed (CONFIG). A caller that sees it move reads config space
+ * again with vio_transport_config(), which returns what config space holds now: len bytes at most, none of them
+ * older than the count it returns. One load; any thread.
+ */
+uint32_t vio_transport_config_changes(const struct vio_transport *t);
+uint32_t vio_transport_config(const struct vio_transport *t, void *config, uint16_t len);
 /* The last NEEDS_RESET or refusal as a sentence. */
 const char *vio_transport_why(const struct vio_transport *t);
 

@@ -155,11 +155,33 @@ static bool look(struct phyp_vcpu *v)
 	return true;
 }
 
-/* Block once, at most until `end` on CLOCK_MONOTONIC. 0: look again; -ETIMEDOUT, -EINTR. */
-static int block(struct phyp_vcpu *v, uint64_t end)
+/* Descriptors that are waited for besides the interrupt. */
+struct others {
+	struct pollfd *fds;
+	unsigned n;
+};
+
+/* The vcpu's eventfd and the others; how many are ready, 1: one of the others is. */
+static int poll_all(struct phyp_vcpu *v, struct others *o, const struct timespec *limit, bool *mine)
 {
-	struct pollfd p = {.fd = v->evfd, .events = POLLIN};
+	struct pollfd p[1 + PHYP_WAIT_FDS] = {{.fd = v->evfd, .events = POLLIN}};
+	int n;
+
+	for (unsigned i = 0; i < o->n; i++)
+		p[1 + i] = o->fds[i];
+	n = ppoll(p, 1 + o->n, limit, NULL);
+	for (unsigned i = 0; n > 0 && i < o->n; i++)
+		o->fds[i].revents = p[1 + i].revents;
+	*mine = n > 0 && p[0].revents;
+	return n;
+}
+
+/* Block once, at most until `end` on CLOCK_MONOTONIC. 0: look again; 1: one of the others is ready;
+ * -ETIMEDOUT, -EINTR. */
+static int block(struct phyp_vcpu *v, uint64_t end, struct others *o)
+{
 	struct timespec ts, *limit = NULL;
+	bool mine = false;
 	int n;
 
 	vio_store_relaxed(&v->line->waiting, 1u);
@@ -176,19 +198,31 @@ static int block(struct phyp_vcpu *v, uint64_t end)
 		limit = &ts;
 	}
 	vio_counter_add(&v->c->sleeps, 1u);
-	n = ppoll(&p, 1, limit, NULL);
+	n = poll_all(v, o, limit, &mine);
 	if (n < 0 && errno != EINTR)
 		n = 0;
 	vio_store_relaxed(&v->line->waiting, 0u);
-	if (n > 0)
+	if (mine)
 		drain(v->evfd);
+	if (n > (mine ? 1 : 0))
+		return 1;
 	return n < 0 ? -EINTR : n == 0 && limit && vio_now_ns() >= end ? -ETIMEDOUT : 0;
 }
 
 int phyp_vcpu_wait(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns)
 {
+	return phyp_vcpu_wait_fds(vcpu, spin_ns, timeout_ns, NULL, 0);
+}
+
+int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns, struct pollfd *fds,
+		       unsigned n)
+{
+	struct others others = {fds, n < PHYP_WAIT_FDS ? n : PHYP_WAIT_FDS};
 	uint64_t spin, start_ticks, end = UINT64_MAX;
 	int rc = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		fds[i].revents = 0;
 
 	/* Nothing on the way that is not needed when the interrupt is there. */
 	if (look(vcpu))
@@ -212,7 +246,7 @@ int phyp_vcpu_wait(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns
 		if (look(vcpu))
 			return 0;
 		if (rc)
-			return rc;
-		rc = block(vcpu, end);
+			return rc < 0 ? rc : 0;
+		rc = block(vcpu, end, &others);
 	}
 }

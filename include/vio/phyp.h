@@ -453,6 +453,14 @@ uint64_t phyp_irq_take(struct phyp_vcpu *vcpu);
  * take the interrupt. Returns at once when one is already pending.
  */
 int phyp_vcpu_wait(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns);
+/*
+ * The same for a program that waits for file descriptors too (n <= PHYP_WAIT_FDS): it also ends, with 0, when one of
+ * them is ready; their revents are filled in as poll(2) does, 0 when it did not come to blocking. They are not
+ * looked at while spinning.
+ */
+#define PHYP_WAIT_FDS 7
+struct pollfd;
+int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns, struct pollfd *fds, unsigned n);
 /* Wake `vcpu` from phyp_vcpu_wait(). Any thread of the partition. Async-signal-safe. */
 void phyp_vcpu_prod(struct phyp_vcpu *vcpu);
 

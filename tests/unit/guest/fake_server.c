@@ -87,7 +87,7 @@ static uint16_t size(const struct fake_server *s)
 	return s->k.size ? s->k.size : 64;
 }
 
-static uint64_t offer(const struct fake_server *s)
+static uint64_t offer_disk(const struct fake_server *s)
 {
 	uint64_t f = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_SIZE_MAX |
 		     1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_FLUSH |
@@ -98,8 +98,37 @@ static uint64_t offer(const struct fake_server *s)
 
 	if (s->k.read_only)
 		f |= 1ull << VIRTIO_BLK_F_RO;
-	f &= ~s->k.drop_features;
+	return f;
+}
+
+static uint64_t offer(const struct fake_server *s)
+{
+	uint64_t f = (s->k.dev ? s->k.dev->offer(s) : offer_disk(s)) & ~s->k.drop_features;
+
 	return s->fsm.version == VIO_PROTO_V1 ? f & UINT32_MAX : f;
+}
+
+static uint8_t device_type(const struct fake_server *s)
+{
+	return s->k.dev ? s->k.dev->type : VIRTIO_ID_BLOCK;
+}
+
+static uint16_t config_of(const struct fake_server *s, uint8_t *config)
+{
+	const struct virtio_blk_config c = {
+		.capacity = vio_le64(s->k.sectors ? s->k.sectors : FS_SECTORS),
+		.size_max = vio_le32(s->k.size_max ? s->k.size_max : 32768),
+		.seg_max = vio_le32(s->k.seg_max ? s->k.seg_max : 32),
+		.blk_size = vio_le32(s->k.block_size ? s->k.block_size : 512),
+		.num_queues = vio_le16(queues(s)),
+		.max_discard_sectors = vio_le32(FS_SECTORS),
+		.max_write_zeroes_sectors = vio_le32(FS_SECTORS),
+	};
+
+	if (s->k.dev)
+		return s->k.dev->config(s, config);
+	memcpy(config, &c, sizeof(c));
+	return sizeof(c);
 }
 
 static uint8_t mask(uint8_t knob, unsigned n)
@@ -111,20 +140,23 @@ static uint8_t mask(uint8_t knob, unsigned n)
 
 static uint8_t write_header(struct fake_server *s, const struct vio_msg *m)
 {
+	uint8_t config[VIO_MAX_CONFIG];
+	const uint16_t config_len = config_of(s, config);
+
 	s->header = (struct ioba){m->arg};
 	if (s->fsm.version == VIO_PROTO_V1) {
-		const struct vio_dev_header_v1 h = {.type = VIRTIO_ID_BLOCK,
+		const struct vio_dev_header_v1 h = {.type = device_type(s),
 						    .num_vqs = (uint8_t)queues(s),
 						    .vqs_size = (uint8_t)__builtin_ctz(size(s)),
 						    .device_features = vio_to_be32((uint32_t)offer(s)),
-						    .config_len = sizeof(struct virtio_blk_config)};
+						    .config_len = (uint8_t)config_len};
 
 		return put(s, s->header, &h, sizeof(h)) ? VIO_ST_OK : VIO_ST_NO_DMA;
 	}
-	const struct vio_dev_header_v2 h = {.type = VIRTIO_ID_BLOCK,
+	const struct vio_dev_header_v2 h = {.type = device_type(s),
 					    .num_vqs = vio_to_be16(queues(s)),
 					    .vqs_size = vio_to_be16(size(s)),
-					    .config_len = vio_to_be16(sizeof(struct virtio_blk_config)),
+					    .config_len = vio_to_be16(config_len),
 					    .device_features = vio_to_be64(offer(s)),
 					    .ring_levels = mask(s->k.ring, VIO_N_RING),
 					    .payload_levels = mask(s->k.payload, VIO_N_PAYLOAD),
@@ -135,21 +167,13 @@ static uint8_t write_header(struct fake_server *s, const struct vio_msg *m)
 
 static uint8_t write_config(struct fake_server *s, const struct vio_msg *m)
 {
-	const struct virtio_blk_config c = {
-		.capacity = vio_le64(s->k.sectors ? s->k.sectors : FS_SECTORS),
-		.size_max = vio_le32(s->k.size_max ? s->k.size_max : 32768),
-		.seg_max = vio_le32(s->k.seg_max ? s->k.seg_max : 32),
-		.blk_size = vio_le32(s->k.block_size ? s->k.block_size : 512),
-		.num_queues = vio_le16(queues(s)),
-		.max_discard_sectors = vio_le32(FS_SECTORS),
-		.max_write_zeroes_sectors = vio_le32(FS_SECTORS),
-	};
-	const uint8_t *p = (const uint8_t *)&c;
+	uint8_t c[VIO_MAX_CONFIG];
+	const uint32_t len = config_of(s, c);
 
-	for (uint32_t done = 0; done < sizeof(c); done += 8) {
-		uint32_t n = sizeof(c) - done < 8 ? (uint32_t)(sizeof(c) - done) : 8;
+	for (uint32_t done = 0; done < len; done += 8) {
+		uint32_t n = len - done < 8 ? len - done : 8;
 
-		if (!put(s, (struct ioba){m->arg + done}, p + done, n))
+		if (!put(s, (struct ioba){m->arg + done}, c + done, n))
 			return VIO_ST_NO_DMA;
 	}
 	return VIO_ST_OK;
@@ -255,6 +279,8 @@ static void forget(struct fake_server *s)
 		give_back(s, &s->w[i]);
 	s->next_window = 0;
 	memset(s->q, 0, sizeof(s->q));
+	if (s->k.dev)
+		s->k.dev->reset(s);
 	vio_counter_add(&s->sessions, 1);
 }
 
@@ -287,6 +313,7 @@ static void message(struct fake_server *s, const struct vio_msg *m)
 		break;
 	case VIO_TODO_WRITE_CONFIG:
 		why = write_config(s, m);
+		s->config_at = (struct ioba){m->arg};
 		break;
 	case VIO_TODO_READ_CHOICE:
 		why = read_choice(s);
@@ -465,26 +492,35 @@ static bool wants_used(struct fake_server *s, struct fs_queue *q, uint16_t old)
 	return !(vio_le16(event) & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
-static void push(struct fake_server *s, unsigned qi, uint16_t head)
+/* Used elements, then one index for all. */
+static void push_all(struct fake_server *s, unsigned qi, const uint16_t *head, const uint32_t *len, unsigned n)
 {
 	struct fs_queue *q = &s->q[qi];
-	struct vring_used_elem e = {.id = vio_le32(take_one(&s->k.bad_used) ? head + 1u : head),
-				    .len = vio_le32(1)};
 	uint16_t idx, old = q->used_idx;
 
-	must(put(s, ioba_add(q->part[VIO_QUEUE_USED], 4 + 8ull * (q->used_idx & (q->size - 1))), &e,
-		 sizeof(e)));
-	idx = vio_le16(++q->used_idx);
+	for (unsigned i = 0; i < n; i++) {
+		struct vring_used_elem e = {.id = vio_le32(take_one(&s->k.bad_used) ? head[i] + 1u : head[i]),
+					    .len = vio_le32(len[i])};
+
+		must(put(s, ioba_add(q->part[VIO_QUEUE_USED], 4 + 8ull * (q->used_idx++ & (q->size - 1))), &e,
+			 sizeof(e)));
+	}
+	idx = vio_le16(q->used_idx);
 	vio_fence_release();
 	must(put(s, ioba_add(q->part[VIO_QUEUE_USED], 2), &idx, 2));
 	vio_fence_full();
-	vio_counter_add(&s->done, 1);
+	vio_counter_add(&s->done, n);
 	if (wants_used(s, q, old)) {
 		struct vio_msg m = {.version = s->fsm.version, .op = VIO_OP_USED, .arg16 = (uint16_t)qi};
 
 		vio_counter_add(&s->used_sent, 1);
 		send_msg(s, &m);
 	}
+}
+
+static void push(struct fake_server *s, unsigned qi, uint16_t head, uint32_t len)
+{
+	push_all(s, qi, &head, &len, 1);
 }
 
 /* One chain. False: the device was stopped. */
@@ -508,11 +544,18 @@ static bool one(struct fake_server *s, unsigned qi)
 	head = vio_le16(head);
 	must(head < q->size);
 	n = chain(s, q, head, d, VIO_ARRAY_SIZE(d));
+	if (s->k.dev) {
+		uint32_t len = s->k.dev->chain(s, qi, d, n);
+
+		q->last_avail++;
+		push(s, qi, head, len);
+		return true;
+	}
 	status = execute(s, qi, d, n);
 	q->last_avail++;
 	if (!take_one(&s->k.no_status))
 		must(put(s, (struct ioba){vio_le64(d[n - 1].addr)}, &status, 1));
-	push(s, qi, head);
+	push(s, qi, head, 1);
 	return true;
 }
 
@@ -536,6 +579,7 @@ static unsigned serve(struct fake_server *s, unsigned qi)
 
 	/* Not without a kick: one that gets lost must show. */
 	if (!q->ready || s->fsm.state != VIO_S_RUNNING || vio_load_acquire(&s->k.hold) ||
+	    (s->k.dev && !s->k.dev->serves(s, qi)) ||
 	    (!polls && !q->kicked))
 		return 0;
 	q->kicked = false;
@@ -560,6 +604,56 @@ static unsigned serve(struct fake_server *s, unsigned qi)
 	}
 }
 
+/* ------------------------------------------------------------------------- devices ---- */
+
+struct ioba fs_addr(const struct vring_desc *d)
+{
+	return (struct ioba){vio_le64(d->addr)};
+}
+
+bool fs_rdma_read(struct fake_server *s, struct ioba at, void *dst, uint32_t len)
+{
+	return get(s, at, dst, len);
+}
+
+bool fs_rdma_write(struct fake_server *s, struct ioba at, const void *src, uint32_t len)
+{
+	return put(s, at, src, len);
+}
+
+bool fs_rdma_copy(struct fake_server *s, struct ioba guest, uint32_t stage, uint32_t len, bool to_guest)
+{
+	return copy(s, guest, M_STAGE + stage, len, to_guest);
+}
+
+uint8_t *fs_stage(struct fake_server *s)
+{
+	return s->mem + M_STAGE;
+}
+
+unsigned fs_peek(struct fake_server *s, unsigned qi, unsigned ahead, struct vring_desc *d, unsigned max,
+		 uint16_t *head)
+{
+	struct fs_queue *q = &s->q[qi];
+	uint16_t idx, at = (uint16_t)(q->last_avail + ahead);
+
+	if (!q->ready || !get(s, ioba_add(q->part[VIO_QUEUE_AVAIL], 2), &idx, 2))
+		return 0;
+	vio_fence_acquire();
+	if ((uint16_t)(vio_le16(idx) - q->last_avail) <= ahead)
+		return 0;
+	must(get(s, ioba_add(q->part[VIO_QUEUE_AVAIL], 4 + 2ull * (at & (q->size - 1))), head, 2));
+	*head = vio_le16(*head);
+	must(*head < q->size);
+	return chain(s, q, *head, d, max);
+}
+
+void fs_complete(struct fake_server *s, unsigned qi, const uint16_t *head, const uint32_t *len, unsigned n)
+{
+	s->q[qi].last_avail = (uint16_t)(s->q[qi].last_avail + n);
+	push_all(s, qi, head, len, n);
+}
+
 /* -------------------------------------------------------------------------- thread ---- */
 
 static void say(struct fake_server *s)
@@ -572,6 +666,11 @@ static void say(struct fake_server *s)
 	m.arg16 = s->k.say_arg;
 	m.status = s->k.say_status;
 	vio_store_release(&s->k.say, 0);
+	if (m.op == VIO_OP_CONFIG) {
+		const struct vio_msg at = {.arg = s->config_at.v};
+
+		must(write_config(s, &at) == VIO_ST_OK);
+	}
 	send_msg(s, &m);
 }
 

@@ -22,8 +22,23 @@
 #define FS_SECTORS    (FS_DISK_BYTES / 512)
 #define FS_MAX_LOG    4096
 
+struct fake_server;
+
+/* A device other than the disk: what the scripted server asks of it. Each call is made by the server's thread. */
+struct fs_device {
+	uint8_t type;
+	uint64_t (*offer)(const struct fake_server *s);
+	uint16_t (*config)(const struct fake_server *s, uint8_t *config); /* its bytes */
+	bool (*serves)(const struct fake_server *s, unsigned queue); /* chains are handled as they come */
+	/* A chain of such a queue: the device's bytes in it; returns used length. */
+	uint32_t (*chain)(struct fake_server *s, unsigned queue, const struct vring_desc *d, unsigned n);
+	void (*reset)(struct fake_server *s);
+};
+
 /* The test's knobs: set before fs_start(), or while it runs through vio_store_relaxed(). */
 struct fs_knobs {
+	const struct fs_device *dev; /* NULL: the disk */
+	void *dev_state;
 	uint8_t version;               /* 0 = 2 */
 	uint8_t ring, payload, notify; /* masks; 0 = all but unchecked */
 	uint64_t drop_features;        /* not offered */
@@ -84,7 +99,7 @@ struct fake_server {
 	struct phyp_crq crq;
 	struct vio_link link;
 	struct vio_sfsm fsm;
-	struct ioba header;
+	struct ioba header, config_at;
 	struct fs_queue q[VIO_MAX_QUEUES];
 	struct fs_window w[512];
 	uint16_t next_window;
@@ -120,6 +135,20 @@ void fs_start(struct fake_server *s);
 void fs_stand_still(struct fake_server *s);
 /* Send one message out of the blue. */
 void fs_say(struct fake_server *s, uint8_t op, uint16_t arg, uint8_t status);
+
+/* For devices: the server's thread only. */
+struct ioba fs_addr(const struct vring_desc *d);
+bool fs_rdma_read(struct fake_server *s, struct ioba at, void *dst, uint32_t len);
+bool fs_rdma_write(struct fake_server *s, struct ioba at, const void *src, uint32_t len);
+/* Between guest memory and [stage, +len) of 512 KiB of the server's. */
+bool fs_rdma_copy(struct fake_server *s, struct ioba guest, uint32_t stage, uint32_t len, bool to_guest);
+uint8_t *fs_stage(struct fake_server *s);
+/* The next available chain without taking it: descriptors, 0 when there is none. */
+unsigned fs_peek(struct fake_server *s, unsigned queue, unsigned ahead, struct vring_desc *d, unsigned max,
+		 uint16_t *head);
+/* Take `n` chains that were peeked at, in order, and publish them together. */
+void fs_complete(struct fake_server *s, unsigned queue, const uint16_t *head, const uint32_t *len, unsigned n);
+
 /* As a process that ends well: CRQ freed. */
 void fs_stop(struct fake_server *s);
 /* As a process that is killed. */
