@@ -8,7 +8,7 @@ import sys
 import time
 
 from machine import MachineError
-from vioab import environment, experiment, report_html, report_md, results, runner, screen, store
+from vioab import environment, experiment, report_html, report_md, report_model, results, runner, screen, store
 
 FULL_FIRST = ["quick"]  # the order of full: what the headline needs comes first, the longest last
 USAGE = """experiments: a name of bench/experiments (./run ab list), a .toml file, `full` (all of them), or `report` (only write the
@@ -115,6 +115,8 @@ def write(args, extra=()):
     report_md.write_md(report, os.path.join(args.out, "report.md"))
     results.write_json(results.to_json(ctx, report, taken), os.path.join(args.out, "results.json"))
     store.write_csv(ctx.samples, os.path.join(args.out, "samples.csv"))
+    for problem in report_model.problems(report):
+        print(f"the report breaks its own rules: {problem}", file=sys.stderr)
     print(screen.text(ctx, report))
     print(f"\n{args.out}/index.html, report.md, results.json, samples.csv ({len(ctx.samples)} samples; every trial in raw/)")
 

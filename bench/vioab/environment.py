@@ -72,6 +72,14 @@ def hypervisor():
     return "hypervisor" in read_text("/proc/cpuinfo").split("flags", 1)[-1].split("\n", 1)[0].split()
 
 
+def tick_hz():
+    """Rate of the tick counter, roughly, where it is that of the clock that /proc/cpuinfo shows; None where it can't be known."""
+    text = read_text("/proc/cpuinfo")
+    if "constant_tsc" not in text or "cpu MHz" not in text:
+        return None
+    return round(float(text.split("cpu MHz", 1)[1].split(":", 1)[1].split("\n", 1)[0]) * 1e6)
+
+
 def build_options(build):
     """Compiler flags as meson was told, from its own record."""
     text = command("meson", "introspect", "--buildoptions", build)
@@ -96,6 +104,8 @@ def describe(build):
         "hugepages_2m_free": int(read_text(f"{huge}/free_hugepages", "0") or 0),
         "transparent_hugepages": read_text("/sys/kernel/mm/transparent_hugepage/enabled", NOT_VISIBLE),
         "address_randomisation": read_text("/proc/sys/kernel/randomize_va_space", NOT_VISIBLE),
+        "tick_hz": tick_hz(),
+        "nice": os.nice(0),
         "clocksource": read_text("/sys/devices/system/clocksource/clocksource0/current_clocksource", NOT_VISIBLE),
         "commit": command("git", "rev-parse", "--short=12", "HEAD"),
         "dirty": bool(command("git", "status", "--porcelain")),
