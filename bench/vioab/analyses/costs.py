@@ -346,8 +346,8 @@ def plane_figure(ctx, f, p, k):
             z = z.reshape(len(GRID), len(GRID))
             if z.min() < 0 < z.max():
                 ax.contour(GRID, GRID, z, levels=[0], colors=[plots.INK], linewidths=[1.8 if line == "-" else 1.0], linestyles=[line])
-        for at, text in ANCHORS:
-            plots.anchor(ax, at, 0, text.split(" ")[-2] if at != ANCHORS[0][0] else "0.7", offset=(-4, 6))
+        for (at, _), left in zip(ANCHORS, (-18, -20, 3)):
+            plots.anchor(ax, at, 0, f"{at / 1e3:.3g}", offset=(left, 6))
         ax.set_xlabel(f"µs per {WORDS[x]}")
         ax.set_ylabel(f"µs per {WORDS[y]}")
     title = f"{p['a']} against {p['b']}: {f['name']}"
