@@ -301,6 +301,8 @@ int blk_setup(struct vio_blk *b, struct vio_err *err)
 	b->info.ring_bytes = vio_transport_control_bytes(b->f.t) + b->f.window_bytes;
 	if (rc == 0)
 		rc = carve_area(b, err);
+	b->info.window_bytes = b->f.window_bytes;
+	b->info.granted_bytes = b->f.granted_bytes;
 	return rc ? rc : new_queues(b, err);
 }
 

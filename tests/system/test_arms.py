@@ -146,5 +146,31 @@ class SinglePages(unittest.TestCase):
                     self.assertEqual(r["arm"], r["arm_wanted"])
 
 
+class Exposure(unittest.TestCase):
+    def test_reach_rings_and_need_fit_each_other_and_the_mapping_lifetime(self):
+        with Machine(BUILD, phypd_args=["--exposure", "--pages", "4k"], vios_args=["--disk", "memory,size=32M"]) as m:
+            for arm in ("copy", "copy-tuned", "premapped", "zero-copy"):
+                r = m.guest(["--arm", arm, "--count", count(20000), "--span", "4M"])
+                run = r["run"]
+                with self.subTest(arm=arm):
+                    self.assertGreaterEqual(run["reach_bytes"], run["ring_bytes"])
+                    self.assertLess(run["reach_write_bytes"], run["reach_bytes"], "descriptor tables are for reading")
+                    # One request at a time: the sum of bytes times latency, over a little more than elapsed_ns.
+                    need = (4096 + 17) * run["latency_ns"]["mean"] * run["requests"] / run["elapsed_ns"]
+                    self.assertGreater(run["need_bytes"], 0)
+                    self.assertLess(run["need_bytes"], need * 1.001)
+                    if r["arm"]["mapping"] == "pool":  # the windows and 4 pages of control memory, all the while
+                        self.assertEqual(run["reach_bytes"], r["window_bytes"] + 4 * 4096)
+                        self.assertLess(run["need_bytes"], run["reach_bytes"] - run["ring_bytes"], "needed, not mapped")
+                    else:
+                        self.assertEqual(run["ring_bytes"], r["window_bytes"] + 4 * 4096)
+
+    def test_a_machine_without_exposure_reports_none_instead_of_zero(self):
+        with Machine(BUILD, vios_args=["--disk", "null"]) as m:
+            run = m.guest(["--verify", "off", "--count", "100"])["run"]
+            self.assertNotIn("reach_bytes", run)
+            self.assertGreater(run["need_bytes"], 0)
+
+
 if __name__ == "__main__":
     main()
