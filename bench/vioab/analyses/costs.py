@@ -106,7 +106,8 @@ def fit_arm(samples, arm, points):
     miss = (np.column_stack([np.ones(len(costs)), costs]) @ coef) / med - 1
     mine = [parts.at(samples, p, arm) for p in points]
     counts = [np.concatenate([m.values(c) for m in mine]) for c in COUNTED]
-    return {"arm": arm, "points": fit, "costs": costs, "table": table, "k": k, "coef": coef, "misfit": float(np.max(np.abs(miss))),
+    return {"arm": arm, "points": fit, "costs": costs, "table": table, "k": k, "coef": coef,
+            "misfit": float(np.max(np.abs(miss))),
             "counts": [float(np.median(c)) if len(c) else None for c in counts]}
 
 
@@ -125,7 +126,8 @@ def predict(at, fit, point):
     if mine is None:
         return None
     c = np.array((1.0, *parse_cost(point.cost)))
-    got = stats.of_medians(fit["table"], lambda m: (fit_medians(fit["costs"], m) @ c)[:, None], parts.LEVEL, log=True, times=DRAWS)[0]
+    got = stats.of_medians(fit["table"], lambda m: (fit_medians(fit["costs"], m) @ c)[:, None], parts.LEVEL, log=True,
+                           times=DRAWS)[0]
     return {"arm": fit["arm"], "cost": point.cost, "measured": mine, "predicted": got, "error": got.estimate / mine.estimate - 1}
 
 
@@ -194,7 +196,8 @@ def pair(ctx, at, a, b, points, name):
     planes = [winner(d, plane_costs(axes), ctx.noise).reshape(len(GRID), len(GRID)) for axes in PLANES]
     signs = np.concatenate([p.ravel() for p in planes])
     out = {"a": a["arm"], "b": b["arm"], "draws": d, "planes": planes, "break_even": [break_even(d, k) for k in range(3)],
-           "drawn": bool((signs == -1).any() and (signs == 1).any()) or bool(0.05 < np.mean(signs == 0) < 0.95), "words": words(a, b, planes)}
+           "drawn": bool((signs == -1).any() and (signs == 1).any()) or bool(0.05 < np.mean(signs == 0) < 0.95),
+           "words": words(a, b, planes)}
     out["verdicts"] = []
     for cost in ("free", "vmexit", "ibmvnic"):
         p = next((p for p in points if p.cost == cost), None)
@@ -202,7 +205,8 @@ def pair(ctx, at, a, b, points, name):
         if len(x) and len(y):
             iv = parts.ratio(*y.paired(x, parts.NS))
             if iv is not None:
-                out["verdicts"].append(stats.verdict(f"{name}, cost {cost}: {b['arm']} against {a['arm']}, requests per second", iv, ctx.noise,
+                out["verdicts"].append(stats.verdict(f"{name}, cost {cost}: {b['arm']} against {a['arm']}, requests per second",
+                                                     iv, ctx.noise,
                                                      better="more", absolute=parts.absolute(x, y, a["arm"], b["arm"])))
     return out
 
@@ -232,18 +236,24 @@ def lead(found):
         text += f" Copy against zero-copy, {f['name']}: {head['words']}."
     errors = [abs(h["error"]) for f in found for h in f["held"]]
     if errors:
-        text += (f" The costs of one call at a time predict the {len(errors)} held-out settings with a median error of {np.median(errors):.1%}, "
+        text += (f" The costs of one call at a time predict the {len(errors)} held-out settings with a median error of "
+                 f"{np.median(errors):.1%}, "
                  f"{np.max(errors):.1%} at worst.").replace("%", " %")
     return text
 
 
 def texts(ctx, found, drawn):
-    out = ["Everything along the axes is injected, everything at their zero is measured. Injected is h for every hypercall of either partition, t for "
-           "every TCE entry written, r for every RDMA call that reaches its copy, and they add up: an RDMA call costs h + r, a call that writes n TCEs "
-           "h + n t. The fit is ns = T0 + k_h h + k_t t + k_r r, over the sweeps of one cost at a time; presets and corners were not in it. Slopes "
+    out = ["Everything along the axes is injected, everything at their zero is measured. Injected is h for every hypercall of "
+           "either partition, t for "
+           "every TCE entry written, r for every RDMA call that reaches its copy, and they add up: an RDMA call costs h + r, a "
+           "call that writes n TCEs "
+           "h + n t. The fit is ns = T0 + k_h h + k_t t + k_r r, over the sweeps of one cost at a time; presets and corners were "
+           "not in it. Slopes "
            "below the counters mean that a part of the injected time passes while the other partition works.",
-           "Anchors: an interrupt-like (CRQ-class) hypercall about 2.5 µs, batched 3.35 µs (ibmvnic's flush by function trace: an upper bound, tracer "
-           "and driver included); a VM exit about 0.7 µs (2010, x86). No cost of a TCE update or of an RDMA call's set-up on this hypervisor is "
+           "Anchors: an interrupt-like (CRQ-class) hypercall about 2.5 µs, batched 3.35 µs (ibmvnic's flush by function trace: "
+           "an upper bound, tracer "
+           "and driver included); a VM exit about 0.7 µs (2010, x86). No cost of a TCE update or of an RDMA call's set-up on "
+           "this hypervisor is "
            "published, so those axes have no anchor.",
            "Won means: the interval of the ratio of fitted times excludes 1, and the difference is beyond the A/A floor. " + parts.noise_text(ctx)]
     for f in found:
@@ -261,8 +271,10 @@ def fit_table(f, i):
         slopes = [f"{parts.cell(a['k'][1 + k], fmt=slope)} ({'not counted' if a['counts'][k] is None else slope(a['counts'][k])})" for k in range(3)]
         rows.append([a["arm"], parts.cell(a["k"][0], unit=" ns"), *slopes, f"{a['misfit']:.1%}".replace("%", " %")])
     return Table(title=f"Fitted costs, and the counters beside them: {f['name']}", id=f"costs-fit-{i}",
-                 head=["arm", "T0", *(f"per {w}: fitted (counted)" for w in ("hypercall", "TCE update", "RDMA call")), "worst misfit of the sweep"],
-                 rows=rows, note=f"{parts.LEVEL:.0%} intervals, bootstrap over {f['arms'][0]['k'][0].n} blocks. Counted: calls per request, both "
+                 head=["arm", "T0", *(f"per {w}: fitted (counted)" for w in ("hypercall", "TCE update", "RDMA call")),
+                       "worst misfit of the sweep"],
+                 rows=rows, note=f"{parts.LEVEL:.0%} intervals, bootstrap over {f['arms'][0]['k'][0].n} blocks. Counted: calls "
+                                 f"per request, both "
                                  "partitions, exact.".replace("%", " %"))
 
 
@@ -271,9 +283,11 @@ def slope(v):
 
 
 def held_table(f, i):
-    rows = [[h["arm"], h["cost"], parts.cell(h["measured"], unit=" ns"), parts.cell(h["predicted"], unit=" ns"), f"{h['error']:+.1%}".replace("%", " %")]
+    rows = [[h["arm"], h["cost"], parts.cell(h["measured"], unit=" ns"), parts.cell(h["predicted"], unit=" ns"),
+             f"{h['error']:+.1%}".replace("%", " %")]
             for h in f["held"]]
-    return Table(title=f"Held-out settings: {f['name']}", id=f"costs-held-{i}", head=["arm", "injected", "measured", "predicted", "error"], rows=rows,
+    return Table(title=f"Held-out settings: {f['name']}", id=f"costs-held-{i}",
+                 head=["arm", "injected", "measured", "predicted", "error"], rows=rows,
                  note="None of these was in the fit. Presets: vmexit hcall=700, ibmvnic hcall=2500.")
 
 
@@ -283,8 +297,10 @@ def pair_table(f, i):
         ca, cb = p["draws"][0][0], p["draws"][1][0]
         rows.append([p["a"], f"{ca:,.0f} ns", p["b"], f"{cb:,.0f} ns", p["words"], *(even_text(e) for e in p["break_even"])])
     return Table(title=f"Pairs: who wins where: {f['name']}", id=f"costs-pairs-{i}",
-                 head=["A", "nothing injected", "B", "nothing injected", "over both planes", *(f"same at a {w} of" for w in WORDS)], rows=rows,
-                 note="Break-even with the other two costs at 0; brackets: all costs whose 99 % interval of the ratio includes 1. -: they don't meet "
+                 head=["A", "nothing injected", "B", "nothing injected", "over both planes",
+                       *(f"same at a {w} of" for w in WORDS)], rows=rows,
+                 note="Break-even with the other two costs at 0; brackets: all costs whose 99 % interval of the ratio includes "
+                      "1. -: they don't meet "
                       "between 0 and 10 µs.")
 
 
@@ -313,7 +329,8 @@ def lines_figure(ctx, samples, f, i):
             use = [j for j, c in enumerate(a["costs"]) if c[k] > 0 or not c.any()]
             use.sort(key=lambda j: a["costs"][j][k])
             look = plots.style(a["arm"])
-            plots.lines_with_band(ax, [a["costs"][j][k] for j in use], [stats.median(a["table"][:, j]) for j in use], arm=a["arm"], connect=False)
+            plots.lines_with_band(ax, [a["costs"][j][k] for j in use], [stats.median(a["table"][:, j]) for j in use],
+                                  arm=a["arm"], connect=False)
             ax.plot(FINE, a["coef"][0] + a["coef"][1 + k] * FINE, color=look["color"], linestyle=look["linestyle"], linewidth=1.3)
         ax.set_yscale("log")
         cost_axis(ax)
@@ -329,9 +346,11 @@ def lines_figure(ctx, samples, f, i):
     legend.set_in_layout(False)
     title = f"Time per request when one kind of call costs more: {f['name']}"
     return Figure(id=f"costs-lines-{i}", title=title, svg=plots.to_svg(fig, f"costs-lines-{i}", title),
-                  caption=(f"Points: medians with {parts.LEVEL:.0%} intervals; lines: the fit. Dotted: VM exit 0.7 µs and CRQ-class call 2.5 µs, an upper bound; "
+                  caption=(f"Points: medians with {parts.LEVEL:.0%} intervals; lines: the fit. Dotted: VM exit 0.7 µs and "
+                           f"CRQ-class call 2.5 µs, an upper bound; "
                            f"nothing is published for the other two. Bootstrap over {f['arms'][0]['k'][0].n} blocks.").replace("%", " %"),
-                  limits=parts.limits_line(ctx, f["group"][2], f["group"][0] == "memory") + " Injected costs: all but the left ends.",
+                  limits=parts.limits_line(ctx, f["group"][2], f["group"][0] == "memory") + " Injected costs: all but the left "
+                      "ends.",
                   command=ctx.command(NAME))
 
 
@@ -345,17 +364,21 @@ def plane_figure(ctx, f, p, k):
         for z, line in zip(log_ratio(p["draws"], costs), ("-", "--", "--")):
             z = z.reshape(len(GRID), len(GRID))
             if z.min() < 0 < z.max():
-                ax.contour(GRID, GRID, z, levels=[0], colors=[plots.INK], linewidths=[1.8 if line == "-" else 1.0], linestyles=[line])
+                ax.contour(GRID, GRID, z, levels=[0], colors=[plots.INK], linewidths=[1.8 if line == "-" else 1.0],
+                           linestyles=[line])
         for (at, _), left in zip(ANCHORS, (-18, -20, 3)):
             plots.anchor(ax, at, 0, f"{at / 1e3:.3g}", offset=(left, 6))
         ax.set_xlabel(f"µs per {WORDS[x]}")
         ax.set_ylabel(f"µs per {WORDS[y]}")
     title = f"{p['a']} against {p['b']}: {f['name']}"
     return Figure(id=f"costs-plane-{k}", title=title, svg=plots.to_svg(fig, f"costs-plane-{k}", title),
-                  caption=(f"Line: break-even; dashed: its {parts.LEVEL:.0%} interval, bootstrap over {p['draws'][4]} blocks. Circles at the bottom: published costs of "
-                           "a hypercall in µs (VM exit 0.7; CRQ-class 2.5 and 3.35, upper bounds); no TCE or RDMA cost is published. Third cost: 0. "
+                  caption=(f"Line: break-even; dashed: its {parts.LEVEL:.0%} interval, bootstrap over {p['draws'][4]} blocks. "
+                           f"Circles at the bottom: published costs of "
+                           "a hypercall in µs (VM exit 0.7; CRQ-class 2.5 and 3.35, upper bounds); no TCE or RDMA cost is "
+                           "published. Third cost: 0. "
                            f"Nothing injected: {p['a']} {p['draws'][0][0]:,.0f} ns, {p['b']} {p['draws'][1][0]:,.0f} ns.").replace("%", " %"),
-                  limits=parts.limits_line(ctx, f["group"][2], f["group"][0] == "memory") + " Injected costs on both axes.", command=ctx.command(NAME))
+                  limits=parts.limits_line(ctx, f["group"][2], f["group"][0] == "memory") + " Injected costs on both axes.",
+                  command=ctx.command(NAME))
 
 
 def as_data(f):
@@ -364,7 +387,9 @@ def as_data(f):
     return {"point": f["name"],
             "fits": [{"arm": a["arm"], "t0": plain(a["k"][0]), **{f"k_{n}": plain(a["k"][1 + k]) for k, n in enumerate(AXES)},
                       "counted": dict(zip(AXES, a["counts"])), "misfit": a["misfit"]} for a in f["arms"]],
-            "held_out": [{"arm": h["arm"], "cost": h["cost"], "measured": plain(h["measured"]), "predicted": plain(h["predicted"]),
+            "held_out": [{"arm": h["arm"], "cost": h["cost"], "measured": plain(h["measured"]),
+                          "predicted": plain(h["predicted"]),
                           "error": h["error"]} for h in f["held"]],
             "pairs": [{"a": p["a"], "b": p["b"], "words": p["words"], "break_even": dict(zip(AXES, p["break_even"])),
-                       "planes": {f"{AXES[x]} x {AXES[y]}": plane.tolist() for (x, y), plane in zip(PLANES, p["planes"])}} for p in f["pairs"]]}
+                       "planes": {f"{AXES[x]} x {AXES[y]}": plane.tolist() for (x, y),
+                                  plane in zip(PLANES, p["planes"])}} for p in f["pairs"]]}

@@ -20,7 +20,8 @@ CORNERS = ("copy", "copy-tuned", "premapped", "zero-copy")
 LARGEST = 65536  # bytes: largest size of the fit
 RULE = "the four arms copy, copy-tuned, premapped and zero-copy, reads, memory backend, at 4 KiB or else the smallest size and at the largest size up to 64 KiB"
 # (name, unit of the constant, value from the medians of a configuration)
-FEATURES = (("request", "ns", lambda v: 1.0), ("hypercall", "ns", lambda v: v["hcalls"]), ("TCE update", "ns", lambda v: v["tce_updates"]),
+FEATURES = (("request", "ns", lambda v: 1.0), ("hypercall", "ns", lambda v: v["hcalls"]),
+            ("TCE update", "ns", lambda v: v["tce_updates"]),
             ("RDMA call", "ns", lambda v: v["rdma_calls"]), ("byte by RDMA", "ns", lambda v: v["rdma_bytes"]),
             ("byte by a CPU", "ns", lambda v: v["guest_bytes"] + v["server_bytes"]), ("wake-up", "ns", lambda v: v["wakes"]))
 NEEDED = ("hcalls", "tce_updates", "rdma_calls", "rdma_bytes", "guest_bytes", "server_bytes", "wakes")
@@ -54,7 +55,8 @@ def configurations(samples, name):
     for (arm, point), items in sorted(groups.items()):
         mine = type(samples)(items)
         med = {k: float(np.median(mine.values(k))) for k in NEEDED}
-        out.append({"experiment": name, "arm": arm, "point": point, "samples": mine, "ns": float(np.median(mine.values(parts.NS))),
+        out.append({"experiment": name, "arm": arm, "point": point, "samples": mine,
+                    "ns": float(np.median(mine.values(parts.NS))),
                     "x": np.array([f(med) for _, _, f in FEATURES])})
     return out
 
@@ -108,8 +110,10 @@ def one_depth(every, depth):
         return None
     names = {(c["experiment"]) for c in train}
     errors = np.array([c["x"] @ k / c["ns"] - 1 for c in held])
-    return {"depth": depth, "train": train, "held": held, "k": k, "intervals": intervals, "use": use, "from": names.pop(), "errors": errors,
-            "own": x @ k / ns - 1, "unseen": sorted({FEATURES[j][0] for c in held for j in np.flatnonzero((c["x"] > 1e-6) & ~use)})}
+    return {"depth": depth, "train": train, "held": held, "k": k, "intervals": intervals, "use": use, "from": names.pop(),
+            "errors": errors,
+            "own": x @ k / ns - 1,
+            "unseen": sorted({FEATURES[j][0] for c in held for j in np.flatnonzero((c["x"] > 1e-6) & ~use)})}
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------------
@@ -122,7 +126,8 @@ def lead(found):
     told = []
     for f in found:
         e = np.abs(f["errors"])
-        told.append(f"depth {f['depth']}: fitted on {len(f['train'])} configurations, the counters predict {len(e)} others with a median error of "
+        told.append(f"depth {f['depth']}: fitted on {len(f['train'])} configurations, the counters predict {len(e)} others with "
+                    f"a median error of "
                     f"{pct(np.median(e))}; {pct(np.mean(e <= 0.1))} of them are within 10 %, the worst is off by {pct(e.max())}")
     bad = [f"depth {f['depth']}" for f in found if np.median(np.abs(f["errors"])) > GOOD]
     text = "; ".join(told) + "."
@@ -132,13 +137,18 @@ def lead(found):
 
 
 def texts(found):
-    out = [f"Rule of the fit, fixed beforehand: {RULE}. All other arms, sizes, batches and backends with nothing injected are predicted. "
-           "Constants are not negative and minimise relative errors; a constant of 0 means that its counter explained nothing beyond the others.",
-           "Depth 1 and depth 32 are fitted apart: at depth 1 the partitions work in turn and their costs add up; at depth 32 they overlap, the slower "
-           "one binds, and a sum of costs holds only while it is the same one. Constants of depth 32 are therefore a description, not prices."]
+    out = [f"Rule of the fit, fixed beforehand: {RULE}. All other arms, sizes, batches and backends with nothing injected are "
+           f"predicted. "
+           "Constants are not negative and minimise relative errors; a constant of 0 means that its counter explained nothing "
+           "beyond the others.",
+           "Depth 1 and depth 32 are fitted apart: at depth 1 the partitions work in turn and their costs add up; at depth 32 "
+           "they overlap, the slower "
+           "one binds, and a sum of costs holds only while it is the same one. Constants of depth 32 are therefore a "
+           "description, not prices."]
     for f in found:
         if f["unseen"]:
-            out.append(f"Depth {f['depth']}: {parts.listed(f['unseen'])} did not occur in the fit's configurations; predictions charge nothing for it.")
+            out.append(f"Depth {f['depth']}: {parts.listed(f['unseen'])} did not occur in the fit's configurations; predictions "
+                       f"charge nothing for it.")
     return out
 
 
@@ -146,21 +156,28 @@ def constants_table(f):
     rows = []
     for j, (name, unit, _) in enumerate(FEATURES):
         iv = f["intervals"][j]
-        rows.append([f"per {name}", "not in the fit" if not f["use"][j] else parts.cell(iv, unit=f" {unit}") if iv else f"{f['k'][j]:.3g} {unit}"])
+        rows.append([f"per {name}",
+                     "not in the fit" if not f["use"][j] else parts.cell(iv,
+                         unit=f" {unit}") if iv else f"{f['k'][j]:.3g} {unit}"])
     n = next((iv.n for iv in f["intervals"] if iv), 0)
-    return Table(title=f"Fitted constants, depth {f['depth']}", id=f"model-constants-{f['depth']}", head=["cost", "ns"], rows=rows,
-                 note=f"From experiment {f['from']}; brackets: 99 % intervals, bootstrap over {n} blocks. Counters that rise together share their cost: an "
-                      f"interval that starts at 0 is one that the fit can do without. Worst error on the fit's own configurations: {pct(np.abs(f['own']).max())}.")
+    return Table(title=f"Fitted constants, depth {f['depth']}", id=f"model-constants-{f['depth']}", head=["cost", "ns"],
+                 rows=rows,
+                 note=f"From experiment {f['from']}; brackets: 99 % intervals, bootstrap over {n} blocks. Counters that rise "
+                      f"together share their cost: an "
+                      f"interval that starts at 0 is one that the fit can do without. Worst error on the fit's own "
+                      f"configurations: {pct(np.abs(f['own']).max())}.")
 
 
 def errors_table(f):
     worst = np.argsort(-np.abs(f["errors"]))[:12]
     rows = [[f["held"][i]["experiment"], f["held"][i]["arm"], f["held"][i]["point"].label(), f"{f['held'][i]['ns']:,.0f} ns",
-             f"{f['held'][i]['ns'] * (1 + f['errors'][i]):,.0f} ns", f"{'+' if f['errors'][i] > 0 else ''}{pct(f['errors'][i])}"] for i in worst]
+             f"{f['held'][i]['ns'] * (1 + f['errors'][i]):,.0f} ns",
+             f"{'+' if f['errors'][i] > 0 else ''}{pct(f['errors'][i])}"] for i in worst]
     e = np.abs(f["errors"])
     return Table(title=f"Where the model is worst, depth {f['depth']}", id=f"model-errors-{f['depth']}",
                  head=["experiment", "arm", "point", "measured", "predicted", "error"], rows=rows,
-                 note=f"All {len(e)} held-out configurations: half within {pct(np.median(e))}, nine in ten within {pct(np.quantile(e, 0.9))}.")
+                 note=f"All {len(e)} held-out configurations: half within {pct(np.median(e))}, nine in ten within "
+                      f"{pct(np.quantile(e, 0.9))}.")
 
 
 def figure(ctx, f):
@@ -168,8 +185,10 @@ def figure(ctx, f):
     for arm in sorted({c["arm"] for c in f["held"]}):
         mine = [(c["ns"], c["x"] @ f["k"]) for c in f["held"] if c["arm"] == arm]
         s = plots.style(arm)
-        ax.plot(*zip(*mine), linestyle="none", marker=s["marker"], color=s["color"], markersize=5, label=arm if arm in plots.ARM_COLOUR else None)
-    ax.plot([c["ns"] for c in f["train"]], [max(c["x"] @ f["k"], 1e-3) for c in f["train"]], linestyle="none", marker="o", markersize=10,
+        ax.plot(*zip(*mine), linestyle="none", marker=s["marker"], color=s["color"], markersize=5,
+                label=arm if arm in plots.ARM_COLOUR else None)
+    ax.plot([c["ns"] for c in f["train"]], [max(c["x"] @ f["k"], 1e-3) for c in f["train"]], linestyle="none", marker="o",
+            markersize=10,
             markerfacecolor="none", color=plots.INK, label="in the fit")
     ends = np.array([min(c["ns"] for c in f["held"] + f["train"]), max(c["ns"] for c in f["held"] + f["train"])]) * [0.8, 1.25]
     ax.plot(ends, ends, color=plots.SOFT, linewidth=1)
@@ -183,14 +202,18 @@ def figure(ctx, f):
     plots.legend_above(ax)
     title = f"Time predicted from counters, depth {f['depth']}"
     return Figure(id=f"model-{f['depth']}", title=title, svg=plots.to_svg(fig, f"model-{f['depth']}", title),
-                  caption="Each mark is one arm at one point, median over process starts. Rings: configurations of the fit; all others are held out. Band: within 10 %.",
+                  caption="Each mark is one arm at one point, median over process starts. Rings: configurations of the fit; all "
+                          "others are held out. Band: within 10 %.",
                   limits=parts.limits_line(ctx) + " Unprotected is among the arms.", command=ctx.command(f["from"]))
 
 
 def as_data(f):
-    return {"depth": f["depth"], "experiment": f["from"], "constants": {FEATURES[j][0]: {"ns": float(f["k"][j]), "low": iv.low if iv else None,
+    return {"depth": f["depth"], "experiment": f["from"],
+            "constants": {FEATURES[j][0]: {"ns": float(f["k"][j]), "low": iv.low if iv else None,
             "high": iv.high if iv else None} for j, iv in enumerate(f["intervals"]) if f["use"][j]},
             "fit": [{"arm": c["arm"], "point": c["point"].label()} for c in f["train"]],
-            "held_out": [{"experiment": c["experiment"], "arm": c["arm"], "point": c["point"].label(), "ns": c["ns"], "predicted": float(c["x"] @ f["k"])}
+            "held_out": [{"experiment": c["experiment"], "arm": c["arm"], "point": c["point"].label(), "ns": c["ns"],
+                          "predicted": float(c["x"] @ f["k"])}
                          for c in f["held"]],
-            "median_error": float(np.median(np.abs(f["errors"]))), "within_10_percent": float(np.mean(np.abs(f["errors"]) <= 0.1))}
+            "median_error": float(np.median(np.abs(f["errors"]))),
+            "within_10_percent": float(np.mean(np.abs(f["errors"]) <= 0.1))}

@@ -18,7 +18,8 @@ NAME = "ladder"
 # (factor, copy's level, zero-copy's level), in the order of the forward ladder. A window that stands comes first: payload in place
 # over a mapping that ends with each request would have to be re-opened for it. The ring follows the payload, because the server
 # reads both through the same window. Polling comes last: polling a ring that must be copied to be seen is calls without end.
-FACTORS = (("mapping", "single-use", "pool"), ("payload", "rdma", "direct"), ("ring", "copy", "direct"), ("notify", "crq", "poll"))
+FACTORS = (("mapping", "single-use", "pool"), ("payload", "rdma", "direct"), ("ring", "copy", "direct"),
+           ("notify", "crq", "poll"))
 ORDER = " then ".join(f[0] for f in FACTORS)
 # What stands beside the factorial: (arm, what it is compared with).
 EXTRA = (("copy,mapping=deferred", "copy"), ("copy,mapping=cached", "copy"), ("copy,ring=copy-delta", "copy"),
@@ -53,7 +54,8 @@ def analyse(ctx):
     found = []
     for i, point in enumerate(points):
         at = parts.at(samples, point)
-        one = {"point": point.label(), "copy": parts.median(at.where(slot="copy")), "zero-copy": parts.median(at.where(slot="zero-copy")),
+        one = {"point": point.label(), "copy": parts.median(at.where(slot="copy")),
+               "zero-copy": parts.median(at.where(slot="zero-copy")),
                "forward": steps(at, forward()), "reverse": steps(at, reverse()), "effects": effects(at)}
         one["order"] = order_effects(at)
         found.append(one)
@@ -72,7 +74,8 @@ def steps(at, cells):
     """One dict for each rung: factor (None on the first), arm, its ns, and the factor's worth in this step (None: not measured)."""
     out = []
     for i, cell in enumerate(cells):
-        mine, row = at.where(slot=arm_name(cell)), {"factor": None, "level": "", "arm": arm_name(cell), "worth": None, "absolute": ""}
+        mine, row = at.where(slot=arm_name(cell)), {"factor": None, "level": "", "arm": arm_name(cell), "worth": None,
+                                                    "absolute": ""}
         row["ns"] = parts.median(mine)
         if i:
             k = i - 1
@@ -150,7 +153,8 @@ def step_verdicts(ctx, one):
         for row in one[way][1:]:
             if row["worth"] is not None:
                 f = next(f for f in FACTORS if f[0] == row["factor"])
-                out.append(stats.verdict(f"{one['point']}, {way} ladder: {f[0]}={f[2]} against {f[0]}={f[1]}, rest as on the ladder",
+                out.append(stats.verdict(f"{one['point']}, {way} ladder: {f[0]}={f[2]} against {f[0]}={f[1]}, rest as on the "
+                    f"ladder",
                                          row["worth"], ctx.noise, better="more", absolute=row["absolute"]))
     return out
 
@@ -181,19 +185,25 @@ def lead(ctx, found):
         return text + " The order does not matter as far as this run can show: each factor is worth the same on the way there and back."
     k = max(changed, key=lambda f: abs(np.log(one["order"][f].estimate)))
     there, back = (next(r["worth"] for r in one[w][1:] if r["factor"] == k) for w in ("forward", "reverse"))
-    return text + (f" The order matters: {k} is worth {there.estimate:.2f}× on the way to zero-copy and {back.estimate:.2f}× on the way back, "
+    return text + (f" The order matters: {k} is worth {there.estimate:.2f}× on the way to zero-copy and {back.estimate:.2f}× on "
+                   f"the way back, "
                    "so no factor has one price of its own.")
 
 
 def texts(ctx, found):
-    out = ["Worth of a factor: ns per request with copy's level over ns with zero-copy's level of it, the other three unchanged; above 1, "
-           f"zero-copy's level is faster. The forward ladder starts at copy and changes {ORDER}: in place needs a window that stands, ring and "
-           "payload go through the same window, and polling a ring that has to be copied to be seen would be calls without end. The reverse "
-           "ladder starts at zero-copy and undoes the factors in the same order, so that it meets each factor in the opposite company.",
+    out = ["Worth of a factor: ns per request with copy's level over ns with zero-copy's level of it, the other three unchanged; "
+           "above 1, "
+           f"zero-copy's level is faster. The forward ladder starts at copy and changes {ORDER}: in place needs a window that "
+           f"stands, ring and "
+           "payload go through the same window, and polling a ring that has to be copied to be seen would be calls without end. "
+           "The reverse "
+           "ladder starts at zero-copy and undoes the factors in the same order, so that it meets each factor in the opposite "
+           "company.",
            parts.noise_text(ctx)]
     missing = [one["point"] for one in found if one["effects"] is None]
     if missing:
-        out.append(f"Main effects and interactions need all sixteen arms in the same blocks: not computed for {parts.listed(missing)}.")
+        out.append(f"Main effects and interactions need all sixteen arms in the same blocks: not computed for "
+                   f"{parts.listed(missing)}.")
     weak = [one["point"] for one in found if one["effects"] and one["effects"]["mapping"].n < stats.MIN_VERDICT]
     if weak:
         out.append(f"Fewer than {stats.MIN_VERDICT} complete blocks for {parts.listed(weak)}: no verdicts there.")
@@ -235,10 +245,12 @@ def ladder_figure(ctx, point, one, at, i):
             plots.bound(ax, free.estimate, "unprotected", horizontal=False)
     title = f"From copy to zero-copy and back: {point.label()}"
     return Figure(id=f"ladder-{i}", title=title, svg=plots.to_svg(fig, f"ladder-{i}", title),
-                  caption=("Medians over process starts with 99 % intervals, one factor changed from bar to bar. Under each factor: what it is worth in "
+                  caption=("Medians over process starts with 99 % intervals, one factor changed from bar to bar. Under each "
+                           "factor: what it is worth in "
                            "this step, as ns without it over ns with it. " + parts.note(at)),
                   limits=parts.limits_line(ctx, point.bs, point.backend == "memory") +
-                  (f" Unprotected (no address check): {parts.num(free.estimate)} ns." if free else " Unprotected was not measured."),
+                  (f" Unprotected (no address check): {parts.num(free.estimate)} ns." if free else " Unprotected was not "
+                      "measured."),
                   command=ctx.command("ladder"))
 
 
@@ -268,10 +280,13 @@ def effects_figure(ctx, found):
     ratio_ticks(axes[0][0])
     title = "Worth of each factor over all contexts, and how factors depend on each other"
     return [Figure(id="ladder-effects", title=title, svg=plots.to_svg(fig, "ladder-effects", title),
-                   caption=("Circles: a factor's worth over its eight contexts (2^4 factorial, on ln ns). Diamonds: worth of the one when the other is at "
-                            "zero-copy's level over its worth at copy's level; 1 means that they don't depend on each other, below 1 that they "
+                   caption=("Circles: a factor's worth over its eight contexts (2^4 factorial, on ln ns). Diamonds: worth of the "
+                            "one when the other is at "
+                            "zero-copy's level over its worth at copy's level; 1 means that they don't depend on each other, "
+                            "below 1 that they "
                             f"earn the same thing twice. 99 % intervals, bootstrap over {have[0]['effects'][names[0]].n} blocks."),
-                   limits=parts.limits_line(ctx, 4096, True) + " The bars of unprotected are in the ladders.", command=ctx.command("ladder"))]
+                   limits=parts.limits_line(ctx, 4096, True) + " The bars of unprotected are in the ladders.",
+                   command=ctx.command("ladder"))]
 
 
 def ratio_ticks(ax):
@@ -296,7 +311,8 @@ def steps_table(one, i):
                          parts.times(one["order"].get(r["factor"])) if way == "reverse" and r["factor"] in one["order"] else ""])
     return Table(title=f"Both ladders: {one['point']}", id=f"ladder-steps-{i}",
                  head=["ladder", "rung", "ns a request", "worth of the step", "worth forward / worth reverse"], rows=rows,
-                 note="Worth: ns without / ns with. The last column is the order effect: 1 means that the factor is worth the same on both ladders.")
+                 note="Worth: ns without / ns with. The last column is the order effect: 1 means that the factor is worth the "
+                      "same on both ladders.")
 
 
 def extra_table(ctx, at, point, i, verdicts):
@@ -313,7 +329,8 @@ def extra_table(ctx, at, point, i, verdicts):
         rows.append([arm, parts.cell(parts.median(mine), unit=" ns"), base, parts.cell(parts.median(other), unit=" ns"),
                      parts.times(iv), v.answer])
     return Table(title=f"Levels between and beyond: {point.label()}", id=f"ladder-extra-{i}",
-                 head=["arm", "ns a request", "against", "ns a request", "times as fast", "verdict"], rows=rows, note=parts.note(at))
+                 head=["arm", "ns a request", "against", "ns a request", "times as fast", "verdict"], rows=rows,
+                 note=parts.note(at))
 
 
 def effects_tables(one, i):
@@ -321,6 +338,9 @@ def effects_tables(one, i):
         return []
     rows = [[k, "interaction" if " x " in k else "main", parts.times(v)] for k, v in one["effects"].items()]
     n = one["effects"]["mapping"].n
-    return [Table(title=f"Factorial effects: {one['point']}", id=f"ladder-effects-{i}", head=["effect", "kind", "worth, or change of worth"],
-                  rows=rows, note=f"Absolute values: {ns(one['copy'])} with copy, {ns(one['zero-copy'])} with zero-copy. 99 % intervals, bootstrap over "
-                                  f"{n} blocks in which all sixteen arms were measured; main effects are means on the scale of logarithms.")]
+    return [Table(title=f"Factorial effects: {one['point']}", id=f"ladder-effects-{i}",
+                  head=["effect", "kind", "worth, or change of worth"],
+                  rows=rows, note=f"Absolute values: {ns(one['copy'])} with copy, {ns(one['zero-copy'])} with zero-copy. 99 % "
+                                  f"intervals, bootstrap over "
+                                  f"{n} blocks in which all sixteen arms were measured; main effects are means on the scale of "
+                                  f"logarithms.")]

@@ -85,7 +85,8 @@ def lead(ctx, found):
         change = {"slower": f"mapping for each request takes {iv.estimate:.2f} times the time of a pool",
                   "faster": f"mapping for each request takes only {iv.estimate:.2f} times the time of a pool"}.get(
             stats.verdict("", iv, ctx.noise).answer, "no difference shown between mapping for each request and a pool")
-        text = (f"{short} {change} ({parts.num(mine['single-use']['ns'].estimate)} against {parts.num(mine['pool']['ns'].estimate)} ns, "
+        text = (f"{short} {change} ({parts.num(mine['single-use']['ns'].estimate)} against "
+                f"{parts.num(mine['pool']['ns'].estimate)} ns, "
                 f"{parts.cell(iv, fmt=lambda v: f'{v:.2f}')})")
         if "cached" in mine:
             v = stats.verdict("", mine["cached"]["over_pool"], ctx.noise)
@@ -98,11 +99,14 @@ def lead(ctx, found):
 
 
 def texts(ctx, samples):
-    out = ["Same transport, only the lifetime differs: single-use maps and unmaps for each request; deferred unmaps in batches; cached keeps mappings "
-           "and finds them again; pool maps its buffers once. A longer life leaves more of the guest's memory reachable: see the section on exposure. "
+    out = ["Same transport, only the lifetime differs: single-use maps and unmaps for each request; deferred unmaps in batches; "
+           "cached keeps mappings "
+           "and finds them again; pool maps its buffers once. A longer life leaves more of the guest's memory reachable: see the "
+           "section on exposure. "
            "Ratios here are of time: above 1 means slower than what is compared with.", parts.noise_text(ctx)]
     inject = parts.injected(samples)
-    return out + [inject or "Nothing is injected for TCE updates and hypercalls: on a machine where they cost more, short lifetimes lose more "
+    return out + [inject or "Nothing is injected for TCE updates and hypercalls: on a machine where they cost more, short "
+                            "lifetimes lose more "
                             "(the section on costs says how much)."]
 
 
@@ -118,19 +122,23 @@ def figure(ctx, samples, point, rows, i):
     title = f"Mapping lifetimes: {point.label()}"
     return Figure(id=f"mapping-{i}", title=title, svg=plots.to_svg(fig, f"mapping-{i}", title),
                   caption="Under each lifetime: TCE updates and hypercalls per request. The panels have their own scales. " + parts.note(parts.at(samples, point)),
-                  limits=parts.limits_line(ctx, point.bs, point.backend == "memory") + " Upper bound on this plot: the pool, which maps nothing per request.",
+                  limits=parts.limits_line(ctx, point.bs, point.backend == "memory") + " Upper bound on this plot: the pool, "
+                      "which maps nothing per request.",
                   command=ctx.command("mapping"))
 
 
 def counts_text(r):
-    return ", ".join(f"{parts.num(v)} {'TCE' if k == 'tce_updates' else 'hcalls'}" for k, v in r["counts"].items()) or "not counted"
+    return ", ".join(f"{parts.num(v)} {'TCE' if k == 'tce_updates' else 'hcalls'}" for k,
+                     v in r["counts"].items()) or "not counted"
 
 
 def table(samples, point, rows, i):
-    body = [[r["arm"], parts.cell(r["ns"], unit=" ns"), same(r["over_zero"], r["arm"] == ZERO), same(r["over_single"], r["lifetime"] == "single-use"),
+    body = [[r["arm"], parts.cell(r["ns"], unit=" ns"), same(r["over_zero"], r["arm"] == ZERO),
+             same(r["over_single"], r["lifetime"] == "single-use"),
              *(parts.num(r["counts"].get(k)) for k, _ in COUNTED)] for r in rows]
     return Table(title=f"Lifetimes: {point.label()}", id=f"mapping-{i}",
-                 head=["arm", "ns a request", "time over zero-copy's", "time over single-use's", *(t + " a request" for _, t in COUNTED)],
+                 head=["arm", "ns a request", "time over zero-copy's", "time over single-use's",
+                       *(t + " a request" for _, t in COUNTED)],
                  rows=body, note=parts.note(parts.at(samples, point)))
 
 

@@ -110,7 +110,8 @@ class Verdicts(unittest.TestCase):
 
 
 class Degenerate(unittest.TestCase):
-    CASES = {"nothing": ([], []), "one pair": ([1.0], [2.0]), "two pairs": ([1, 1.1], [2, 2.3]), "four pairs": ([1, 1, 1, 1], [2, 3, 2, 3]),
+    CASES = {"nothing": ([], []), "one pair": ([1.0], [2.0]), "two pairs": ([1, 1.1], [2, 2.3]),
+             "four pairs": ([1, 1, 1, 1], [2, 3, 2, 3]),
              "constants": ([1.0] * 12, [2.0] * 12), "nan": ([math.nan] * 9, [1.0] * 9), "zeros": ([0.0] * 9, [1.0] * 9),
              "infinite": ([1.0] * 9, [math.inf] * 9), "one good": ([1.0, math.nan, math.nan], [2.0, 1.0, 1.0]),
              "negative": ([-1.0] * 9, [1.0] * 9)}
@@ -165,7 +166,8 @@ class Blocks(unittest.TestCase):
         """A plan that does not lead where it says: with a long pilot the interval's half width is near the goal."""
         rng = np.random.default_rng(5)
         n = stats.blocks_needed(rng.normal(0, 0.03, 400), 0.03, 0.99, 5, 200)
-        half = [math.log(iv.high / iv.low) / 2 for iv in (stats.ratio(np.ones(n), np.exp(rng.normal(0, 0.03, n))) for _ in range(40))]
+        half = [math.log(iv.high / iv.low) / 2 for iv in (stats.ratio(np.ones(n),
+            np.exp(rng.normal(0, 0.03, n))) for _ in range(40))]
         self.assertTrue(0.6 * 0.03 < np.median(half) < 1.25 * 0.03, f"{n} blocks, {np.median(half):.3f}")
 
 
