@@ -10,6 +10,8 @@
 #include "server/eal.h"
 #include "vio/types.h"
 
+#define MAX_ARGS 32
+
 unsigned long vio_eal_free_hugepages(void)
 {
 	FILE *f = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
@@ -50,21 +52,30 @@ static void lcore_map(const struct vio_eal_cfg *cfg, char *buf, size_t len)
 int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
 {
 	char map[512], *path = calloc(1, PATH_MAX);
+	char mib[16];
 	/*
-	 * Nothing of DPDK's memory is on our data path: one page is enough, and it is taken when needed. No
-	 * PCI scan, nothing shared with secondary processes, so nothing in the file system but telemetry's
+	 * Disks need next to nothing of DPDK's memory, uplinks their mbufs: pages are taken when needed.
+	 * Nothing is shared with secondary processes, so nothing is in the file system but telemetry's
 	 * socket. (--in-memory and
 	 * --no-huge exclude each other.) What remains of the start is EAL's own tick calibration, 100 ms.
 	 */
-	const char *huge[] = {"vios",      "--no-pci", "--log-level", "*:error",    "--file-prefix",
-			      cfg->prefix, "--lcores", map,           "--in-memory"};
-	const char *plain[] = {"vios",          "--no-pci",  "--log-level", "*:error",
-			       "--file-prefix", cfg->prefix, "--lcores",    map,
-			       "--no-shconf",   "--no-huge", "-m",          "8"};
-	const char *const *from = cfg->no_huge ? plain : huge;
-	int argc = (int)(cfg->no_huge ? VIO_ARRAY_SIZE(plain) : VIO_ARRAY_SIZE(huge));
-	char *argv[VIO_ARRAY_SIZE(plain) + 1] = {NULL};
+	const char *arg[MAX_ARGS] = {"vios",      "--log-level", "*:error", "--file-prefix",
+				     cfg->prefix, "--lcores",    map};
+	const char *const plain[] = {"--no-shconf", "--no-huge", "-m", mib};
+	char *argv[MAX_ARGS + 1] = {NULL};
+	int argc = 7;
 
+	snprintf(mib, sizeof(mib), "%u", cfg->mib);
+	if (!cfg->no_huge)
+		arg[argc++] = "--in-memory";
+	for (unsigned i = 0; cfg->no_huge && i < VIO_ARRAY_SIZE(plain); i++)
+		arg[argc++] = plain[i];
+	if (cfg->n_pci == 0)
+		arg[argc++] = "--no-pci";
+	for (unsigned i = 0; i < cfg->n_pci && argc + 2 <= MAX_ARGS; i++) {
+		arg[argc++] = "-a";
+		arg[argc++] = cfg->pci[i];
+	}
 	if (!path || on_exit(remove_dir, path)) {
 		free(path);
 		return vio_err_set(err, -ENOMEM, "no memory to start DPDK");
@@ -73,7 +84,7 @@ int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
 	/* EAL reorders its argv and may keep pointers into it: copies that are never freed, once in a
 	 * process. */
 	for (int i = 0; i < argc; i++) {
-		argv[i] = strdup(from[i]);
+		argv[i] = strdup(arg[i]);
 		if (!argv[i])
 			return vio_err_set(err, -ENOMEM, "no memory to start DPDK");
 	}

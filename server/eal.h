@@ -12,7 +12,12 @@ struct vio_eal_cfg {
 	const unsigned *core; /* processors; lcore i runs on core[i], lcore 0 is this thread */
 	unsigned n_cores;
 	bool no_huge;
+	unsigned mib;           /* plain pages: how much; hugepages are taken when they are needed */
+	const char *const *pci; /* addresses of devices on the PCI bus; none: it is not looked at */
+	unsigned n_pci;
 };
+
+#define VIO_EAL_MIB 8 /* enough for telemetry and the switch's addresses */
 
 /* Free 2 MiB pages on this machine, 0 when there are none or they can't be counted. */
 unsigned long vio_eal_free_hugepages(void);

@@ -32,9 +32,11 @@ static const char usage_tail[] =
 	"all;\n"
 	"    mtu: 68 to 9000 (1500); queues: receive and transmit pairs, 1 to 31 (1). --net= for all "
 	"defaults\n"
-	"  --uplink DEVARGS[/vlan=N,trunk=LIST,mtu=N]\n"
+	"  --uplink DEVARGS[,vlan=N][,trunk=LIST][,mtu=N]\n"
 	"    a DPDK port of the switch, e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or "
-	"0000:03:00.0\n"
+	"0000:03:00.0, or\n"
+	"    net_bonding0,mode=1,slave=net_tap0,slave=net_tap1 of devices made before with --vdev\n"
+	"  --vdev DEVARGS       make a DPDK device that an uplink consists of\n"
 	"design\n"
 	"  --queues N           queues of each disk offered, 1 to 64 (4)\n"
 	"  --queue-size N       largest queue, power of two from 2 to 32768 (256)\n"
@@ -61,6 +63,7 @@ enum {
 	O_DISK,
 	O_NET,
 	O_UPLINK,
+	O_VDEV,
 	O_QUEUES,
 	O_QUEUE_SIZE,
 	O_ALLOW,
@@ -84,6 +87,7 @@ static const struct option longs[] = {
 	{"disk", 1, 0, O_DISK},
 	{"net", 1, 0, O_NET},
 	{"uplink", 1, 0, O_UPLINK},
+	{"vdev", 1, 0, O_VDEV},
 	{"queues", 1, 0, O_QUEUES},
 	{"queue-size", 1, 0, O_QUEUE_SIZE},
 	{"allow", 1, 0, O_ALLOW},
@@ -310,6 +314,12 @@ static int parse_one(struct vio_server_opts *o, int c, const char *arg, struct v
 			return vio_err_set(err, -EINVAL, "--uplink %s: at most %u uplinks", arg,
 					   VIO_SERVER_MAX_UPLINKS);
 		o->uplink[o->n_uplinks++] = arg;
+		return 0;
+	case O_VDEV:
+		if (o->n_vdevs == VIO_SERVER_MAX_UPLINKS)
+			return vio_err_set(err, -EINVAL, "--vdev %s: at most %u devices", arg,
+					   VIO_SERVER_MAX_UPLINKS);
+		o->vdev[o->n_vdevs++] = arg;
 		return 0;
 	case O_QUEUES:
 		rc = vio_option_number("queues", arg, 1, VIO_MAX_QUEUES, &v, err);

@@ -22,8 +22,10 @@ struct vio_server_opts {
 	const char *device[VIO_SERVER_MAX_DEVICES];
 	bool is_net[VIO_SERVER_MAX_DEVICES];
 	unsigned n_devices;
-	const char *uplink[VIO_SERVER_MAX_UPLINKS]; /* DEVARGS[/PORT OPTIONS] */
+	const char *uplink[VIO_SERVER_MAX_UPLINKS]; /* DEVARGS[,port options] */
 	unsigned n_uplinks;
+	const char *vdev[VIO_SERVER_MAX_UPLINKS]; /* DPDK devices that an uplink is made of (bonding) */
+	unsigned n_vdevs;
 	uint16_t queues, queue_size;
 	uint8_t ring_levels, payload_levels, notify_levels; /* masks of (1 << level) */
 	uint8_t proto;

@@ -11,11 +11,14 @@
 #include "server/lcore.h"
 #include "server/net.h"
 #include "server/options.h"
+#include "server/ports/ethdev.h"
 #include "server/telemetry.h"
 #include "vio/cycles.h"
 
 /* Turns of the poll loop between two looks at the clock for the switch, which counts seconds. */
 #define SWITCH_CLOCK 256u
+/* An uplink's mbufs, with jumbo frames and room to spare. */
+#define UPLINK_MIB 64u
 /* Left of the server partition's memory for each adapter's queues, whatever the disks want: CRQ, shadow
  * rings, bounce. */
 #define ADAPTER_RESERVE (4ull << 20)
@@ -36,7 +39,8 @@ struct vios {
 	struct vio_backend *backend[PHYP_MAX_UNITS];
 	struct vio_net *net[PHYP_MAX_UNITS]; /* NULL: a disk */
 	struct vio_switch *sw;               /* NULL: no network */
-	uint64_t switch_now;                 /* ns: the switch's clock */
+	struct vio_uplink *uplink[VIO_SERVER_MAX_UPLINKS];
+	uint64_t switch_now; /* ns: the switch's clock */
 	unsigned switch_turns;
 	uint64_t mem_top; /* of the partition's memory; above are the disks */
 	bool one_core;
@@ -263,9 +267,24 @@ static int connect_machine(struct vios *v, struct vio_err *err)
 	return 0;
 }
 
+static int net_mem_add(void *ctx, void *va, uint64_t len)
+{
+	struct vios *v = ctx;
+
+	return v->o.n_uplinks ? vio_uplink_mem_add(v->uplink, v->o.n_uplinks, va, len) : -ENODEV;
+}
+
+static void net_mem_del(void *ctx, void *va, uint64_t len)
+{
+	struct vios *v = ctx;
+
+	vio_uplink_mem_del(v->uplink, v->o.n_uplinks, va, len);
+}
+
 static int open_devices(struct vios *v, struct vio_err *err)
 {
 	const struct vio_backend_env env = {.server_memory = server_memory, .ctx = v};
+	const struct vio_net_env net = {.mem_add = net_mem_add, .mem_del = net_mem_del, .ctx = v};
 
 	for (unsigned i = 0; i < v->n_adapters; i++) {
 		unsigned k = i < v->o.n_devices ? i : v->o.n_devices - 1;
@@ -276,7 +295,7 @@ static int open_devices(struct vios *v, struct vio_err *err)
 		if (!v->o.is_net[k]) {
 			rc = vio_backend_open(spec, &env, &v->backend[i], &why);
 		} else {
-			rc = vio_net_create(spec, i, NULL, &v->net[i], &why);
+			rc = vio_net_create(spec, i, &net, &v->net[i], &why);
 			if (rc == 0)
 				v->backend[i] = vio_net_backend(v->net[i]);
 		}
@@ -317,16 +336,48 @@ static int start_switch(struct vios *v, struct vio_err *err)
 		if (rc == 0)
 			rc = vio_switch_add(v->sw, vio_net_port(v->net[i]), err);
 	}
+	for (unsigned i = 0; rc == 0 && i < v->o.n_vdevs; i++)
+		rc = vio_uplink_vdev(v->o.vdev[i], err);
+	for (unsigned i = 0; rc == 0 && i < v->o.n_uplinks; i++) {
+		struct vio_err why = {""};
+
+		rc = vio_uplink_create(v->o.uplink[i], &v->uplink[i], &why);
+		if (rc < 0)
+			return vio_err_set(err, rc, "--uplink %s: %s", v->o.uplink[i], why.msg);
+		say("uplink %s", vio_uplink_what(v->uplink[i]));
+		rc = vio_switch_add(v->sw, vio_uplink_port(v->uplink[i]), err);
+	}
 	if (rc == 0 && v->sw)
-		vio_lcores_set_switch(v->lcores, switch_turn, v, false);
+		vio_lcores_set_switch(v->lcores, switch_turn, v, v->o.n_uplinks > 0);
 	return rc;
+}
+
+/* Uplinks on the PCI bus: EAL has to find them when it starts. Their number. */
+static unsigned pci_uplinks(const struct vios *v, char addr[][16], const char *pci[])
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < v->o.n_uplinks; i++) {
+		if (vio_uplink_is_pci(v->o.uplink[i], addr[n], sizeof(addr[n]))) {
+			pci[n] = addr[n];
+			n++;
+		}
+	}
+	return n;
 }
 
 static int start_dpdk(struct vios *v, struct vio_err *err)
 {
 	struct vio_server_opts *o = &v->o;
-	struct vio_eal_cfg eal = {
-		.prefix = o->prefix, .core = o->core, .n_cores = o->n_cores, .no_huge = o->no_huge};
+	char addr[VIO_SERVER_MAX_UPLINKS][16];
+	const char *pci[VIO_SERVER_MAX_UPLINKS];
+	struct vio_eal_cfg eal = {.prefix = o->prefix,
+				  .core = o->core,
+				  .n_cores = o->n_cores,
+				  .no_huge = o->no_huge,
+				  .mib = VIO_EAL_MIB + o->n_uplinks * UPLINK_MIB,
+				  .pci = pci,
+				  .n_pci = pci_uplinks(v, addr, pci)};
 	struct vio_lcores_cfg cfg = {
 		.n = o->n_cores,
 		.core = o->core,
@@ -408,6 +459,8 @@ static void clean_up(struct vios *v)
 	to_stop = NULL;
 	vio_lcores_destroy(v->lcores);
 	vio_switch_destroy(v->sw);
+	for (unsigned i = 0; i < v->o.n_uplinks; i++)
+		vio_uplink_destroy(v->uplink[i]);
 	for (unsigned i = 0; i < v->n_adapters; i++) {
 		if (v->backend[i])
 			vio_backend_close(v->backend[i]);

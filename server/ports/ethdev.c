@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <stdlib.h>
+#include <string.h>
+
+/* rte_dev_dma_map(), the only call that serves every driver, is not stable yet in DPDK 22.11. */
+#define ALLOW_EXPERIMENTAL_API
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_malloc.h>
+#include <rte_mbuf.h>
+
+#include "server/offload.h"
+#include "server/ports/ethdev.h"
+
+#define POOL      2047u /* mbufs with room for a frame, for each direction */
+#define POOL_EXT  4095u /* mbufs for lent pieces */
+#define POOL_LENT 2047u /* frames that are lent at once */
+#define RING      512u  /* descriptors asked for; the device adjusts */
+#define RX_SEGS   8u    /* mbufs in one frame that comes in */
+#define PAGE      4096u
+#define FLUSH_MASK                                                                                           \
+	1023u /* turns between two empty transmit calls, which bonding (LACP) and memif want now and then */
+#define TX_CAPA                                                                                              \
+	(RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |      \
+	 RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO)
+
+/* A frame that is lent to the port: shared by the mbufs of its pieces. */
+struct lent {
+	struct rte_mbuf_ext_shared_info info;
+	struct vio_hold *hold;
+	struct rte_mempool *pool;
+};
+
+struct vio_uplink {
+	struct vio_port port;
+	uint16_t id; /* of ethdev */
+	struct rte_device *dev;
+	uint64_t capa;
+	bool in_place; /* may lend */
+	bool dma;      /* reaches memory by itself: it must be mapped for it */
+	char name[RTE_ETH_NAME_MAX_LEN];
+	char what[160];
+	struct rte_mempool *rx_pool, *tx_pool, *ext_pool, *lent_pool;
+	unsigned turns;
+	struct rte_mbuf *tx[VIO_FRAME_BURST];
+	unsigned n_tx;
+	struct vio_frame frame[VIO_FRAME_BURST];
+	struct iovec iov[VIO_FRAME_BURST][RX_SEGS];
+	struct vio_segment segment;
+};
+
+static struct vio_uplink *of(struct vio_port *p)
+{
+	return vio_container_of(p, struct vio_uplink, port);
+}
+
+/* ------------------------------------------------------------------------------ leaving ---- */
+
+static void on_free(void *addr, void *opaque)
+{
+	struct lent *l = opaque;
+
+	(void)addr;
+	vio_hold_put(l->hold);
+	rte_mempool_put(l->pool, l);
+}
+
+static void send_all(struct vio_uplink *u)
+{
+	uint16_t n = (uint16_t)u->n_tx, sent;
+	uint64_t bytes = 0;
+
+	if (n == 0)
+		return;
+	for (unsigned i = 0; i < n; i++)
+		bytes += u->tx[i]->pkt_len;
+	if (u->capa & ~(uint64_t)RTE_ETH_TX_OFFLOAD_MULTI_SEGS)
+		n = rte_eth_tx_prepare(u->id, 0, u->tx, n);
+	sent = rte_eth_tx_burst(u->id, 0, u->tx, n);
+	if (vio_unlikely(sent < u->n_tx)) {
+		for (unsigned i = sent; i < u->n_tx; i++)
+			bytes -= u->tx[i]->pkt_len;
+		rte_pktmbuf_free_bulk(u->tx + sent, u->n_tx - sent);
+		vio_port_drop(&u->port, VIO_DROP_NO_BUFFERS, u->n_tx - sent);
+	}
+	vio_counter_add(&u->port.stats.out_frames, sent);
+	vio_counter_add(&u->port.stats.out_bytes, bytes);
+	u->n_tx = 0;
+}
+
+/* The body as external buffers behind the head. */
+static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
+{
+	struct rte_mbuf *m[VIO_MAX_SEGS + 1], *last = head;
+	struct lent *l;
+	void *obj;
+
+	if (f->n_body > VIO_ARRAY_SIZE(m) || rte_mempool_get(u->lent_pool, &obj) < 0)
+		return false;
+	if (rte_pktmbuf_alloc_bulk(u->ext_pool, m, f->n_body) < 0) {
+		rte_mempool_put(u->lent_pool, obj);
+		return false;
+	}
+	l = obj;
+	l->info.free_cb = on_free;
+	l->info.fcb_opaque = l;
+	l->hold = f->hold;
+	l->pool = u->lent_pool;
+	rte_mbuf_ext_refcnt_set(&l->info, f->n_body);
+	vio_hold_get(f->hold);
+	for (unsigned i = 0; i < f->n_body; i++) {
+		uint16_t len = (uint16_t)f->body[i].iov_len;
+
+		rte_pktmbuf_attach_extbuf(m[i], f->body[i].iov_base,
+					  (rte_iova_t)(uintptr_t)f->body[i].iov_base, len, &l->info);
+		m[i]->data_off = 0;
+		m[i]->data_len = len;
+		last->next = m[i];
+		last = m[i];
+	}
+	head->nb_segs = (uint16_t)(head->nb_segs + f->n_body);
+	head->pkt_len += f->body_len;
+	vio_counter_add(&u->port.stats.in_place, 1);
+	return true;
+}
+
+/* The body copied behind the head, into more mbufs where one has no room. */
+static bool copy(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
+{
+	struct rte_mbuf *last = head;
+
+	for (unsigned i = 0; i < f->n_body; i++) {
+		const uint8_t *from = f->body[i].iov_base;
+		size_t left = f->body[i].iov_len;
+
+		while (left > 0) {
+			uint16_t room = rte_pktmbuf_tailroom(last),
+				 part = left < room ? (uint16_t)left : room;
+
+			if (part == 0) {
+				if (!(u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS))
+					return false;
+				last->next = rte_pktmbuf_alloc(u->tx_pool);
+				if (!last->next)
+					return false;
+				last = last->next;
+				head->nb_segs++;
+				continue;
+			}
+			memcpy(rte_pktmbuf_mtod_offset(last, uint8_t *, last->data_len), from, part);
+			last->data_len = (uint16_t)(last->data_len + part);
+			head->pkt_len += part;
+			from += part;
+			left -= part;
+		}
+	}
+	vio_counter_add(&u->port.stats.out_copied, f->body_len);
+	return true;
+}
+
+/*
+ * What the device is to do about the checksum, in its own words; false: it can't. The headers are the frame's
+ * own copy, and with segmentation they have been checked.
+ */
+static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool tagged, struct rte_mbuf *m)
+{
+	const uint8_t *head = vio_frame_head(f);
+	uint16_t type = vio_get_be16(head + 12), l3 = VIO_ETH_LEN;
+	bool v4 = type == VIO_ETHERTYPE_IPV4, tcp = f->csum_offset == 16;
+	uint64_t flags = v4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6;
+
+	if ((!v4 && type != VIO_ETHERTYPE_IPV6) || (!tcp && f->csum_offset != 6))
+		return false;
+	if (!(u->capa & (tcp ? RTE_ETH_TX_OFFLOAD_TCP_CKSUM : RTE_ETH_TX_OFFLOAD_UDP_CKSUM)))
+		return false;
+	if (f->csum_start < l3 + (v4 ? 20 : 40) || f->csum_start + (tcp ? 20u : 8u) > f->head_len ||
+	    head[l3 + (v4 ? 9 : 6)] != (tcp ? 6 : 17) ||
+	    (v4 && (head[l3] & 0xfu) * 4u != (uint32_t)f->csum_start - l3))
+		return false;
+	flags |= tcp ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
+	m->l2_len = (uint64_t)(l3 + (tagged ? VIO_TAG_LEN : 0)) & 0x7f;
+	m->l3_len = (uint64_t)(f->csum_start - l3) & 0x1ff;
+	m->l4_len = tcp ? (uint64_t)((head[f->csum_start + 12] >> 4) * 4) & 0xff : 8;
+	if (f->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
+		flags |= RTE_MBUF_F_TX_TCP_SEG | (v4 ? RTE_MBUF_F_TX_IP_CKSUM : 0);
+		m->tso_segsz = f->gso_size;
+	}
+	m->ol_flags |= flags;
+	return true;
+}
+
+static void send_one(struct vio_uplink *u, struct vio_frame *f)
+{
+	bool tagged = vio_port_tags(&u->port, f->vid), ok;
+	struct rte_mbuf *m = rte_pktmbuf_alloc(u->tx_pool);
+	uint32_t head = vio_frame_head_out(f, tagged);
+
+	if (vio_unlikely(!m)) {
+		vio_port_drop(&u->port, VIO_DROP_NO_BUFFERS, 1);
+		return;
+	}
+	if (vio_unlikely(f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !hand_over_csum(u, f, tagged, m)) {
+		vio_offload_csum(f);
+		vio_counter_add(&u->port.stats.checksummed, 1);
+	}
+	vio_frame_put_head(f, tagged, rte_pktmbuf_mtod(m, uint8_t *));
+	m->data_len = (uint16_t)head;
+	m->pkt_len = head;
+	/* Pieces are at most what an mbuf can name: a frame has no larger ones. */
+	if (u->in_place && f->hold && f->body_len >= VIO_UPLINK_COPYBREAK && f->body_len <= UINT16_MAX)
+		ok = lend(u, f, m);
+	else
+		ok = copy(u, f, m);
+	if (vio_unlikely(!ok)) {
+		rte_pktmbuf_free(m);
+		vio_port_drop(&u->port, VIO_DROP_NO_BUFFERS, 1);
+		return;
+	}
+	u->tx[u->n_tx++] = m;
+	if (u->n_tx == VIO_FRAME_BURST)
+		send_all(u);
+}
+
+static void deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
+{
+	struct vio_uplink *u = of(p);
+
+	for (unsigned i = 0; i < n; i++) {
+		uint32_t k;
+
+		if (vio_likely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_NONE ||
+			       (u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO))) {
+			send_one(u, f[i]);
+			continue;
+		}
+		k = vio_offload_segments(f[i]);
+		vio_counter_add(&p->stats.segmented, 1);
+		for (uint32_t s = 0; s < k; s++) {
+			vio_offload_segment(f[i], s, &u->segment);
+			send_one(u, &u->segment.f);
+		}
+	}
+	send_all(u);
+}
+
+/* ------------------------------------------------------------------------------ coming in ---- */
+
+/* False: not a frame that can be passed on. */
+static bool take(struct vio_uplink *u, struct rte_mbuf *m, struct vio_frame *f, struct iovec *iov)
+{
+	uint16_t first = rte_pktmbuf_data_len(m), n = 0;
+	uint16_t head = first < VIO_ETH_LEN + VIO_TAG_LEN ? first : VIO_ETH_LEN + VIO_TAG_LEN;
+
+	if (m->nb_segs > RX_SEGS || (head < VIO_ETH_LEN && m->nb_segs > 1)) {
+		vio_port_drop(&u->port, VIO_DROP_OVERSIZED, 1);
+		return false;
+	}
+	memset(f, 0, offsetof(struct vio_frame, buf));
+	memcpy(f->buf, rte_pktmbuf_mtod(m, uint8_t *), head);
+	f->len = rte_pktmbuf_pkt_len(m);
+	f->head_len = head;
+	f->body_len = f->len - head;
+	f->body = iov;
+	f->flow = m->ol_flags & RTE_MBUF_F_RX_RSS_HASH ? (uint16_t)m->hash.rss : 0;
+	if ((m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD)
+		f->flags = VIRTIO_NET_HDR_F_DATA_VALID;
+	for (struct rte_mbuf *s = m; s; s = s->next) {
+		uint16_t skip = s == m ? head : 0, len = (uint16_t)(rte_pktmbuf_data_len(s) - skip);
+
+		if (len > 0)
+			iov[n++] = (struct iovec){rte_pktmbuf_mtod_offset(s, uint8_t *, skip), len};
+	}
+	f->n_body = n;
+	return true;
+}
+
+static unsigned poll_port(struct vio_port *p)
+{
+	struct vio_uplink *u = of(p);
+	struct rte_mbuf *m[VIO_FRAME_BURST];
+	uint16_t n = rte_eth_rx_burst(u->id, 0, m, VIO_FRAME_BURST);
+	unsigned k = 0;
+
+	if (vio_unlikely((++u->turns & FLUSH_MASK) == 0))
+		rte_eth_tx_burst(u->id, 0, NULL, 0);
+	if (n == 0)
+		return 0;
+	for (unsigned i = 0; i < n; i++)
+		k += take(u, m[i], &u->frame[k], u->iov[k]);
+	if (k > 0)
+		vio_switch_forward(p, u->frame, k);
+	rte_pktmbuf_free_bulk(m, n);
+	return n;
+}
+
+static bool link_up(const struct vio_uplink *u)
+{
+	struct rte_eth_link link;
+
+	return rte_eth_link_get_nowait(u->id, &link) < 0 || link.link_status == RTE_ETH_LINK_UP;
+}
+
+static void tick(struct vio_port *p)
+{
+	vio_switch_link(p, link_up(of(p)));
+}
+
+static void reap(struct vio_port *p)
+{
+	rte_eth_tx_done_cleanup(of(p)->id, 0, 0); /* not all devices have it; those free on their own */
+}
+
+static const struct vio_port_ops ops = {
+	.kind = "uplink", .deliver = deliver, .poll = poll_port, .tick = tick, .reap = reap};
+
+/* ------------------------------------------------------------------------------- memory ---- */
+
+int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len)
+{
+	if (rte_extmem_register(va, len, NULL, 0, PAGE) < 0)
+		return -rte_errno;
+	for (unsigned i = 0; i < n; i++) {
+		if (!u[i]->dma || !u[i]->in_place)
+			continue;
+		if (rte_dev_dma_map(u[i]->dev, va, (uint64_t)(uintptr_t)va, len) < 0)
+			u[i]->in_place = false;
+	}
+	return 0;
+}
+
+void vio_uplink_mem_del(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (u[i]->dma)
+			rte_dev_dma_unmap(u[i]->dev, va, (uint64_t)(uintptr_t)va, len);
+	}
+	rte_extmem_unregister(va, len);
+}
+
+/* --------------------------------------------------------------------------------- life ---- */
+
+bool vio_uplink_is_pci(const char *spec, char *addr, size_t len)
+{
+	unsigned v[4];
+	int end = 0;
+
+	if (sscanf(spec, "%4x:%2x:%2x.%1x%n", &v[0], &v[1], &v[2], &v[3], &end) != 4 ||
+	    (spec[end] && spec[end] != ','))
+		return false;
+	snprintf(addr, len, "%.*s", end, spec);
+	return true;
+}
+
+/* The switch's words into the port, the others into devargs. */
+static int split(struct vio_uplink *u, const char *spec, char *devargs, size_t len, struct vio_err *err)
+{
+	char *copy = strdup(spec), *save = NULL;
+	bool vlan = false;
+	size_t at = 0;
+	int rc = copy ? 0 : vio_err_set(err, -ENOMEM, "no memory");
+
+	devargs[0] = '\0';
+	for (char *w = copy ? strtok_r(copy, ",", &save) : NULL; w && rc >= 0;
+	     w = strtok_r(NULL, ",", &save)) {
+		char *value = strchr(w, '=');
+
+		rc = 0;
+		if (value) {
+			*value = '\0';
+			rc = vio_port_option(&u->port, w, value + 1, err);
+			vlan |= rc > 0 && !strcmp(w, "vlan");
+			*value = '=';
+		}
+		if (rc == 0 && at < len)
+			at += (size_t)snprintf(devargs + at, len - at, "%s%s", at ? "," : "", w);
+	}
+	free(copy);
+	if (rc < 0)
+		return rc;
+	if (at == 0 || at >= len)
+		return vio_err_set(err, -EINVAL, "wants the arguments of a DPDK device");
+	return vio_port_options_end(&u->port, vlan, err);
+}
+
+int vio_uplink_vdev(const char *devargs, struct vio_err *err)
+{
+	int rc = rte_dev_probe(devargs);
+
+	return rc < 0 ? vio_err_set(err, rc, "%s: DPDK can't make this device: %s", devargs, strerror(-rc))
+		      : 0;
+}
+
+/* Make the device, or find it where EAL has done so already. */
+static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
+{
+	struct rte_eth_dev_info info;
+	int rc;
+
+	snprintf(u->name, sizeof(u->name), "%.*s", (int)strcspn(devargs, ","), devargs);
+	if (rte_eth_dev_get_port_by_name(u->name, &u->id) < 0) {
+		rc = vio_uplink_vdev(devargs, err);
+		if (rc < 0)
+			return rc;
+		if (rte_eth_dev_get_port_by_name(u->name, &u->id) < 0)
+			return vio_err_set(err, -ENODEV,
+					   "%s: DPDK has made a device, but it is no Ethernet port", u->name);
+	}
+	rc = rte_eth_dev_info_get(u->id, &info);
+	if (rc == 0 && !strcmp(info.driver_name, "net_bonding")) {
+		/* A bond knows its parts, and what they can do, only after this. */
+		rc = rte_eth_dev_configure(u->id, 1, 1, &(struct rte_eth_conf){0});
+		if (rc == 0)
+			rc = rte_eth_dev_info_get(u->id, &info);
+	}
+	if (rc < 0)
+		return vio_err_set(err, rc, "%s: %s", u->name, strerror(-rc));
+	u->dev = info.device;
+	u->dma = vio_uplink_is_pci(u->name, u->what, sizeof(u->what));
+	u->capa = info.tx_offload_capa & TX_CAPA;
+	if (!(u->capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) || !(u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM))
+		u->capa &= ~(uint64_t)RTE_ETH_TX_OFFLOAD_TCP_TSO;
+	u->in_place =
+		(u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) && (!u->dma || rte_eal_iova_mode() == RTE_IOVA_VA);
+	snprintf(u->what, sizeof(u->what), "%s (%s), frames %s, checksums %s, segmentation %s", u->name,
+		 info.driver_name, u->in_place ? "leave in place" : "are copied out",
+		 u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM ? "by the port" : "in software",
+		 u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO ? "by the port" : "in software");
+	return 0;
+}
+
+static struct rte_mempool *pool(const struct vio_uplink *u, const char *kind, unsigned n, uint16_t room)
+{
+	char name[RTE_MEMPOOL_NAMESIZE];
+
+	snprintf(name, sizeof(name), "vio_%s_%u", kind, u->id);
+	return rte_pktmbuf_pool_create(name, n, 64, 0, room, SOCKET_ID_ANY);
+}
+
+static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
+{
+	uint32_t frame = u->port.mtu + VIO_ETH_LEN + VIO_TAG_LEN;
+	bool small = scatter || frame <= RTE_MBUF_DEFAULT_DATAROOM;
+	uint16_t room = small ? RTE_MBUF_DEFAULT_BUF_SIZE
+			      : (uint16_t)(VIO_ALIGN_UP(frame, 64u) + RTE_PKTMBUF_HEADROOM);
+	char name[RTE_MEMPOOL_NAMESIZE];
+
+	u->rx_pool = pool(u, "rx", POOL, room);
+	u->tx_pool = pool(u, "tx", POOL, room);
+	u->ext_pool = pool(u, "ext", POOL_EXT, 0);
+	snprintf(name, sizeof(name), "vio_lent_%u", u->id);
+	u->lent_pool = rte_mempool_create(name, POOL_LENT, sizeof(struct lent), 64, 0, NULL, NULL, NULL, NULL,
+					  SOCKET_ID_ANY, 0);
+	if (u->rx_pool && u->tx_pool && u->ext_pool && u->lent_pool)
+		return 0;
+	return vio_err_set(err, -ENOMEM, "%s: no memory for its buffers (%s); give DPDK more hugepages",
+			   u->name, rte_strerror(rte_errno));
+}
+
+static int start(struct vio_uplink *u, struct vio_err *err)
+{
+	struct rte_eth_conf conf = {0};
+	struct rte_eth_dev_info info;
+	uint16_t rx = RING, tx = RING;
+	const char *what = "configure";
+	int rc = rte_eth_dev_info_get(u->id, &info);
+
+	conf.txmode.offloads = u->capa;
+	conf.rxmode.mtu = u->port.mtu;
+	conf.rxmode.offloads =
+		info.rx_offload_capa &
+		(RTE_ETH_RX_OFFLOAD_SCATTER | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+	if (rc == 0)
+		rc = make_pools(u, info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER, err);
+	if (rc < 0)
+		return rc;
+	rc = rte_eth_dev_configure(u->id, 1, 1, &conf);
+	if (rc == 0)
+		rc = rte_eth_dev_adjust_nb_rx_tx_desc(u->id, &rx, &tx);
+	if (rc == 0) {
+		what = "set its MTU";
+		rc = rte_eth_dev_set_mtu(u->id, u->port.mtu);
+		if (rc == -ENOTSUP)
+			rc = 0; /* then it has none */
+	}
+	if (rc == 0) {
+		what = "set up its queues";
+		rc = rte_eth_rx_queue_setup(u->id, 0, rx, (unsigned)SOCKET_ID_ANY, NULL, u->rx_pool);
+	}
+	if (rc == 0)
+		rc = rte_eth_tx_queue_setup(u->id, 0, tx, (unsigned)SOCKET_ID_ANY, NULL);
+	if (rc == 0) {
+		what = "start it";
+		rc = rte_eth_dev_start(u->id);
+	}
+	if (rc < 0)
+		return vio_err_set(err, rc, "%s: can't %s: %s", u->name, what, strerror(-rc));
+	rte_eth_promiscuous_enable(u->id); /* addresses behind the switch are not the port's */
+	rte_eth_allmulticast_enable(u->id);
+	return 0;
+}
+
+int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err *err)
+{
+	struct vio_uplink *u =
+		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*u), (size_t)VIO_CACHE_LINE));
+	char devargs[512];
+	int rc;
+
+	if (!u)
+		return vio_err_set(err, -ENOMEM, "no memory for an uplink");
+	memset(u, 0, sizeof(*u));
+	u->id = RTE_MAX_ETHPORTS;
+	u->port.ops = &ops;
+	vio_port_defaults(&u->port);
+	rc = split(u, spec, devargs, sizeof(devargs), err);
+	if (rc == 0)
+		rc = probe(u, devargs, err);
+	if (rc == 0)
+		rc = start(u, err);
+	if (rc < 0) {
+		vio_uplink_destroy(u);
+		return rc;
+	}
+	snprintf(u->port.name, sizeof(u->port.name), "%s", u->name);
+	u->port.up = link_up(u);
+	*out = u;
+	return 0;
+}
+
+void vio_uplink_destroy(struct vio_uplink *u)
+{
+	if (!u)
+		return;
+	if (u->id != RTE_MAX_ETHPORTS && rte_eth_dev_is_valid_port(u->id)) {
+		rte_eth_dev_stop(u->id);
+		rte_eth_dev_close(u->id);
+		if (u->dev)
+			rte_dev_remove(u->dev);
+	}
+	rte_mempool_free(u->rx_pool);
+	rte_mempool_free(u->tx_pool);
+	rte_mempool_free(u->ext_pool);
+	rte_mempool_free(u->lent_pool);
+	free(u);
+}
+
+struct vio_port *vio_uplink_port(struct vio_uplink *u)
+{
+	return &u->port;
+}
+
+unsigned vio_uplink_lent(const struct vio_uplink *u)
+{
+	return rte_mempool_in_use_count(u->lent_pool);
+}
+
+const char *vio_uplink_what(const struct vio_uplink *u)
+{
+	return u->what;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Uplinks: a DPDK port as a port of the switch (the shared Ethernet adapter of PowerVM). Frames of guests
+ * leave from where they are, as external buffers of mbufs; their descriptors go back when the port has let go
+ * of them. Frames that come in are copied once, into the guest's buffer.
+ */
+#ifndef VIO_SERVER_PORTS_ETHDEV_H
+#define VIO_SERVER_PORTS_ETHDEV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/switch.h"
+
+/* Bytes of a frame below which it is copied into an mbuf: that costs less than lending it. */
+#define VIO_UPLINK_COPYBREAK 256u
+
+struct vio_uplink;
+
+/*
+ * "DEVARGS[,vlan=N][,trunk=LIST][,mtu=N]": the three words are the switch's, all others DPDK's, e.g.
+ * "net_tap0,iface=vio0,vlan=10", "0000:03:00.0". Makes the device, starts it. After EAL has started; main
+ * thread. -errno with a sentence.
+ */
+int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err *err);
+/* No frame is under way in it. */
+void vio_uplink_destroy(struct vio_uplink *u);
+struct vio_port *vio_uplink_port(struct vio_uplink *u);
+const char *vio_uplink_what(const struct vio_uplink *u);
+/* Frames that the port has not let go of. */
+unsigned vio_uplink_lent(const struct vio_uplink *u);
+/* A device that is only part of another (of a bond). */
+int vio_uplink_vdev(const char *devargs, struct vio_err *err);
+/* Is it a device on the PCI bus, that EAL has to look for when it starts? Copies its address. */
+bool vio_uplink_is_pci(const char *spec, char *addr, size_t len);
+
+/* Memory of a guest from which frames may leave: known to DPDK, and to the devices that reach memory by
+ * themselves. A device that can't have it gets copies from then on. Adapter's lcore, nothing under way. */
+int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len);
+void vio_uplink_mem_del(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Uplinks over DPDK's own software ports, without hugepages or root: lending, copying, software offload;
+ * rte_hash. */
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "net_world.h"
+#include "server/eal.h"
+#include "server/ports/ethdev.h"
+
+#define ROOM 70000
+
+static uint8_t out[ROOM], in[ROOM];
+
+static struct vio_uplink *uplink(struct nw *w, const char *spec)
+{
+	struct vio_uplink *u;
+	struct vio_err err = {""};
+
+	if (vio_uplink_create(spec, &u, &err) < 0 || vio_switch_add(w->sw, vio_uplink_port(u), &err) < 0)
+		fail_msg("%s", err.msg);
+	return u;
+}
+
+static void pair_up(struct nw *w, const struct nw_arm *arm)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		nw_up(w, &w->g[i], arm, NW_ALL);
+		nw_post(&w->g[i], 0, 200, 2048);
+	}
+}
+
+/*
+ * net_ring is a loop: what leaves comes in again. So a frame of guest 0 reaches guest 1 twice, the second
+ * time from an mbuf whose body is guest 0's memory.
+ */
+static void frame_leaves_in_place_comes_back_and_is_returned(void **state)
+{
+	static const uint32_t sizes[] = {14, 60, 273, 274, 1514};
+
+	(void)state;
+	for (unsigned a = 0; a < nw_n_arms; a++) {
+		struct virtio_net_hdr_v1 h;
+		struct vio_uplink *u;
+		struct nw *w;
+		void *s;
+
+		nw_setup(&s);
+		w = s;
+		u = uplink(w, "net_ring0");
+		pair_up(w, &nw_arms[a]);
+		for (unsigned i = 0; i < 40; i++) {
+			uint32_t len = sizes[i % VIO_ARRAY_SIZE(sizes)], id, used;
+
+			nw_frame(out, len, 77, 0, i);
+			nw_send_cut(&w->g[0], 0, NULL, out, len, i % 26);
+			nw_run(w);
+			for (unsigned k = 0; k < 2; k++) {
+				assert_int_equal(nw_recv(&w->g[1], 0, in, &h), len);
+				assert_memory_equal(in, out, len);
+			}
+			assert_true(nw_used(&w->g[0], 1, &id, &used)); /* the port has let go of it */
+			assert_int_equal(used, 0);
+		}
+		assert_int_equal(vio_uplink_port(u)->stats.in_place, 16); /* those of 274 and 1514 bytes */
+		assert_int_equal(vio_uplink_port(u)->stats.out_frames, 40);
+		nw_teardown(&s);
+		assert_int_equal(vio_uplink_lent(u), 0);
+		vio_uplink_destroy(u);
+	}
+}
+
+/* A port that never takes anything out of its ring fills up: drops are counted, chains come back, nobody
+ * waits. */
+static void full_port_drops_and_returns(void **state)
+{
+	struct vio_uplink *u;
+	struct vio_port *p;
+	struct nw *w;
+	uint32_t id, used;
+
+	nw_setup(state);
+	w = *state;
+	u = uplink(w, "net_memif0,role=server,socket=vio-test-memif,socket-abstract=yes");
+	p = vio_uplink_port(u);
+	/* Nobody is at its other end: link down. */
+	assert_false(p->up);
+	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
+	for (unsigned i = 0; i < 5; i++) {
+		nw_frame(out, 1000, 77, 0, i);
+		nw_send(&w->g[0], out, 1000);
+	}
+	nw_run(w);
+	assert_int_equal(p->stats.drop[VIO_DROP_LINK_DOWN], 5);
+	for (unsigned i = 0; i < 5; i++)
+		assert_true(nw_used(&w->g[0], 1, &id, &used));
+	/* Link up by force: the port takes nothing. */
+	vio_switch_link(p, true);
+	for (unsigned i = 0; i < 5; i++)
+		nw_send(&w->g[0], out, 1000);
+	w->now = 0; /* no tick looks at the link */
+	nw_run(w);
+	assert_int_equal(p->stats.drop[VIO_DROP_NO_BUFFERS], 5);
+	for (unsigned i = 0; i < 5; i++)
+		assert_true(nw_used(&w->g[0], 1, &id, &used));
+	assert_int_equal(vio_uplink_lent(u), 0);
+	nw_teardown(state);
+	vio_uplink_destroy(u);
+}
+
+/* ------------------------------------------------------------------------------ a pcap ---- */
+
+static uint32_t tcp6_frame(uint32_t data)
+{
+	uint32_t len = 74 + data;
+	uint8_t tail[4] = {0, 6, 0, 0};
+	uint16_t csum;
+
+	nw_frame(out, len, 77, 0, 3);
+	vio_put_be16(out + 12, 0x86dd);
+	memset(out + 14, 0, 60);
+	out[14] = 0x60;
+	vio_put_be16(out + 18, (uint16_t)(len - 54));
+	out[20] = 6;
+	out[21] = 64;
+	out[37] = 1;
+	out[53] = 2;
+	vio_put_be16(out + 54, 5001);
+	vio_put_be16(out + 56, 80);
+	out[66] = 0x50;
+	out[67] = 0x10;
+	vio_put_be16(tail + 2, (uint16_t)(len - 54));
+	csum = (uint16_t)~vio_csum_fold(vio_csum_add(vio_csum_add(0, out + 22, 32, false), tail, 4, false));
+	memcpy(out + 70, &csum, 2);
+	return len;
+}
+
+static bool tcp6_checks_out(const uint8_t *f, uint32_t len)
+{
+	uint32_t sum = 6 + (len - 54);
+
+	for (uint32_t i = 22; i < len; i += 2)
+		sum += (uint32_t)f[i] << 8 | (i + 1 < len ? f[i + 1] : 0u);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
+}
+
+/* A port without offloads: the server cuts and sums. What is on the wire is what a tap of it shows. */
+static void port_without_offloads_gets_whole_segments(void **state)
+{
+	static const struct virtio_net_hdr_v1 tso6 = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+						      .gso_type = VIRTIO_NET_HDR_GSO_TCPV6,
+						      .hdr_len = 74,
+						      .gso_size = 1440,
+						      .csum_start = 54,
+						      .csum_offset = 16};
+	char path[] = "/tmp/vio-test-XXXXXX", spec[128];
+	uint32_t len = tcp6_frame(10000), rec[4], magic[6], got = 0;
+	struct vio_uplink *u;
+	struct nw *w;
+	FILE *f;
+
+	nw_setup(state);
+	w = *state;
+	close(mkstemp(path));
+	snprintf(spec, sizeof(spec), "net_pcap0,tx_pcap=%s,trunk=1+5", path);
+	u = uplink(w, spec);
+	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
+	nw_send_cut(&w->g[0], 0, &tso6, out, len, 33);
+	nw_run(w);
+	assert_int_equal(vio_uplink_port(u)->stats.segmented, 1);
+	assert_int_equal(vio_uplink_port(u)->stats.out_frames, 7);
+	nw_teardown(state);
+	vio_uplink_destroy(u); /* and the file is written */
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fread(magic, sizeof(magic), 1, f), 1);
+	while (fread(rec, sizeof(rec), 1, f) == 1) {
+		assert_int_equal(rec[2], rec[3]);
+		assert_int_equal(fread(in, rec[2], 1, f), 1);
+		/* Tagged as the trunk wants it; the tag off, it is a right frame. */
+		assert_int_equal(vio_get_be16(in + 12), 0x8100);
+		assert_int_equal(vio_get_be16(in + 14), 1);
+		memmove(in + 4, in, 12);
+		assert_true(tcp6_checks_out(in + 4, rec[2] - 4));
+		assert_memory_equal(in + 4 + 74, out + 74 + got, rec[2] - 4 - 74);
+		got += rec[2] - 4 - 74;
+	}
+	assert_int_equal(got, 10000);
+	fclose(f);
+	unlink(path);
+}
+
+static void bad_uplinks_are_refused_with_a_reason(void **state)
+{
+	static const struct {
+		const char *spec, *says;
+	} bad[] = {{"net_no_such0", "can't make"},    {"", "wants the arguments"},
+		   {"vlan=3", "wants the arguments"}, {"net_null9,vlan=0", "vlan=0"},
+		   {"net_null9,trunk=9-3", "trunk"},  {"net_null9,mtu=20", "mtu"}};
+
+	(void)state;
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(bad); i++) {
+		struct vio_uplink *u;
+		struct vio_err err = {""};
+
+		assert_true(vio_uplink_create(bad[i].spec, &u, &err) < 0);
+		assert_non_null(strstr(err.msg, bad[i].says));
+	}
+}
+
+/* ---------------------------------------------------------------------------- rte_hash ---- */
+
+static void addresses_are_learnt_moved_aged_and_forgotten(void **state)
+{
+	struct vio_err err = {""};
+	struct vio_fdb *t;
+	unsigned n = 0;
+
+	(void)state;
+	assert_int_equal(vio_fdb_rte_create(&t, &err), 0);
+	assert_int_equal(t->ops->lookup(t, 5), -1);
+	assert_int_equal(t->ops->learn(t, 5, 1, 100), 1);
+	assert_int_equal(t->ops->learn(t, 5, 1, 100), 0);
+	assert_int_equal(t->ops->lookup(t, 5), 1);
+	assert_int_equal(t->ops->learn(t, 5, 2, 150), 1);
+	assert_int_equal(t->ops->lookup(t, 5), 2);
+	assert_int_equal(t->ops->learn(t, 6, 3, 100), 1);
+	for (unsigned i = 0; i < 4; i++)
+		n += t->ops->age(t, 200, 100);
+	assert_int_equal(n, 1);
+	assert_int_equal(t->ops->lookup(t, 6), -1);
+	assert_int_equal(t->ops->lookup(t, 5), 2);
+	t->ops->forget(t, 2);
+	assert_int_equal(t->ops->count(t), 0);
+	/* Full: refused, and what is there stays. */
+	for (n = 0; t->ops->learn(t, 1000 + n, 4, 0) == 1; n++)
+		;
+	assert_true(n <= VIO_FDB_SIZE && n > VIO_FDB_SIZE / 2);
+	assert_int_equal(t->ops->learn(t, 1000 + n, 4, 0), -ENOSPC);
+	assert_int_equal(t->ops->lookup(t, 1000), 4);
+	for (n = 0; n < 64 && t->ops->count(t) > 0; n++)
+		t->ops->age(t, 1000, 300);
+	assert_int_equal(t->ops->count(t), 0);
+	t->ops->free(t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(frame_leaves_in_place_comes_back_and_is_returned),
+		cmocka_unit_test(full_port_drops_and_returns),
+		cmocka_unit_test(port_without_offloads_gets_whole_segments),
+		cmocka_unit_test(bad_uplinks_are_refused_with_a_reason),
+		cmocka_unit_test(addresses_are_learnt_moved_aged_and_forgotten),
+	};
+	const unsigned core = (unsigned)sched_getcpu();
+	char prefix[32];
+	struct vio_err err = {""};
+	const struct vio_eal_cfg cfg = {
+		.prefix = prefix, .core = &core, .n_cores = 1, .no_huge = true, .mib = 96};
+
+	snprintf(prefix, sizeof(prefix), "vio-test-%d", (int)getpid());
+	if (vio_eal_start(&cfg, &err) < 0) {
+		fprintf(stderr, "%s\n", err.msg);
+		return 1;
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
