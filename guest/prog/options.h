@@ -3,18 +3,15 @@
 #ifndef VIO_GUEST_OPTIONS_H
 #define VIO_GUEST_OPTIONS_H
 
+#include "guest/prog/common.h"
 #include "guest/prog/workload.h"
 
 struct vio_opts {
-	const char *socket, *partition;
-	const char *json; /* file, "-" = standard output, NULL = table only */
-	const char *fault;
-	int core;     /* -1: not pinned */
-	int stage_fd; /* -1: none */
-	bool trace, info_only, quiet;
+	struct vio_common c;
 	struct vio_blk_cfg blk;
 	struct vio_wl_cfg wl;
 	const char *rw_name;
+	unsigned mix; /* per cent of reads in mixed loads */
 };
 
 /* 0; 1 after --help or --version; -EINVAL with a sentence. Strings point into argv. */

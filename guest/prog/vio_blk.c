@@ -2,14 +2,9 @@
 /*
  * vio-blk: a guest partition that puts a load on its virtual disk, checks every byte, and reports.
  */
-#include <getopt.h>
 #include <inttypes.h>
-#include <jansson.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "guest/prog/options.h"
 #include "guest/prog/report.h"
@@ -27,50 +22,6 @@ static void say(void *ctx, const char *line)
 {
 	(void)ctx;
 	fprintf(stderr, "vio-blk: %s\n", line);
-}
-
-static int pin(int core, struct vio_err *err)
-{
-	cpu_set_t set;
-
-	if (core < 0)
-		return 0;
-	CPU_ZERO(&set); /* a core past CPU_SETSIZE sets nothing, and is refused as an empty set */
-	CPU_SET((size_t)core, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		return vio_err_set(
-			err, -EINVAL,
-			"--core %d: this process may not run there; see the list with `taskset -p %d`", core,
-			(int)getpid());
-	return 0;
-}
-
-/* Counters of the whole machine at the two ends of the measurement. */
-struct marks {
-	struct phyp_part *part;
-	int stage_fd;
-	struct vio_snapshot at[2];
-	int rc;
-	struct vio_err err;
-};
-
-/* Tell who started us that the measurement begins or ends. */
-static void stage(struct marks *m, char letter)
-{
-	if (m->stage_fd >= 0 && m->rc == 0 && write(m->stage_fd, &letter, 1) != 1)
-		m->rc = vio_err_set(&m->err, -errno, "--stage-fd %d: %s", m->stage_fd, strerror(errno));
-}
-
-static void mark(void *ctx, bool end)
-{
-	struct marks *m = ctx;
-
-	if (end)
-		stage(m, 'E');
-	if (m->rc == 0)
-		m->rc = vio_snapshot_take(m->part, &m->at[end], end, &m->err);
-	if (!end)
-		stage(m, 'M');
 }
 
 /* The null backend keeps no data: say so instead of reporting mismatches. */
@@ -91,7 +42,7 @@ static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vi
 				   strerror(rc < 0 ? -rc : -r.result));
 	memcpy(id, phyp_mem(part, r.buf, 20), 20);
 	id[20] = 0;
-	if (o->wl.verify && !o->info_only && strcmp(id, "vio-null") == 0)
+	if (o->wl.verify && !o->c.info_only && strcmp(id, "vio-null") == 0)
 		return vio_err_set(err, -EINVAL,
 				   "this disk is a null backend, which keeps no data: say --verify off");
 	return 0;
@@ -102,7 +53,7 @@ static int run(struct phyp_part *part, struct vio_opts *o, uint64_t t0, struct v
 	struct vio_mem mem;
 	struct vio_blk *b = NULL;
 	struct vio_wl *wl = NULL;
-	struct marks m = {.part = part, .stage_fd = o->stage_fd};
+	struct vio_marks m = {.part = part, .stage_fd = o->c.stage_fd};
 	struct vio_wl_result *res = calloc(1, sizeof(*res));
 	char id[21];
 	uint64_t ready;
@@ -118,7 +69,7 @@ static int run(struct phyp_part *part, struct vio_opts *o, uint64_t t0, struct v
 	rc = vio_opts_fit(o, vio_blk_get_info(b), err);
 	if (rc == 0)
 		rc = check_null(b, part, o, id, err);
-	if (rc == 0 && o->info_only) {
+	if (rc == 0 && o->c.info_only) {
 		rc = vio_report_info(b, o, id, ready, err);
 		goto out;
 	}
@@ -126,7 +77,7 @@ static int run(struct phyp_part *part, struct vio_opts *o, uint64_t t0, struct v
 		rc = vio_wl_create(b, part, &o->wl, &wl, err);
 	if (rc)
 		goto out;
-	rc = vio_wl_run(wl, mark, &m, &stop_now, res);
+	rc = vio_wl_run(wl, vio_mark, &m, &stop_now, res);
 	if (rc)
 		vio_err_set(err, rc, "the machine went away during the run (phypd has gone)");
 	else if (m.rc)
@@ -147,9 +98,7 @@ out:
 int main(int argc, char **argv)
 {
 	uint64_t t0 = vio_now_ns();
-	struct sigaction sa = {.sa_handler = on_signal};
-	struct phyp_filter *trace = NULL, *fault = NULL;
-	struct phyp_part *part = NULL;
+	struct vio_prog p;
 	struct vio_opts o;
 	struct vio_err err = {{0}};
 	int rc = vio_opts_parse(&o, argc, argv, &err);
@@ -160,27 +109,15 @@ int main(int argc, char **argv)
 		fprintf(stderr, "vio-blk: %s\n", err.msg);
 		return 2;
 	}
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
+	vio_prog_signals(on_signal);
 	o.blk.transport.say = say;
-	o.blk.transport.trace = o.trace ? stderr : NULL;
+	o.blk.transport.trace = o.c.trace ? stderr : NULL;
 	o.blk.give_way = vio_blk_one_core();
-	rc = pin(o.core, &err);
+	rc = vio_prog_begin(&p, &o.c, &err);
 	if (rc == 0)
-		rc = phyp_connect(o.socket, o.partition, &part, &err);
-	if (rc == 0 && o.fault)
-		rc = phyp_fault_create(o.fault, &fault, &err);
-	if (fault)
-		phyp_filter_push(part, fault);
-	if (rc == 0 && o.trace && (trace = phyp_trace_create(stderr, o.partition)))
-		phyp_filter_push(part, trace);
-	if (rc == 0)
-		rc = run(part, &o, t0, &err);
+		rc = run(p.part, &o, t0, &err);
 	if (rc)
 		fprintf(stderr, "vio-blk: %s\n", err.msg);
-	if (part)
-		phyp_close(part);
-	phyp_trace_free(trace);
-	phyp_fault_free(fault);
+	vio_prog_end(&p);
 	return rc ? 1 : 0;
 }
