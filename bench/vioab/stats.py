@@ -17,7 +17,7 @@ BCa, the usual recommendation, undercovers for medians: its acceleration comes f
 median. The percentile interval can't reach 99 % below 8 pairs, because no resample leaves the range of the data. So: from
 10 units on the percentile interval. Below: estimate +- t(n-1) times sqrt(n/(n-1)) times the bootstrap's standard error, which
 is taken from the span of the middle 95 % of the draws, because their standard deviation is blown up by the few draws that
-repeat one slow start. A single median's interval is looser with its promise: 0.98 or more for 5 to 9 values, 0.97 at 10. Fewer
+repeat one slow start. A single median's interval is looser with its promise: 0.977 or more for 5 to 9 values, 0.97 at 10. Fewer
 than 3 units give no interval (ends are NaN), fewer than 5 no verdict.
 """
 

@@ -136,7 +136,7 @@ def table(samples, point, rows, i):
     body = [[r["arm"], parts.cell(r["ns"], unit=" ns"), same(r["over_zero"], r["arm"] == ZERO),
              same(r["over_single"], r["lifetime"] == "single-use"),
              *(parts.num(r["counts"].get(k)) for k, _ in COUNTED)] for r in rows]
-    return Table(title=f"Lifetimes: {point.label()}", id=f"mapping-{i}",
+    return Table(title=f"Lifetimes: {point.label()}", id=f"mapping-table-{i}",
                  head=["arm", "ns a request", "time over zero-copy's", "time over single-use's",
                        *(t + " a request" for _, t in COUNTED)],
                  rows=body, note=parts.note(parts.at(samples, point)))
