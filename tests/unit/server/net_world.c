@@ -462,6 +462,21 @@ void nw_up(struct nw *w, struct nw_guest *g, const struct nw_arm *arm, uint64_t 
 		fail_msg("%s", w->said);
 }
 
+void nw_reopen(struct nw *w, struct nw_guest *g)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "guest%u", g->index);
+	phyp_local_kill(w->m, name);
+	memset(&g->crq, 0, sizeof(g->crq));
+	nw_run(w);
+	phyp_vcpu_destroy(g->vcpu);
+	phyp_close(g->part);
+	memset(g->avail_idx, 0, sizeof(g->avail_idx));
+	open_guest(w, g->index);
+	nw_crq(w, g);
+}
+
 /* ------------------------------------------------------------------------------- the rings ---- */
 
 static uint8_t *ring(struct nw_guest *g, uint16_t q, uint64_t part)

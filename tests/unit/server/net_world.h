@@ -93,6 +93,8 @@ uint8_t nw_features(struct nw *w, struct nw_guest *g, const struct nw_arm *arm, 
 uint8_t nw_window(struct nw *w, struct nw_guest *g, uint64_t gla, uint64_t len, uint8_t role, uint16_t *id);
 void nw_queue(struct nw *w, struct nw_guest *g, uint16_t q);
 void nw_crq(struct nw *w, struct nw_guest *g);
+/* The guest's partition dies, and another takes its place, as far as the CRQ. */
+void nw_reopen(struct nw *w, struct nw_guest *g);
 
 struct ioba nw_at(const struct nw_guest *g, uint64_t gla);
 void nw_desc(struct nw_guest *g, uint16_t q, unsigned i, uint64_t gla, uint32_t len, unsigned flags,

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The switch alone, between ports that write down what they get; options of ports; checks of offload fields.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "net_world.h"
+
+#define PORTS 5
+#define S     1000000000ull
+
+struct tap {
+	struct vio_port port;
+	unsigned n;
+	struct {
+		uint16_t vid;
+		bool tagged;
+		uint8_t head[64];
+		uint32_t len;
+	} got[64];
+};
+
+struct bench {
+	struct vio_switch *sw;
+	struct tap tap[PORTS];
+};
+
+static void deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
+{
+	struct tap *t = vio_container_of(p, struct tap, port);
+
+	for (unsigned i = 0; i < n; i++) {
+		unsigned k = t->n++;
+
+		t->got[k].vid = f[i]->vid;
+		t->got[k].tagged = vio_port_tags(p, f[i]->vid);
+		t->got[k].len = f[i]->len;
+		vio_frame_put_head(f[i], t->got[k].tagged, t->got[k].head);
+	}
+}
+
+static const struct vio_port_ops ops = {.kind = "tap", .deliver = deliver};
+
+/* 0 to 2 are in VLAN 1; 3 is access to 10; 4 a trunk of 10 to 12 without a native VLAN. */
+static int setup(void **state)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	struct vio_err err;
+
+	assert_non_null(b);
+	assert_int_equal(vio_switch_create(nw_fdb(), &b->sw, &err), 0);
+	for (unsigned i = 0; i < PORTS; i++) {
+		struct vio_port *p = &b->tap[i].port;
+
+		p->ops = &ops;
+		vio_port_defaults(p);
+		if (i == 3)
+			assert_int_equal(vio_port_option(p, "vlan", "10", &err), 1);
+		if (i == 4)
+			assert_int_equal(vio_port_option(p, "trunk", "10-12", &err), 1);
+		assert_int_equal(vio_port_options_end(p, i == 3, &err), 0);
+		assert_int_equal(vio_switch_add(b->sw, p, &err), 0);
+	}
+	vio_switch_poll(b->sw, 1000 * S);
+	*state = b;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *b = *state;
+
+	vio_switch_destroy(b->sw);
+	free(b);
+	return 0;
+}
+
+/* tci 0xffff: untagged. */
+static void send_len(struct bench *b, unsigned from, unsigned to, unsigned src, unsigned tci, uint32_t len)
+{
+	struct vio_frame f;
+	uint8_t raw[32];
+
+	nw_frame(raw, sizeof(raw), to, src, 0);
+	memset(&f, 0, sizeof(f));
+	memcpy(f.buf, raw, 18);
+	if (tci != 0xffff) {
+		memcpy(f.buf + 16, raw + 12, 2);
+		vio_put_be16(f.buf + 12, 0x8100);
+		vio_put_be16(f.buf + 14, (uint16_t)tci);
+	}
+	f.len = len;
+	f.head_len = len < 18 ? (uint16_t)len : 18;
+	f.body_len = f.len - f.head_len;
+	for (unsigned i = 0; i < PORTS; i++)
+		b->tap[i].n = 0;
+	vio_switch_forward(&b->tap[from].port, &f, 1);
+}
+
+static void send(struct bench *b, unsigned from, unsigned to, unsigned src, unsigned tci)
+{
+	send_len(b, from, to, src, tci, 100);
+}
+
+/* Mask of the ports that got exactly one frame; none may have got two. */
+static unsigned who(const struct bench *b)
+{
+	unsigned mask = 0;
+
+	for (unsigned i = 0; i < PORTS; i++) {
+		assert_in_range(b->tap[i].n, 0, 1);
+		mask |= b->tap[i].n << i;
+	}
+	return mask;
+}
+
+#define UNTAGGED 0xffffu
+
+static void unknown_address_is_flooded_and_a_learnt_one_is_not(void **state)
+{
+	struct bench *b = *state;
+
+	send(b, 0, 101, 100, UNTAGGED);
+	assert_int_equal(who(b), 0x6);
+	send(b, 1, 100, 101, UNTAGGED); /* 100 was learnt at 0 */
+	assert_int_equal(who(b), 0x1);
+	send(b, 0, 101, 100, UNTAGGED);
+	assert_int_equal(who(b), 0x2);
+	send(b, 1, 101, 101, UNTAGGED); /* on its own segment */
+	assert_int_equal(who(b), 0);
+}
+
+static void address_that_moves_is_followed(void **state)
+{
+	struct bench *b = *state;
+
+	send(b, 0, 99, 100, UNTAGGED);
+	send(b, 1, 100, 101, UNTAGGED);
+	assert_int_equal(who(b), 0x1);
+	send(b, 2, 99, 100, UNTAGGED); /* now here */
+	send(b, 1, 100, 101, UNTAGGED);
+	assert_int_equal(who(b), 0x4);
+	send(b, 0, 99, 100, UNTAGGED); /* and back, though port 0 has learnt it before */
+	send(b, 1, 100, 101, UNTAGGED);
+	assert_int_equal(who(b), 0x1);
+}
+
+static void silent_address_is_forgotten_and_a_talking_one_is_not(void **state)
+{
+	struct bench *b = *state;
+
+	send(b, 0, 99, 100, UNTAGGED);
+	send(b, 2, 99, 102, UNTAGGED);
+	for (unsigned t = 1; t <= VIO_FDB_AGE_S; t++) {
+		vio_switch_poll(b->sw, (1000 + t) * S);
+		if (t % 100 == 50)
+			send(b, 2, 99, 102, UNTAGGED);
+	}
+	send(b, 1, 100, 101, UNTAGGED);
+	assert_int_equal(who(b), 0x5);
+	send(b, 1, 102, 101, UNTAGGED);
+	assert_int_equal(who(b), 0x4);
+}
+
+static void port_that_lost_its_link_is_forgotten_and_gets_nothing(void **state)
+{
+	struct bench *b = *state;
+
+	send(b, 0, 99, 100, UNTAGGED);
+	vio_switch_link(&b->tap[0].port, false);
+	send(b, 1, 100, 101, UNTAGGED);
+	assert_int_equal(who(b), 0x4); /* flooded */
+	assert_int_equal(b->tap[0].port.stats.drop[VIO_DROP_LINK_DOWN], 1);
+	send(b, 0, 101, 100, UNTAGGED);
+	assert_int_equal(who(b), 0);
+	assert_int_equal(b->tap[0].port.stats.drop[VIO_DROP_LINK_DOWN], 2);
+	vio_switch_link(&b->tap[0].port, true);
+	send(b, 0, 101, 100, UNTAGGED);
+	assert_int_equal(who(b), 0x2);
+}
+
+static void vlans_do_not_see_each_other(void **state)
+{
+	struct bench *b = *state;
+
+	send(b, 0, 99, 100, UNTAGGED); /* VLAN 1 */
+	assert_int_equal(who(b), 0x6);
+	send(b, 3, 100, 103, UNTAGGED); /* VLAN 10 does not know 100 of VLAN 1 */
+	assert_int_equal(who(b), 0x10);
+	assert_true(b->tap[4].got[0].tagged);
+	assert_int_equal(vio_get_be16(b->tap[4].got[0].head + 12), 0x8100);
+	assert_int_equal(vio_get_be16(b->tap[4].got[0].head + 14), 10);
+	send(b, 4, 103, 104, 10); /* back through the trunk: the tag comes off */
+	assert_int_equal(who(b), 0x8);
+	assert_false(b->tap[3].got[0].tagged);
+	assert_int_equal(vio_get_be16(b->tap[3].got[0].head + 12), 0x88b5);
+	assert_int_equal(b->tap[3].got[0].len, 96);
+	send(b, 4, 103, 104, 11); /* the same address in another VLAN is another station */
+	assert_int_equal(who(b), 0);
+}
+
+static void tags_that_a_port_may_not_send_are_dropped(void **state)
+{
+	struct bench *b = *state;
+	const struct {
+		unsigned port, tci;
+	} bad[] = {{0, 10}, {0, 1}, {3, 10}, {4, 13}, {4, 1}, {4, 4095}, {4, UNTAGGED}, {4, 0}};
+
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(bad); i++) {
+		uint64_t before = b->tap[bad[i].port].port.stats.drop[VIO_DROP_VLAN];
+
+		send(b, bad[i].port, 99, 100, bad[i].tci);
+		assert_int_equal(who(b), 0);
+		assert_int_equal(b->tap[bad[i].port].port.stats.drop[VIO_DROP_VLAN], before + 1);
+	}
+}
+
+static void priority_survives_the_switch(void **state)
+{
+	struct bench *b = *state;
+
+	send(b, 3, 99, 100, 5u << 13); /* VLAN 0: a priority only */
+	assert_int_equal(who(b), 0x10);
+	assert_int_equal(vio_get_be16(b->tap[4].got[0].head + 14), 5 << 13 | 10);
+}
+
+static void trunk_with_a_native_vlan_sends_it_untagged(void **state)
+{
+	struct bench *b = *state;
+
+	b->tap[4].port.vlan.pvid = 1;
+	send(b, 0, 99, 100, UNTAGGED);
+	assert_int_equal(who(b), 0x16);
+	assert_false(b->tap[4].got[0].tagged);
+	send(b, 4, 100, 104, UNTAGGED);
+	assert_int_equal(who(b), 0x1);
+}
+
+static void frames_of_wrong_length_or_source_are_dropped_with_the_reason(void **state)
+{
+	struct bench *b = *state;
+	struct vio_port *p = &b->tap[0].port;
+	struct vio_frame f;
+
+	send_len(b, 0, 99, 100, UNTAGGED, 13);
+	assert_int_equal(p->stats.drop[VIO_DROP_RUNT], 1);
+	send_len(b, 0, 99, 100, UNTAGGED, 1515);
+	assert_int_equal(p->stats.drop[VIO_DROP_OVERSIZED], 1);
+	send_len(b, 0, 99, 100, UNTAGGED, 1514);
+	assert_int_equal(who(b), 0x6);
+	/* A tag does not count against the MTU; one byte more does. */
+	send_len(b, 4, 99, 100, 10, 1518);
+	assert_int_equal(who(b), 0x8);
+	send_len(b, 4, 99, 100, 10, 1519);
+	assert_int_equal(b->tap[4].port.stats.drop[VIO_DROP_OVERSIZED], 1);
+	/* Too long for the port where it would leave. */
+	p->mtu = 9000;
+	send_len(b, 0, 99, 100, UNTAGGED, 9014);
+	assert_int_equal(who(b), 0);
+	assert_int_equal(b->tap[1].port.stats.drop[VIO_DROP_OVERSIZED], 1);
+	memset(&f, 0, sizeof(f));
+	f.len = f.head_len = 18;
+	vio_switch_forward(p, &f, 1); /* source 0 */
+	f.buf[6] = 1;
+	f.buf[11] = 7;
+	f.head_at = 0;
+	vio_switch_forward(p, &f, 1); /* source is a group */
+	assert_int_equal(p->stats.drop[VIO_DROP_SOURCE], 2);
+	assert_int_equal(p->stats.in_frames, 2);
+}
+
+static void table_that_is_full_floods_and_goes_on(void **state)
+{
+	struct bench *b = *state;
+	struct vio_switch_info info;
+
+	for (unsigned i = 1; i < 100; i++)
+		send(b, 0, 200, i, UNTAGGED);
+	vio_switch_get_info(b->sw, &info);
+	assert_int_equal(info.addresses, 64);
+	assert_int_equal(info.refused, 35);
+	send(b, 1, 99, 150, UNTAGGED);
+	assert_int_equal(who(b), 0x5);
+	send(b, 1, 5, 150, UNTAGGED);
+	assert_int_equal(who(b), 0x1);
+}
+
+static void options_that_make_no_sense_are_refused(void **state)
+{
+	static const char *const bad[][2] = {
+		{"vlan", "0"},   {"vlan", "4095"}, {"vlan", "x"},       {"vlan", ""},  {"trunk", "5-3"},
+		{"trunk", "5+"}, {"trunk", ""},    {"trunk", "1-4095"}, {"mtu", "67"}, {"mtu", "9001"},
+		{"mtu", "1e3"},  {"vlan", "10x"},  {"trunk", "10,11"}};
+	struct vio_err err;
+	struct vio_net *n;
+
+	(void)state;
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(bad); i++) {
+		struct vio_port p = {0};
+
+		vio_port_defaults(&p);
+		assert_int_equal(vio_port_option(&p, bad[i][0], bad[i][1], &err), -EINVAL);
+		assert_non_null(strstr(err.msg, bad[i][0]));
+	}
+	assert_int_equal(vio_net_create("queues=32", 0, NULL, &n, &err), -EINVAL);
+	assert_int_equal(vio_net_create("MAC=01:00:00:00:00:01", 0, NULL, &n, &err), -EINVAL);
+	assert_int_equal(vio_net_create("mac=2:0:0:0:0:1:1", 0, NULL, &n, &err), -EINVAL);
+	assert_int_equal(vio_net_create("colour=red", 0, NULL, &n, &err), -EINVAL);
+	assert_non_null(strstr(err.msg, "colour"));
+	assert_int_equal(vio_net_create("link=maybe", 0, NULL, &n, &err), -EINVAL);
+	assert_int_equal(
+		vio_net_create("MAC=02:00:00:00:00:09,trunk=all,vlan=4,mtu=9000,queues=3", 0, NULL, &n, &err),
+		0);
+	assert_int_equal(vio_net_queues(n), 7);
+	assert_true(vio_port_in_vlan(vio_net_port(n), 4094));
+	assert_false(vio_port_tags(vio_net_port(n), 4));
+	vio_net_destroy(n);
+}
+
+/* ---------------------------------------------------------------------------- offload ---- */
+
+/* An IPv4 TCP head of 54 bytes in a frame of 3,054. */
+static void tcp_head(struct vio_frame *f)
+{
+	memset(f, 0, sizeof(*f));
+	f->len = 3054;
+	f->head_len = VIO_FRAME_HEAD;
+	vio_put_be16(f->buf + 12, 0x0800);
+	f->buf[14] = 0x45;
+	vio_put_be16(f->buf + 16, 3040);
+	f->buf[23] = 6;
+	f->buf[46] = 0x50;
+}
+
+static void lies_about_offload_are_found(void **state)
+{
+	const struct virtio_net_hdr_v1 good = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+					       .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+					       .gso_size = 1000,
+					       .csum_start = 34,
+					       .csum_offset = 16};
+	/* Each changes one thing: a byte of the headers, or a field. */
+	static const struct {
+		uint8_t at, value;
+	} head[] = {{12, 0x86}, {13, 1}, {14, 0x55}, {14, 0x44}, {14, 0x4f}, {17, 0},
+		    {20, 0x20}, {21, 1}, {23, 17},   {46, 0x40}, {12, 0x81}};
+	struct virtio_net_hdr_v1 h;
+	struct vio_frame f;
+
+	(void)state;
+	tcp_head(&f);
+	assert_true(vio_offload_check(&f, &good, true, true, true));
+	assert_int_equal(f.head_len, 54);
+	assert_int_equal(vio_offload_segments(&f), 3);
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(head); i++) {
+		tcp_head(&f);
+		f.buf[head[i].at] = head[i].value;
+		assert_false(vio_offload_check(&f, &good, true, true, true));
+	}
+#define LIE(field, v)                                                                                        \
+	do {                                                                                                 \
+		h = good;                                                                                    \
+		h.field = (v);                                                                               \
+		tcp_head(&f);                                                                                \
+		assert_false(vio_offload_check(&f, &h, true, true, true));                                   \
+	} while (0)
+	LIE(flags, 0);
+	LIE(gso_type, VIRTIO_NET_HDR_GSO_TCPV6);
+	LIE(gso_type, VIRTIO_NET_HDR_GSO_UDP);
+	LIE(gso_type, VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN);
+	LIE(gso_type, 77);
+	LIE(gso_size, 0);
+	LIE(gso_size, 2); /* 1,500 segments */
+	LIE(csum_start, 33);
+	LIE(csum_start, 13);
+	LIE(csum_start, 0xffff);
+	LIE(csum_offset, 6);
+	LIE(csum_offset, 0xffff);
+	tcp_head(&f);
+	assert_false(vio_offload_check(&f, &good, true, false, true));
+	assert_false(vio_offload_check(&f, &good, false, true, true));
+	/* Headers that end beyond the frame. */
+	tcp_head(&f);
+	f.len = f.head_len = 53;
+	vio_put_be16(f.buf + 16, 39);
+	assert_false(vio_offload_check(&f, &good, true, true, true));
+	f.len = f.head_len = 54; /* no data: nothing to cut */
+	vio_put_be16(f.buf + 16, 40);
+	assert_false(vio_offload_check(&f, &good, true, true, true));
+}
+
+static void sums_are_the_same_however_the_bytes_are_cut(void **state)
+{
+	uint8_t bytes[101];
+	uint16_t whole;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * 37 + 200);
+	whole = vio_csum_fold(vio_csum_add(0, bytes, sizeof(bytes), false));
+	for (uint32_t cut = 0; cut <= sizeof(bytes); cut++) {
+		uint64_t sum = vio_csum_add(0, bytes, cut, false);
+
+		sum = vio_csum_add(sum, bytes + cut, (uint32_t)sizeof(bytes) - cut, cut & 1);
+		assert_int_equal(vio_csum_fold(sum), whole);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(unknown_address_is_flooded_and_a_learnt_one_is_not, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(address_that_moves_is_followed, setup, teardown),
+		cmocka_unit_test_setup_teardown(silent_address_is_forgotten_and_a_talking_one_is_not, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(port_that_lost_its_link_is_forgotten_and_gets_nothing, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(vlans_do_not_see_each_other, setup, teardown),
+		cmocka_unit_test_setup_teardown(tags_that_a_port_may_not_send_are_dropped, setup, teardown),
+		cmocka_unit_test_setup_teardown(priority_survives_the_switch, setup, teardown),
+		cmocka_unit_test_setup_teardown(trunk_with_a_native_vlan_sends_it_untagged, setup, teardown),
+		cmocka_unit_test_setup_teardown(frames_of_wrong_length_or_source_are_dropped_with_the_reason,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(table_that_is_full_floods_and_goes_on, setup, teardown),
+		cmocka_unit_test(options_that_make_no_sense_are_refused),
+		cmocka_unit_test(lies_about_offload_are_found),
+		cmocka_unit_test(sums_are_the_same_however_the_bytes_are_cut),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
