@@ -97,6 +97,9 @@ static void post_bad(struct nw *w, struct nw_guest *g, uint64_t gla, uint32_t le
 {
 	struct virtio_net_hdr_v1 h;
 
+	nw_frame(out, 64, 11, g->index + 10, 0);
+	nw_send(g, out, 64); /* so that it is known, and frames to it go nowhere else */
+	nw_run(w);
 	nw_desc(g, 0, 250, gla, len, flags, 0);
 	nw_publish(g, 0, 250);
 	for (unsigned i = 0; i < 201 && g->needs_resets == 0; i++) {
