@@ -320,6 +320,22 @@ static bool phase_over(const struct phase *p, const volatile int *stop)
 	return p->started >= p->count || *stop || (p->end_tick && vio_ticks() >= p->end_tick);
 }
 
+/*
+ * The open loop has nothing to do: it may wait as its notification level does (poll goes on looking), but no longer than to a
+ * safe while before the next start, because a sleeper wakes late and the start must not.
+ */
+#define WAKE_EARLY_NS 150000
+static void wait_for_start(struct vio_wl *w, const struct phase *p)
+{
+	uint64_t now = vio_ticks(), left_ns;
+
+	if (p->next <= (double)now)
+		return;
+	left_ns = vio_muldiv((uint64_t)p->next - now, 1000000000ull, w->tick_hz);
+	if (left_ns > 2 * WAKE_EARLY_NS)
+		vio_blk_idle(w->b, 0, left_ns - WAKE_EARLY_NS);
+}
+
 static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volatile int *stop)
 {
 	uint64_t begin = vio_ticks(), t0 = vio_now_ns();
@@ -343,10 +359,14 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 				;
 			progress += got;
 		}
-		/* The closed loop has nothing to do now; the open loop must look at the clock. With several
-		 * queues on this thread nobody waits for one of them while another has something. */
-		if (progress == 0 && p.period == 0 && w->n_queues == 1)
-			vio_blk_idle(w->b, 0, 100000);
+		/* With several queues on this thread nobody waits for one of them while another has
+		 * something. */
+		if (progress == 0 && w->n_queues == 1) {
+			if (p.period > 0)
+				wait_for_start(w, &p);
+			else
+				vio_blk_idle(w->b, 0, 100000);
+		}
 	}
 	drain(w);
 	w->res->elapsed_ns = vio_now_ns() - t0;
