@@ -25,18 +25,26 @@ unsigned long vio_eal_free_hugepages(void)
 	return n;
 }
 
+/* What has to outlive EAL. */
+struct leftover {
+	char path[PATH_MAX];      /* of the runtime directory */
+	char *argv[MAX_ARGS + 1]; /* EAL may keep pointers into it */
+};
+
 /*
  * Telemetry removes its socket in an atexit handler, so the directory can go only after that: handlers run in
  * reverse order, this one is registered before EAL's. rmdir() leaves alone what another process still uses.
  */
 static void remove_dir(int status, void *arg)
 {
-	char *path = arg;
+	struct leftover *l = arg;
 
 	(void)status;
-	if (path[0])
-		rmdir(path);
-	free(path);
+	if (l->path[0])
+		rmdir(l->path);
+	for (unsigned i = 0; l->argv[i]; i++)
+		free(l->argv[i]);
+	free(l);
 }
 
 /* "0@3,1@5": lcore 0 on processor 3, ... Any processor number is possible this way, EAL's own are bounded. */
@@ -51,7 +59,8 @@ static void lcore_map(const struct vio_eal_cfg *cfg, char *buf, size_t len)
 
 int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
 {
-	char map[512], *path = calloc(1, PATH_MAX);
+	struct leftover *left = calloc(1, sizeof(*left));
+	char map[512];
 	char mib[16];
 	/*
 	 * Disks need next to nothing of DPDK's memory, uplinks their mbufs: pages are taken when needed.
@@ -76,22 +85,21 @@ int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
 		arg[argc++] = "-a";
 		arg[argc++] = cfg->pci[i];
 	}
-	if (!path || on_exit(remove_dir, path)) {
-		free(path);
+	if (!left || on_exit(remove_dir, left)) {
+		free(left);
 		return vio_err_set(err, -ENOMEM, "no memory to start DPDK");
 	}
 	lcore_map(cfg, map, sizeof(map));
-	/* EAL reorders its argv and may keep pointers into it: copies that are never freed, once in a
-	 * process. */
+	/* EAL reorders its argv: it gets a list of its own. */
 	for (int i = 0; i < argc; i++) {
-		argv[i] = strdup(arg[i]);
+		argv[i] = left->argv[i] = strdup(arg[i]);
 		if (!argv[i])
 			return vio_err_set(err, -ENOMEM, "no memory to start DPDK");
 	}
 	if (rte_eal_init(argc, argv) < 0)
 		return vio_err_set(err, -rte_errno, "DPDK did not start: %s%s", rte_strerror(rte_errno),
 				   cfg->no_huge ? "" : "; try --no-huge");
-	snprintf(path, PATH_MAX, "%s", rte_eal_get_runtime_dir());
+	snprintf(left->path, sizeof(left->path), "%s", rte_eal_get_runtime_dir());
 	return 0;
 }
 
