@@ -153,7 +153,8 @@ def sentence(group, rows, noise):
         if "--cost" in group.anchors:
             inside = 0 <= more <= SWEPT_NS
             cost = group.anchors.split(" (")[0]
-            text += f", {'inside' if inside else 'outside'} the 0 to {SWEPT_NS / 1000:g} µs that the cost plane injects for {cost}"
+            side = "inside" if inside else "outside"
+            text += f", {side} the 0 to {SWEPT_NS / 1000:g} µs that the cost plane injects for {cost}"
         out.append(text + ".")
     return out[:2]
 

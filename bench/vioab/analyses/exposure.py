@@ -135,7 +135,7 @@ def lead(ctx, samples):
     ns = {a: float(np.median(parts.at(samples, p, a).values(parts.NS))) for a in arms}
     best = min(arms, key=ns.get)
     if len(arms) == 1:
-        return f"{p.label()}: {best} leaves {plots.bytes_text(by[best].estimate)} within the server's reach that no request needs."
+        return f"{p.label()}: {best} leaves {plots.bytes_text(by[best].estimate)} within reach that no request needs."
     text = (f"{p.label()}: the server can reach between {plots.bytes_text(by[least].estimate)} ({least}) and "
             f"{plots.bytes_text(by[most].estimate)} ({most}) that no request needs. ")
     if best == least:
@@ -180,7 +180,8 @@ def texts(free):
     return [
         "Reach(t) is the set of bytes of the guest's memory that the server can read or write at time t: those under a valid "
         "TCE of the guest's "
-        "windows. Need(t) is the bytes (payload, 16 of header, 1 of status) of requests between their publish and their "
+        "windows. Need(t) is the bytes (payload, 16 of header, 1 of status) of requests from the call that publishes them to "
+        "their "
         "completion. Rings and "
         "configuration are needed for the device's whole life and are taken out of both. Exposure is the time average of "
         "|Reach| - |Need|, in bytes. "
@@ -191,6 +192,10 @@ def texts(free):
         "server's kernel has pinned for a disk read under way (docs/decisions/0007). Stale translations after a revocation: "
         "none, every access "
         "looks at the TCE or goes through a window that is unmapped first. docs/exposure.md has all of it.",
+        "In place, a mapping covers whole pages of the guest's backing memory, 2 MiB where hugepages back it, because the "
+        "server's CPU "
+        "maps no less. So an in-place mapping for one request can expose more bytes than a pool that was laid out for the "
+        "purpose.",
         "Counting costs tens of nanoseconds a TCE call, so the speeds here are of machines that count, all arms alike; the "
         "other experiments' "
         "machines don't.",

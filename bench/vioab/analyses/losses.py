@@ -189,10 +189,14 @@ def lead(rows, starts):
         text = (f"Zero-copy loses in {len(lost)} of {parts.plural(len(mine), 'comparison')}: "
                 + "; ".join(f"{r['condition']}, to {r['rival']} ({parts.times(r['iv'])})" for r in worst[:4])
                 + (f"; and {len(lost) - 4} more below" if len(lost) > 4 else "") + ".")
+    elif len(even) == len(mine) and mine:
+        text = (f"Nothing is shown either way in {parts.plural(len(mine), 'comparison')} under "
+                f"{parts.plural(tried, 'condition')} in which "
+                "zero-copy might lose.")
     elif mine:
         text = (f"Where we looked for a loss on purpose ({parts.plural(tried, 'condition')}, "
-                f"{parts.plural(len(mine), 'comparison')}), zero-copy did not lose"
-                + (f"; no difference is shown in {len(even)} of them." if even else "."))
+                f"{parts.plural(len(mine), 'comparison')}), "
+                f"zero-copy did not lose: it is faster in {len(mine) - len(even)}, and no difference is shown in {len(even)}.")
     else:
         text = ""
     paid = [s for s in starts if not s["sooner"] and not s["undecided"]]

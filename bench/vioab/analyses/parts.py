@@ -127,27 +127,27 @@ def counters_table(samples, point, title, id):
 # --- limits -------------------------------------------------------------------------------------------------------------
 
 def memcpy(limits):
-    """{size: best GB/s of one core's memcpy} and {size: in memory} of bench-limits' results; medians over the results."""
-    best, cold = {}, {}
+    """{size: GB/s of one core's memcpy} where the load's memory lies (L3, or the best level without one), and {size: GB/s} beyond
+    the caches. Medians over the results of bench-limits."""
+    levels, near, far = {}, {}, {}
     for r in limits:
         for m in r.get("memcpy") or []:
-            best.setdefault(m["size_bytes"], {}).setdefault(m["level"], []).append(m["gb_per_s"])
-    for size, levels in list(best.items()):
-        med = {k: float(np.median(v)) for k, v in levels.items()}
-        far = med.get("memory", med.get("large", med.get("L3")))
-        if far is not None:
-            cold[size] = far
-        best[size] = max(med.values())
-    return best, cold
+            levels.setdefault(m["size_bytes"], {}).setdefault(m["level"], []).append(m["gb_per_s"])
+    for size, got in levels.items():
+        med = {k: float(np.median(v)) for k, v in got.items()}
+        near[size] = med.get("L3", max(med.values()))
+        if "memory" in med or "large" in med:
+            far[size] = med.get("memory", med.get("large"))
+    return near, far
 
 
 def limits_line(ctx, bs=0, memory=False, first=""):
     """What bounds requests of bs bytes here: R, and memcpy when payload moves."""
     parts = [first] if first else []
     parts += [f"R (a cache line's round trip between the two cores) {ctx.r_ns:.0f} ns"] if np.isfinite(ctx.r_ns) else []
-    best, _ = memcpy(ctx.limits)
-    if memory and bs in best:
-        parts.append(f"one core's memcpy of {size_name(bs)} {best[bs]:.1f} GB/s ({bs / best[bs]:.0f} ns)")
+    near, _ = memcpy(ctx.limits)
+    if memory and bs in near:
+        parts.append(f"one core's memcpy of {size_name(bs)} in the last cache {near[bs]:.1f} GB/s ({bs / near[bs]:.0f} ns)")
     return ("Limits of this machine: " + "; ".join(parts) if parts else "Limits of this machine: not measured in this run") + "."
 
 

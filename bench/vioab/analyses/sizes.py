@@ -111,12 +111,12 @@ def figure(ctx, samples, backend, depth, points):
         ivs = [parts.median(parts.at(mine, p, arm)) for p in points]
         parts.curve(axes[0], sizes, ivs, arm)
         parts.curve(axes[1], sizes, [gigabytes(p.bs, iv) for p, iv in zip(points, ivs)], arm)
-    best, cold = parts.memcpy(ctx.limits)
+    near, far = parts.memcpy(ctx.limits)
     for ax, unit in ((axes[0], lambda s, g: s / g), (axes[1], lambda s, g: g)):
-        for roof, line in ((best, "-"), (cold, (0, (1, 1.5)))) if backend == "memory" else ():
+        for roof, line in ((near, "-"), (far, (0, (1, 1.5)))) if backend == "memory" else ():
             x = [s for s in sorted(roof) if sizes[0] <= s <= sizes[-1]]
             ax.plot(x, [unit(s, roof[s]) for s in x], color=plots.SOFT, linewidth=1.1, linestyle=line, zorder=1,
-                    label="memcpy, in cache" if roof is best else "memcpy, beyond the caches")
+                    label="memcpy, last cache" if roof is near else "memcpy, beyond the caches")
         ax.set_yscale("log")
         ax.set_xlabel("bytes a request")
         plots.size_axis(ax, sizes)
