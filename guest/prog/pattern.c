@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "guest/prog/pattern.h"
 
+#include <string.h>
+
 #define STEP 0x9E3779B97F4A7C15ull
 
 /*
@@ -50,4 +52,78 @@ size_t vio_pattern_first_bad(const void *buf, size_t len, uint64_t key)
 		if (p[i] != key + i * STEP)
 			return i * 8;
 	return len;
+}
+
+/* Whole words that may lie anywhere: one load or store each. */
+WIDE static void fill_words(uint8_t *p, size_t words, uint64_t first)
+{
+	for (size_t i = 0; i < words; i++) {
+		const uint64_t w = first + i * STEP;
+
+		memcpy(p + 8 * i, &w, 8);
+	}
+}
+
+WIDE static uint64_t wrong_words(const uint8_t *p, size_t words, uint64_t first)
+{
+	uint64_t bad = 0, w;
+
+	for (size_t i = 0; i < words; i++) {
+		memcpy(&w, p + 8 * i, 8);
+		bad += w != first + i * STEP;
+	}
+	return bad;
+}
+
+/* Bytes of a part of a word. */
+static size_t edge(size_t len, uint64_t off)
+{
+	const size_t n = (8 - (off & 7)) & 7;
+
+	return n < len ? n : len;
+}
+
+static uint64_t word_at(uint64_t key, uint64_t off)
+{
+	return key + (off >> 3) * STEP;
+}
+
+void vio_pattern_fill_at(void *buf, size_t len, uint64_t key, uint64_t off)
+{
+	uint8_t *p = buf;
+	const size_t head = edge(len, off), words = (len - head) / 8, tail = len - head - 8 * words;
+	uint64_t w = word_at(key, off);
+
+	memcpy(p, (const uint8_t *)&w + (off & 7), head);
+	p += head;
+	off += head;
+	fill_words(p, words, word_at(key, off));
+	w = word_at(key, off + 8 * words);
+	memcpy(p + 8 * words, &w, tail);
+}
+
+uint64_t vio_pattern_check_at(const void *buf, size_t len, uint64_t key, uint64_t off)
+{
+	const uint8_t *p = buf;
+	const size_t head = edge(len, off), words = (len - head) / 8, tail = len - head - 8 * words;
+	uint64_t w = word_at(key, off), bad = 0;
+
+	for (size_t i = 0; i < head; i++)
+		bad += p[i] != ((const uint8_t *)&w)[(off & 7) + i];
+	p += head;
+	off += head;
+	if (wrong_words(p, words, word_at(key, off)) == 0) {
+		p += 8 * words;
+	} else {
+		/* Which bytes: rare, so slowly. */
+		for (size_t i = 0; i < words; i++, p += 8) {
+			w = word_at(key, off + 8 * i);
+			for (unsigned k = 0; k < 8; k++)
+				bad += p[k] != ((const uint8_t *)&w)[k];
+		}
+	}
+	w = word_at(key, off + 8 * words);
+	for (size_t i = 0; i < tail; i++)
+		bad += p[i] != ((const uint8_t *)&w)[i];
+	return bad;
 }

@@ -19,4 +19,11 @@ uint64_t vio_pattern_check(const void *buf, size_t len, uint64_t key);
 /* Byte offset of the first wrong word, or len. For the message after a failed check. */
 size_t vio_pattern_first_bad(const void *buf, size_t len, uint64_t key);
 
+/*
+ * The same stream of bytes from byte `off` on, any length, any alignment: data that lies in several pieces. check: how
+ * many bytes are wrong.
+ */
+void vio_pattern_fill_at(void *buf, size_t len, uint64_t key, uint64_t off);
+uint64_t vio_pattern_check_at(const void *buf, size_t len, uint64_t key, uint64_t off);
+
 #endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <string.h>
+
+#include "guest/prog/net_frame.h"
+#include "guest/prog/pattern.h"
+
+#define MAGIC    0x5649u /* "VI" */
+#define PORT     9       /* discard */
+#define VLAN_LEN 4u
+#define IP_LEN   20u
+#define UDP_LEN  8u
+#define TTL      64
+
+struct tag {
+	uint16_t magic, stream; /* big-endian, as all of a frame's fields */
+	uint32_t seq;
+	uint64_t tick;
+} __attribute__((packed));
+
+_Static_assert(ETH_HLEN + VLAN_LEN + IP_LEN + UDP_LEN + sizeof(struct tag) <= VIO_NF_MIN,
+	       "the smallest frame has it all");
+
+static void put16(uint8_t *p, uint16_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+/* Of an IPv4 header whose checksum field is 0. */
+static uint16_t ip_sum(const uint8_t *h)
+{
+	uint32_t sum = 0;
+
+	for (unsigned i = 0; i < IP_LEN; i += 2)
+		sum += (uint32_t)h[i] << 8 | h[i + 1];
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t) ~(sum + (sum >> 16));
+}
+
+void vio_nf_init(struct vio_nf *f, const struct vio_nf_cfg *cfg, uint16_t stream)
+{
+	static const uint8_t ip[IP_LEN] = {0x45, 0, 0,   0,  0, 0, 0x40, 0,  TTL, IPPROTO_UDP,
+					   0,    0, 198, 18, 0, 1, 198,  18, 0,   2};
+	uint8_t *p = f->head;
+
+	memset(f, 0, sizeof(*f));
+	f->cfg = *cfg;
+	f->stream = stream;
+	memcpy(p, cfg->dst, 6);
+	memcpy(p + 6, cfg->src, 6);
+	p += 12;
+	if (cfg->vlan) {
+		put16(p, ETH_P_8021Q);
+		put16(p + 2, cfg->vlan);
+		p += VLAN_LEN;
+	}
+	put16(p, ETH_P_IP);
+	p += 2;
+	memcpy(p, ip, IP_LEN);
+	p += IP_LEN;
+	put16(p, PORT);
+	put16(p + 2, PORT);
+	f->head_len = (uint32_t)(p + UDP_LEN - f->head);
+}
+
+void vio_nf_build(struct vio_nf *f, struct vio_net_buf *b, uint32_t len, uint64_t tick)
+{
+	uint8_t *ip = b->data + f->head_len - UDP_LEN - IP_LEN;
+	const struct tag t = {htons(MAGIC), htons(f->stream), htonl(f->seq), htobe64(tick)};
+	const uint32_t ip_at = f->head_len - UDP_LEN - IP_LEN;
+
+	memcpy(b->data, f->head, f->head_len);
+	put16(ip + 2, (uint16_t)(len - ip_at));
+	if (f->cfg.flows > 1)
+		put16(ip + 18, (uint16_t)(2 + f->seq % f->cfg.flows));
+	put16(ip + 10, ip_sum(ip));
+	put16(ip + IP_LEN + 4, (uint16_t)(len - ip_at - IP_LEN));
+	memcpy(b->data + f->head_len, &t, sizeof(t));
+	if (f->cfg.payload) {
+		const uint64_t key = vio_pattern_key(f->cfg.seed, f->stream, f->seq);
+		uint32_t at = 0, skip = f->head_len + (uint32_t)sizeof(t);
+
+		/* Counted from the tag on: a VLAN tag may come or go on the way. */
+		for (; b; b = b->next, skip = 0) {
+			vio_pattern_fill_at(b->data + skip, b->len - skip, key, at);
+			at += b->len - skip;
+		}
+	}
+	f->seq++;
+}
+
+bool vio_nf_look(const struct vio_net_buf *b, uint64_t seed, bool payload, struct vio_nf_seen *s)
+{
+	uint32_t at = ETH_HLEN, skip;
+	const uint8_t *d = b->data, *ip;
+	struct tag t;
+	uint64_t key;
+
+	if (b->len < VIO_NF_MIN)
+		return false;
+	if (d[12] == ETH_P_8021Q >> 8 && d[13] == (ETH_P_8021Q & 0xff))
+		at += VLAN_LEN;
+	if (d[at - 2] != ETH_P_IP >> 8 || d[at - 1] != (ETH_P_IP & 0xff) || d[at + 9] != IPPROTO_UDP)
+		return false;
+	at += IP_LEN + UDP_LEN;
+	memcpy(&t, d + at, sizeof(t));
+	if (t.magic != htons(MAGIC))
+		return false;
+	*s = (struct vio_nf_seen){.stream = ntohs(t.stream), .seq = ntohl(t.seq), .tick = be64toh(t.tick)};
+	/* Cut short or padded? The IP header says how long it was. */
+	ip = d + at - UDP_LEN - IP_LEN;
+	s->wrong = ((uint32_t)ip[2] << 8 | ip[3]) + (uint32_t)(ip - d) != b->total;
+	if (!payload)
+		return true;
+	key = vio_pattern_key(seed, s->stream, s->seq);
+	skip = at + (uint32_t)sizeof(t);
+	at = 0;
+	for (; b; b = b->next, skip = 0) {
+		s->wrong += vio_pattern_check_at(b->data + skip, b->len - skip, key, at);
+		at += b->len - skip;
+	}
+	return true;
+}
