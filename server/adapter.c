@@ -143,6 +143,13 @@ bool vio_adapter_busy(const struct vio_adapter *a)
 	return vio_load_relaxed(&a->attention);
 }
 
+void vio_adapter_config_changed(struct vio_adapter *a)
+{
+	vio_store_release(&a->config_changed, true);
+	vio_aattend(a); /* pair Q */
+	phyp_vcpu_prod(a->vcpu);
+}
+
 bool vio_adapter_service(struct vio_adapter *a)
 {
 	bool more;
@@ -151,6 +158,8 @@ bool vio_adapter_service(struct vio_adapter *a)
 	(void)vio_xchg_acq_rel(&a->attention, false);
 	vio_aflush(a);
 	vio_afaults(a);
+	if (vio_xchg_acq_rel(&a->config_changed, false)) /* pair Q */
+		vio_aconfig_again(a);
 	if (a->retired)
 		vio_areap(a, false);
 	if (a->op != VIO_AOP_NONE)

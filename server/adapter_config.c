@@ -97,7 +97,20 @@ uint8_t vio_aconfig(struct vio_adapter *a, const struct vio_msg *m)
 
 	if (m->arg16 < len)
 		return VIO_ST_BAD_MESSAGE;
-	return vio_awrite(a, (struct ioba){m->arg}, config, len);
+	a->config = (struct ioba){m->arg};
+	return vio_awrite(a, a->config, config, len);
+}
+
+void vio_aconfig_again(struct vio_adapter *a)
+{
+	const struct vio_msg m = {.version = a->fsm.version, .op = VIO_OP_CONFIG};
+	uint8_t config[VIO_MAX_CONFIG] = {0};
+	uint16_t len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
+
+	if (a->config.v == 0 || a->fsm.state < VIO_S_ACKED || a->fsm.state > VIO_S_RUNNING)
+		return; /* it reads the new one when it comes to it */
+	if (vio_awrite(a, a->config, config, len) == VIO_ST_OK)
+		vio_asend_msg(a, &m);
 }
 
 struct choice {
@@ -212,7 +225,7 @@ uint8_t vio_aqueue_part(struct vio_adapter *a, const struct vio_msg *m)
 void vio_aforget(struct vio_adapter *a)
 {
 	a->features = 0;
-	a->header = (struct ioba){0};
+	a->header = a->config = (struct ioba){0};
 	a->config_len = 0;
 	a->ring = a->payload = a->notify = 0;
 	memset(a->place, 0, a->cfg.num_queues * sizeof(a->place[0]));

@@ -79,6 +79,7 @@ struct vio_adapter {
 	 * (pair Q). The only field that another lcore writes, so it has a line of its own.
 	 */
 	bool attention;
+	bool config_changed; /* config space has to be written again; set by any thread (pair Q) */
 	bool rescinded; /* a queue's owner met a window that was taken back by force */
 	/* The published window table: loaded by every queue in every busy turn, changed on the control path
 	 * only. */
@@ -97,7 +98,7 @@ struct vio_adapter {
 	/* Configuration as agreed so far. */
 	uint64_t offered, features;
 	uint16_t config_len;
-	struct ioba header;
+	struct ioba header, config; /* config: 0 until ACKNOWLEDGE */
 	uint8_t ring, payload, notify; /* levels */
 	struct vio_aplace *place;      /* num_queues */
 	struct vio_squeue **q;         /* num_queues, allocated once; in use when its bit is in `active` */
@@ -152,6 +153,8 @@ uint8_t vio_awrite(struct vio_adapter *a, struct ioba at, const void *bytes, uin
 uint64_t vio_aoffer(const struct vio_adapter *a);
 uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m);
 uint8_t vio_aconfig(struct vio_adapter *a, const struct vio_msg *m);
+/* Config space has changed: write it again and tell the guest. */
+void vio_aconfig_again(struct vio_adapter *a);
 uint8_t vio_achoice(struct vio_adapter *a);
 uint8_t vio_aqueue_part(struct vio_adapter *a, const struct vio_msg *m);
 /* DRIVER_OK: the features again, which must not have changed (v2), or for the first time (v1). */

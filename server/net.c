@@ -508,9 +508,10 @@ static int option(struct vio_net *n, const char *key, const char *value, struct 
 		return 1;
 	}
 	if (!strcmp(key, "link")) {
-		if (strcmp(value, "up") && strcmp(value, "down"))
-			return vio_err_set(err, -EINVAL, "link=%s: wants up or down", value);
-		n->port.up = !strcmp(value, "up");
+		n->follows = !strcmp(value, "uplink");
+		if (strcmp(value, "up") && strcmp(value, "down") && !n->follows)
+			return vio_err_set(err, -EINVAL, "link=%s: wants up, down or uplink", value);
+		n->port.up = strcmp(value, "down");
 		return 1;
 	}
 	return vio_port_option(&n->port, key, value, err);
@@ -590,6 +591,14 @@ struct vio_backend *vio_net_backend(struct vio_net *n)
 uint16_t vio_net_queues(const struct vio_net *n)
 {
 	return (uint16_t)(2 * n->max_pairs + 1);
+}
+
+bool vio_net_follow(struct vio_net *n, bool up)
+{
+	if (!n->follows || n->port.up == up)
+		return false;
+	vio_switch_link(&n->port, up);
+	return true;
 }
 
 struct vio_port *vio_net_port(struct vio_net *n)

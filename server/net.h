@@ -37,6 +37,9 @@ void vio_net_destroy(struct vio_net *n);
 /* What an adapter's configuration needs: the backend, and the queues to offer. */
 struct vio_backend *vio_net_backend(struct vio_net *n);
 uint16_t vio_net_queues(const struct vio_net *n);
+/* With link=uplink: the uplinks are up or down, and so is this port from now on. True: that is a change, and
+ * the guest should be told. The switch's lcore. */
+bool vio_net_follow(struct vio_net *n, bool up);
 /* To be added to the switch. */
 struct vio_port *vio_net_port(struct vio_net *n);
 

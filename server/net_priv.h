@@ -60,6 +60,7 @@ struct vio_net {
 	struct vio_net_env env;
 	uint8_t mac[6];
 	uint16_t max_pairs;
+	bool follows; /* link=uplink */
 	/* This session: set by start, then the switch's lcore's. */
 	uint64_t features;
 	uint64_t queues; /* announced */

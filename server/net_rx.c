@@ -356,6 +356,11 @@ void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n
 	struct vio_net *net = vio_container_of(p, struct vio_net, port);
 	struct batch b;
 
+	/* Until the first queue runs, nothing else of the session is there to be looked at (pair L). */
+	if (vio_unlikely(!vio_load_acquire(&net->rx[0]))) {
+		vio_port_drop(p, VIO_DROP_STOPPED, n);
+		return;
+	}
 	b.net = net;
 	b.q = NULL;
 	b.nq = NULL;

@@ -27,7 +27,7 @@ static const char usage_head[] =
 static const char usage_tail[] =
 	"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements "
 	"only\n"
-	"  --net [MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,link=up|down]\n"
+	"  --net [MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,link=up|down|uplink]\n"
 	"    a port of the switch. vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or "
 	"all;\n"
 	"    mtu: 68 to 9000 (1500); queues: receive and transmit pairs, 1 to 31 (1). --net= for all "

@@ -311,12 +311,29 @@ static uint16_t queues_of(const struct vios *v, unsigned i)
 	return v->net[i] ? vio_net_queues(v->net[i]) : v->o.queues;
 }
 
+/* Ports with link=uplink: up while any uplink is. */
+static void follow_links(struct vios *v)
+{
+	bool up = false;
+
+	if (v->o.n_uplinks == 0)
+		return;
+	for (unsigned i = 0; i < v->o.n_uplinks; i++)
+		up |= vio_uplink_port(v->uplink[i])->up;
+	for (unsigned i = 0; i < v->n_adapters; i++) {
+		if (v->net[i] && v->adapter[i] && vio_net_follow(v->net[i], up))
+			vio_adapter_config_changed(v->adapter[i]);
+	}
+}
+
 static unsigned switch_turn(void *ctx)
 {
 	struct vios *v = ctx;
 
-	if (v->switch_turns++ % SWITCH_CLOCK == 0)
+	if (vio_unlikely(v->switch_turns++ % SWITCH_CLOCK == 0)) {
 		v->switch_now = vio_now_ns();
+		follow_links(v);
+	}
 	return vio_switch_poll(v->sw, v->switch_now);
 }
 

@@ -379,6 +379,35 @@ static void link_down_is_said_and_counted(void **state)
 	assert_int_equal(nw_drops(g, VIO_DROP_LINK_DOWN), 2);
 }
 
+static int follow(void **state)
+{
+	static const char *const spec[NW_GUESTS] = {"link=uplink", "", ""};
+
+	return nw_setup_with(state, spec);
+}
+
+static void guest_is_told_when_its_link_follows_the_uplink(void **state)
+{
+	struct nw *w = *state;
+	struct nw_guest *g = &w->g[0];
+	const struct virtio_net_config *c = (const void *)(g->mem + 0x3000);
+
+	assert_true(vio_net_follow(g->net, false));
+	vio_adapter_config_changed(g->a); /* nobody is there yet: nothing happens */
+	nw_run(w);
+	assert_int_equal(g->messages, 0);
+	all_up(w, NW_ZERO_COPY);
+	assert_int_equal(c->status, 0);
+	assert_true(vio_net_follow(g->net, true));
+	assert_false(vio_net_follow(g->net, true));
+	assert_false(vio_net_follow(w->g[1].net, false));
+	vio_adapter_config_changed(g->a);
+	nw_run(w);
+	assert_int_equal(g->last.op, VIO_OP_CONFIG);
+	assert_int_equal(vio_le16(c->status), VIRTIO_NET_S_LINK_UP);
+	others_go_on(w);
+}
+
 /* Frames that were overwritten before the server looked: nothing of them gets through, and all are counted.
  */
 static void frames_overwritten_with_rubbish_are_all_dropped(void **state)
@@ -417,6 +446,8 @@ int main(void)
 		cmocka_unit_test(ring_full_of_frames_is_worked_off),
 		cmocka_unit_test(guest_that_dies_is_forgotten_and_comes_back),
 		cmocka_unit_test_setup_teardown(link_down_is_said_and_counted, down, nw_teardown),
+		cmocka_unit_test_setup_teardown(guest_is_told_when_its_link_follows_the_uplink, follow,
+						nw_teardown),
 		cmocka_unit_test_setup_teardown(frames_overwritten_with_rubbish_are_all_dropped, nw_setup,
 						nw_teardown),
 	};
