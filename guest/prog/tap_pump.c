@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <poll.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "guest/prog/tap_pump.h"
+
+int vio_pump_init(struct vio_pump *p, struct vio_net *n, unsigned pair, int fd, unsigned mtu,
+		  struct vio_err *err)
+{
+	const struct vio_net_info *i = vio_net_get_info(n);
+	const uint32_t most = i->tso4 || i->tso6 ? VIO_NET_MAX_FRAME : mtu + 18;
+
+	*p = (struct vio_pump){.n = n, .pair = pair, .fd = fd, .need = (most + i->room - 1) / i->room};
+	if (p->need > VIO_NET_MAX_BUFS || p->need > i->queue_size)
+		return vio_err_set(
+			err, -EINVAL,
+			"a frame of %u bytes takes %u buffers of %u bytes, more than a frame can have; use "
+			"larger ones (--buf-len), or --no-offload",
+			most, p->need, i->buf_len);
+	return 0;
+}
+
+/* ------------------------------------------------------------------- card to tap ---- */
+
+static void write_frame(struct vio_pump *p, const struct vio_net_buf *f)
+{
+	struct iovec v[64];
+	unsigned n = 1;
+	ssize_t done;
+
+	v[0] = (struct iovec){f->hdr, VIO_NET_HDR + f->len};
+	for (const struct vio_net_buf *b = f->next; b && n < VIO_ARRAY_SIZE(v); b = b->next)
+		v[n++] = (struct iovec){b->data, b->len};
+	do
+		done = writev(p->fd, v, (int)n);
+	while (done < 0 && errno == EINTR);
+	if (done < 0) {
+		p->s.refused++;
+		return;
+	}
+	p->s.to_tap++;
+	p->s.to_tap_bytes += f->total;
+}
+
+static int card_to_tap(struct vio_pump *p)
+{
+	struct vio_net_buf *f[VIO_PUMP_BURST];
+	int n = vio_net_rx_burst(p->n, p->pair, f, VIO_PUMP_BURST);
+
+	for (int i = 0; i < n; i++)
+		write_frame(p, f[i]);
+	if (n > 0)
+		vio_net_free(p->n, p->pair, f, (unsigned)n);
+	vio_net_refill(p->n, p->pair);
+	return n;
+}
+
+/* ------------------------------------------------------------------- tap to card ---- */
+
+/* One frame into spare buffers. False: none there, or no buffers. */
+static bool read_frame(struct vio_pump *p)
+{
+	const uint32_t room = vio_net_get_info(p->n)->room;
+	struct iovec v[VIO_NET_MAX_BUFS];
+	unsigned used = 0;
+	uint32_t left;
+	ssize_t got;
+
+	/* All that the largest frame could take: the tap cuts what does not fit. */
+	if (p->n_spare < p->need)
+		p->n_spare += vio_net_tx_alloc(p->n, p->pair, p->spare + p->n_spare, p->need - p->n_spare);
+	if (p->n_spare < p->need)
+		return false;
+	for (unsigned i = 0; i < p->need; i++)
+		v[i] = (struct iovec){p->spare[i]->data, room};
+	v[0] = (struct iovec){p->spare[0]->hdr, room + VIO_NET_HDR};
+	got = readv(p->fd, v, (int)p->need);
+	if (got <= (ssize_t)VIO_NET_HDR)
+		return false;
+	left = (uint32_t)got - VIO_NET_HDR;
+	p->s.from_tap++;
+	p->s.from_tap_bytes += left;
+	while (left > 0) {
+		struct vio_net_buf *b = p->spare[used++];
+
+		b->len = left < room ? left : room;
+		left -= b->len;
+		b->next = left > 0 ? p->spare[used] : NULL;
+	}
+	p->spare[0]->hdr->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM; /* the others are a receiver's to know */
+	p->ready[p->n_ready++] = p->spare[0];
+	p->n_spare -= used;
+	memmove(p->spare, p->spare + used, p->n_spare * sizeof(p->spare[0]));
+	return true;
+}
+
+/* How many frames moved. */
+static unsigned tap_to_card(struct vio_pump *p)
+{
+	unsigned n;
+
+	while (p->n_ready < VIO_PUMP_BURST && read_frame(p))
+		;
+	if (p->n_ready == 0)
+		return 0;
+	n = vio_net_tx_burst(p->n, p->pair, p->ready, p->n_ready);
+	p->n_ready -= n;
+	if (p->n_ready) {
+		p->s.tx_full++;
+		memmove(p->ready, p->ready + n, p->n_ready * sizeof(p->ready[0]));
+	}
+	return n;
+}
+
+/* --------------------------------------------------------------------------- turn ---- */
+
+int vio_pump_turn(struct vio_pump *p, uint64_t timeout_ns)
+{
+	/* With a full card there is no use in hearing of the tap: wait for the card. */
+	struct pollfd tap = {.fd = p->fd, .events = POLLIN};
+	int got = card_to_tap(p);
+	unsigned sent;
+	bool stuck;
+
+	if (got < 0)
+		return got;
+	sent = tap_to_card(p);
+	if (got > 0 || sent > 0)
+		return 0;
+	stuck = p->n_ready > 0 || p->n_spare < p->need;
+	p->s.sleeps++;
+	vio_net_idle_fds(p->n, p->pair, stuck, &tap, stuck ? 0 : 1, timeout_ns);
+	return 0;
+}
+
+void vio_pump_fini(struct vio_pump *p)
+{
+	for (unsigned i = 0; i < p->n_spare; i++)
+		p->spare[i]->next = NULL;
+	vio_net_free(p->n, p->pair, p->spare, p->n_spare);
+	vio_net_free(p->n, p->pair, p->ready, p->n_ready);
+	p->n_spare = p->n_ready = 0;
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * vio-tap: a guest partition whose virtual network card is a Linux tap, so that ping, iperf3, ssh and tcpdump
+ * run over it. A thread for each pair of queues.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "guest/front.h"
+#include "guest/prog/net_options.h"
+#include "guest/prog/tap.h"
+#include "guest/prog/tap_pump.h"
+#include "vio/cycles.h"
+#include "vio/number.h"
+
+/* A sleeper looks at the stop flag and at the link so often. */
+#define NAP_NS 250000000ull
+
+static const char usage[] =
+	"vio-tap: a guest partition whose network card is a Linux tap\n"
+	"\n" VIO_USAGE_MACHINE "design\n" VIO_USAGE_ARM
+	"  --queues N           pairs of queues wanted, one queue of the tap and a thread each (1)\n"
+	"  --queue-size N       entries, power of two (256)\n" VIO_USAGE_MAPPING
+	"  --copybreak BYTES    payload=copybreak: bounce below this (256)\n"
+	"  --buffers N          buffers of each pair (0: enough for both queues)\n"
+	"  --buf-len BYTES      of each buffer, power of two (8k, 2k without offload; a frame may take "
+	"several)\n"
+	"  --no-offload         no checksum and segmentation offload\n"
+	"  --spin-us N          crq, suppress: spin this long before sleeping (50)\n"
+	"  --idle-us N|never    poll: sleep after this long without work (200)\n"
+	"tap\n"
+	"  --tap NAME           its name; %d in it becomes a number (vio%d)\n"
+	"  --netns NAME         in this network namespace (the current one)\n"
+	"  --mtu N              at most the card's (the card's)\n"
+	"  --mac MAC            take this address (the card's)\n"
+	"  --promisc on|off     tell the card (it starts with on)\n"
+	"  --down               leave the tap down\n"
+	"other\n"
+	"  --info               print what the card is and stop\n"
+	"  --json FILE          write counters at the end as JSON (- = standard output)\n"
+	"  --ready-fd N         write a byte to this descriptor when frames can pass\n" VIO_USAGE_TRACE
+		VIO_USAGE_END
+	"Ends cleanly on SIGTERM and SIGINT. Exit code: 0 ended by a signal, 1 failed, 2 wrong use.\n";
+
+enum {
+	O_TAP = VIO_O_OWN,
+	O_NETNS,
+	O_MTU,
+	O_MAC,
+	O_PROMISC,
+	O_DOWN,
+	O_BUFFERS,
+	O_BUF_LEN,
+	O_NO_OFFLOAD,
+	O_READY,
+};
+
+static const struct option longs[] = {
+	VIO_COMMON_OPTIONS,           {"tap", 1, 0, O_TAP},
+	{"netns", 1, 0, O_NETNS},     {"mtu", 1, 0, O_MTU},
+	{"mac", 1, 0, O_MAC},         {"promisc", 1, 0, O_PROMISC},
+	{"down", 0, 0, O_DOWN},       {"buffers", 1, 0, O_BUFFERS},
+	{"buf-len", 1, 0, O_BUF_LEN}, {"no-offload", 0, 0, O_NO_OFFLOAD},
+	{"ready-fd", 1, 0, O_READY},  {0, 0, 0, 0},
+};
+
+struct opts {
+	struct vio_net_opts n; /* of vio-net's, those that a card has: common, net, mac, promisc, ready_fd */
+	const char *tap, *netns;
+	unsigned mtu;
+	bool down;
+};
+
+static int stop_now; /* set by the signal handler: the one mutable global, as main's */
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	vio_store_relaxed(&stop_now, 1);
+}
+
+static void say(void *ctx, const char *line)
+{
+	(void)ctx;
+	fprintf(stderr, "vio-tap: %s\n", line);
+}
+
+/* ------------------------------------------------------------------------- options ---- */
+
+static int parse_own(void *ctx, int c, const char *arg, struct vio_err *err)
+{
+	const char *name = vio_option_name(longs, c);
+	struct opts *o = ctx;
+	uint64_t v = 0;
+	int rc;
+
+	switch (c) {
+	case O_TAP:
+		o->tap = arg;
+		return 0;
+	case O_NETNS:
+		o->netns = arg;
+		return 0;
+	case O_MTU:
+		rc = vio_option_number(name, arg, 68, 9000, &v, err);
+		o->mtu = (unsigned)v;
+		return rc;
+	case O_MAC:
+		o->n.mac_given = true;
+		return vio_option_mac(name, arg, o->n.mac, err);
+	case O_PROMISC:
+		o->n.promisc_given = true;
+		return vio_option_on_off(name, arg, &o->n.promisc, err);
+	case O_DOWN:
+		o->down = true;
+		return 0;
+	case O_BUFFERS:
+		rc = vio_option_number(name, arg, 0, 65536, &v, err);
+		o->n.net.buffers = (uint32_t)v;
+		return rc;
+	case O_BUF_LEN:
+		rc = vio_option_number(name, arg, 256, 131072, &v, err);
+		o->n.net.buf_len = (uint32_t)v;
+		return rc;
+	case O_NO_OFFLOAD:
+		o->n.net.offload = false;
+		return 0;
+	case O_READY:
+		rc = vio_option_number(name, arg, 0, 1u << 20, &v, err);
+		o->n.ready_fd = (int)v;
+		return rc;
+	default:
+		return 1;
+	}
+}
+
+static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
+{
+	int rc;
+
+	memset(o, 0, sizeof(*o));
+	vio_common_defaults(&o->n.c);
+	o->n.c.idle_ns = 200000;
+	o->n.ready_fd = -1;
+	o->n.net.offload = true;
+	o->tap = "vio%d";
+	rc = vio_common_parse(&o->n.c, argc, argv, "vio-tap", usage, longs, parse_own, o, err);
+	if (rc)
+		return rc;
+	vio_net_cfg_from(&o->n.net, &o->n.c);
+	/* A frame of 64 KiB must not take an eighth of the receive queue. */
+	if (o->n.net.buf_len == 0 && o->n.net.offload)
+		o->n.net.buf_len = 8192;
+	return 0;
+}
+
+/* ---------------------------------------------------------------------------- pumps ---- */
+
+struct bridge {
+	struct vio_net *n;
+	struct vio_tap tap;
+	struct vio_pump *pump;
+	pthread_t *thread;
+	unsigned n_pumps, n_threads;
+	int rc; /* of a thread that ended by itself; any of them may store it */
+};
+
+struct worker {
+	struct bridge *b;
+	unsigned pair;
+};
+
+static int pump(struct bridge *b, unsigned pair)
+{
+	int rc = 0;
+
+	while (!vio_load_relaxed(&stop_now) && (rc = vio_pump_turn(&b->pump[pair], NAP_NS)) == 0) {
+		bool changed = pair == 0 && vio_net_look_at_config(b->n),
+		     up = vio_net_get_info(b->n)->link_up;
+
+		if (vio_unlikely(changed)) {
+			fprintf(stderr, "vio-tap: the card's link is %s\n", up ? "up" : "down");
+			rc = vio_tap_carrier(&b->tap, up, NULL);
+		}
+	}
+	return rc;
+}
+
+static void *thread(void *arg)
+{
+	struct worker *w = arg;
+	int rc = pump(w->b, w->pair);
+
+	if (rc)
+		vio_store_relaxed(&w->b->rc, rc);
+	vio_store_relaxed(&stop_now, 1);
+	free(w);
+	return NULL;
+}
+
+static int start_threads(struct bridge *b, struct vio_err *err)
+{
+	for (unsigned i = 1; i < b->n_pumps; i++) {
+		struct worker *w = malloc(sizeof(*w));
+		int rc;
+
+		if (!w)
+			return vio_err_set(err, -ENOMEM, "no memory for a thread");
+		*w = (struct worker){b, i};
+		rc = pthread_create(&b->thread[i], NULL, thread, w);
+		if (rc) {
+			free(w);
+			return vio_err_set(err, -rc, "pthread_create: %s", strerror(rc));
+		}
+		b->n_threads = i;
+	}
+	return 0;
+}
+
+static int make_pumps(struct bridge *b, unsigned mtu, struct vio_err *err)
+{
+	const unsigned n = vio_net_get_info(b->n)->pairs;
+	int rc = 0;
+
+	b->pump = calloc(n, sizeof(*b->pump));
+	b->thread = calloc(n, sizeof(*b->thread));
+	if (!b->pump || !b->thread)
+		return vio_err_set(err, -ENOMEM, "no memory for %u queues", n);
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		rc = vio_pump_init(&b->pump[i], b->n, i, b->tap.fd[i], mtu, err);
+		vio_net_refill(b->n, i);
+		b->n_pumps = i + 1;
+	}
+	return rc;
+}
+
+/* Threads end, buffers go back. */
+static void finish(struct bridge *b)
+{
+	vio_store_relaxed(&stop_now, 1);
+	for (unsigned i = 1; i <= b->n_threads; i++) {
+		vio_net_prod(b->n, i);
+		pthread_join(b->thread[i], NULL);
+	}
+	for (unsigned i = 0; i < b->n_pumps; i++)
+		vio_pump_fini(&b->pump[i]);
+}
+
+/* --------------------------------------------------------------------------- report ---- */
+
+static int report(const struct bridge *b, const struct opts *o, struct vio_err *err)
+{
+	struct vio_pump_stats s = {0};
+	struct vio_net_stats n, all = {0};
+	json_t *root;
+	int rc = 0;
+
+	for (unsigned i = 0; i < b->n_pumps; i++) {
+		for (unsigned k = 0; k < sizeof(s) / sizeof(uint64_t); k++)
+			((uint64_t *)&s)[k] += ((const uint64_t *)&b->pump[i].s)[k];
+		vio_net_get_stats(b->n, i, &n);
+		for (unsigned k = 0; k < sizeof(all) / sizeof(uint64_t); k++)
+			((uint64_t *)&all)[k] += ((const uint64_t *)&n)[k];
+	}
+	fprintf(stderr,
+		"vio-tap: %s: %" PRIu64 " frames in, %" PRIu64 " out; %" PRIu64 " refused by the tap\n",
+		b->tap.name, s.to_tap, s.from_tap, s.refused);
+	if (!o->n.c.json)
+		return 0;
+#define S(f) #f, (json_int_t)s.f
+#define N(f) #f, (json_int_t)all.f
+	root = json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "schema",
+			 "vio-tap/1", "tap", b->tap.name, "arm", vio_arm_json(&vio_net_get_info(b->n)->arm),
+			 S(to_tap), S(from_tap), S(to_tap_bytes), S(from_tap_bytes), S(refused), S(tx_full),
+			 S(sleeps), N(rx_bad), N(tx_bad), N(tx_lost));
+#undef S
+#undef N
+	rc = vio_json_write(root, o->n.c.json, err);
+	json_decref(root);
+	return rc;
+}
+
+/* All buffers are the card's again; said when one is not. */
+static int check_buffers(const struct bridge *b, struct vio_err *err)
+{
+	for (unsigned i = 0; i < b->n_pumps; i++) {
+		struct vio_net_count c;
+
+		vio_net_get_count(b->n, i, &c);
+		if (c.held)
+			return vio_err_set(err, -EIO, "pair %u: %u of %u buffers are missing", i, c.held,
+					   vio_net_get_info(b->n)->buffers);
+	}
+	return 0;
+}
+
+/* ----------------------------------------------------------------------------- main ---- */
+
+static int set_up(struct bridge *b, struct opts *o, struct vio_err *err)
+{
+	const struct vio_net_info *i = vio_net_get_info(b->n);
+	unsigned mtu = o->mtu ? o->mtu : i->mtu;
+	int rc = 0;
+
+	if (mtu > i->mtu)
+		return vio_err_set(err, -EINVAL, "--mtu %u: the card's is %u", mtu, i->mtu);
+	if (o->n.mac_given)
+		rc = vio_net_set_mac(b->n, o->n.mac, err);
+	if (rc == 0 && o->n.promisc_given)
+		rc = vio_net_promisc(b->n, o->n.promisc, err);
+	if (rc == 0 && o->netns)
+		rc = vio_netns_enter(o->netns, err);
+	if (rc == 0)
+		rc = vio_tap_open(&b->tap, o->tap, i, mtu, err);
+	if (rc == 0)
+		rc = vio_tap_carrier(&b->tap, i->link_up, err);
+	if (rc == 0)
+		rc = make_pumps(b, mtu, err);
+	return rc || o->down ? rc : vio_tap_up(&b->tap, true, err);
+}
+
+static int run(struct phyp_part *part, struct opts *o, uint64_t t0, struct vio_err *err)
+{
+	struct bridge b = {.tap.control = -1};
+	struct vio_mem mem;
+	int rc;
+
+	vio_mem_init(&mem, part);
+	rc = vio_net_open(part, &mem, &o->n.net, &b.n, err);
+	if (rc)
+		return rc;
+	if (o->n.c.info_only) {
+		rc = vio_net_report_info(b.n, &o->n, vio_now_ns() - t0, err);
+		vio_net_close(b.n);
+		return rc;
+	}
+	rc = set_up(&b, o, err);
+	if (rc == 0)
+		rc = start_threads(&b, err);
+	if (rc == 0 && o->n.ready_fd >= 0 && write(o->n.ready_fd, b.tap.name, strlen(b.tap.name)) < 0)
+		rc = vio_err_set(err, -errno, "--ready-fd %d: %s", o->n.ready_fd, strerror(errno));
+	if (rc == 0) {
+		rc = pump(&b, 0);
+		rc = rc ? rc : vio_load_relaxed(&b.rc);
+		if (rc)
+			vio_err_set(err, rc, "the machine went away (phypd has gone)");
+		finish(&b);
+		if (rc == 0)
+			rc = check_buffers(&b, err);
+		if (rc == 0)
+			rc = report(&b, o, err);
+	} else {
+		finish(&b);
+	}
+	vio_net_close(b.n);
+	vio_tap_close(&b.tap);
+	free(b.pump);
+	free(b.thread);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t t0 = vio_now_ns();
+	struct vio_prog p;
+	struct vio_err err = {{0}};
+	struct opts o;
+	int rc = parse(&o, argc, argv, &err);
+
+	if (rc > 0)
+		return 0; /* --help, --version */
+	if (rc) {
+		fprintf(stderr, "vio-tap: %s\n", err.msg);
+		return 2;
+	}
+	vio_prog_signals(on_signal);
+	o.n.net.transport.say = say;
+	o.n.net.transport.trace = o.n.c.trace ? stderr : NULL;
+	o.n.net.give_way = vio_front_one_core();
+	rc = vio_prog_begin(&p, &o.n.c, &err);
+	if (rc == 0)
+		rc = run(p.part, &o, t0, &err);
+	if (rc)
+		fprintf(stderr, "vio-tap: %s\n", err.msg);
+	vio_prog_end(&p);
+	return rc ? 1 : 0;
+}
