@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "bench/limits_measure.h"
+#include "bench/options.h"
 #include "vio/cycles.h"
 
 static const char usage[] =
@@ -26,8 +27,8 @@ static const char usage[] =
 	"\n";
 
 struct options {
-	bool cores_given, table;
-	unsigned guest, server;
+	struct bench_core_option cores;
+	bool table;
 	double seconds;
 	const char *json; /* NULL: standard output */
 };
@@ -42,45 +43,6 @@ static const struct option longs[] = {
 	{NULL, 0, NULL, 0},
 };
 
-/* A decimal CPU number, ending at `end`. A bound far above any machine keeps later arithmetic small. */
-static bool cpu_number(const char **text, char end, unsigned *out)
-{
-	char *stop;
-	unsigned long v;
-
-	if (**text < '0' || **text > '9')
-		return false;
-	errno = 0;
-	v = strtoul(*text, &stop, 10);
-	if (errno || *stop != end || v > 65535)
-		return false;
-	*out = (unsigned)v;
-	*text = stop + 1;
-	return true;
-}
-
-static int parse_cores(const char *text, struct options *o, struct vio_err *err)
-{
-	const char *p = text;
-
-	if (!cpu_number(&p, ',', &o->guest) || !cpu_number(&p, '\0', &o->server))
-		return vio_err_set(err, -EINVAL, "--cores %s: must be two CPU numbers, as in --cores 2,3",
-				   text);
-	o->cores_given = true;
-	return 0;
-}
-
-static int parse_seconds(const char *text, struct options *o, struct vio_err *err)
-{
-	char *end;
-	double v = strtod(text, &end);
-
-	if (end == text || *end || !(v >= 0.2 && v <= 600))
-		return vio_err_set(err, -EINVAL, "--seconds %s: must be a number from 0.2 to 600", text);
-	o->seconds = v;
-	return 0;
-}
-
 /* 0: go on; 1: help was asked for; -EINVAL: wrong use, with a sentence or, from getopt_long, already said. */
 static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
 {
@@ -89,10 +51,10 @@ static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
 	while (!rc && (opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (opt) {
 		case 'c':
-			rc = parse_cores(optarg, o, err);
+			rc = bench_parse_cores(optarg, &o->cores, err);
 			break;
 		case 's':
-			rc = parse_seconds(optarg, o, err);
+			rc = bench_parse_seconds(optarg, &o->seconds, err);
 			break;
 		case 'q':
 			o->seconds = 1;
@@ -112,26 +74,6 @@ static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
 	if (!rc && optind < argc)
 		rc = vio_err_set(err, -EINVAL, "%s: takes options only, see --help", argv[optind]);
 	return rc;
-}
-
-static int choose(const struct options *o, struct limits_result *r, struct vio_err *err)
-{
-	hwloc_topology_t topo;
-	hwloc_bitmap_t allowed;
-	struct vio_err why = {""};
-	int rc = bench_topology_load(&topo, &allowed, err);
-
-	if (rc)
-		return rc;
-	if (o->cores_given)
-		rc = bench_topology_describe(topo, allowed, o->guest, o->server, &r->cores, &why);
-	else
-		rc = bench_topology_choose(topo, allowed, &r->cores, &why);
-	bench_topology_free(topo, allowed);
-	if (rc < 0)
-		return vio_err_set(err, rc, "%s%.300s", o->cores_given ? "--cores: " : "", why.msg);
-	r->two_cores = rc == 0;
-	return 0;
 }
 
 /* Samples of the short measurements; the middle of an odd number is one of them. */
@@ -188,22 +130,6 @@ static int measure(struct limits_result *r, struct vio_err *err)
 	return rc;
 }
 
-static int write_json(const struct limits_result *r, FILE *f, const char *path, struct vio_err *err)
-{
-	json_t *j = limits_json(r);
-	int rc;
-
-	if (!j)
-		return vio_err_set(err, -ENOMEM, "no memory for the JSON");
-	errno = 0;
-	rc = json_dumpf(j, f, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-	json_decref(j);
-	if (rc || fputc('\n', f) == EOF || fflush(f))
-		return vio_err_set(err, -EIO, "can't write the JSON to %s: %s", path,
-				   strerror(errno ? errno : EIO));
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	struct options o = {.seconds = 6};
@@ -222,7 +148,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	r.budget_seconds = o.seconds;
-	rc = choose(&o, &r, &err);
+	rc = bench_choose_cores(&o.cores, &r.cores, &r.two_cores, &err);
 	/* Opened before the measurement, so that a wrong path costs no time. */
 	if (!rc && o.json) {
 		out = fopen(o.json, "we");
@@ -234,7 +160,7 @@ int main(int argc, char **argv)
 	if (!rc)
 		rc = measure(&r, &err);
 	if (!rc)
-		rc = write_json(&r, out, o.json ? o.json : "standard output", &err);
+		rc = bench_write_json(limits_json(&r), out, o.json ? o.json : "standard output", &err);
 	if (!rc && o.table)
 		limits_table(&r, o.json ? stdout : stderr);
 	if (out && out != stdout && fclose(out) && !rc)

@@ -35,8 +35,7 @@ static const char *pages(bool huge)
 	return huge ? "2m" : "4k";
 }
 
-/* Null when there are no samples. */
-static json_t *series_json(const struct bench_series *s)
+json_t *bench_series_json(const struct bench_series *s)
 {
 	struct bench_summary q;
 	json_t *list;
@@ -64,7 +63,7 @@ static json_t *copies_json(const struct limits_result *r)
 
 	for (unsigned i = 0; i < r->n_copies; i++) {
 		const struct limits_memcpy *p = &r->copies[i];
-		json_t *o = series_json(&p->ns);
+		json_t *o = bench_series_json(&p->ns);
 
 		json_object_set_new(o, "size_bytes", json_integer((json_int_t)p->size));
 		json_object_set_new(o, "level", json_string(p->level.name));
@@ -86,7 +85,7 @@ static json_t *handover_json(const struct limits_result *r)
 	list = json_array();
 	for (unsigned i = 0; i < r->n_handover; i++) {
 		const struct limits_handover *p = &r->handover[i];
-		json_t *o = series_json(&p->ns);
+		json_t *o = bench_series_json(&p->ns);
 
 		json_object_set_new(o, "size_bytes", json_integer((json_int_t)p->size));
 		json_object_set_new(o, "depth", json_integer(p->depth));
@@ -114,8 +113,8 @@ static json_t *not_measured(const struct limits_result *r)
 
 json_t *limits_json(const struct limits_result *r)
 {
-	json_t *j = json_object(), *shared = series_json(&r->round_trip_shared),
-	       *wake = series_json(&r->eventfd_wake);
+	json_t *j = json_object(), *shared = bench_series_json(&r->round_trip_shared),
+	       *wake = bench_series_json(&r->eventfd_wake);
 	struct bench_summary q;
 	int rc = 0;
 
@@ -131,13 +130,13 @@ json_t *limits_json(const struct limits_result *r)
 	rc |= json_object_set_new(j, "taken_seconds", json_real(r->taken_seconds));
 	rc |= json_object_set_new(j, "involuntary_switches",
 				  json_integer((json_int_t)r->involuntary_switches));
-	rc |= json_object_set_new(j, "round_trip", series_json(&r->round_trip));
+	rc |= json_object_set_new(j, "round_trip", bench_series_json(&r->round_trip));
 	rc |= json_object_set_new(j, "round_trip_shared", shared);
 	rc |= json_object_set_new(j, "memcpy", copies_json(r));
 	rc |= json_object_set_new(j, "memcpy_handover", handover_json(r));
 	rc |= json_object_set_new(j, "eventfd_wake", wake);
 	for (unsigned i = 0; i < LIMITS_N_OPS; i++)
-		rc |= json_object_set_new(j, limits_op_name(i), series_json(&r->op[i]));
+		rc |= json_object_set_new(j, limits_op_name(i), bench_series_json(&r->op[i]));
 	if (rc) {
 		json_decref(j);
 		return NULL;

@@ -48,6 +48,12 @@ typedef int (*bench_op)(void *ctx, uint64_t n);
  * Errors: what `op` returns.
  */
 int bench_sample(bench_op op, void *ctx, uint64_t budget_ns, unsigned samples, struct bench_series *out);
+/*
+ * The same, with check(ctx, n) after each batch of n, outside the timed part: it looks at what the batch left
+ * behind. The batches that find n are not checked. *ops: operations in the samples.
+ */
+int bench_sample_checked(bench_op op, bench_op check, void *ctx, uint64_t budget_ns, unsigned samples,
+			 struct bench_series *out, uint64_t *ops);
 
 /* ----------------------------------------------------------------- memory (limits_mem.c) ---- */
 
@@ -183,6 +189,8 @@ struct limits_result {
 
 /* What the JSON's keys mean; printed by --help and kept beside the code that writes them. */
 extern const char limits_json_keys[];
+/* min_ns ... max_ns and samples_ns; null without samples. A new reference. */
+json_t *bench_series_json(const struct bench_series *s);
 /* A new reference, NULL without memory. */
 json_t *limits_json(const struct limits_result *r);
 void limits_table(const struct limits_result *r, FILE *f);

@@ -48,11 +48,27 @@ int bench_series_summary(const struct bench_series *s, struct bench_summary *out
 	return 0;
 }
 
+static int no_check(void *ctx, uint64_t n)
+{
+	(void)ctx;
+	(void)n;
+	return 0;
+}
+
 int bench_sample(bench_op op, void *ctx, uint64_t budget_ns, unsigned samples, struct bench_series *out)
+{
+	uint64_t ops;
+
+	return bench_sample_checked(op, no_check, ctx, budget_ns, samples, out, &ops);
+}
+
+int bench_sample_checked(bench_op op, bench_op check, void *ctx, uint64_t budget_ns, unsigned samples,
+			 struct bench_series *out, uint64_t *ops)
 {
 	uint64_t batch_ns = budget_ns / (samples + 1) + 1, n = 1, took = 0;
 	int rc;
 
+	*ops = 0;
 	/* Doubling until a quarter of a batch costs about half a batch in all, and warms up what is to be
 	 * timed. */
 	for (;;) {
@@ -75,7 +91,12 @@ int bench_sample(bench_op op, void *ctx, uint64_t budget_ns, unsigned samples, s
 		rc = op(ctx, n);
 		if (rc)
 			return rc;
-		bench_series_add(out, (double)(vio_now_ns() - t0) / (double)n);
+		took = vio_now_ns() - t0;
+		rc = check(ctx, n);
+		if (rc)
+			return rc;
+		bench_series_add(out, (double)took / (double)n);
+		*ops += n;
 	}
 	return 0;
 }
