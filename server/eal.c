@@ -68,11 +68,14 @@ int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
 	 * socket. (--in-memory and
 	 * --no-huge exclude each other.) What remains of the start is EAL's own tick calibration, 100 ms.
 	 */
-	const char *arg[MAX_ARGS] = {"vios",      "--log-level", "*:error", "--file-prefix",
-				     cfg->prefix, "--lcores",    map};
+	/* tap's driver reports as errors that it can do without what old kernels lack; when it fails, we say
+	 * so. */
+	const char *arg[MAX_ARGS] = {"vios",        "--log-level", "pmd.net.tap:critical",
+				     "--log-level", "*:error",     "--file-prefix",
+				     cfg->prefix,   "--lcores",    map};
 	const char *const plain[] = {"--no-shconf", "--no-huge", "-m", mib};
 	char *argv[MAX_ARGS + 1] = {NULL};
-	int argc = 7;
+	int argc = 9;
 
 	snprintf(mib, sizeof(mib), "%u", cfg->mib);
 	if (!cfg->no_huge)

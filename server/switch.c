@@ -4,12 +4,14 @@
 
 #include "server/switch.h"
 
-#define NS_PER_S 1000000000ull
+#define NS_PER_S    1000000000ull
+#define NS_PER_TICK 100000000ull
 
 struct vio_switch {
 	struct vio_fdb *fdb;
 	unsigned n;
 	uint32_t now; /* seconds, of the poll loop's clock */
+	uint64_t ticked;
 	struct vio_port *port[VIO_SWITCH_PORTS];
 	uint64_t polls; /* bit per port that wants to be polled */
 	uint64_t learnt, refused, aged;
@@ -254,7 +256,7 @@ void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n)
 
 /* ------------------------------------------------------------------------------- time ---- */
 
-static void tick(struct vio_switch *sw)
+static void tick(struct vio_switch *sw, uint32_t now)
 {
 	unsigned n;
 
@@ -262,6 +264,9 @@ static void tick(struct vio_switch *sw)
 		if (sw->port[i]->ops->tick)
 			sw->port[i]->ops->tick(sw->port[i]);
 	}
+	if (now == sw->now)
+		return;
+	sw->now = now;
 	n = sw->fdb->ops->age(sw->fdb, sw->now, VIO_FDB_AGE_S);
 	if (n > 0) {
 		vio_counter_add(&sw->aged, n);
@@ -271,12 +276,11 @@ static void tick(struct vio_switch *sw)
 
 unsigned vio_switch_poll(struct vio_switch *sw, uint64_t now_ns)
 {
-	uint32_t now = (uint32_t)(now_ns / NS_PER_S);
 	unsigned n = 0;
 
-	if (vio_unlikely(now != sw->now)) {
-		sw->now = now;
-		tick(sw);
+	if (vio_unlikely(now_ns - sw->ticked >= NS_PER_TICK)) {
+		sw->ticked = now_ns;
+		tick(sw, (uint32_t)(now_ns / NS_PER_S));
 	}
 	for (uint64_t left = sw->polls; left; left &= left - 1) {
 		struct vio_port *p = sw->port[__builtin_ctzll(left)];

@@ -55,7 +55,7 @@ struct vio_port_ops {
 	void (*deliver)(struct vio_port *p, struct vio_frame *const f[], unsigned n);
 	/* Optional: look for frames that came in, and give them to vio_switch_forward(). Their number. */
 	unsigned (*poll)(struct vio_port *p);
-	/* Optional: about once a second. Link state. */
+	/* Optional: about ten times a second. Link state. */
 	void (*tick)(struct vio_port *p);
 	/* Optional: let go of frames that have left, if it does not do so by itself. */
 	void (*reap)(struct vio_port *p);

@@ -5,6 +5,7 @@
 /* rte_dev_dma_map(), the only call that serves every driver, is not stable yet in DPDK 22.11. */
 #define ALLOW_EXPERIMENTAL_API
 #include <rte_dev.h>
+#include <rte_eth_bond.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_malloc.h>
@@ -38,7 +39,8 @@ struct vio_uplink {
 	struct rte_device *dev;
 	uint64_t capa;
 	bool in_place; /* may lend */
-	bool dma;      /* reaches memory by itself: it must be mapped for it */
+	bool bond;
+	bool dma; /* reaches memory by itself: it must be mapped for it */
 	char name[RTE_ETH_NAME_MAX_LEN];
 	char what[160];
 	struct rte_mempool *rx_pool, *tx_pool, *ext_pool, *lent_pool;
@@ -294,11 +296,38 @@ static unsigned poll_port(struct vio_port *p)
 	return n;
 }
 
-static bool link_up(const struct vio_uplink *u)
+static bool has_link(uint16_t id)
 {
 	struct rte_eth_link link;
 
-	return rte_eth_link_get_nowait(u->id, &link) < 0 || link.link_status == RTE_ETH_LINK_UP;
+	return rte_eth_link_get_nowait(id, &link) < 0 || link.link_status == RTE_ETH_LINK_UP;
+}
+
+/*
+ * A bond changes over by itself when its parts' drivers tell it of their links. Those of software ports (tap)
+ * only answer when they are asked, so it is done here. True: one of its parts has a link.
+ */
+static bool look_after_bond(const struct vio_uplink *u)
+{
+	uint16_t part[RTE_MAX_ETHPORTS];
+	int n = rte_eth_bond_slaves_get(u->id, part, RTE_MAX_ETHPORTS);
+	int primary = rte_eth_bond_primary_get(u->id);
+
+	if (primary >= 0 && has_link((uint16_t)primary))
+		return true;
+	for (int i = 0; i < n; i++) {
+		if (!has_link(part[i]))
+			continue;
+		if (rte_eth_bond_mode_get(u->id) == BONDING_MODE_ACTIVE_BACKUP)
+			rte_eth_bond_primary_set(u->id, part[i]);
+		return true;
+	}
+	return false;
+}
+
+static bool link_up(const struct vio_uplink *u)
+{
+	return u->bond ? look_after_bond(u) : has_link(u->id);
 }
 
 static void tick(struct vio_port *p)
@@ -407,9 +436,10 @@ static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
 					   "%s: DPDK has made a device, but it is no Ethernet port", u->name);
 	}
 	rc = rte_eth_dev_info_get(u->id, &info);
-	if (rc == 0 && !strcmp(info.driver_name, "net_bonding")) {
+	u->bond = rc == 0 && !strcmp(info.driver_name, "net_bonding");
+	if (u->bond) {
 		/* A bond knows its parts, and what they can do, only after this. */
-		rc = rte_eth_dev_configure(u->id, 1, 1, &(struct rte_eth_conf){0});
+		rc = rte_eth_dev_configure(u->id, 1, 1, &(struct rte_eth_conf){.intr_conf = {.lsc = 1}});
 		if (rc == 0)
 			rc = rte_eth_dev_info_get(u->id, &info);
 	}
@@ -465,11 +495,18 @@ static int start(struct vio_uplink *u, struct vio_err *err)
 	const char *what = "configure";
 	int rc = rte_eth_dev_info_get(u->id, &info);
 
+	/* A bond hears of its parts' links this way. */
+	conf.intr_conf.lsc = rc == 0 && (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) ? 1 : 0;
 	conf.txmode.offloads = u->capa;
 	conf.rxmode.mtu = u->port.mtu;
 	conf.rxmode.offloads =
 		info.rx_offload_capa &
 		(RTE_ETH_RX_OFFLOAD_SCATTER | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+	if (rc == 0 && info.max_rx_pktlen >= RTE_ETHER_MIN_LEN &&
+	    u->port.mtu + VIO_ETH_LEN + VIO_TAG_LEN > info.max_rx_pktlen)
+		return vio_err_set(err, -EINVAL, "%s: its largest frame of %u bytes allows an MTU of %u",
+				   u->name, info.max_rx_pktlen,
+				   info.max_rx_pktlen - VIO_ETH_LEN - VIO_TAG_LEN);
 	if (rc == 0)
 		rc = make_pools(u, info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER, err);
 	if (rc < 0)
