@@ -12,7 +12,7 @@ SLACK_SECONDS = 60  # files are written and every case is a process; longer than
 
 
 def measure(build, cores, seed, seconds, folder="."):
-    """The JSON of one run (docs/results.md). cores: (guest, server); folder: of the temporary files. MachineError when it fails."""
+    """The JSON of one run (docs/results.md). cores: (guest, server); folder: of the temporary files. MachineError on failure."""
     argv = [os.path.join(build, "bench/bench-anchors"), "--cores", f"{cores[0]},{cores[1]}", "--seed", str(seed), "--seconds",
             f"{max(0.2, seconds):g}", "--dir", folder]
     try:
