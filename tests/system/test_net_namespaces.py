@@ -1,0 +1,174 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Real programs over virtio-net: ping, iperf3 and tcpdump between network namespaces, through guests and the server."""
+
+import os
+import time
+
+from common import ARMS, SLOW, main, until
+from net_lan import Lan, NetTest, sh
+
+# TCP over a busy machine of two cores: only that it moves is asserted.
+MOVED = 100_000
+
+
+class Namespaces(NetTest):
+    tools = ("iperf3",)
+
+    def test_ping_and_tcp_both_ways_with_and_without_offload(self):
+        for arm in ("copy", "zero-copy"):
+            for args in ([], ["--no-offload"]):
+                with self.subTest(arm=arm, args=args), Lan([arm, arm], tap_args=args) as lan:
+                    for size in (1, 56, 1472, 4000):
+                        self.assertTrue(lan.reach(0, 1, size=size), f"ping of {size} bytes")
+                    self.assertTrue(lan.reach(1, 0))
+                    self.assertGreater(lan.iperf(0, 1), MOVED)
+                    self.assertGreater(lan.iperf(0, 1, 1, "-R"), MOVED)
+                    lan.stop_taps(self)
+
+    def test_every_named_arm_carries_ping_and_tcp(self):
+        for arm in (a for a in ARMS if a not in ("copy", "zero-copy")):
+            with self.subTest(arm=arm), Lan([arm, arm]) as lan:
+                self.assertTrue(lan.reach(0, 1))
+                self.assertGreater(lan.iperf(0, 1), MOVED)
+                lan.stop_taps(self)
+
+    def test_a_jumbo_mtu_carries_jumbo_frames_whole(self):
+        for arm in ("copy", "zero-copy"):
+            with self.subTest(arm=arm), Lan([arm, arm], nets=["mtu=9000", "mtu=9000"]) as lan:
+                self.assertIn("mtu 9000", lan.run(0, "ip", "link", "show", "vio0"))
+                out = lan.run(0, "ping", "-n", "-M", "do", "-c", "3", "-W", "5", "-s", "8972", lan.address(1))
+                self.assertRegex(out, " [123] received")
+                lan.stop_taps(self)
+
+    def test_several_queues_of_a_tap_carry_ping_and_tcp(self):
+        with Lan(["zero-copy", "copy"], nets=["queues=2", "queues=2"], tap_args=["--queues", "2"]) as lan:
+            self.assertTrue(lan.reach(0, 1))
+            self.assertGreater(lan.iperf(0, 1, 1, "-P", "4"), MOVED)
+            lan.stop_taps(self)
+
+    def test_three_guests_reach_each_other_and_broadcast_reaches_all(self):
+        with Lan(["copy", "zero-copy", "premapped"]) as lan:
+            for a, b in ((0, 1), (1, 2), (2, 0)):
+                self.assertTrue(lan.reach(a, b), f"{a} to {b}")
+            lan.stop_taps(self)
+
+    def test_vlans_separate_guests(self):
+        # A trunk's tagged frames are in test_net.py: not every kernel has VLAN interfaces.
+        with Lan(["zero-copy", "copy", "zero-copy", "copy"], nets=["vlan=10", "vlan=10", "vlan=20", "vlan=20"]) as lan:
+            self.assertTrue(lan.reach(0, 1))
+            self.assertTrue(lan.reach(2, 3))
+            for a, b in ((0, 2), (2, 0), (1, 3)):
+                self.assertEqual(lan.ping(a, b, count=2), 0, f"{a} must not reach {b}")
+            lan.stop_taps(self)
+
+    def test_link_down_is_no_carrier(self):
+        with Lan(["zero-copy", "copy"], nets=["link=down", ""]) as lan:
+            self.assertEqual(lan.run(0, "cat", "/sys/class/net/vio0/carrier").strip(), "0")
+            self.assertEqual(lan.run(1, "cat", "/sys/class/net/vio0/carrier").strip(), "1")
+            self.assertEqual(lan.ping(1, 0, count=2), 0)
+            lan.stop_taps(self)
+
+    def test_an_idle_tap_sleeps(self):
+        with Lan(["zero-copy", "copy"]) as lan:
+            self.assertTrue(lan.reach(0, 1))
+            time.sleep(1)
+
+            def ticks(t):
+                with open(f"/proc/{t.proc.pid}/stat") as f:
+                    return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+
+            before = [ticks(t) for t in lan.taps]
+            time.sleep(2)
+            for t, b in zip(lan.taps, before):
+                self.assertLess(ticks(t) - b, 100, "half of two seconds: it does not sleep")
+            self.assertTrue(lan.reach(0, 1))
+            lan.stop_taps(self)
+
+    def test_a_tap_that_ends_leaves_no_interface_and_can_start_again(self):
+        with Lan(["zero-copy", "zero-copy"]) as lan:
+            self.assertTrue(lan.reach(0, 1))
+            self.assertEqual(lan.taps[0].stop(20), 0, lan.taps[0].log())
+            self.assertNotIn("vio0", lan.run(0, "ip", "link"))
+            lan.taps[0] = lan.start_tap(0, "copy")
+            self.assertTrue(lan.reach(1, 0))
+            lan.stop_taps(self)
+
+
+class Deaths(NetTest):
+    def test_ping_goes_on_after_the_server_was_killed_and_came_back(self):
+        for arm in ("copy", "zero-copy"):
+            with self.subTest(arm=arm), Lan([arm, arm]) as lan:
+                self.assertTrue(lan.reach(0, 1))
+                lan.m.vios.kill()
+                until(lambda: all("server has gone" in t.log() for t in lan.taps), "the taps' word on the server's death")
+                lan.m.start_vios()
+                until(lambda: all("is back" in t.log() for t in lan.taps), "the taps' word on its return")
+                self.assertTrue(lan.reach(0, 1))
+                lan.stop_taps(self)
+
+    def test_a_killed_phypd_ends_a_tap_with_a_sentence(self):
+        with Lan(["zero-copy", "copy"]) as lan:
+            lan.m.phypd.kill()
+            for t in lan.taps:
+                t.proc.wait(30)
+                self.assertEqual(t.proc.returncode, 1)
+                self.assertIn("phypd", t.log())
+
+
+class UplinkLan(Lan):
+    """The last namespace has no guest: it is behind an uplink, a veth pair whose near end the server has."""
+
+    def before_machine(self):
+        self.near = f"vio{os.getpid()}u"
+        far = self.names[-1]
+        sh("ip", "link", "add", self.near, "type", "veth", "peer", "name", "vio0", "netns", far)
+        sh("ip", "link", "set", self.near, "up")
+        # The kernel would leave checksums to a device that isn't there.
+        sh("ip", "netns", "exec", far, "ethtool", "-K", "vio0", "tx", "off")
+        sh("ip", "-n", far, "addr", "add", self.address(len(self.names) - 1) + "/24", "dev", "vio0")
+        sh("ip", "-n", far, "link", "set", "vio0", "up")
+        self.vios_args += ["--uplink", f"net_af_packet0,iface={self.near}"]
+
+    def __exit__(self, *exc):
+        super().__exit__(*exc)
+        sh("ip", "link", "del", self.near, check=False)
+
+
+class Uplink(NetTest):
+    tools = ("iperf3", "ethtool")
+
+    def test_guests_reach_a_namespace_behind_an_uplink_with_ping_and_tcp(self):
+        for arm in ("copy", "zero-copy"):
+            with self.subTest(arm=arm), UplinkLan([arm, arm], spaces=3) as lan:
+                self.assertTrue(lan.reach(0, 2), lan.m.vios.log())
+                self.assertTrue(lan.reach(2, 1))
+                self.assertGreater(lan.iperf(0, 2), MOVED)
+                self.assertGreater(lan.iperf(0, 2, 1, "-R"), MOVED)
+                lan.stop_taps(self)
+
+
+class Capture(NetTest):
+    tools = ("iperf3", "tcpdump", "tshark")
+
+    def test_a_capture_of_ping_and_tcp_opens_in_tshark_without_a_complaint(self):
+        for arm in ("copy", "zero-copy"):
+            with self.subTest(arm=arm), Lan([arm, arm], tap_args=["--no-offload"]) as lan:
+                path = os.path.join(lan.m.dir, "capture.pcap")
+                dump = lan.spawn(1, "tcpdump", "-i", "vio0", "-U", "-Z", "root", "-w", path, "-c", "2000")
+                until(lambda: os.path.exists(path), "tcpdump's file")
+                self.assertTrue(lan.reach(0, 1))
+                lan.iperf(0, 1, None, "-n", "200K" if SLOW else "1M")
+                dump.terminate()
+                dump.communicate(timeout=20)
+                check = ["-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]
+                frames = sh("tshark", "-r", path, *check, "-T", "fields", "-e", "frame.number", timeout=120)
+                self.assertGreater(len([x for x in frames.splitlines() if x.isdigit()]), 20)
+                wrong = " || ".join(["_ws.malformed", *(f'{p}.checksum.status == "Bad"' for p in ("ip", "tcp", "icmp"))])
+                bad = sh("tshark", "-r", path, *check, "-Y", wrong, "-T", "fields", "-e", "frame.number", "-e", "_ws.col.Info",
+                         timeout=120)
+                self.assertEqual([x for x in bad.splitlines() if x[:1].isdigit()], [])
+
+
+if __name__ == "__main__":
+    main()
