@@ -36,6 +36,6 @@ def samples(result):
              "values": {"ns_per_request": p["ns_per_op"], "requests": p["ops"]}} for p in result["points"]]
 
 
-def run_anchors(build, cores, seed, seconds):
+def run_anchors(build, cores, seed, seconds, folder="."):
     """One process start of bench-anchors as samples."""
-    return samples(measure(build, cores, seed, seconds))
+    return samples(measure(build, cores, seed, seconds, folder))

@@ -5,6 +5,7 @@ A block visits every machine setting (backend, costs, cores) in random order; wi
 order, from process start. What is compared is so measured within seconds of each other, and no arm is always first.
 """
 
+import os
 import random
 import sys
 import time
@@ -12,7 +13,7 @@ import time
 import numpy as np
 
 from machine import MachineError
-from vioab import environment, stats, store, trial
+from vioab import anchors_run, environment, stats, store, trial
 from vioab.model import Samples
 
 LIMITS_SECONDS = 3.0  # of bench-limits before and after a run
@@ -80,6 +81,7 @@ class Run:
     def __init__(self, experiment, log, build, cores, progress, image):
         self.experiment, self.log, self.progress = experiment, log, progress
         self.cores, self.build = cores, build
+        self.out = os.path.dirname(image) or "."  # temporary files go where the disk's image is
         self.trial = trial.Trial(build, cores, experiment, image)
         self.have = {(t["block"], t["key"], t["slot"]) for t in log.trials}
 
@@ -132,9 +134,8 @@ class Run:
             return self.whole(lambda: limit_samples(environment.limits(self.build, self.cores, self.experiment.measure.limits_seconds)))
         if key[0] != "anchor":
             return self.trial.run(arm, key, points, rng)
-        from vioab import anchors_run
         return self.whole(lambda: anchors_run.run_anchors(self.build, self.used(), rng.randrange(1 << 30),
-                                                          self.experiment.measure.seconds))
+                                                          self.experiment.measure.seconds, self.out))
 
     def whole(self, measure):
         """Samples of a program that measures many points in one start: the discard rule looks at all of it."""
