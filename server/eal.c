@@ -10,7 +10,7 @@
 #include "server/eal.h"
 #include "vio/types.h"
 
-#define MAX_ARGS 32
+#define MAX_ARGS 64
 
 unsigned long vio_eal_free_hugepages(void)
 {

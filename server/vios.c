@@ -369,13 +369,15 @@ static int start_switch(struct vios *v, struct vio_err *err)
 	return rc;
 }
 
-/* Uplinks on the PCI bus: EAL has to find them when it starts. Their number. */
-static unsigned pci_uplinks(const struct vios *v, char addr[][16], const char *pci[])
+/* Uplinks and their parts on the PCI bus: EAL has to find them when it starts. Their number. */
+static unsigned pci_devices(const struct vios *v, char addr[][16], const char *pci[])
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < v->o.n_uplinks; i++) {
-		if (vio_uplink_is_pci(v->o.uplink[i], addr[n], sizeof(addr[n]))) {
+	for (unsigned i = 0; i < v->o.n_uplinks + v->o.n_vdevs; i++) {
+		const char *spec = i < v->o.n_uplinks ? v->o.uplink[i] : v->o.vdev[i - v->o.n_uplinks];
+
+		if (vio_uplink_is_pci(spec, addr[n], sizeof(addr[n]))) {
 			pci[n] = addr[n];
 			n++;
 		}
@@ -386,15 +388,15 @@ static unsigned pci_uplinks(const struct vios *v, char addr[][16], const char *p
 static int start_dpdk(struct vios *v, struct vio_err *err)
 {
 	struct vio_server_opts *o = &v->o;
-	char addr[VIO_SERVER_MAX_UPLINKS][16];
-	const char *pci[VIO_SERVER_MAX_UPLINKS];
+	char addr[2 * VIO_SERVER_MAX_UPLINKS][16];
+	const char *pci[2 * VIO_SERVER_MAX_UPLINKS];
 	struct vio_eal_cfg eal = {.prefix = o->prefix,
 				  .core = o->core,
 				  .n_cores = o->n_cores,
 				  .no_huge = o->no_huge,
 				  .mib = VIO_EAL_MIB + o->n_uplinks * UPLINK_MIB,
 				  .pci = pci,
-				  .n_pci = pci_uplinks(v, addr, pci)};
+				  .n_pci = pci_devices(v, addr, pci)};
 	struct vio_lcores_cfg cfg = {
 		.n = o->n_cores,
 		.core = o->core,

@@ -18,6 +18,7 @@
 #define POOL_EXT  4095u /* mbufs for lent pieces */
 #define POOL_LENT 2047u /* frames that are lent at once */
 #define RING      512u  /* descriptors asked for; the device adjusts */
+#define MAX_PARTS 8u    /* of a bond */
 #define RX_SEGS   8u    /* mbufs in one frame that comes in */
 #define PAGE      4096u
 #define FLUSH_MASK                                                                                           \
@@ -40,7 +41,10 @@ struct vio_uplink {
 	uint64_t capa;
 	bool in_place; /* may lend */
 	bool bond;
-	bool dma; /* reaches memory by itself: it must be mapped for it */
+	/* It, or those of its parts, that reach memory by themselves: guest memory must be mapped for them.
+	 */
+	unsigned n_dma;
+	struct rte_device *dma[MAX_PARTS];
 	char name[RTE_ETH_NAME_MAX_LEN];
 	char what[160];
 	struct rte_mempool *rx_pool, *tx_pool, *ext_pool, *lent_pool;
@@ -309,8 +313,8 @@ static bool has_link(uint16_t id)
  */
 static bool look_after_bond(const struct vio_uplink *u)
 {
-	uint16_t part[RTE_MAX_ETHPORTS];
-	int n = rte_eth_bond_slaves_get(u->id, part, RTE_MAX_ETHPORTS);
+	uint16_t part[MAX_PARTS];
+	int n = rte_eth_bond_slaves_get(u->id, part, MAX_PARTS);
 	int primary = rte_eth_bond_primary_get(u->id);
 
 	if (primary >= 0 && has_link((uint16_t)primary))
@@ -350,10 +354,10 @@ int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint6
 	if (rte_extmem_register(va, len, NULL, 0, PAGE) < 0)
 		return -rte_errno;
 	for (unsigned i = 0; i < n; i++) {
-		if (!u[i]->dma || !u[i]->in_place)
-			continue;
-		if (rte_dev_dma_map(u[i]->dev, va, (uint64_t)(uintptr_t)va, len) < 0)
-			u[i]->in_place = false;
+		for (unsigned k = 0; k < u[i]->n_dma && u[i]->in_place; k++) {
+			if (rte_dev_dma_map(u[i]->dma[k], va, (uint64_t)(uintptr_t)va, len) < 0)
+				u[i]->in_place = false;
+		}
 	}
 	return 0;
 }
@@ -361,8 +365,8 @@ int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint6
 void vio_uplink_mem_del(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len)
 {
 	for (unsigned i = 0; i < n; i++) {
-		if (u[i]->dma)
-			rte_dev_dma_unmap(u[i]->dev, va, (uint64_t)(uintptr_t)va, len);
+		for (unsigned k = 0; k < u[i]->n_dma; k++)
+			rte_dev_dma_unmap(u[i]->dma[k], va, (uint64_t)(uintptr_t)va, len);
 	}
 	rte_extmem_unregister(va, len);
 }
@@ -414,27 +418,48 @@ static int split(struct vio_uplink *u, const char *spec, char *devargs, size_t l
 
 int vio_uplink_vdev(const char *devargs, struct vio_err *err)
 {
-	int rc = rte_dev_probe(devargs);
+	char name[RTE_ETH_NAME_MAX_LEN];
+	uint16_t id;
+	int rc;
 
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(devargs, ","), devargs);
+	if (rte_eth_dev_get_port_by_name(name, &id) == 0)
+		return 0; /* EAL has found it on the bus */
+	rc = rte_dev_probe(devargs);
 	return rc < 0 ? vio_err_set(err, rc, "%s: DPDK can't make this device: %s", devargs, strerror(-rc))
 		      : 0;
+}
+
+/* Fills dma[]. True: all of it is hardware. */
+static bool find_hardware(struct vio_uplink *u)
+{
+	uint16_t part[MAX_PARTS] = {u->id};
+	int n = u->bond ? rte_eth_bond_slaves_get(u->id, part, MAX_PARTS) : 1;
+	char name[RTE_ETH_NAME_MAX_LEN], addr[32];
+	struct rte_eth_dev_info info;
+
+	for (int i = 0; i < n; i++) {
+		if (rte_eth_dev_get_name_by_port(part[i], name) == 0 &&
+		    vio_uplink_is_pci(name, addr, sizeof(addr)) && rte_eth_dev_info_get(part[i], &info) == 0)
+			u->dma[u->n_dma++] = info.device;
+	}
+	return n > 0 && u->n_dma == (unsigned)n;
 }
 
 /* Make the device, or find it where EAL has done so already. */
 static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
 {
 	struct rte_eth_dev_info info;
+	bool hardware;
 	int rc;
 
 	snprintf(u->name, sizeof(u->name), "%.*s", (int)strcspn(devargs, ","), devargs);
-	if (rte_eth_dev_get_port_by_name(u->name, &u->id) < 0) {
-		rc = vio_uplink_vdev(devargs, err);
-		if (rc < 0)
-			return rc;
-		if (rte_eth_dev_get_port_by_name(u->name, &u->id) < 0)
-			return vio_err_set(err, -ENODEV,
-					   "%s: DPDK has made a device, but it is no Ethernet port", u->name);
-	}
+	rc = vio_uplink_vdev(devargs, err);
+	if (rc < 0)
+		return rc;
+	if (rte_eth_dev_get_port_by_name(u->name, &u->id) < 0)
+		return vio_err_set(err, -ENODEV, "%s: DPDK has made a device, but it is no Ethernet port",
+				   u->name);
 	rc = rte_eth_dev_info_get(u->id, &info);
 	u->bond = rc == 0 && !strcmp(info.driver_name, "net_bonding");
 	if (u->bond) {
@@ -446,12 +471,14 @@ static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
 	if (rc < 0)
 		return vio_err_set(err, rc, "%s: %s", u->name, strerror(-rc));
 	u->dev = info.device;
-	u->dma = vio_uplink_is_pci(u->name, u->what, sizeof(u->what));
 	u->capa = info.tx_offload_capa & TX_CAPA;
-	if (!(u->capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) || !(u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM))
+	hardware = find_hardware(u);
+	/* Software drivers (tap) cut with rte_gso: no IPv6, and not to full frames. We do both. */
+	if (!hardware || !(u->capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) ||
+	    !(u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM))
 		u->capa &= ~(uint64_t)RTE_ETH_TX_OFFLOAD_TCP_TSO;
-	u->in_place =
-		(u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) && (!u->dma || rte_eal_iova_mode() == RTE_IOVA_VA);
+	u->in_place = (u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) &&
+		      (u->n_dma == 0 || rte_eal_iova_mode() == RTE_IOVA_VA);
 	snprintf(u->what, sizeof(u->what), "%s (%s), frames %s, checksums %s, segmentation %s", u->name,
 		 info.driver_name, u->in_place ? "leave in place" : "are copied out",
 		 u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM ? "by the port" : "in software",
