@@ -155,15 +155,15 @@ class Capture(NetTest):
         for arm in ("copy", "zero-copy"):
             with self.subTest(arm=arm), Lan([arm, arm], tap_args=["--no-offload"]) as lan:
                 path = os.path.join(lan.m.dir, "capture.pcap")
-                dump = lan.spawn(1, "tcpdump", "-i", "vio0", "-U", "-Z", "root", "-w", path, "-c", "2000")
+                dump = lan.spawn(1, "tcpdump", "-i", "vio0", "--immediate-mode", "-U", "-Z", "root", "-w", path, "-c", "2000")
                 until(lambda: os.path.exists(path), "tcpdump's file")
                 self.assertTrue(lan.reach(0, 1))
                 lan.iperf(0, 1, None, "-n", "200K" if SLOW else "1M")
                 dump.terminate()
-                dump.communicate(timeout=20)
+                said = dump.communicate(timeout=20)[0]
                 check = ["-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]
                 frames = sh("tshark", "-r", path, *check, "-T", "fields", "-e", "frame.number", timeout=120)
-                self.assertGreater(len([x for x in frames.splitlines() if x.isdigit()]), 20)
+                self.assertGreater(len([x for x in frames.splitlines() if x.isdigit()]), 20, said + frames)
                 wrong = " || ".join(["_ws.malformed", *(f'{p}.checksum.status == "Bad"' for p in ("ip", "tcp", "icmp"))])
                 bad = sh("tshark", "-r", path, *check, "-Y", wrong, "-T", "fields", "-e", "frame.number", "-e", "_ws.col.Info",
                          timeout=120)
