@@ -20,7 +20,7 @@ class MachineError(Exception):
     """A program did not start or ended badly; the text carries what it said."""
 
 
-def _die_with_parent():
+def die_with_parent():
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -36,7 +36,7 @@ class Program:
         argv = [str(ready_w) if a == "@READY" else a for a in argv]
         try:
             self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-                                         pass_fds=(ready_w,), preexec_fn=_die_with_parent, env=env)
+                                         pass_fds=(ready_w,), preexec_fn=die_with_parent, env=env)
         finally:
             os.close(ready_w)
 
@@ -95,8 +95,10 @@ class Program:
 class Machine:
     """with Machine(build, vios_args=[...]) as m: m.guest([...])"""
 
-    def __init__(self, build, guest_core=None, server_core=None, phypd_args=(), vios_args=(), keep=False, env=None):
+    def __init__(self, build, guest_core=None, server_core=None, phypd_args=(), vios_args=(), keep=False, env=None,
+                 program="guest/vio-blk"):
         self.build = os.path.abspath(build)
+        self.program = program  # of the guest
         self.env = env  # of all programs; None: inherited
         self.guest_core, self.server_core = guest_core, server_core
         self.phypd_args, self.vios_args = list(phypd_args), list(vios_args)
@@ -149,16 +151,16 @@ class Machine:
         self.vios_seconds = time.monotonic() - t0
 
     def guest_argv(self, args):
-        argv = [self.path("guest/vio-blk"), "--phyp", self.socket]
+        argv = [self.path(self.program), "--phyp", self.socket]
         if self.guest_core is not None and "--core" not in args:
             argv += ["--core", str(self.guest_core)]
         return argv + list(args)
 
     def start_guest(self, args):
-        return Program("vio-blk", self.guest_argv(args), self.dir, self.env)
+        return Program(os.path.basename(self.program), self.guest_argv(args), self.dir, self.env)
 
     def guest(self, args, timeout=120, on_stage=None):
-        """Run vio-blk to its end; returns its JSON. MachineError with what it said when it fails.
+        """Run the guest's program to its end; returns its JSON. MachineError with what it said when it fails.
 
         on_stage(letter, pid) is called when the measurement begins ("M") and ends ("E").
         """
@@ -171,11 +173,11 @@ class Machine:
                 rc = self._staged(argv, said, timeout, on_stage)
             else:
                 rc = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=timeout,
-                                    preexec_fn=_die_with_parent, env=self.env, check=False).returncode
+                                    preexec_fn=die_with_parent, env=self.env, check=False).returncode
             said.seek(0)
             text = said.read()
         if rc:
-            raise MachineError(f"vio-blk {' '.join(args)}: exit {rc}\n{text}--- vios:\n{self.vios.log()[-2000:]}")
+            raise MachineError(f"{os.path.basename(self.program)} {' '.join(args)}: exit {rc}\n{text}--- vios:\n{self.vios.log()[-2000:]}")
         with open(out) as f:
             return json.load(f)
 
@@ -184,7 +186,7 @@ class Machine:
         r, w = os.pipe()
         with os.fdopen(r, "rb", buffering=0) as stages:
             p = subprocess.Popen([*argv, "--stage-fd", str(w)], stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-                                 pass_fds=(w,), preexec_fn=_die_with_parent, env=self.env)
+                                 pass_fds=(w,), preexec_fn=die_with_parent, env=self.env)
             os.close(w)
             try:
                 while letter := stages.read(1):

@@ -14,8 +14,9 @@ from vioab.model import AGAIN, Point
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(HERE, "experiments")
 NAMED_ARMS = ("copy", "copy-tuned", "premapped", "zero-copy", "unprotected")
-BACKENDS = ("null", "memory", "file", "anchor")
-OPS = ("read", "write", "mixed")
+BACKENDS = ("null", "memory", "file", "net", "anchor")
+OPS = ("read", "write", "mixed", "tx", "rx")
+TOUCH = ("", "headers", "all")
 CORES = ("split", "shared", "hog")
 ORDERS = ("rand", "seq")
 
@@ -108,7 +109,7 @@ def table(doc, key, cls, where):
     return cls(**got)
 
 
-CHOICES = {"backend": BACKENDS, "op": OPS, "cores": CORES, "order": ORDERS}
+CHOICES = {"backend": BACKENDS, "op": OPS, "cores": CORES, "order": ORDERS, "touch": TOUCH}
 
 
 def check_value(key, v, where):
@@ -138,7 +139,11 @@ def sweep_points(sweep, where):
             raise ExperimentError(f"{where}: {k} is empty; the sweep would have no point")
         keys.append(k)
         lists.append([check_value(k, x, where) for x in values])
-    return [Point(**dict(zip(keys, combination))) for combination in itertools.product(*lists)]
+    points = [Point(**dict(zip(keys, combination))) for combination in itertools.product(*lists)]
+    for p in points:
+        if (p.backend == "net") != (p.op in ("tx", "rx")):
+            raise ExperimentError(f"{where}: op = {p.op} does not go with backend = {p.backend}; net has tx and rx")
+    return points
 
 
 def strings(doc, key, where):

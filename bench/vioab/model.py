@@ -19,9 +19,9 @@ AGAIN = " (again)"
 class Point:
     """Everything of a measurement but the arm. Sizes in bytes, times in seconds, rates in requests per second."""
 
-    backend: str = "null"  # null, memory, file; or "anchor" for bench-anchors
-    op: str = "read"  # read, write, mixed
-    bs: int = 4096
+    backend: str = "null"  # null, memory, file; net: frames to or from a port; "anchor" for bench-anchors
+    op: str = "read"  # read, write, mixed; net: tx (guest to port), rx
+    bs: int = 4096  # bytes of a request, or of a frame without FCS
     depth: int = 1
     batch: int = 0  # requests made available per publish; 0: 1 at depth 1, else half the depth
     rate: float = 0.0  # open loop, requests per second; 0: closed loop
@@ -33,11 +33,13 @@ class Point:
     idle_ms: str = ""  # the server's --idle-ms; "": its default
     order: str = "rand"  # rand, seq: order of the requests on the disk
     indirect: bool = False
-    extra: str = ""  # further vio-blk options, space separated
+    touch: str = ""  # net: headers, all (every byte written and checked)
+    extra: str = ""  # further vio-blk or vio-net options, space separated
 
     def label(self):
         """Short text for axes and tables: only what is not a default."""
-        parts = [f"{self.op} {size_name(self.bs)}", f"depth {self.depth}"]
+        net = self.backend == "net"
+        parts = [f"{self.op} {self.bs if net else size_name(self.bs)}{' B' if net else ''}"] + ([] if net else [f"depth {self.depth}"])
         for f in dataclasses.fields(self):
             v = getattr(self, f.name)
             if f.name not in ("op", "bs", "depth", "backend") and v != f.default:

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from machine import MachineError
-from vioab import anchors_run, environment, stats, store, trial
+from vioab import anchors_run, environment, net_trial, stats, store, trial
 from vioab.model import Samples
 
 LIMITS_SECONDS = 3.0  # of bench-limits before and after a run
@@ -132,6 +132,8 @@ class Run:
     def samples(self, slot, arm, key, points, rng):
         if key[0] == LIMITS:
             return self.whole(lambda: limit_samples(environment.limits(self.build, self.cores, self.experiment.measure.limits_seconds)))
+        if key[0] == "net":
+            return net_trial.NetTrial(self.build, self.cores, self.experiment).run(arm, points, rng)
         if key[0] != "anchor":
             return self.trial.run(arm, key, points, rng)
         return self.whole(lambda: anchors_run.run_anchors(self.build, self.used(), rng.randrange(1 << 30),

@@ -95,6 +95,11 @@ def values_of(result):
     return out
 
 
+def padded(rng):
+    """The environment with a variable of random length."""
+    return dict(os.environ, **{PAD: "x" * rng.randrange(4096)})
+
+
 class CpuClock:
     """CPU time of both processes over exactly the measurement, per second of it."""
 
@@ -148,8 +153,7 @@ class Trial:
         guest, server = self.cores["guest_core"], self.cores["server_core"]
         if key[2] == "shared":
             guest = server
-        env = dict(os.environ, **{PAD: "x" * rng.randrange(4096)})
-        return Machine(self.build, guest, server, phypd, server_args(arm, key, self.image), env=env)
+        return Machine(self.build, guest, server, phypd, server_args(arm, key, self.image), env=padded(rng))
 
     def run(self, arm, key, points, rng):
         points = rng.sample(points, len(points))
