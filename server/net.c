@@ -187,7 +187,7 @@ static void on_released(struct vio_hold *h)
 
 	do {
 		nh->r->be_next = old;
-	} while (!vio_cas(&nh->nq->finished, old, nh->r)); /* pair H: the body is not touched any more */
+	} while (!vio_cas(&nh->nq->finished, old, nh->r)); /* pair X: the body is not touched any more */
 }
 
 /* Give frames to the switch; those that nobody holds are done. */
@@ -280,7 +280,7 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 	if (!nq->ready && !vio_load_relaxed(&nq->finished))
 		vio_switch_reap(vio_net_of(q)->port.sw);
 	if (!nq->ready)
-		nq->ready = vio_xchg_acq_rel(&nq->finished, NULL); /* pair H */
+		nq->ready = vio_xchg_acq_rel(&nq->finished, NULL); /* pair X */
 	for (; nq->ready && n < max; nq->ready = nq->ready->be_next) {
 		nq->ready->state = VIO_REQ_DONE;
 		done[n++] = nq->ready;

@@ -32,7 +32,7 @@ struct vio_net_queue {
 	struct vio_squeue *q; /* set when it is opened */
 	/* Transmit. */
 	struct vio_net_hold *hold; /* by chain head */
-	struct vio_req *finished;  /* stack, through be_next: pushed by whoever lets go last (pair H) */
+	struct vio_req *finished;  /* stack, through be_next: pushed by whoever lets go last (pair X) */
 	struct vio_req *ready;     /* taken from it */
 	/* Receive: chains taken from the ring, in order, from held_at on. */
 	unsigned held_at, held_n;
