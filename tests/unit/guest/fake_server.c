@@ -751,6 +751,8 @@ void fs_stand_still(struct fake_server *s)
 
 void fs_say(struct fake_server *s, uint8_t op, uint16_t arg, uint8_t status)
 {
+	while (vio_load_acquire(&s->k.say))
+		vio_cpu_relax(); /* an earlier one is not said yet */
 	s->k.say_arg = arg;
 	s->k.say_status = status;
 	vio_store_release(&s->k.say, op);

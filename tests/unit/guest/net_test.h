@@ -37,6 +37,9 @@ struct nt {
 			fail_msg("\"%s\" does not say \"%s\"", (text), (part));                              \
 	} while (0)
 
+/* What the card has counted. */
+#define nt_seen(x, field) vio_load_acquire(&(x)->fn.field)
+
 static const char *const nt_arms[] = {
 	"copy",
 	"copy-tuned",

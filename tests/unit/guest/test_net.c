@@ -19,7 +19,7 @@ static void frames_go_out_and_come_in_unchanged_in_every_arm_and_no_buffer_is_mi
 		for (unsigned k = 0; k < 300; k++)
 			nt_echo(x, 0, sizes[k % VIO_ARRAY_SIZE(sizes)], a * 1000 + k);
 		nt_all_back(x);
-		assert_int_equal(x->fn.frames, 300);
+		assert_int_equal(nt_seen(x, frames), 300);
 		assert_int_equal(x->said[0], 0);
 	}
 }
@@ -79,7 +79,7 @@ static void jumbo_frames_take_several_buffers_both_ways_in_every_arm(void **stat
 		vio_net_get_stats(x->n, 0, &s);
 		assert_int_equal(s.rx_frames, 40);
 		assert_true(s.rx_bufs >= 100);
-		assert_true(x->fn.merged > 30);
+		assert_true(nt_seen(x, merged) > 30);
 	}
 }
 
@@ -203,7 +203,7 @@ static void a_full_ring_takes_no_more_and_goes_on_when_the_device_does(void **st
 		if (f)
 			nt_send(x, 0, f);
 		nt_all_back(x);
-		assert_int_equal(x->fn.frames, n + (f != NULL));
+		assert_int_equal(nt_seen(x, frames), n + (f != NULL));
 	}
 }
 
@@ -224,7 +224,7 @@ static void a_guest_that_stops_refilling_loses_frames_but_neither_hangs_nor_leak
 		for (unsigned k = 0; k < posted + 20; k++)
 			nt_send(x, 0, nt_make(x, 0, 200, k));
 		nt_all_back(x);
-		assert_int_equal(x->fn.no_buffers, 20);
+		assert_int_equal(nt_seen(x, no_buffers), 20);
 		while (got < posted) {
 			int n = vio_net_rx_burst(x->n, 0, f + got, posted - got);
 
@@ -355,7 +355,7 @@ static void every_pair_of_queues_works_and_the_device_is_told_how_many(void **st
 		x->cfg.pairs = 3;
 		nt_open(x, nt_arms[a]);
 		assert_int_equal(vio_net_get_info(x->n)->pairs, 3);
-		assert_int_equal(x->fn.n_cmds, 1);
+		assert_int_equal(nt_seen(x, n_cmds), 1);
 		assert_int_equal(x->fn.cmd[0].class, VIRTIO_NET_CTRL_MQ);
 		assert_int_equal(x->fn.cmd[0].data[0], 3);
 		for (unsigned k = 0; k < 60; k++)
@@ -377,7 +377,7 @@ static void commands_reach_the_device_and_refusals_the_program(void **state)
 		ok(x, vio_net_promisc(x->n, false, &x->err));
 		ok(x, vio_net_allmulti(x->n, true, &x->err));
 		ok(x, vio_net_set_mac(x->n, mac, &x->err));
-		assert_int_equal(x->fn.n_cmds, 3);
+		assert_int_equal(nt_seen(x, n_cmds), 3);
 		assert_int_equal(x->fn.cmd[0].cmd, VIRTIO_NET_CTRL_RX_PROMISC);
 		assert_int_equal(x->fn.cmd[0].data[0], 0);
 		assert_int_equal(x->fn.cmd[1].data[0], 1);

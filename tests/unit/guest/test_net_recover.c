@@ -93,14 +93,14 @@ static void what_the_device_was_told_is_told_again(void **state)
 	nt_open(x, "zero-copy");
 	ok(x, vio_net_promisc(x->n, false, &x->err));
 	ok(x, vio_net_set_mac(x->n, mac, &x->err));
-	before = x->fn.n_cmds;
+	before = nt_seen(x, n_cmds);
 	fs_kill(&x->w.s);
 	drive_until(x, "server has gone");
 	assert_int_equal(vio_net_allmulti(x->n, true, &x->err), -ENOTCONN);
 	fs_start(&x->w.s);
 	drive_until(x, "is back");
 	poll_all(x);
-	assert_int_equal(x->fn.n_cmds, before + 4);
+	assert_int_equal(nt_seen(x, n_cmds), before + 4);
 	assert_int_equal(x->fn.cmd[before].class, VIRTIO_NET_CTRL_MQ);
 	assert_memory_equal(x->fn.cmd[before + 1].data, mac, 6);
 	assert_int_equal(x->fn.cmd[before + 2].cmd, VIRTIO_NET_CTRL_RX_ALLMULTI);
