@@ -13,7 +13,9 @@
 #ifndef VIO_SERVER_FRAME_H
 #define VIO_SERVER_FRAME_H
 
+#include <assert.h>
 #include <linux/virtio_net.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -69,8 +71,13 @@ struct vio_frame {
 	struct gla local_at;
 	uint32_t local_room;
 	struct vio_hold *hold; /* NULL: the body can't be had for longer than the call */
+	/* A guest's header as it came, directly before the head, because both are copied at once. */
+	struct virtio_net_hdr_v1 wire __attribute__((aligned(8)));
 	uint8_t buf[VIO_TAG_LEN + VIO_FRAME_HEAD];
 };
+static_assert(offsetof(struct vio_frame, buf) ==
+		      offsetof(struct vio_frame, wire) + sizeof(struct virtio_net_hdr_v1),
+	      "header and head in one piece");
 
 static inline uint8_t *vio_frame_head(struct vio_frame *f)
 {

@@ -96,41 +96,35 @@ static inline void set_body(struct vio_frame *f, struct vio_req *r, uint32_t off
 /* Header and head of the frame in r->iov, once; then the checks of the header. */
 static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vio_req *r, struct vio_frame *f)
 {
-	uint8_t raw[VIO_NET_HDR + VIO_FRAME_HEAD];
-	struct virtio_net_hdr_v1 h;
 	uint32_t len = r->data_len - (uint32_t)VIO_NET_HDR, head = len < PLAIN_HEAD ? len : PLAIN_HEAD;
-	uint32_t want = (uint32_t)VIO_NET_HDR + head;
+	uint8_t *raw = (uint8_t *)&f->wire;
 
-	if (vio_likely(r->iov[0].iov_len >= want))
-		vio_snapshot(raw, r->iov[0].iov_base, want);
+	if (vio_likely(r->iov[0].iov_len >= VIO_NET_HDR + PLAIN_HEAD))
+		vio_snapshot(raw, r->iov[0].iov_base, VIO_NET_HDR + PLAIN_HEAD);
 	else
-		gather(r->iov, 0, raw, want);
-	memcpy(&h, raw, sizeof(h));
+		gather(r->iov, 0, raw, (uint32_t)VIO_NET_HDR + head);
 	f->len = len;
 	f->head_at = 0;
+	f->head_len = (uint16_t)head;
 	f->flow = (uint16_t)(q->index / 2);
 	f->flags = 0;
 	f->gso_type = VIRTIO_NET_HDR_GSO_NONE;
-	if (vio_unlikely(h.num_buffers != 0)) {
+	if (vio_unlikely(f->wire.num_buffers != 0)) {
 		vio_port_drop(&n->port, VIO_DROP_MERGED, 1);
 		return false;
 	}
-	if (vio_unlikely((h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || h.gso_type != VIRTIO_NET_HDR_GSO_NONE)) {
+	if (vio_unlikely((f->wire.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
+			 f->wire.gso_type != VIRTIO_NET_HDR_GSO_NONE)) {
 		uint32_t more = len < VIO_FRAME_HEAD ? len : VIO_FRAME_HEAD;
 
-		gather(r->iov, want, raw + want, more - head);
-		head = more;
-		memcpy(f->buf, raw + VIO_NET_HDR, head);
-		f->head_len = (uint16_t)head;
-		if (len >= VIO_ETH_LEN && !vio_offload_check(f, &h, vio_net_has(n, VIRTIO_NET_F_CSUM),
+		gather(r->iov, (uint32_t)VIO_NET_HDR + head, f->buf + head, more - head);
+		f->head_len = (uint16_t)more;
+		if (len >= VIO_ETH_LEN && !vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM),
 							     vio_net_has(n, VIRTIO_NET_F_HOST_TSO4),
 							     vio_net_has(n, VIRTIO_NET_F_HOST_TSO6))) {
 			vio_port_drop(&n->port, VIO_DROP_OFFLOAD, 1);
 			return false;
 		}
-	} else {
-		memcpy(f->buf, raw + VIO_NET_HDR, PLAIN_HEAD);
-		f->head_len = (uint16_t)head;
 	}
 	set_body(f, r, (uint32_t)VIO_NET_HDR + f->head_len);
 	f->local = NULL;

@@ -102,13 +102,24 @@ static int reserve(struct batch *b, uint32_t len, unsigned *n)
 
 /* -------------------------------------------------------------------------------- filling ---- */
 
+/* The usual header, without offload, in two stores: the counterpart of header(). */
+static inline void put_plain_header(uint8_t *to, unsigned n)
+{
+	const uint64_t front = 0;
+	const uint32_t back = vio_le32((uint32_t)n << 16);
+
+	static_assert(offsetof(struct virtio_net_hdr_v1, num_buffers) == 10, "the last two bytes");
+	memcpy(to, &front, 8);
+	memcpy(to + 8, &back, 4);
+}
+
 static struct virtio_net_hdr_v1 header(const struct vio_net *net, const struct item *it)
 {
 	struct virtio_net_hdr_v1 h = {.num_buffers = vio_le16((uint16_t)it->n)};
 	const struct vio_frame *f = it->f;
 	uint16_t tag = it->tagged ? VIO_TAG_LEN : 0;
 
-	if (vio_likely(f->flags == 0))
+	if (f->flags == 0)
 		return h;
 	if (net->guest_csum)
 		h.flags = f->flags;
@@ -156,13 +167,18 @@ static void scatter(struct vio_req *const r[], const struct iovec *src, unsigned
 /* The one copy of a frame. */
 static inline void fill(struct batch *b, const struct item *it, struct vio_req *const r[])
 {
-	struct virtio_net_hdr_v1 h = header(b->net, it);
 	struct vio_frame *f = it->f;
 	uint32_t head = vio_frame_head_out(f, it->tagged);
 	uint8_t *to = r[0]->iov[0].iov_base;
+	struct virtio_net_hdr_v1 h;
 
 	if (vio_likely(it->n == 1 && r[0]->n_iov == 1)) {
-		memcpy(to, &h, sizeof(h));
+		if (vio_likely(f->flags == 0)) {
+			put_plain_header(to, 1);
+		} else {
+			h = header(b->net, it);
+			memcpy(to, &h, sizeof(h));
+		}
 		vio_frame_put_head(f, it->tagged, to + sizeof(h));
 		to += sizeof(h) + head;
 		for (unsigned i = 0; i < f->n_body; i++) {
@@ -173,6 +189,7 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 		uint8_t first[VIO_FRAME_HEAD + VIO_TAG_LEN];
 		struct iovec src[2 + VIO_MAX_SEGS + 1];
 
+		h = header(b->net, it);
 		vio_frame_put_head(f, it->tagged, first);
 		src[0] = (struct iovec){&h, sizeof(h)};
 		src[1] = (struct iovec){first, head};
@@ -284,7 +301,8 @@ static void add(struct batch *b, struct vio_frame *f)
 	struct vio_net *net = b->net;
 	struct vio_squeue *q = vio_load_acquire(&net->rx[f->flow % net->pairs]); /* pair L */
 	bool tagged = vio_port_tags(&net->port, f->vid);
-	struct item it = {.f = f, .tagged = tagged};
+	struct item *it;
+	uint32_t len;
 	int why;
 
 	if (vio_unlikely(!use_queue(b, q))) {
@@ -295,23 +313,28 @@ static void add(struct batch *b, struct vio_frame *f)
 		vio_offload_csum(f);
 		vio_counter_add(&net->port.stats.checksummed, 1);
 	}
-	it.len = (uint32_t)VIO_NET_HDR + f->len + (tagged ? VIO_TAG_LEN : 0u);
-	it.straight = f->local && f->local_room >= VIO_NET_HDR + vio_frame_head_out(f, tagged);
-	if (b->n_items == VIO_FRAME_BURST || b->bytes + it.len > VIO_NET_BATCH_BYTES)
+	len = (uint32_t)VIO_NET_HDR + f->len + (tagged ? VIO_TAG_LEN : 0u);
+	if (b->n_items == VIO_FRAME_BURST || b->bytes + len > VIO_NET_BATCH_BYTES)
 		flush(b);
-	why = reserve(b, it.len, &it.n);
+	it = &b->item[b->n_items];
+	why = reserve(b, len, &it->n);
 	if (why == VIO_DROP_TOO_SMALL && b->n > 0) { /* perhaps the burst is full */
 		flush(b);
-		why = reserve(b, it.len, &it.n);
+		it = &b->item[0];
+		why = reserve(b, len, &it->n);
 	}
 	if (vio_unlikely(why >= 0)) {
 		vio_port_drop(&net->port, (enum vio_drop)why, 1);
 		return;
 	}
-	it.first = b->n;
-	b->n += it.n;
-	b->bytes += it.len;
-	b->item[b->n_items++] = it;
+	it->f = f;
+	it->first = b->n;
+	it->len = len;
+	it->tagged = tagged;
+	it->straight = f->local && f->local_room >= VIO_NET_HDR + vio_frame_head_out(f, tagged);
+	b->n_items++;
+	b->n += it->n;
+	b->bytes += len;
 }
 
 /* For a guest that did not agree to get it in one piece. */

@@ -79,10 +79,13 @@ int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *er
 
 static inline uint64_t key_of(const uint8_t mac[6], uint16_t vid)
 {
-	uint64_t key = 0;
+	uint32_t front;
+	uint16_t back;
 
-	memcpy(&key, mac, 6);
-	return vio_le64(key) | (uint64_t)vid << 48;
+	/* In pieces that are parts of what was just stored: a load across two stores has to wait for both. */
+	memcpy(&front, mac, 4);
+	memcpy(&back, mac + 4, 2);
+	return vio_le32(front) | (uint64_t)vio_le16(back) << 32 | (uint64_t)vid << 48;
 }
 
 /* Take the tag off: the addresses move over it, and every offset is 4 less. */

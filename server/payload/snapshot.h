@@ -20,6 +20,22 @@ static inline void vio_snapshot(void *dst, const void *src, uint32_t len)
 
 			memcpy(d, &word, 8);
 		}
+		if (len >= 4) {
+			uint32_t half = vio_load_relaxed((const uint32_t *)(const void *)s);
+
+			memcpy(d, &half, 4);
+			len -= 4;
+			d += 4;
+			s += 4;
+		}
+		if (len >= 2) {
+			uint16_t quarter = vio_load_relaxed((const uint16_t *)(const void *)s);
+
+			memcpy(d, &quarter, 2);
+			len -= 2;
+			d += 2;
+			s += 2;
+		}
 	}
 	for (; len > 0; len--)
 		*d++ = vio_load_relaxed(s++);
