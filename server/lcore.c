@@ -125,7 +125,7 @@ static inline unsigned turn(struct lcore *lc)
 /* How long this lcore keeps looking before it sleeps, in ticks. */
 static uint64_t patience(const struct lcore *lc)
 {
-	for (unsigned i = 0; i < lc->n_slots; i++) {
+	for (unsigned i = 0, n = vio_load_acquire(&lc->n_slots); i < n; i++) {
 		const struct vio_squeue *q = vio_load_acquire(&lc->slot[i]); /* pair L */
 
 		if (q && q->notify == VIO_NOTIFY_POLL)
@@ -142,7 +142,7 @@ static uint64_t patience(const struct lcore *lc)
  */
 static bool waits_for_disk(const struct lcore *lc)
 {
-	for (unsigned i = 0; i < lc->n_slots; i++) {
+	for (unsigned i = 0, n = vio_load_acquire(&lc->n_slots); i < n; i++) {
 		const struct vio_squeue *q = vio_load_acquire(&lc->slot[i]); /* pair L */
 
 		if (q && q->in_flight > 0)
@@ -153,7 +153,7 @@ static bool waits_for_disk(const struct lcore *lc)
 
 static void park_all(struct lcore *lc)
 {
-	for (unsigned i = 0; i < lc->n_slots; i++) {
+	for (unsigned i = 0, n = vio_load_acquire(&lc->n_slots); i < n; i++) {
 		struct vio_squeue *q = vio_load_acquire(&lc->slot[i]); /* pair L */
 
 		if (q)
@@ -164,7 +164,7 @@ static void park_all(struct lcore *lc)
 /* Ask for notifications on every queue; true: there is work after all. */
 static bool arm_all(struct lcore *lc)
 {
-	for (unsigned i = 0; i < lc->n_slots; i++) {
+	for (unsigned i = 0, n = vio_load_acquire(&lc->n_slots); i < n; i++) {
 		struct vio_squeue *q = vio_load_acquire(&lc->slot[i]); /* pair L */
 
 		if (q && vio_squeue_arm(q))

@@ -13,6 +13,7 @@ import time
 import unittest
 
 from common import ARMS, BUILD, Machine, MachineError, Program, main, until
+from test_telemetry import ask
 
 GUEST, STATION = bytes.fromhex("020000000001"), bytes.fromhex("020000000077")
 ETHERTYPE = b"\x88\xb5"  # local experiments
@@ -101,6 +102,13 @@ def echoed(tap, payload, vlan=None, seconds=10):
     return until(once, f"{len(payload)} bytes back from the guest", seconds)
 
 
+def counters(m, port):
+    """Counters of a port of the switch, and the answer as it came."""
+    answers, text = ask(m, f"/vio/port,{port}", "/vio/switch")
+    found = next((v for k, v in answers.items() if k.startswith("/vio/port")), None)
+    return found or {}, text
+
+
 @unittest.skipUnless(ABLE, "needs root, network namespaces and /dev/net/tun")
 class Uplink(unittest.TestCase):
     def test_frames_come_back_unharmed_through_a_tap_in_every_arm(self):
@@ -112,6 +120,10 @@ class Uplink(unittest.TestCase):
                         echoed(tap, body(n, size))
                     except AssertionError as err:
                         raise AssertionError(f"{err}\n{e.log()}") from None
+                port, text = counters(e.m, 1)
+                self.assertEqual(port["name"], "net_tap0", text)
+                self.assertGreaterEqual(port["in_place"], 2, text)  # the two largest
+                self.assertEqual(sum(v for k, v in port.items() if k.startswith("drop_")), 0, text)
 
     def test_vlans_are_kept_apart_on_a_trunk(self):
         with Echo("zero-copy", ["--uplink", "net_tap0,iface=vt0,trunk=10+11"], "MAC=02:00:00:00:00:01,vlan=10") as e:
