@@ -15,7 +15,10 @@ static struct net_pair *pair_of_rx(struct vio_fq *v)
 
 /* ------------------------------------------------------------------------- refill ---- */
 
-/* At most NET_BURST buffers into the ring, not yet published. How many. */
+/*
+ * At most NET_BURST buffers into the ring, not yet published. How many. In the order in which they were
+ * freed: a buffer then mostly comes to the descriptor that it had, which need not be written again.
+ */
 static unsigned post_some(struct net_pair *p, unsigned want)
 {
 	struct net_buf *b[NET_BURST];
@@ -24,7 +27,7 @@ static unsigned post_some(struct net_pair *p, unsigned want)
 	int got, mapped;
 
 	for (unsigned i = 0; i < want; i++) {
-		b[i] = p->free[p->n_free - 1 - i];
+		b[i] = p->free[p->n_free - want + i];
 		g[i] = &b[i]->g;
 		g[i]->app = b[i]->at;
 		g[i]->len = p->n->cap;
@@ -52,6 +55,8 @@ static unsigned post_some(struct net_pair *p, unsigned want)
 		vio_vring_add(p->rx.vr, m[i]->seg, 1, b[i]);
 		b[i]->state = NET_POSTED;
 	}
+	/* Those that were not posted move down over those that were. */
+	memmove(&p->free[p->n_free - want], b + mapped, (want - (unsigned)mapped) * sizeof(b[0]));
 	p->n_free -= (uint32_t)mapped;
 	p->n_posted += (uint32_t)mapped;
 	return (unsigned)mapped;
@@ -345,8 +350,15 @@ unsigned vio_net_tx_alloc(struct vio_net *n, unsigned pair, struct vio_net_buf *
 		vio_net_tx_reclaim(n, pair);
 		count = p->n_free < count ? p->n_free : count;
 	}
+	/* The lines are where the device read them: have them all on their way before the first is written.
+	 */
+	p->n_free -= count;
 	for (unsigned i = 0; i < count; i++) {
-		struct net_buf *b = p->free[--p->n_free];
+		__builtin_prefetch(p->free[p->n_free + i]->b.hdr, 1);
+		__builtin_prefetch((uint8_t *)p->free[p->n_free + i]->b.hdr + VIO_NET_HDR, 1);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		struct net_buf *b = p->free[p->n_free + i];
 
 		b->state = NET_HELD;
 		b->b.next = NULL;

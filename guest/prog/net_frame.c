@@ -6,12 +6,13 @@
 #include "guest/prog/net_frame.h"
 #include "guest/prog/pattern.h"
 
-#define MAGIC    0x5649u /* "VI" */
-#define PORT     9       /* discard */
-#define VLAN_LEN 4u
-#define IP_LEN   20u
-#define UDP_LEN  8u
-#define TTL      64
+#define MAGIC      0x5649u /* "VI" */
+#define PORT       9       /* discard */
+#define VLAN_LEN   4u
+#define IP_LEN     20u
+#define UDP_LEN    8u
+#define TTL        64
+#define FIRST_FLOW 2 /* last byte of the first destination address */
 
 struct tag {
 	uint16_t magic, stream; /* big-endian, as all of a frame's fields */
@@ -24,17 +25,22 @@ _Static_assert(ETH_HLEN + VLAN_LEN + IP_LEN + UDP_LEN + sizeof(struct tag) <= VI
 
 static void put16(uint8_t *p, uint16_t v)
 {
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
+	v = htons(v);
+	memcpy(p, &v, sizeof(v));
 }
 
-/* Of an IPv4 header whose checksum field is 0. */
-static uint16_t ip_sum(const uint8_t *h)
+/* Of an IPv4 header whose checksum field is 0: the sum, not yet folded. */
+static uint32_t ip_sum(const uint8_t *h)
 {
 	uint32_t sum = 0;
 
 	for (unsigned i = 0; i < IP_LEN; i += 2)
 		sum += (uint32_t)h[i] << 8 | h[i + 1];
+	return sum;
+}
+
+static uint16_t fold(uint32_t sum)
+{
 	sum = (sum & 0xffff) + (sum >> 16);
 	return (uint16_t) ~(sum + (sum >> 16));
 }
@@ -59,24 +65,29 @@ void vio_nf_init(struct vio_nf *f, const struct vio_nf_cfg *cfg, uint16_t stream
 	put16(p, ETH_P_IP);
 	p += 2;
 	memcpy(p, ip, IP_LEN);
+	f->ip_at = (uint32_t)(p - f->head);
+	f->ip_sum = ip_sum(p);
 	p += IP_LEN;
 	put16(p, PORT);
 	put16(p + 2, PORT);
 	f->head_len = (uint32_t)(p + UDP_LEN - f->head);
 }
 
+/*
+ * Stores only: the lines are in the server's cache, and a load would wait for them to come over, where a
+ * store does not.
+ */
 void vio_nf_build(struct vio_nf *f, struct vio_net_buf *b, uint32_t len, uint64_t tick)
 {
-	uint8_t *ip = b->data + f->head_len - UDP_LEN - IP_LEN;
+	const uint32_t ip_len = len - f->ip_at, flow = f->cfg.flows > 1 ? f->seq % f->cfg.flows : 0;
 	const struct tag t = {htons(MAGIC), htons(f->stream), htonl(f->seq), htobe64(tick)};
-	const uint32_t ip_at = f->head_len - UDP_LEN - IP_LEN;
+	uint8_t *ip = b->data + f->ip_at;
 
-	memcpy(b->data, f->head, f->head_len);
-	put16(ip + 2, (uint16_t)(len - ip_at));
-	if (f->cfg.flows > 1)
-		put16(ip + 18, (uint16_t)(2 + f->seq % f->cfg.flows));
-	put16(ip + 10, ip_sum(ip));
-	put16(ip + IP_LEN + 4, (uint16_t)(len - ip_at - IP_LEN));
+	memcpy(b->data, f->head, sizeof(f->head));
+	put16(ip + 2, (uint16_t)ip_len);
+	put16(ip + 10, fold(f->ip_sum + ip_len + flow));
+	put16(ip + 18, (uint16_t)(FIRST_FLOW + flow));
+	put16(ip + IP_LEN + 4, (uint16_t)(ip_len - IP_LEN));
 	memcpy(b->data + f->head_len, &t, sizeof(t));
 	if (f->cfg.payload) {
 		const uint64_t key = vio_pattern_key(f->cfg.seed, f->stream, f->seq);

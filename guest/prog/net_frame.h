@@ -26,9 +26,10 @@ struct vio_nf_cfg {
 struct vio_nf {
 	struct vio_nf_cfg cfg;
 	uint16_t stream;
-	uint32_t seq; /* of the next frame */
-	uint8_t head[64];
-	uint32_t head_len; /* up to the tag */
+	uint32_t seq;             /* of the next frame */
+	uint8_t head[VIO_NF_MIN]; /* of every frame, what changes left 0 */
+	uint32_t head_len;        /* up to the tag */
+	uint32_t ip_at, ip_sum;
 };
 
 void vio_nf_init(struct vio_nf *f, const struct vio_nf_cfg *cfg, uint16_t stream);

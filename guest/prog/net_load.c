@@ -21,6 +21,7 @@ struct vio_nl {
 	struct vio_net *n;
 	unsigned n_pairs;
 	uint32_t room; /* of a buffer */
+	bool single;   /* every frame fits one */
 	uint64_t tick_hz;
 	struct pair_load *p;
 	uint32_t *expect; /* next number of each stream */
@@ -135,26 +136,63 @@ static unsigned receive(struct vio_nl *l, unsigned pi)
 
 /* ---------------------------------------------------------------------------- send ---- */
 
-/* One frame of the next size into new buffers. False: there are none now. */
-static bool make(struct vio_nl *l, unsigned pi, uint64_t tick)
+/* A frame's length spread over its buffers. */
+static void cut_up(struct vio_net_buf *const b[], unsigned n, uint32_t room, uint32_t len)
+{
+	b[0]->total = len;
+	for (unsigned i = 0; i < n; i++) {
+		b[i]->len = i + 1 < n ? room : len - i * room;
+		b[i]->next = i + 1 < n ? b[i + 1] : NULL;
+	}
+}
+
+static uint32_t next_size(struct vio_nl *l, struct pair_load *p)
+{
+	const uint32_t len = l->cfg.size[p->next_size];
+
+	p->next_size = p->next_size + 1 == l->cfg.n_sizes ? 0 : p->next_size + 1;
+	return len;
+}
+
+/* Frames that take several buffers. How many. */
+static unsigned make_long(struct vio_nl *l, unsigned pi, unsigned n, const uint64_t tick[])
 {
 	struct pair_load *p = &l->p[pi];
-	const uint32_t len = l->cfg.size[p->next_size];
 	struct vio_net_buf *b[VIO_NET_MAX_BUFS];
-	unsigned need = (len + l->room - 1) / l->room, got = vio_net_tx_alloc(l->n, pi, b, need);
 
-	if (vio_unlikely(got < need)) {
-		vio_net_free(l->n, pi, b, got);
-		return false;
+	for (unsigned i = 0; i < n; i++) {
+		const uint32_t len = l->cfg.size[p->next_size];
+		unsigned need = (len + l->room - 1) / l->room, got = vio_net_tx_alloc(l->n, pi, b, need);
+
+		if (vio_unlikely(got < need)) {
+			vio_net_free(l->n, pi, b, got);
+			return i;
+		}
+		next_size(l, p);
+		cut_up(b, need, l->room, len);
+		vio_nf_build(&p->maker, b[0], len, tick[i]);
+		p->ready[p->n_ready++] = b[0];
 	}
-	for (unsigned i = 0; i < need; i++) {
-		b[i]->len = i + 1 < need ? l->room : len - i * l->room;
-		b[i]->next = i + 1 < need ? b[i + 1] : NULL;
+	return n;
+}
+
+/* Up to n frames of the next sizes, in new buffers; tick[i]: when. How many: fewer when buffers are short. */
+static unsigned make(struct vio_nl *l, unsigned pi, unsigned n, const uint64_t tick[])
+{
+	struct pair_load *p = &l->p[pi];
+	struct vio_net_buf **b = p->ready + p->n_ready;
+
+	if (vio_unlikely(!l->single))
+		return make_long(l, pi, n, tick);
+	n = vio_net_tx_alloc(l->n, pi, b, n);
+	for (unsigned i = 0; i < n; i++) {
+		const uint32_t len = next_size(l, p);
+
+		cut_up(b + i, 1, l->room, len);
+		vio_nf_build(&p->maker, b[i], len, tick[i]);
 	}
-	vio_nf_build(&p->maker, b[0], len, tick);
-	p->ready[p->n_ready++] = b[0];
-	p->next_size = p->next_size + 1 == l->cfg.n_sizes ? 0 : p->next_size + 1;
-	return true;
+	p->n_ready += n;
+	return n;
 }
 
 static unsigned send_ready(struct vio_nl *l, unsigned pi)
@@ -164,21 +202,16 @@ static unsigned send_ready(struct vio_nl *l, unsigned pi)
 
 	if (p->n_ready == 0)
 		return 0;
-	for (unsigned i = 0; i < p->n_ready; i++)
-		for (const struct vio_net_buf *b = p->ready[i]; b; b = b->next)
-			l->res->tx_bytes += b->len;
 	n = vio_net_tx_burst(l->n, pi, p->ready, p->n_ready);
+	/* Still ours to look at: buffers are used again by later calls only. */
+	for (unsigned i = 0; i < n; i++)
+		l->res->tx_bytes += p->ready[i]->total;
 	l->res->tx_frames += n;
 	l->res->publishes += n > 0;
-	if (vio_likely(n == p->n_ready)) {
-		p->n_ready = 0;
-		return n;
-	}
-	l->res->tx_full++;
-	for (unsigned i = n; i < p->n_ready; i++)
-		for (const struct vio_net_buf *b = p->ready[i]; b; b = b->next)
-			l->res->tx_bytes -= b->len;
 	p->n_ready -= n;
+	if (vio_likely(p->n_ready == 0))
+		return n;
+	l->res->tx_full++;
 	memmove(p->ready, p->ready + n, p->n_ready * sizeof(p->ready[0]));
 	return n;
 }
@@ -195,26 +228,26 @@ struct phase {
 static void generate(struct vio_nl *l, unsigned pi, struct phase *ph)
 {
 	struct pair_load *p = &l->p[pi];
-	uint64_t now = vio_ticks(), left = ph->count - ph->started;
+	uint64_t now, left = ph->count - ph->started, tick[VIO_NL_MAX_BURST];
 	unsigned n = l->cfg.burst - p->n_ready;
 
+	if (ph->period == 0 && p->n_ready > 0)
+		return; /* the queue is full: no more than it did not take */
+	now = vio_ticks();
 	if (ph->period > 0) {
 		double due = ph->next <= (double)now ? ((double)now - ph->next) / ph->period + 1 : 0;
 
 		n = due < n ? (unsigned)due : n;
-	} else if (p->n_ready > 0) {
-		return; /* the queue is full: no more than it did not take */
 	}
 	n = left < n ? (unsigned)left : n;
-	for (unsigned i = 0; i < n; i++) {
-		if (!make(l, pi, ph->period > 0 ? (uint64_t)ph->next : now))
-			return;
-		ph->started++;
-		if (ph->period > 0) {
-			l->res->late += (double)now > ph->next + ph->period;
-			ph->next += ph->period;
-		}
-	}
+	for (unsigned i = 0; i < n; i++)
+		tick[i] = ph->period > 0 ? (uint64_t)(ph->next + i * ph->period) : now;
+	n = make(l, pi, n, tick);
+	ph->started += n;
+	if (ph->period == 0)
+		return;
+	for (unsigned i = 0; i < n; i++, ph->next += ph->period)
+		l->res->late += (double)now > ph->next + ph->period;
 }
 
 /* -------------------------------------------------------------------------- phases ---- */
@@ -349,13 +382,16 @@ int vio_nl_create(struct vio_net *n, struct phyp_part *part, const struct vio_nl
 {
 	const struct vio_net_info *info = vio_net_get_info(n);
 	const uint32_t most = info->mtu + 14u + (cfg->frame.vlan ? 4 : 0);
+	bool single = true;
 	struct vio_nl *l;
 
-	for (unsigned i = 0; i < cfg->n_sizes; i++)
+	for (unsigned i = 0; i < cfg->n_sizes; i++) {
+		single &= cfg->size[i] <= info->room;
 		if (cfg->size[i] > most)
 			return vio_err_set(err, -EINVAL,
 					   "--size %u: the card's MTU of %u allows frames of %u",
 					   cfg->size[i], info->mtu, most);
+	}
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return vio_err_set(err, -ENOMEM, "no memory for the load");
@@ -363,6 +399,7 @@ int vio_nl_create(struct vio_net *n, struct phyp_part *part, const struct vio_nl
 	l->n = n;
 	l->n_pairs = info->pairs;
 	l->room = info->room;
+	l->single = single;
 	l->tick_hz = phyp_tick_hz(part);
 	l->p = calloc(l->n_pairs, sizeof(*l->p));
 	l->expect = calloc(STREAMS, sizeof(*l->expect));
