@@ -152,6 +152,18 @@ class Uplink(unittest.TestCase):
                 got = taps[1].take()
             self.assertIsNotNone(got, e.log())
 
+    def test_frames_come_back_unharmed_through_af_packet_on_a_veth(self):
+        made = subprocess.run(["ip", "link", "add", "vv0", "type", "veth", "peer", "name", "vv1"], capture_output=True, check=False)
+        if made.returncode:
+            self.skipTest("this kernel has no veth")
+        for name in ("vv0", "vv1"):
+            subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        self.addCleanup(subprocess.run, ["ip", "link", "del", "vv0"], check=False)
+        with Echo("zero-copy", ["--uplink", "net_af_packet0,iface=vv0"]):
+            tap = Tap(self, "vv1")
+            for n, size in enumerate([46, 300, 1500]):
+                echoed(tap, body(n, size))
+
     def test_frames_to_an_uplink_that_takes_nothing_are_dropped_and_nobody_hangs(self):
         path = "/tmp/vio-test-memif.sock"
         with Machine(BUILD, vios_args=["--net", "", "--uplink", f"net_memif0,role=server,socket={path}"]) as m:

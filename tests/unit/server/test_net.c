@@ -366,6 +366,76 @@ static void guest_without_csum_gets_it_finished(void **state)
 	assert_int_equal(w->g[1].net->port.stats.checksummed, 1);
 }
 
+/* The frame in out[] with a tag of VLAN 10 after its addresses; its length. */
+static uint32_t tagged(uint8_t *to, uint32_t len)
+{
+	memcpy(to, out, 12);
+	vio_put_be16(to + 12, 0x8100);
+	vio_put_be16(to + 14, 10);
+	memcpy(to + 16, out + 12, len - 12);
+	return len + 4;
+}
+
+/* Guest 0 is on a trunk, guest 1 in VLAN 10: a tag comes and goes, and every offset with it. */
+static void offload_follows_the_frame_through_a_change_of_tags(void **state)
+{
+	static const char *const spec[NW_GUESTS] = {"trunk=10", "vlan=10", ""};
+	static uint8_t raw[ROOM];
+
+	(void)state;
+	for (unsigned a = 0; a < nw_n_arms; a++) {
+		struct virtio_net_hdr_v1 h = tso4;
+		uint32_t len = tcp_frame(3000, 1, 0), n = tagged(raw, len), got = 0;
+		struct nw *w;
+		void *s;
+		int part;
+
+		nw_setup_with(&s, spec);
+		w = s;
+		two_up(w, &nw_arms[a], &nw_arms[a], NW_ALL);
+		h.csum_start = 38;
+		nw_send_cut(&w->g[0], 0, &h, raw, n, 25);
+		nw_run(w);
+		assert_int_equal(nw_recv(&w->g[1], 0, in, &h), len);
+		assert_memory_equal(in, out, len);
+		assert_int_equal(h.csum_start, 34);
+		assert_int_equal(h.hdr_len, 54);
+		/* And back. */
+		len = tcp_frame(3000, 0, 1);
+		n = tagged(raw, len);
+		nw_send_cut(&w->g[1], 0, &tso4, out, len, 0);
+		nw_run(w);
+		assert_int_equal(nw_recv(&w->g[0], 0, in, &h), n);
+		assert_memory_equal(in, raw, n);
+		assert_int_equal(h.csum_start, 38);
+		assert_int_equal(h.hdr_len, 58);
+		/* The sender's checksum field was meant for the untagged offset: a lie is still found. */
+		h = tso4;
+		nw_send_cut(&w->g[0], 0, &h, raw, n, 0);
+		nw_run(w);
+		assert_int_equal(nw_drops(&w->g[0], VIO_DROP_OFFLOAD), 1);
+		nw_teardown(&s);
+
+		/* Cut for a receiver that wants tags and no offload. */
+		nw_setup_with(&s, spec);
+		w = s;
+		nw_up(w, &w->g[0], &nw_arms[a], NW_PLAIN);
+		nw_up(w, &w->g[1], &nw_arms[a], NW_ALL);
+		nw_post(&w->g[0], 0, 10, 2048);
+		nw_send_cut(&w->g[1], 0, &tso4, out, len, 60);
+		nw_run(w);
+		while ((part = nw_recv(&w->g[0], 0, in, &h)) >= 0) {
+			assert_memory_equal(in + 12, "\x81\0\0\x0a", 4);
+			memmove(in + 4, in, 12);
+			assert_true(tcp_checks_out(in + 4, (uint32_t)part - 4));
+			assert_memory_equal(in + 4 + 54, out + 54 + got, (size_t)part - 58);
+			got += (uint32_t)part - 58;
+		}
+		assert_int_equal(got, 3000);
+		nw_teardown(&s);
+	}
+}
+
 /* --------------------------------------------------------------------------------- control ---- */
 
 /* 0xff: no answer. */
@@ -607,6 +677,7 @@ int main(void)
 						nw_setup, nw_teardown),
 		cmocka_unit_test(guest_without_tso_gets_segments_with_right_checksums),
 		cmocka_unit_test_setup_teardown(guest_without_csum_gets_it_finished, nw_setup, nw_teardown),
+		cmocka_unit_test(offload_follows_the_frame_through_a_change_of_tags),
 		cmocka_unit_test(filters_let_through_what_was_asked_for),
 		cmocka_unit_test_setup_teardown(control_commands_that_make_no_sense_get_an_error, nw_setup,
 						nw_teardown),
