@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* rte_dev_dma_map(), the only call that serves every driver, is not stable yet in DPDK 22.11. */
 #define ALLOW_EXPERIMENTAL_API
@@ -426,7 +427,8 @@ int vio_uplink_vdev(const char *devargs, struct vio_err *err)
 	if (rte_eth_dev_get_port_by_name(name, &id) == 0)
 		return 0; /* EAL has found it on the bus */
 	rc = rte_dev_probe(devargs);
-	return rc < 0 ? vio_err_set(err, rc, "%s: DPDK can't make this device: %s", devargs, strerror(-rc))
+	return rc < 0 ? vio_err_set(err, rc, "%s: DPDK can't make this device: %s%s", devargs, strerror(-rc),
+				    geteuid() ? "; most devices need root" : "")
 		      : 0;
 }
 
