@@ -411,7 +411,7 @@ static int start_dpdk(struct vios *v, struct vio_err *err)
 	for (unsigned i = 0; i < v->n_adapters; i++)
 		cfg.max_queues += queues_of(v, i);
 	if (!eal.no_huge && vio_eal_free_hugepages() < 2 + o->n_uplinks * UPLINK_MIB / 2) {
-		say("no hugepages are free: DPDK uses plain pages (./run setup reserves some)");
+		say("too few hugepages are free: DPDK uses plain pages (./run setup reserves some)");
 		eal.no_huge = true;
 	}
 	rc = vio_eal_start(&eal, err);
