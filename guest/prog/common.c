@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "guest/prog/common.h"
+#include "vio/cycles.h"
 #include "vio/number.h"
 
 /* ------------------------------------------------------------------------- options ---- */
@@ -165,6 +167,7 @@ void vio_common_defaults(struct vio_common *c)
 	c->transport.timeout_ms = 5000;
 	c->spin_ns = 50000;
 	c->idle_ns = UINT64_MAX;
+	c->started_ns = vio_now_ns();
 }
 
 int vio_common_option(struct vio_common *c, int opt, const char *arg, const char *program, const char *usage,
@@ -183,6 +186,11 @@ int vio_common_option(struct vio_common *c, int opt, const char *arg, const char
 	}
 	rc = parse_design(c, opt, name, arg, err);
 	return rc > 0 ? parse_other(c, opt, name, arg, err) : rc;
+}
+
+static void say(void *program, const char *line)
+{
+	fprintf(stderr, "%s: %s\n", (const char *)program, line);
 }
 
 int vio_common_parse(struct vio_common *c, int argc, char **argv, const char *program, const char *usage,
@@ -205,6 +213,9 @@ int vio_common_parse(struct vio_common *c, int argc, char **argv, const char *pr
 	}
 	if (optind < argc)
 		return vio_err_set(err, -EINVAL, "%s: not an option; see %s --help", argv[optind], program);
+	c->transport.trace = c->trace ? stderr : NULL;
+	c->transport.say = say;
+	c->transport.say_ctx = (void *)(uintptr_t)program;
 	return 0;
 }
 
@@ -226,34 +237,36 @@ static int pin(int core, struct vio_err *err)
 	return 0;
 }
 
-int vio_prog_begin(struct vio_prog *p, const struct vio_common *c, struct vio_err *err)
-{
-	int rc = pin(c->core, err);
-
-	*p = (struct vio_prog){0};
-	if (rc == 0)
-		rc = phyp_connect(c->socket, c->partition, &p->part, err);
-	if (rc == 0 && c->fault)
-		rc = phyp_fault_create(c->fault, &p->fault, err);
-	if (p->fault)
-		phyp_filter_push(p->part, p->fault);
-	if (rc == 0 && c->trace && (p->trace = phyp_trace_create(stderr, c->partition)))
-		phyp_filter_push(p->part, p->trace);
-	return rc;
-}
-
-void vio_prog_end(struct vio_prog *p)
-{
-	if (p->part)
-		phyp_close(p->part);
-	phyp_trace_free(p->trace);
-	phyp_fault_free(p->fault);
-}
-
-void vio_prog_signals(void (*handler)(int sig))
+int vio_prog_main(const struct vio_common *c, const char *program, int parsed, void (*handler)(int sig),
+		  int (*run)(struct phyp_part *part, void *ctx, struct vio_err *err), void *ctx,
+		  struct vio_err *err)
 {
 	struct sigaction sa = {.sa_handler = handler};
+	struct phyp_filter *trace = NULL, *fault = NULL;
+	struct phyp_part *part = NULL;
+	int rc = parsed;
 
+	if (parsed > 0)
+		return 0; /* --help, --version */
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
+	if (rc == 0)
+		rc = pin(c->core, err);
+	if (rc == 0)
+		rc = phyp_connect(c->socket, c->partition, &part, err);
+	if (rc == 0 && c->fault)
+		rc = phyp_fault_create(c->fault, &fault, err);
+	if (fault)
+		phyp_filter_push(part, fault);
+	if (rc == 0 && c->trace && (trace = phyp_trace_create(stderr, c->partition)))
+		phyp_filter_push(part, trace);
+	if (rc == 0)
+		rc = run(part, ctx, err);
+	if (rc)
+		fprintf(stderr, "%s: %s\n", program, err->msg);
+	if (part)
+		phyp_close(part);
+	phyp_trace_free(trace);
+	phyp_fault_free(fault);
+	return parsed ? 2 : rc ? 1 : 0;
 }

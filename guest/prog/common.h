@@ -7,7 +7,6 @@
 #define VIO_GUEST_PROG_COMMON_H
 
 #include <getopt.h>
-#include <signal.h>
 
 #include "guest/transport.h"
 
@@ -22,6 +21,7 @@ struct vio_common {
 	int core;     /* -1: not pinned */
 	int stage_fd; /* -1: none */
 	bool trace, info_only;
+	uint64_t started_ns; /* vio_now_ns() of the program's start */
 	/* Of the front end, as struct vio_blk_cfg and struct vio_net_cfg have them. */
 	struct vio_transport_cfg transport;
 	uint32_t copybreak;
@@ -116,7 +116,8 @@ int vio_common_option(struct vio_common *c, int opt, const char *arg, const char
 		      const struct option *longs, struct vio_err *err);
 /*
  * The whole command line: own() is asked for what is not common; as vio_common_option(), 1 is "none of mine".
- * 0; 1 after --help or --version; -EINVAL with a sentence. Strings point into argv.
+ * 0; 1 after --help or --version; -EINVAL with a sentence. Strings point into argv. What the
+ * transport has to say goes to standard error, after the program's name.
  */
 int vio_common_parse(struct vio_common *c, int argc, char **argv, const char *program, const char *usage,
 		     const struct option *longs,
@@ -128,15 +129,13 @@ int vio_option_seconds(const char *name, const char *text, uint64_t *ns, struct 
 int vio_option_on_off(const char *name, const char *text, bool *on, struct vio_err *err);
 int vio_option_rate(const char *name, const char *text, double *per_second, struct vio_err *err);
 
-/* A partition as a program: pinned, connected, with its filters. */
-struct vio_prog {
-	struct phyp_part *part;
-	struct phyp_filter *trace, *fault;
-};
-/* Also after a failure vio_prog_end() must be called. -errno with a sentence. */
-int vio_prog_begin(struct vio_prog *p, const struct vio_common *c, struct vio_err *err);
-void vio_prog_end(struct vio_prog *p);
-/* SIGINT and SIGTERM to `handler`. */
-void vio_prog_signals(void (*handler)(int sig));
+/*
+ * main() after its command line was parsed (parsed: what vio_common_parse() said): pinned, connected, with
+ * its filters, run(). The exit code: 0, 1 failed, 2 wrong use; what went wrong is on standard error. SIGINT
+ * and SIGTERM go to `handler`.
+ */
+int vio_prog_main(const struct vio_common *c, const char *program, int parsed, void (*handler)(int sig),
+		  int (*run)(struct phyp_part *part, void *ctx, struct vio_err *err), void *ctx,
+		  struct vio_err *err);
 
 #endif

@@ -18,12 +18,6 @@ static void on_signal(int sig)
 	stop_now = 1;
 }
 
-static void say(void *ctx, const char *line)
-{
-	(void)ctx;
-	fprintf(stderr, "vio-blk: %s\n", line);
-}
-
 /* The null backend keeps no data: say so instead of reporting mismatches. */
 static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vio_opts *o, char id[21],
 		      struct vio_err *err)
@@ -48,8 +42,9 @@ static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vi
 	return 0;
 }
 
-static int run(struct phyp_part *part, struct vio_opts *o, uint64_t t0, struct vio_err *err)
+static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 {
+	struct vio_opts *o = ctx;
 	struct vio_mem mem;
 	struct vio_blk *b = NULL;
 	struct vio_wl *wl = NULL;
@@ -65,7 +60,7 @@ static int run(struct phyp_part *part, struct vio_opts *o, uint64_t t0, struct v
 	rc = vio_blk_open(part, &mem, &o->blk, &b, err);
 	if (rc)
 		goto out;
-	ready = vio_now_ns() - t0;
+	ready = vio_now_ns() - o->c.started_ns;
 	rc = vio_opts_fit(o, vio_blk_get_info(b), err);
 	if (rc == 0)
 		rc = check_null(b, part, o, id, err);
@@ -97,27 +92,10 @@ out:
 
 int main(int argc, char **argv)
 {
-	uint64_t t0 = vio_now_ns();
-	struct vio_prog p;
-	struct vio_opts o;
 	struct vio_err err = {{0}};
+	struct vio_opts o;
 	int rc = vio_opts_parse(&o, argc, argv, &err);
 
-	if (rc > 0)
-		return 0; /* --help, --version */
-	if (rc) {
-		fprintf(stderr, "vio-blk: %s\n", err.msg);
-		return 2;
-	}
-	vio_prog_signals(on_signal);
-	o.blk.transport.say = say;
-	o.blk.transport.trace = o.c.trace ? stderr : NULL;
-	o.blk.give_way = vio_blk_one_core();
-	rc = vio_prog_begin(&p, &o.c, &err);
-	if (rc == 0)
-		rc = run(p.part, &o, t0, &err);
-	if (rc)
-		fprintf(stderr, "vio-blk: %s\n", err.msg);
-	vio_prog_end(&p);
-	return rc ? 1 : 0;
+	o.blk.give_way = vio_blk_one_core(); /* before it is pinned */
+	return vio_prog_main(&o.c, "vio-blk", rc, on_signal, run, &o, &err);
 }

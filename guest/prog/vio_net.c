@@ -20,12 +20,6 @@ static void on_signal(int sig)
 	stop_now = 1;
 }
 
-static void say(void *ctx, const char *line)
-{
-	(void)ctx;
-	fprintf(stderr, "vio-net: %s\n", line);
-}
-
 /* Address and filter, as the command line has them. */
 static int adjust(struct vio_net *n, struct vio_net_opts *o, struct vio_err *err)
 {
@@ -89,8 +83,9 @@ out:
 	return rc;
 }
 
-static int run(struct phyp_part *part, struct vio_net_opts *o, uint64_t t0, struct vio_err *err)
+static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 {
+	struct vio_net_opts *o = ctx;
 	struct vio_mem mem;
 	struct vio_net *n = NULL;
 	struct vio_nl_result *res = calloc(1, sizeof(*res));
@@ -101,7 +96,7 @@ static int run(struct phyp_part *part, struct vio_net_opts *o, uint64_t t0, stru
 		return vio_err_set(err, -ENOMEM, "no memory for the result");
 	vio_mem_init(&mem, part);
 	rc = vio_net_open(part, &mem, &o->net, &n, err);
-	ready_ns = vio_now_ns() - t0;
+	ready_ns = vio_now_ns() - o->c.started_ns;
 	if (rc == 0)
 		rc = adjust(n, o, err);
 	if (rc == 0)
@@ -114,27 +109,10 @@ static int run(struct phyp_part *part, struct vio_net_opts *o, uint64_t t0, stru
 
 int main(int argc, char **argv)
 {
-	uint64_t t0 = vio_now_ns();
-	struct vio_prog p;
-	struct vio_net_opts o;
 	struct vio_err err = {{0}};
+	struct vio_net_opts o;
 	int rc = vio_net_opts_parse(&o, argc, argv, &err);
 
-	if (rc > 0)
-		return 0; /* --help, --version */
-	if (rc) {
-		fprintf(stderr, "vio-net: %s\n", err.msg);
-		return 2;
-	}
-	vio_prog_signals(on_signal);
-	o.net.transport.say = say;
-	o.net.transport.trace = o.c.trace ? stderr : NULL;
-	o.net.give_way = vio_front_one_core();
-	rc = vio_prog_begin(&p, &o.c, &err);
-	if (rc == 0)
-		rc = run(p.part, &o, t0, &err);
-	if (rc)
-		fprintf(stderr, "vio-net: %s\n", err.msg);
-	vio_prog_end(&p);
-	return rc ? 1 : 0;
+	o.net.give_way = vio_front_one_core(); /* before it is pinned */
+	return vio_prog_main(&o.c, "vio-net", rc, on_signal, run, &o, &err);
 }

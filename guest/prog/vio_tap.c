@@ -83,12 +83,6 @@ static void on_signal(int sig)
 	vio_store_relaxed(&stop_now, 1);
 }
 
-static void say(void *ctx, const char *line)
-{
-	(void)ctx;
-	fprintf(stderr, "vio-tap: %s\n", line);
-}
-
 /* ------------------------------------------------------------------------- options ---- */
 
 static int parse_own(void *ctx, int c, const char *arg, struct vio_err *err)
@@ -323,8 +317,9 @@ static int set_up(struct bridge *b, struct opts *o, struct vio_err *err)
 	return rc || o->down ? rc : vio_tap_up(&b->tap, true, err);
 }
 
-static int run(struct phyp_part *part, struct opts *o, uint64_t t0, struct vio_err *err)
+static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 {
+	struct opts *o = ctx;
 	struct bridge b = {.tap.control = -1};
 	struct vio_mem mem;
 	int rc;
@@ -334,7 +329,7 @@ static int run(struct phyp_part *part, struct opts *o, uint64_t t0, struct vio_e
 	if (rc)
 		return rc;
 	if (o->n.c.info_only) {
-		rc = vio_net_report_info(b.n, &o->n, vio_now_ns() - t0, err);
+		rc = vio_net_report_info(b.n, &o->n, vio_now_ns() - o->n.c.started_ns, err);
 		vio_net_close(b.n);
 		return rc;
 	}
@@ -365,27 +360,10 @@ static int run(struct phyp_part *part, struct opts *o, uint64_t t0, struct vio_e
 
 int main(int argc, char **argv)
 {
-	uint64_t t0 = vio_now_ns();
-	struct vio_prog p;
 	struct vio_err err = {{0}};
 	struct opts o;
 	int rc = parse(&o, argc, argv, &err);
 
-	if (rc > 0)
-		return 0; /* --help, --version */
-	if (rc) {
-		fprintf(stderr, "vio-tap: %s\n", err.msg);
-		return 2;
-	}
-	vio_prog_signals(on_signal);
-	o.n.net.transport.say = say;
-	o.n.net.transport.trace = o.n.c.trace ? stderr : NULL;
-	o.n.net.give_way = vio_front_one_core();
-	rc = vio_prog_begin(&p, &o.n.c, &err);
-	if (rc == 0)
-		rc = run(p.part, &o, t0, &err);
-	if (rc)
-		fprintf(stderr, "vio-tap: %s\n", err.msg);
-	vio_prog_end(&p);
-	return rc ? 1 : 0;
+	o.n.net.give_way = vio_front_one_core(); /* before it is pinned */
+	return vio_prog_main(&o.n.c, "vio-tap", rc, on_signal, run, &o, &err);
 }
