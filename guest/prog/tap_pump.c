@@ -6,6 +6,8 @@
 
 #include "guest/prog/tap_pump.h"
 
+#define RX_BURST 4u
+
 int vio_pump_init(struct vio_pump *p, struct vio_net *n, unsigned pair, int fd, unsigned mtu,
 		  struct vio_err *err)
 {
@@ -46,8 +48,9 @@ static void write_frame(struct vio_pump *p, const struct vio_net_buf *f)
 
 static int card_to_tap(struct vio_pump *p)
 {
-	struct vio_net_buf *f[VIO_PUMP_BURST];
-	int n = vio_net_rx_burst(p->n, p->pair, f, VIO_PUMP_BURST);
+	/* Few at a time: a frame may hold eight buffers or more, and the tap takes its time with each. */
+	struct vio_net_buf *f[RX_BURST];
+	int n = vio_net_rx_burst(p->n, p->pair, f, RX_BURST);
 
 	for (int i = 0; i < n; i++)
 		write_frame(p, f[i]);

@@ -31,7 +31,7 @@ static const char usage[] =
 	"several)\n"
 	"  --no-offload         no checksum and segmentation offload\n"
 	"  --spin-us N          crq, suppress: spin this long before sleeping (50)\n"
-	"  --idle-us N|never    poll: sleep after this long without work (200)\n"
+	"  --idle-us N|never    poll: sleep after this long without work (20)\n"
 	"tap\n"
 	"  --tap NAME           its name; %d in it becomes a number (vio%d)\n"
 	"  --netns NAME         in this network namespace (the current one)\n"
@@ -138,7 +138,7 @@ static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 
 	memset(o, 0, sizeof(*o));
 	vio_common_defaults(&o->n.c);
-	o->n.c.idle_ns = 200000;
+	o->n.c.idle_ns = 20000; /* its neighbours need the core: what uses the tap runs on this machine too */
 	o->n.ready_fd = -1;
 	o->n.net.offload = true;
 	o->tap = "vio%d";
