@@ -218,8 +218,13 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 	static_assert(VIO_BURST <= VIO_FRAME_BURST, "a burst of chains is a burst of frames");
 	q->payload->get(q, r, n);
 	for (unsigned i = 0; i < n; i++) {
-		if (vio_likely(r[i]->fault == VIO_ST_OK && !r[i]->waits))
-			__builtin_prefetch(r[i]->iov[0].iov_base, 0);
+		const uint8_t *at = r[i]->iov[0].iov_base;
+
+		if (vio_unlikely(r[i]->fault != VIO_ST_OK || r[i]->waits))
+			continue;
+		/* A small frame usually ends in the next line. */
+		__builtin_prefetch(at, 0);
+		__builtin_prefetch(at + VIO_CACHE_LINE - 1, 0);
 	}
 	for (unsigned i = 0; i < n; i++) {
 		struct vio_net_hold *h = &nq->hold[r[i]->head];

@@ -77,7 +77,10 @@ static inline bool may_look(struct vio_squeue *q)
 static inline void after_look(struct vio_squeue *q, unsigned n)
 {
 	if (n == 0) {
-		q->more = false;
+		/* No store when there is nothing to change: it would make the loads of its neighbours wait.
+		 */
+		if (q->more)
+			q->more = false;
 		if (q->notify != VIO_NOTIFY_SUPPRESS || q->armed || q->fault != VIO_ST_OK)
 			return;
 		if (q->worked)
