@@ -352,15 +352,17 @@ static const struct vio_port_ops ops = {
 
 int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len)
 {
-	if (rte_extmem_register(va, len, NULL, 0, PAGE) < 0)
-		return -rte_errno;
+	int rc = rte_extmem_register(va, len, NULL, 0, PAGE) < 0 ? -rte_errno : 0;
+
 	for (unsigned i = 0; i < n; i++) {
+		if (rc < 0 && u[i]->n_dma > 0)
+			u[i]->in_place = false;
 		for (unsigned k = 0; k < u[i]->n_dma && u[i]->in_place; k++) {
 			if (rte_dev_dma_map(u[i]->dma[k], va, (uint64_t)(uintptr_t)va, len) < 0)
 				u[i]->in_place = false;
 		}
 	}
-	return 0;
+	return rc;
 }
 
 void vio_uplink_mem_del(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len)
