@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Virtual interrupts: when they are raised, who takes them, sleeping and waking without losing one. */
+#include <poll.h>
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "world.h"
 
@@ -125,6 +127,39 @@ static void waiting_returns_at_once_when_something_is_pending_and_times_out_when
 	assert_int_equal(phyp_irq_take(w->s.v), 0);
 	assert_int_equal(phyp_vcpu_wait(w->s.v, 0, UINT64_MAX), 0);
 	assert_int_equal(phyp_vcpu_wait(w->s.v, 0, 1000000), -ETIMEDOUT); /* a prod is used up */
+}
+
+static void a_ready_descriptor_ends_the_wait_and_says_which_it_was(void **state)
+{
+	struct world *w = *state;
+	struct pollfd p[2] = {{.events = POLLIN}, {.events = POLLIN}};
+	int a[2], b[2];
+	char c;
+
+	connect_ends(w);
+	assert_int_equal(h_vio_signal(w->s.v, w->s.u->unit, VIO_SIGNAL_ON), H_SUCCESS);
+	assert_int_equal(pipe(a), 0);
+	assert_int_equal(pipe(b), 0);
+	p[0].fd = a[0];
+	p[1].fd = b[0];
+	p[0].revents = p[1].revents = POLLERR; /* must not be left as they are */
+	assert_int_equal(phyp_vcpu_wait_fds(w->s.v, 0, 1000000, p, 2), -ETIMEDOUT);
+	assert_int_equal(p[0].revents | p[1].revents, 0);
+	assert_int_equal(write(b[1], "x", 1), 1);
+	assert_int_equal(phyp_vcpu_wait_fds(w->s.v, 0, UINT64_MAX, p, 2), 0);
+	assert_int_equal(p[0].revents, 0);
+	assert_int_equal(p[1].revents, POLLIN);
+	assert_int_equal(read(b[0], &c, 1), 1);
+	/* An interrupt still ends it, and a descriptor does not take the interrupt away. */
+	send_one(&w->g, 1);
+	assert_int_equal(phyp_vcpu_wait_fds(w->s.v, 0, UINT64_MAX, p, 2), 0);
+	assert_int_equal(write(a[1], "x", 1), 1);
+	assert_int_equal(phyp_vcpu_wait_fds(w->s.v, 0, UINT64_MAX, p, 2), 0);
+	assert_int_equal(phyp_irq_take(w->s.v), 1);
+	for (unsigned i = 0; i < 2; i++) {
+		close(a[i]);
+		close(b[i]);
+	}
 }
 
 static void on_alarm(int sig)
@@ -256,6 +291,7 @@ int main(void)
 		WORLD_TEST(a_routed_interrupt_goes_to_the_new_vcpu_also_when_it_is_pending),
 		WORLD_TEST(a_partition_has_16_vcpus_and_a_place_is_used_again),
 		WORLD_TEST(waiting_returns_at_once_when_something_is_pending_and_times_out_when_not),
+		WORLD_TEST(a_ready_descriptor_ends_the_wait_and_says_which_it_was),
 		WORLD_TEST(a_signal_ends_the_wait),
 		WORLD_TEST(a_machine_that_goes_wakes_the_sleeper_with_epipe),
 		WORLD_TEST(no_wake_up_is_lost_between_two_sleepers),
