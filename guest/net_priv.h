@@ -50,7 +50,8 @@ struct net_pair {
 	/* Touched by its owner on every call. */
 	struct vio_net *n;
 	struct net_buf *buf;
-	struct net_buf **free; /* the warmest on top; taken in bursts, each in the order in which it was freed */
+	struct net_buf *
+		*free; /* the warmest on top; taken in bursts, each in the order in which it was freed */
 	uint32_t n_free, n_posted, n_sending;
 	/* A frame of which not all buffers have been taken from the ring. */
 	struct net_buf *part, *part_tail;

@@ -38,7 +38,7 @@ static const char usage[] =
 	"  --json FILE          write the result as JSON (- = standard output)\n"
 	"  --ready-fd N         write a byte to this descriptor when frames can be received\n" VIO_USAGE_TRACE
 		VIO_USAGE_STAGE VIO_USAGE_END "Exit code: 0 done and nothing wrong, 1 failed or wrong data, "
-					      "2 wrong use. Lost frames are reported, not an "
+	"2 wrong use. Lost frames are reported, not an "
 	"error.\n";
 
 enum {

@@ -20,8 +20,8 @@ uint64_t vio_pattern_check(const void *buf, size_t len, uint64_t key);
 size_t vio_pattern_first_bad(const void *buf, size_t len, uint64_t key);
 
 /*
- * The same stream of bytes from byte `off` on, any length, any alignment: data that lies in several pieces. check: how
- * many bytes are wrong.
+ * The same stream of bytes from byte `off` on, any length, any alignment: data that lies in several pieces.
+ * check: how many bytes are wrong.
  */
 void vio_pattern_fill_at(void *buf, size_t len, uint64_t key, uint64_t off);
 uint64_t vio_pattern_check_at(const void *buf, size_t len, uint64_t key, uint64_t off);
