@@ -102,8 +102,9 @@ def targets_lead(targets):
     """How many were met, in words."""
     met = sum(t["answer"] == "met" for t in targets)
     missed = sum(t["answer"] == "not met" for t in targets)
-    rest = len(targets) - met - missed
-    return f"{met} of {len(targets)} met, {missed} not met" + (f", {rest} undecided" if rest else "") + "."
+    rest = sum(t["answer"] == "undecided" for t in targets)
+    asked = sum(t["answer"] != "reported" for t in targets)
+    return f"{met} of {asked} met, {missed} not met" + (f", {rest} undecided" if rest else "") + "."
 
 
 def repeat_list(report):

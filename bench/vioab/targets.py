@@ -119,8 +119,37 @@ def server_memory(samples):
                 iv, "met", f"{len(x)} samples, resident and hugepages")]
 
 
+NETWORK = (  # (bytes of a frame, rival, at least so many times its frame rate; None: reported)
+    (64, "vhost-user", 1.0), (64, "copy", 1.5), (1514, "vhost-user", 1.5), (64, "memif zero-copy", None),
+    (1514, "memif zero-copy", None))
+
+
+def network(samples, experiment="net"):
+    """Frame rates of zero-copy over those of copy and of the peers, headers touched by both. samples: all; rates of the kept."""
+    out, mine = [], samples.where(experiment=experiment, touch="headers", cost="free", rate=0.0)
+    for op, way in (("tx", "guest to port"), ("rx", "port to guest")):
+        for bs, rival, least in NETWORK:
+            here = mine.kept().where(op=op, bs=bs)
+            x, y = here.where(slot="zero-copy").paired(here.where(slot=rival), "ns_per_request")
+            if len(x):
+                iv = stats.ratio(x, y, LEVEL)  # ns of the rival over ns of zero-copy
+                out.append(row(f"network, {bs} B, {way}, headers touched: zero-copy against {rival}",
+                               f"at least {least:g} times its frames/s" if least else "reported: the peer to beat next",
+                               f"{iv.estimate:.2f}", iv, answer(iv, least, False) if least else "reported",
+                               f"{1e3 / np.median(x):.3g} against {1e3 / np.median(y):.3g} M frames/s"))
+    frames = [s for s in samples.where(experiment=experiment) if s.arm == "zero-copy" and "hcalls" in s.values]
+    if frames:
+        total = [sum(round(s.values[k] * s.values["requests"]) for s in frames)
+                 for k in ("hcalls", "tce_updates", "rdma_bytes")]
+        n = int(sum(s.values["requests"] for s in frames))
+        out.append(row("network, zero-copy, steady state, every sample", "0 hypercalls, 0 TCE updates, 0 bytes by RDMA",
+                       "{} hypercalls, {} TCE updates, {} bytes by RDMA".format(*total), None, "not met" if any(total) else "met",
+                       f"in {n:,} frames of {len(frames)} process starts"))
+    return out
+
+
 def all_targets(samples, experiment="quick"):
     """Rows of the target table. samples: all; targets that need an interval use the kept ones."""
     kept = samples.kept()
     return (in_round_trips(kept, experiment) + steady_state(samples) + like_memcpy(kept, experiment) + formula(samples, experiment)
-            + start_up(kept) + server_memory(kept))
+            + start_up(kept) + server_memory(kept) + network(samples))

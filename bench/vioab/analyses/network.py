@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Network: frames and bits per second by size, direction, arm and peer, at equal touching; counts of a frame; the ladder."""
+
+import numpy as np
+
+from vioab import plots, stats
+from vioab.analyses import parts
+from vioab.model import Figure, Section, Table
+
+NAME = "network"
+EXPERIMENT = "net"
+PEERS = ("vhost-user", "memif", "memif zero-copy")
+RIVALS = ("copy", "vhost-user", "memif zero-copy")
+LADDER = (("copy", "copy"), ("copy,mapping=pool", "mapping pool"), ("copy,mapping=pool,payload=direct", "payload direct"),
+          ("copy,mapping=pool,payload=direct,ring=direct", "ring direct"), ("zero-copy", "notify poll: zero-copy"))
+WAYS = {"tx": "guest to port", "rx": "port to guest"}
+TOUCHED = {"headers": "headers only", "all": "all bytes", "": "headers only"}
+COUNTS = (("hcalls", "hypercalls"), ("tce_updates", "TCE updates"), ("rdma_bytes", "bytes by RDMA"),
+          ("guest_bytes", "bytes copied by the guest's CPU"), ("server_bytes", "bytes copied by the server's CPU"))
+
+
+def analyse(ctx):
+    """Section of the network experiment, or None when it was not run."""
+    samples = ctx.of(EXPERIMENT)
+    if not len(samples):
+        return None
+    points = sorted(samples.points(), key=lambda p: (p.touch == "all", p.op != "tx", p.bs))
+    out = Section(id=NAME, title="Network: frames between a guest and a port", lead="")
+    rows, compared = rate_rows(samples, points), comparisons(ctx, samples, points)
+    rungs = [(p, ladder_rows(samples, p)) for p in points if ladder_rows(samples, p)]
+    out.verdicts = [c["verdict"] for c in compared if c["arm"] == "zero-copy"]
+    out.tables = [t for t in (rates_table(rows, samples), ratios_table(compared, samples), counts_table(samples, points),
+                              ladder_table(rungs), control_table(samples, points)) if t.rows]
+    out.figures = figures(ctx, samples, points)
+    out.lead = lead(samples, compared, rows)
+    out.text = texts(ctx, samples)
+    out.data = {"rates": [{k: r[k] for k in ("op", "bs", "touch", "arm", "ns")} | {"interval": plain(r["frames"])} for r in rows],
+                "ratios": [{k: c[k] for k in ("op", "bs", "touch", "arm", "rival")} | {"interval": plain(c["verdict"].interval),
+                           "answer": c["verdict"].answer} for c in compared],
+                "ladder": [{"op": p.op, "bs": p.bs, "touch": p.touch, "steps": [{"arm": arm, "worth": plain(worth)}
+                           for arm, _, _, worth in steps]} for p, steps in rungs]}
+    return out
+
+
+def order(samples):
+    """Named arms, then the peers, then the ladder's."""
+    have = parts.arms_of(samples)
+    own = [a for a in have if a in parts.ORDER]
+    return own + [p for p in PEERS if p in have] + [a for a in have if a not in own and a not in PEERS]
+
+
+def rate_rows(samples, points):
+    out = []
+    for p in points:
+        here = parts.at(samples, p)
+        for arm in order(here):
+            ns = parts.median(here.where(slot=arm))
+            if ns is not None:
+                out.append({"op": p.op, "bs": p.bs, "touch": p.touch or "headers", "arm": arm, "ns": ns.estimate,
+                            "frames": parts.rate(ns)})
+    return out
+
+
+def comparisons(ctx, samples, points):
+    """Every named arm against each rival at the same point, so at equal touching."""
+    out, noise = [], ctx.noise_in(EXPERIMENT)
+    for p in points:
+        here = parts.at(samples, p)
+        for arm in [a for a in order(here) if a in parts.ORDER]:
+            for rival in [r for r in RIVALS if r != arm]:
+                mine, other = here.where(slot=arm), here.where(slot=rival)
+                iv = parts.speed(samples, p, arm, rival)
+                if iv is not None:
+                    claim = f"{where(p)}: {arm} against {rival}, frames per second"
+                    v = stats.verdict(claim, iv, noise, better="more", absolute=absolute(other, mine, rival, arm))
+                    out.append({"op": p.op, "bs": p.bs, "touch": p.touch or "headers", "arm": arm, "rival": rival,
+                                "verdict": v})
+    return out
+
+
+def where(p):
+    return f"{p.bs} B, {WAYS[p.op]}, {TOUCHED[p.touch]}"
+
+
+def absolute(a, b, name_a, name_b):
+    return "; ".join(f"{n} {1e3 / np.median(s.values(parts.NS)):.3g} M frames/s" for n, s in ((name_a, a), (name_b, b)))
+
+
+def ladder_rows(samples, point):
+    """[(arm, label, ns Interval, worth of the step or None)]; [] unless two neighbouring rungs were measured."""
+    out, here = [], parts.at(samples, point)
+    for i, (arm, label) in enumerate(LADDER):
+        ns = parts.median(here.where(slot=arm))
+        if ns is not None:
+            out.append((arm, label, ns, parts.speed(samples, point, arm, LADDER[i - 1][0]) if i else None))
+    return out if any(worth for *_, worth in out) else []
+
+
+# --- texts --------------------------------------------------------------------------------------------------------------
+
+def lead(samples, compared, rows):
+    told = []
+    for bs in sorted({c["bs"] for c in compared}):
+        for op in WAYS:
+            here = [c for c in compared if (c["arm"], c["op"], c["bs"], c["touch"]) == ("zero-copy", op, bs, "headers")]
+            if any(c["rival"] in PEERS for c in here):
+                told.append(f"{bs} B, {WAYS[op]}: " + parts.listed(against(c) for c in here))
+    if told:
+        return "Zero-copy, frames per second, headers touched. " + "; ".join(told) + "."
+    best = max(rows, key=lambda r: r["frames"].estimate)
+    return (f"No peer was measured with zero-copy in this run. The highest rate is {best['frames'].estimate / 1e6:.3g} M frames/s"
+            f": {best['arm']}, {best['bs']} B, {WAYS[best['op']]}.")
+
+
+def against(c):
+    v, r = c["verdict"], c["verdict"].interval.estimate
+    if v.answer == "faster":
+        return f"{r:.2f} times {c['rival']}"
+    if v.answer == "slower":
+        return f"only {r:.2f} times {c['rival']}, which wins"
+    return f"not shown to differ from {c['rival']} ({r:.2f})"
+
+
+def texts(ctx, samples):
+    missing = [p for p in PEERS if not len(samples.where(slot=p))]
+    out = ["A frame's bytes are without FCS: 1514 is Ethernet's 1518. Gbit/s are of these bytes, without preamble and "
+           "gap. From guest to port ends in DPDK's null port; from port to guest comes out of a pcap port, which copies "
+           "each frame into a buffer once, as a card would. A peer is two testpmd programs on the same two cores: its "
+           "generator writes headers only and its sink frees what comes, so peers stand only beside arms that touch "
+           "headers only, and have neither a switch nor a port behind them. Here a learning switch and a port are in the "
+           "path.",
+           parts.noise_text(ctx)]
+    return out + ([f"Not measured in this run: {parts.listed(missing)}."] if missing else [])
+
+
+def plain(iv):
+    return None if iv is None else {"estimate": iv.estimate, "low": iv.low, "high": iv.high, "n": iv.n, "level": iv.level}
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------
+
+def rates_table(rows, samples):
+    return Table(title="Frames and bits per second", id="network-rates",
+                 head=["direction", "frame", "touched", "arm or peer", "M frames/s", "Gbit/s", "ns a frame"],
+                 rows=[[WAYS[r["op"]], f"{r['bs']} B", TOUCHED[r["touch"]], r["arm"], parts.cell(r["frames"], 1e-6),
+                        parts.cell(r["frames"], 8e-9 * r["bs"]), parts.num(r["ns"])] for r in rows], note=parts.note(samples))
+
+
+def ratios_table(compared, samples):
+    rows = []
+    for c in compared:
+        v = c["verdict"]
+        rows.append([WAYS[c["op"]], f"{c['bs']} B", TOUCHED[c["touch"]], c["arm"], c["rival"], parts.times(v.interval),
+                     v.absolute, v.answer])
+    return Table(title="Ratios of frames per second, at equal touching", id="network-ratios", rows=rows,
+                 head=["direction", "frame", "touched", "arm", "against", "ratio", "absolute", "verdict"],
+                 note=parts.note(samples))
+
+
+def counts_table(samples, points):
+    rows = []
+    for p in points:
+        here = parts.at(samples, p)
+        for arm in [a for a in order(here) if a not in PEERS]:
+            mine = here.where(slot=arm)
+            if len(mine.values("hcalls")):
+                rows.append([WAYS[p.op], f"{p.bs} B", TOUCHED[p.touch], arm] +
+                            [parts.num(np.median(mine.values(k))) if len(mine.values(k)) else "-" for k, _ in COUNTS])
+    return Table(title="Counts of one frame", id="network-counts", rows=rows,
+                 head=["direction", "frame", "touched", "arm"] + [t for _, t in COUNTS],
+                 note="Counts of both partitions over the measurement, divided by frames; medians. Peers have no such counters.")
+
+
+def ladder_table(rungs):
+    rows = [[WAYS[p.op], f"{p.bs} B", TOUCHED[p.touch], label, parts.cell(ns, unit=" ns"), parts.times(worth) if worth else "-"]
+            for p, steps in rungs for _, label, ns, worth in steps]
+    return Table(title="The network's ladder: one factor changed from rung to rung", id="network-ladder", rows=rows,
+                 head=["direction", "frame", "touched", "rung", "ns a frame", "worth of the step"],
+                 note="Worth: ns of the rung before over ns of this one, paired by block.")
+
+
+def control_table(samples, points):
+    rows = []
+    for p in points:
+        here = parts.at(samples, p)
+        for twin in parts.twins_of(here):
+            arm = plots.bare(twin)
+            iv = parts.speed(samples, p, twin, arm)
+            if iv is not None:
+                rows.append([where(p), arm, parts.times(iv),
+                             absolute(here.where(slot=arm), here.where(slot=twin), arm, "again")])
+    return Table(title="A/A control: identical twins", id="network-control", rows=rows,
+                 head=["point", "arm", "twin over arm", "absolute"])
+
+
+# --- figures ------------------------------------------------------------------------------------------------------------
+
+def limits_line(ctx, samples, points):
+    free = [f"{p.bs} B {WAYS[p.op]} {1e3 / np.median(v):.3g} M/s" for p in points
+            for v in [parts.at(samples, p, "unprotected").values(parts.NS)] if len(v) and p.touch != "all"]
+    return parts.limits_line(ctx) + (f" Unprotected (no address check): {', '.join(free)}." if free else "")
+
+
+def figures(ctx, samples, points):
+    points = [p for p in points if p.touch != "all"]
+    limits = limits_line(ctx, samples, points)
+    out = [bars(ctx, samples, bs, [p for p in points if p.bs == bs], limits) for bs in sorted({p.bs for p in points})
+           if any(set(order(parts.at(samples, p))) & set(PEERS) for p in points if p.bs == bs)]
+    return out + ([sizes(ctx, samples, points, limits)] if len({p.bs for p in points}) > 1 else [])
+
+
+def bars(ctx, samples, bs, points, limits):
+    names = order(samples.where(bs=bs, touch=("", "headers")))
+    names = [a for a in names if a in parts.ORDER or a in PEERS]
+    fig, axes = plots.new_figure("wide", 1, len(points), height=60 + 28 * len(names), squeeze=False)
+    for ax, p in zip(axes[0], points):
+        plots.bars_with_intervals(ax, names, [parts.rate(parts.median(parts.at(samples, p, a)), 1e3) for a in names], arms=names)
+        ax.set_title(WAYS[p.op])
+        ax.set_xlabel("M frames/s")
+    title = f"Frames per second, {bs} B, headers touched: arms and peers on the same cores"
+    return Figure(id=f"network-bars-{bs}", title=title, svg=plots.to_svg(fig, f"network-bars-{bs}", title),
+                  caption="Medians over process starts. " + parts.note(samples), limits=limits, command=ctx.command(EXPERIMENT))
+
+
+def sizes(ctx, samples, points, limits):
+    fig, strip, axes = parts.panels(1, 2, height=340, sharey=True)
+    for ax, op in zip(axes, WAYS):
+        here = [p for p in points if p.op == op]
+        for arm in [a for a in order(samples) if a in parts.ORDER or a in PEERS]:
+            parts.curve(ax, [p.bs for p in here], [parts.rate(parts.median(parts.at(samples, p, arm)), 1e3) for p in here], arm)
+        ax.set_yscale("log")
+        plots.size_axis(ax, [p.bs for p in points])
+        ax.set_title(WAYS[op])
+        ax.set_xlabel("bytes of a frame")
+    axes[0].set_ylabel("M frames/s")
+    plots.count_axis(axes[0].yaxis)
+    parts.legend(strip, axes, 4)
+    title = "Frames per second by size, headers touched"
+    return Figure(id="network-sizes", title=title, svg=plots.to_svg(fig, "network-sizes", title),
+                  caption="Both axes logarithmic. " + parts.note(samples), limits=limits, command=ctx.command(EXPERIMENT))
