@@ -60,6 +60,7 @@ def figure(samples, a):
                                       **plots.sequence(i))
         ax.axhline(1, color=plots.SOFT, linewidth=1)
         plots.size_axis(ax, sizes)
+        ax.set_xticks(sizes, [str(bs) for bs in sizes])
         ax.set_yscale("log")
         ax.set_title(way)
         ax.set_xlabel("bytes of a frame")

@@ -230,6 +230,7 @@ def sizes(ctx, samples, points, limits):
             parts.curve(ax, [p.bs for p in here], [parts.rate(parts.median(parts.at(samples, p, arm)), 1e3) for p in here], arm)
         ax.set_yscale("log")
         plots.size_axis(ax, [p.bs for p in points])
+        ax.set_xticks(*[[f(p.bs) for p in here] for f in (int, str)])
         ax.set_title(WAYS[op])
         ax.set_xlabel("bytes of a frame")
     axes[0].set_ylabel("M frames/s")
