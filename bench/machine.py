@@ -20,6 +20,10 @@ class MachineError(Exception):
     """A program did not start or ended badly; the text carries what it said."""
 
 
+class WrongResult(Exception):
+    """A program ran and its answer is wrong: bytes that differ, failed requests, another arm in force. Never tried again."""
+
+
 def die_with_parent():
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -177,9 +181,20 @@ class Machine:
             said.seek(0)
             text = said.read()
         if rc:
+            self._wrong(out, args)
             raise MachineError(f"{os.path.basename(self.program)} {' '.join(args)}: exit {rc}\n{text}--- vios:\n{self.vios.log()[-2000:]}")
         with open(out) as f:
             return json.load(f)
+
+    def _wrong(self, out, args):
+        """WrongResult when the program failed because data was wrong: then it has written its JSON."""
+        if not os.path.exists(out):
+            return
+        with open(out) as f:
+            run = json.load(f).get("run", {})
+        if run.get("mismatches") or run.get("errors"):
+            raise WrongResult(f"{os.path.basename(self.program)} {' '.join(args)}: {run.get('mismatches', 0)} wrong words, "
+                              f"{run.get('errors', 0)} errors: {run.get('first_mismatch', '')}")
 
     def _staged(self, argv, said, timeout, on_stage):
         """Exit code; calls on_stage for each letter that the program writes to its --stage-fd."""

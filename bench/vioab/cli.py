@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from machine import MachineError
+from machine import MachineError, WrongResult
 from vioab import environment, experiment, report_html, report_md, report_model, results, runner, screen, store
 
 FULL_FIRST = ["quick"]  # the order of full: what the headline needs comes first, the longest last
@@ -27,6 +27,8 @@ def parse(argv):
     args = p.parse_args(argv)
     if args.cores and not (len(args.cores.split(",")) == 2 and all(c.isdigit() for c in args.cores.split(","))):
         p.error(f"--cores {args.cores}: write two processor numbers, such as 0,1")
+    if args.cores and len(set(args.cores.split(","))) < 2:
+        p.error(f"--cores {args.cores}: guest and server would take turns on one processor, and no number would mean anything")
     if not 0.05 <= args.scale <= 20:
         p.error(f"--scale {args.scale:g}: from 0.05 to 20")
     return args
@@ -65,24 +67,27 @@ def scaled(exp, factor):
     return exp
 
 
-def unfinished(path):
-    """Does a raw file hold a run that was interrupted?"""
+def state(path, exp, commit):
+    """Of a raw file: "missing", "open" (interrupted), "finished", or "other": of another commit or experiment file."""
     if not os.path.exists(path):
-        return False
-    try:
-        return not any(e["kind"] == "finished" for e in store.read(path)[2])
-    except (store.StoreError, ValueError):
-        return False
+        return "missing"
+    header, _, events = store.read(path)
+    if header["digest"] != exp.digest() or header["environment"].get("commit") != commit:
+        return "other"
+    return "finished" if any(e["kind"] == "finished" for e in events) else "open"
 
 
-def to_run(experiments, out, fresh):
+def to_run(experiments, out, fresh, commit):
     """[(experiment, begin afresh?)]. Interrupted runs go on; finished ones are kept only while others of the list are open."""
-    paths = {e.name: os.path.join(out, "raw", e.name + ".jsonl") for e in experiments}
-    open_ones = [e for e in experiments if unfinished(paths[e.name])]
-    missing = [e for e in experiments if not os.path.exists(paths[e.name])]
+    states = {e.name: state(os.path.join(out, "raw", e.name + ".jsonl"), e, commit) for e in experiments}
+    old = [n for n, s in states.items() if s == "other"]
+    if old:
+        print(f"measured with another commit or experiment file, so measured again: {', '.join(old)}")
+    open_ones = [e for e in experiments if states[e.name] == "open"]
+    missing = [e for e in experiments if states[e.name] in ("missing", "other")]
     going_on = not fresh and len(experiments) > 1 and (open_ones or missing) and len(missing) < len(experiments)
     if going_on:
-        return [(e, False) for e in experiments if e in open_ones or e in missing]
+        return [(e, e not in open_ones) for e in experiments if e in open_ones or e in missing]
     return [(e, fresh or e not in open_ones) for e in experiments]
 
 
@@ -90,7 +95,7 @@ def measure(args, experiments):
     cores = environment.choose_cores(args.build, args.cores)
     env = environment.describe(args.build)
     print(f"guest on core {cores['guest_core']}, server on core {cores['server_core']}: {cores.get('reason', '')}")
-    todo = to_run(experiments, args.out, args.fresh)
+    todo = to_run(experiments, args.out, args.fresh, env.get("commit"))
     kept = [e.name for e in experiments if e.name not in [t.name for t, _ in todo]]
     if kept:
         print(f"already measured, kept: {', '.join(kept)}")
@@ -132,7 +137,7 @@ def main(argv):
             os.makedirs(args.out, exist_ok=True)
             measure(args, experiments)
         write(args, [w for w in args.what if w.endswith(".toml")])
-    except (MachineError, OSError, store.StoreError) as e:
+    except (MachineError, WrongResult, OSError, store.StoreError) as e:
         print(f"./run ab: {e}", file=sys.stderr)
         return 1
     except experiment.ExperimentError as e:

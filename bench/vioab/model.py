@@ -90,6 +90,7 @@ METRICS = {
     "server_rss_bytes": "resident memory of the server, hugepages included",
     "steal_ticks": "clock ticks that the host took from the machine", "switches": "involuntary context switches of the guest",
     "late": "open loop: requests that could not start when they should have",
+    "unstarted": "open loop: requests that never started in twice the time: overload",
 }
 
 

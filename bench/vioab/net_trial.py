@@ -8,7 +8,7 @@ import struct
 import tempfile
 import time
 
-from machine import Machine, MachineError
+from machine import Machine, MachineError, WrongResult
 from vioab import environment, peers
 from vioab.trial import GUEST, RDMA_CALLS, SERVER, CpuClock, padded, point_dict
 
@@ -75,9 +75,9 @@ def values_of(result, op):
 def check(arm, result):
     run = result["run"]
     if result["arm"] != result["arm_wanted"]:
-        raise MachineError(f"{arm}: in force was {result['arm']}, asked was {result['arm_wanted']}")
+        raise WrongResult(f"{arm}: in force was {result['arm']}, asked was {result['arm_wanted']}")
     if run["mismatches"] or run["rx_bad"] or run["tx_bad"]:
-        raise MachineError(f"{arm}: {run['mismatches']} wrong words, {run['rx_bad']} bad frames received, {run['tx_bad']} refused: "
+        raise WrongResult(f"{arm}: {run['mismatches']} wrong words, {run['rx_bad']} bad frames received, {run['tx_bad']} refused: "
                            f"{run['first_mismatch']}")
 
 

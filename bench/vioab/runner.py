@@ -112,19 +112,20 @@ class Run:
         rng = random.Random(f"{e.seed}/{e.name}/{block}/{position}")
         self.progress.step(f"{e.name}: block {block + 1}, {slot}" + ("" if limits else f", {trial.key_text(key)}"),
                            e.measure.limits_seconds if limits else 0.35 + sum(sample_seconds(e, p) for p in points))
-        began, steal0, failures = time.time(), environment.steal_ticks(self.used()), []
+        began, steal0, failures, spoiled = time.time(), environment.steal_ticks(self.used()), [], []
         while True:
             try:
                 samples = self.samples(slot, arm, key, points, rng)
                 break
             except MachineError as err:
                 failures.append(str(err))
+                spoiled += [s | {"kept": False, "why": "the trial failed later"} for s in getattr(err, "samples", [])]
                 if len(failures) == TRIAL_TRIES:
                     raise
         self.log.add_trial({"experiment": e.name + (LIMITS_OF if limits else ""), "block": block, "phase": phase, "position": position, "key": repr(key),
                             "slot": slot, "arm": arm, "began": began, "seconds": time.time() - began,
                             "steal_ticks": environment.steal_ticks(self.used()) - steal0, "failures": failures,
-                            "samples": samples})
+                            "samples": spoiled + samples})
 
     def used(self):
         return (self.cores["guest_core"], self.cores["server_core"])
@@ -141,10 +142,19 @@ class Run:
 
     def whole(self, measure):
         """Samples of a program that measures many points in one start: the discard rule looks at all of it."""
-        before, t0 = environment.steal_ticks(self.used()), time.monotonic()
-        got = measure()
-        ticks = environment.steal_ticks(self.used()) - before
-        why = environment.stolen(ticks, time.monotonic() - t0, self.used())
+        out = []
+        for _ in range(trial.TRIES):
+            before, t0 = environment.steal_ticks(self.used()), time.monotonic()
+            got = measure()
+            ticks = environment.steal_ticks(self.used()) - before
+            why = environment.stolen(ticks, time.monotonic() - t0, self.used())
+            out += self.as_samples(got, ticks, why)
+            if not why:
+                break
+        return out
+
+    @staticmethod
+    def as_samples(got, ticks, why):
         return [{"slot": g["arm"], "arm": g["arm"], "values": g["values"] | {"steal_ticks": ticks}, "kept": not why, "why": why,
                  "point": {"backend": g.get("backend", "anchor"), "op": g["op"], "bs": g["bs"], "depth": g["depth"]}}
                 for g in got]

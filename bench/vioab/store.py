@@ -19,6 +19,14 @@ class StoreError(Exception):
     """What is on disk does not fit what is asked; the text says what to do."""
 
 
+def unused(path):
+    """A name beside a file that nothing has yet: NAME.jsonl.1, .2, ..."""
+    n = 1
+    while os.path.exists(f"{path}.{n}"):
+        n += 1
+    return f"{path}.{n}"
+
+
 class RawLog:
     """One experiment's trials. `fresh` moves an older file aside instead of going on with it."""
 
@@ -27,7 +35,7 @@ class RawLog:
         self.trials, self.events = [], []
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         if fresh and os.path.exists(self.path):
-            os.replace(self.path, self.path + ".old")
+            os.replace(self.path, unused(self.path))
         self.header = {"schema": SCHEMA, "experiment": experiment.name, "digest": experiment.digest(), "seed": experiment.seed,
                        "environment": environment, "cores": cores}
         if os.path.exists(self.path):
@@ -75,20 +83,31 @@ def cut_partial_line(path):
         f.truncate(data.rfind(b"\n") + 1)
 
 
+def lines(path):
+    """Whole lines of a raw file; a last one without its end, of a run that was killed while writing, is left out."""
+    try:
+        with open(path) as f:
+            return [line for line in f if line.endswith("\n")]
+    except UnicodeDecodeError:
+        raise StoreError(f"{path}: this is not a text file; move it away and measure again") from None
+
+
 def read(path):
     """(header, trials, events) of one raw file. A broken last line is left out."""
     header, trials, events = {}, [], []
-    with open(path) as f:
-        for line in f:
-            if not line.endswith("\n"):
-                break
+    for number, line in enumerate(lines(path), 1):
+        try:
             obj = json.loads(line)
-            if "header" in obj:
-                header = obj["header"]
-            elif "trial" in obj:
-                trials.append(obj["trial"])
-            else:
-                events.append(obj["event"])
+        except ValueError:
+            raise StoreError(f"{path}: line {number} is damaged; mend it, or move the file away and measure again") from None
+        if "header" in obj:
+            header = obj["header"]
+        elif "trial" in obj:
+            trials.append(obj["trial"])
+        else:
+            events.append(obj["event"])
+    if not header:
+        raise StoreError(f"{path}: it has no header, as if its beginning was cut off; move the file away and measure again")
     if header.get("schema") != SCHEMA:
         raise StoreError(f"{path}: schema {header.get('schema')!r}, this program reads {SCHEMA}")
     return header, trials, events
@@ -124,7 +143,7 @@ def read_csv(path, machine=""):
     out = []
     with open(path, newline="") as f:
         for row in csv.DictReader(f):
-            point = Point(**{k: value(kinds[k], row[k]) for k in CSV_POINT})
+            point = Point(**{k: value(kinds[k], row[k]) for k in CSV_POINT if row.get(k) is not None})
             values = {m: float(row[m]) for m in METRICS if row.get(m)}
             out.append(Sample(experiment=row["experiment"], block=int(row["block"]), phase=row["phase"],
                               position=int(row["position"]), slot=row["slot"], arm=row["arm"], point=point, values=values,

@@ -116,7 +116,7 @@ def server_memory(samples):
         return []
     iv = stats.median(x / (1 << 20), LEVEL)
     return [row("memory of the VIO server, its partition's memory and the windows included", "reported", f"{iv.estimate:.0f} MiB",
-                iv, "met", f"{len(x)} samples, resident and hugepages")]
+                iv, "reported", f"{len(x)} samples, resident and hugepages")]
 
 
 NETWORK = (  # (bytes of a frame, rival, at least so many times its frame rate; None: reported)

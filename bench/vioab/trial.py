@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from machine import Machine, MachineError
+from machine import Machine, MachineError, WrongResult
 from vioab import environment
 from vioab.model import Point
 
@@ -63,11 +63,11 @@ def check(arm, result):
     """A sample counts only if the arm in force is the one asked for and all data was right."""
     run = result["run"]
     if result["arm"] != result["arm_wanted"]:
-        raise MachineError(f"{arm}: in force was {result['arm']}, asked was {result['arm_wanted']}")
+        raise WrongResult(f"{arm}: in force was {result['arm']}, asked was {result['arm_wanted']}")
     if run["errors"] or run["mismatches"]:
-        raise MachineError(f"{arm}: {run['errors']} errors, {run['mismatches']} wrong words, {run['first_mismatch']}")
+        raise WrongResult(f"{arm}: {run['errors']} errors, {run['mismatches']} wrong words, {run['first_mismatch']}")
     if result["load"]["verify"] and run["reads"] and not run["bytes_verified"]:
-        raise MachineError(f"{arm}: nothing was verified")
+        raise WrongResult(f"{arm}: nothing was verified")
 
 
 def values_of(result):
@@ -89,7 +89,7 @@ def values_of(result):
            "kicks": guest.get("kicks", 0) / n, "irqs": both("irq_raised"), "wakes": both("irq_wakes"),
            "polls_empty": server.get("polls_empty", 0) / n, "ready_ns": result["ready_ns"], "late": run["late"]}
     for key, name in (("reach_bytes",) * 2, ("reach_write_bytes",) * 2, ("need_bytes",) * 2, ("ring_bytes",) * 2,
-                      ("involuntary_switches", "switches")):
+                      ("involuntary_switches", "switches"), ("unstarted",) * 2):
         if key in run:
             out[name] = run[key]
     return out
@@ -158,6 +158,14 @@ class Trial:
     def run(self, arm, key, points, rng):
         points = rng.sample(points, len(points))
         out = []
+        try:
+            self.measure(arm, key, points, rng, out)
+        except MachineError as e:
+            e.samples = out  # what was taken before is kept on record, and does not count
+            raise
+        return out
+
+    def measure(self, arm, key, points, rng, out):
         with self.machine(arm, key, rng) as m, (Hog(self.cores["server_core"]) if key[2] == "hog" else Nothing()):
             start = m.phypd_seconds + m.vios_seconds
             for point in points:
@@ -166,7 +174,6 @@ class Trial:
                     if out[-1]["kept"]:
                         break
                 start = 0
-        return out
 
     def sample(self, m, arm, point, start):
         used = (self.cores["guest_core"], self.cores["server_core"])

@@ -106,13 +106,14 @@ int vio_report_result(struct vio_blk *b, const struct vio_opts *o, const char *i
 {
 	const uint64_t tick_hz = phyp_tick_hz(part);
 	json_t *root = disk_json(b, o, id, ready_ns);
-	json_t *run = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I}",
+	json_t *run = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I}",
 				"elapsed_ns", ji(res->elapsed_ns), "requests", ji(res->requests), "reads",
 				ji(res->reads), "writes", ji(res->writes), "flushes", ji(res->flushes),
 				"errors", ji(res->errors), "bytes_read", ji(res->bytes_read), "bytes_written",
 				ji(res->bytes_written), "bytes_verified", ji(res->bytes_verified),
 				"mismatches", ji(res->mismatches), "first_mismatch", res->first_mismatch,
-				"publishes", ji(res->publishes), "late", ji(res->late));
+				"publishes", ji(res->publishes), "late", ji(res->late),
+				"unstarted", ji(res->unstarted));
 	int rc = 0;
 
 	vio_add_process_json(run, from, to);

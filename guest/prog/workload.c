@@ -267,7 +267,7 @@ static void drain(struct vio_wl *w)
 
 struct phase {
 	uint64_t count;    /* requests to start; UINT64_MAX = by time */
-	uint64_t end_tick; /* 0 = by count */
+	uint64_t begin_tick, end_tick; /* end: 0 = by count */
 	uint64_t started;
 	double period; /* open loop: ticks between intended starts */
 	double next;   /* ... the next one */
@@ -280,7 +280,9 @@ static unsigned allowed(struct vio_wl *w, struct wl_queue *q, struct phase *p, u
 	unsigned n = w->cfg.batch;
 
 	if (p->period > 0) {
-		double due = p->next <= (double)now ? ((double)now - p->next) / p->period + 1 : 0;
+		/* Past the end only what should have started before it. */
+		double t = (double)(p->end_tick && now > p->end_tick ? p->end_tick : now);
+		double due = p->next <= t ? (t - p->next) / p->period + 1 : 0;
 
 		if (due < n)
 			n = (unsigned)due;
@@ -315,9 +317,22 @@ static void start_some(struct vio_wl *w, unsigned qi, struct phase *p)
 		submit_ready(w, qi);
 }
 
+/*
+ * The open loop goes on until everything that was to start before the end has started, or else the most delayed requests
+ * would be missing; at most for twice the time, because an overload has no end. The rest is told as unstarted.
+ */
 static bool phase_over(const struct phase *p, const volatile int *stop)
 {
-	return p->started >= p->count || *stop || (p->end_tick && vio_ticks() >= p->end_tick);
+	uint64_t now;
+
+	if (p->started >= p->count || *stop)
+		return true;
+	if (!p->end_tick)
+		return false;
+	now = vio_ticks();
+	if (p->period > 0 && p->next < (double)p->end_tick)
+		return now >= p->end_tick + (p->end_tick - p->begin_tick);
+	return now >= p->end_tick;
 }
 
 /*
@@ -341,6 +356,7 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 	uint64_t begin = vio_ticks(), t0 = vio_now_ns();
 	struct phase p = {
 		.count = count ? count : UINT64_MAX,
+		.begin_tick = begin,
 		.end_tick = count ? 0 : begin + vio_muldiv(ns, w->tick_hz, 1000000000ull),
 		.period = w->cfg.rate > 0 ? (double)w->tick_hz / w->cfg.rate : 0,
 		.next = w->cfg.rate > 0 ? (double)begin : 0,
@@ -368,6 +384,8 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 				vio_blk_idle(w->b, 0, 100000);
 		}
 	}
+	if (p.end_tick && p.period > 0 && p.next < (double)p.end_tick)
+		w->res->unstarted = (uint64_t)(((double)p.end_tick - p.next) / p.period) + 1;
 	drain(w);
 	w->res->elapsed_ns = vio_now_ns() - t0;
 }

@@ -46,6 +46,7 @@ struct vio_wl_result {
 	 * its completion; flushes have no data. */
 	unsigned __int128 need;
 	uint64_t late;      /* open loop: requests that could not start when they should have */
+	uint64_t unstarted; /* open loop: those that should have started and never did: overload */
 };
 
 struct vio_wl;

@@ -23,6 +23,34 @@ MAIN = {"rate": "0.0", "cost": "free", "cores": "split", "order": "rand", "batch
         "idle_ms": "", "queue_size": "256", "indirect": "False"}
 
 
+def raw_values(folder):
+    """{(experiment, block, slot): ns per request in order} of every sample in raw/, kept or not; {} without raw/."""
+    out, where = {}, os.path.join(folder, "raw")
+    for name in sorted(os.listdir(where)) if os.path.isdir(where) else []:
+        if not name.endswith(".jsonl"):
+            continue
+        with open(os.path.join(where, name)) as f:
+            for line in f:
+                t = json.loads(line).get("trial")
+                for s in t["samples"] if t else []:
+                    out.setdefault((t["experiment"], t["block"], s.get("slot", t["slot"])), []).append(s["values"]["ns_per_request"])
+    return out
+
+
+def same_as_raw(folder, check):
+    """samples.csv holds exactly the values of raw/, for the experiments that it has."""
+    raw, table = raw_values(folder), {}
+    with open(os.path.join(folder, "samples.csv"), newline="") as f:
+        for r in csv.DictReader(f):
+            table.setdefault((r["experiment"], int(r["block"]), r["slot"]), []).append(float(r["ns_per_request"]))
+    have = {k[0] for k in table}
+    for key in raw.keys() | table.keys() if raw else ():
+        if key[0] in have:
+            check.done += 1
+            if sorted(raw.get(key, [])) != sorted(table.get(key, [])):
+                check.wrong.append(f"samples.csv and raw/ differ in {key}")
+
+
 def load(folder):
     with open(os.path.join(folder, "samples.csv"), newline="") as f:
         rows = [r for r in csv.DictReader(f) if r["kept"] == "1"]
@@ -172,6 +200,8 @@ def sizes(rows, results, check):
 def recompute(folder):
     rows, results = load(folder)
     check, parts = Check(), {}
+    same_as_raw(folder, check)
+    parts["raw samples"] = check.done
     for name, figure in (("arms at a glance", arms_at_a_glance), ("ladder", ladder), ("time by size", sizes)):
         before = check.done
         figure(rows, results, check)
@@ -188,7 +218,7 @@ def main(argv):
     for w in check.wrong:
         print("DISAGREES", w)
     print(f"{check.done - len(check.wrong)} agree, {len(check.wrong)} disagree")
-    return 1 if check.wrong or not check.done else 0
+    return 1 if check.wrong or not sum(v for k, v in parts.items() if k != "raw samples") else 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 """Experiment files, the order of runs, resuming, discards: what decides which numbers are taken at all."""
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from unittest import mock
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
-from machine import MachineError  # noqa: E402
+from machine import MachineError, WrongResult  # noqa: E402
 from vioab import cli, compare, environment, experiment, results, runner, store, trial  # noqa: E402
 from vioab.model import AGAIN, Point, Samples  # noqa: E402
 
@@ -81,7 +82,7 @@ LIMITS = {"round_trip": {"median_ns": 200.0, "samples_ns": [200.0]}, "memcpy": [
 class FakeTrial:
     """Stands in for a machine: every sample costs what the arm says; may fail or be interrupted at a chosen trial."""
 
-    made, stop_at, fail_at = 0, None, None
+    made, stop_at, fail_at, wrong_at = 0, None, None, None
 
     def __init__(self, *args):
         pass
@@ -92,6 +93,8 @@ class FakeTrial:
             raise KeyboardInterrupt
         if FakeTrial.made in (FakeTrial.fail_at or ()):
             raise MachineError("vios did not start")
+        if FakeTrial.made == FakeTrial.wrong_at:
+            raise WrongResult("7 wrong words")
         ns = {"copy": 2000, "zero-copy": 1000}[arm] * (1 + 0.01 * rng.random())
         return [{"point": trial.point_dict(p), "values": {"ns_per_request": ns, "requests": 10}, "kept": True, "why": ""}
                 for p in points]
@@ -104,7 +107,7 @@ def run(out, exp, **kw):
 
 class Runs(unittest.TestCase):
     def setUp(self):
-        FakeTrial.made, FakeTrial.stop_at, FakeTrial.fail_at = 0, None, None
+        FakeTrial.made, FakeTrial.stop_at, FakeTrial.fail_at, FakeTrial.wrong_at = 0, None, None, None
         self.dir = tempfile.TemporaryDirectory()
         self.out = self.dir.name
         self.exp = parsed(blocks={"pilot": 3, "min": 5, "max": 8}, measure={"limits_seconds": 0.3})
@@ -164,6 +167,28 @@ class Runs(unittest.TestCase):
         with self.assertRaises(MachineError):
             run(tempfile.mkdtemp(dir=self.out), self.exp)
 
+    def test_one_wrong_byte_ends_the_run_and_is_never_tried_again(self):
+        FakeTrial.wrong_at = 4
+        with self.assertRaises(WrongResult):
+            run(self.out, self.exp)
+        self.assertEqual(FakeTrial.made, 4)
+
+    def test_a_damaged_raw_file_is_named_with_its_line(self):
+        run(self.out, self.exp)
+        path = os.path.join(self.out, "raw", "x.jsonl")
+        with open(path) as f:
+            good = f.read()
+        for text, word in ((good.replace('"trial"', '"tri', 1), "line 3"), ("", "header"), (good.split("\n", 1)[1], "header")):
+            with open(path, "w") as f:
+                f.write(text)
+            with self.assertRaises(store.StoreError, msg=word) as caught:
+                store.read(path)
+            self.assertIn(word, str(caught.exception))
+        with open(path, "wb") as f:
+            f.write(b"\xff\xfe\x00binary\n")
+        with self.assertRaises(store.StoreError):
+            store.read(path)
+
     def test_the_pilot_decides_once_from_the_spread_and_not_from_the_effect(self):
         _, _, _, events = run(self.out, self.exp)
         decided = [e for e in events if e["kind"] == "blocks"]
@@ -174,10 +199,16 @@ class Runs(unittest.TestCase):
         a, b = parsed(), parsed()
         a.name, b.name = "a", "b"
         run(self.out, a)
-        self.assertEqual([(e.name, f) for e, f in cli.to_run([a, b], self.out, False)], [("b", False)])
+        def todo(experiments, commit="c"):
+            with contextlib.redirect_stdout(io.StringIO()):
+                return [(e.name, f) for e, f in cli.to_run(experiments, self.out, False, commit)]
+        self.assertEqual(todo([a, b]), [("b", True)])
         run(self.out, b)
-        self.assertEqual([(e.name, f) for e, f in cli.to_run([a, b], self.out, False)], [("a", True), ("b", True)])
-        self.assertEqual([(e.name, f) for e, f in cli.to_run([a], self.out, False)], [("a", True)])
+        self.assertEqual(todo([a, b]), [("a", True), ("b", True)])
+        self.assertEqual(todo([a]), [("a", True)])
+        self.assertEqual(todo([a, b], "d"), [("a", True), ("b", True)], "samples of another commit were kept for this report")
+        b.seed = 77
+        self.assertEqual(todo([a, b]), [("b", True)], "samples of another experiment file were kept")
 
 
 class Steal(unittest.TestCase):
@@ -217,7 +248,7 @@ class Values(unittest.TestCase):
                                   ("arm", "ring", "copy")):
             bad = json.loads(json.dumps(good))
             bad[where][key] = value
-            with self.assertRaises(MachineError, msg=key):
+            with self.assertRaises(WrongResult, msg=key):
                 trial.check("zero-copy", bad)
 
     def test_what_needs_another_machine_is_not_measured_on_the_same_one(self):
@@ -258,6 +289,16 @@ class Compare(unittest.TestCase):
         text, merged = self.compared(1.0)
         self.assertIn("0 of 1 ratios to copy differ", text)
         self.assertEqual({s.machine for s in merged}, {"one", "other"}, "a sample lost its machine")
+
+    def test_a_report_from_before_a_column_was_added_can_still_be_compared(self):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(self.folder(d, "one", 1.0, 1), "samples.csv")
+            with open(path, newline="") as f:
+                table = list(csv.reader(f))
+            at = table[0].index("touch")
+            with open(path, "w", newline="") as f:
+                csv.writer(f).writerows(r[:at] + r[at + 1:] for r in table)
+            self.assertEqual(store.read_csv(path).items[0].point, Point())
 
     def test_a_folder_that_is_no_report_is_refused_in_words(self):
         with tempfile.TemporaryDirectory() as d:
