@@ -59,11 +59,10 @@ def list_experiments():
 
 
 def scaled(exp, factor):
-
+    """The experiment with its budget and largest number of blocks multiplied; the least follows when it would be above."""
     b = exp.blocks
-    exp.blocks = dataclasses.replace(b, budget_seconds=b.budget_seconds * factor, max=max(b.pilot, round(b.max * factor)),
-                                     min=min(b.min, max(b.pilot, round(b.max * factor)))
-                                     if factor < 1 else b.min)
+    most = max(b.pilot, round(b.max * factor))
+    exp.blocks = dataclasses.replace(b, budget_seconds=b.budget_seconds * factor, max=most, min=min(b.min, most))
     return exp
 
 

@@ -50,8 +50,7 @@ def load(argument):
 
 def ratios(samples, experiment, base, slot, point):
     own = samples.kept().where(experiment=experiment)
-    at = Samples(s for s in own if s.point == point)
-    return at.where(slot=slot).paired(at.where(slot=base), "ns_per_request")
+    return own.at(point, slot).paired(own.at(point, base), "ns_per_request")
 
 
 def differ(pairs, seed=1):

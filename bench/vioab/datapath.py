@@ -10,7 +10,7 @@ tce_updates, rdma_calls, rdma_bytes ...); those of the whole request are always 
 import numpy as np
 
 from vioab import plots
-from vioab.model import Point, Samples, size_name
+from vioab.model import Point, size_name
 
 ARMS = ("copy", "zero-copy")
 COUNTERS = ("hcalls", "tce_updates", "rdma_bytes", "rdma_calls", "guest_bytes", "server_bytes", "kicks", "irqs", "wakes")
@@ -20,10 +20,6 @@ PREFERRED = ("quick", "ladder", "costs", "load", "sizes")
 
 
 # --- what was measured --------------------------------------------------------------------------------------------------
-
-def _interval(iv):
-    return {"estimate": iv.estimate, "low": iv.low, "high": iv.high, "n": iv.n, "level": iv.level}
-
 
 def _cycles_model(sections):
     """Constants of the section whose data holds the fitted model: {name: {"estimate", "low", "high"}} in ns."""
@@ -40,23 +36,22 @@ def measure(ctx, sections=()):
     sections: of the analyses that ran before, for the fitted constants.
     """
     from vioab import stats
-    names = sorted({s.experiment for s in ctx.samples}, key=lambda n: (n not in PREFERRED, n))
-    for name in sorted(names, key=lambda n: PREFERRED.index(n) if n in PREFERRED else len(PREFERRED)):
-        taken = {arm: [s for s in ctx.of(name, slot=arm) if s.point == POINT] for arm in ARMS}
-        if not all(taken.values()):
+    names = {s.experiment for s in ctx.samples}
+    for name in [n for n in PREFERRED if n in names] + sorted(names.difference(PREFERRED)):
+        taken = {arm: ctx.of(name).at(POINT, arm) for arm in ARMS}
+        if not all(len(s) for s in taken.values()):
             continue
         arms = {}
         for arm, samples in taken.items():
-            ns = np.array([s.values["ns_per_request"] for s in samples])
+            ns = samples.values("ns_per_request")
             check = np.array([s.values["ns_per_request"] - s.values["mean_latency_ns"] for s in samples if "mean_latency_ns" in s.values])
-            arms[arm] = {"ns": _interval(stats.median(ns)), "check": float(np.median(check)) if len(check) else None, "counters": {
-                c: float(np.median([s.values[c] for s in samples if c in s.values])) for c in COUNTERS
-                if any(c in s.values for s in samples)}}
-        null = Samples(s for s in ctx.of(name, slot="zero-copy") if s.point == NULL)
+            arms[arm] = {"ns": stats.median(ns).data(), "check": float(np.median(check)) if len(check) else None, "counters": {
+                c: float(np.median(samples.values(c))) for c in COUNTERS if len(samples.values(c))}}
+        null = ctx.of(name).at(NULL, "zero-copy")
         # Latency ends before the guest checks the bytes, which it does with the memory backend only; time a request does not.
-        moving, still = Samples(taken["zero-copy"]).paired(null, "mean_latency_ns")
+        moving, still = taken["zero-copy"].paired(null, "mean_latency_ns")
         return {"experiment": name, "command": ctx.command(name), "bs": POINT.bs, "queue_size": POINT.queue_size,
-                "arms": arms, "r_ns": ctx.r_ns, "move": _interval(stats.median(moving - still)) if len(still) else None,
+                "arms": arms, "r_ns": ctx.r_ns, "move": stats.median(moving - still).data() if len(still) else None,
                 "constants": _cycles_model(sections)}
     return {}
 

@@ -118,6 +118,10 @@ class Samples:
                 getattr(s.point, k)
         return Samples(s for s in self.items if all(get(s, k) in v for k, v in tests))
 
+    def at(self, point, slot=None):
+        """Those of one point, and of one slot when it is given."""
+        return Samples(s for s in self.items if s.point == point and (slot is None or s.slot == slot))
+
     def points(self):
         return sorted({s.point for s in self.items})
 
@@ -156,6 +160,10 @@ class Interval:
 
     def excludes(self, value):
         return not math.isnan(self.low) and (self.low > value or self.high < value)
+
+    def data(self):
+        """As an object of results.json: estimate, low, high, n, level."""
+        return dataclasses.asdict(self)
 
     def text(self, digits=3, unit=""):
         def t(v):

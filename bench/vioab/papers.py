@@ -285,7 +285,7 @@ def absolute_rows(samples):
     rows = []
     kept = samples.kept()
     for point in kept.points():
-        here = Samples(s for s in kept if s.point == point)
+        here = kept.at(point)
         for slot in here.slots():
             mine = here.where(slot=slot)
             x = mine.values("ns_per_request")
@@ -301,7 +301,7 @@ def control_rows(samples):
     kept = samples.kept()
     for slot in [s for s in kept.slots() if s.endswith(AGAIN)]:
         for point in kept.where(slot=slot).points():
-            here = Samples(s for s in kept if s.point == point)
+            here = kept.at(point)
             iv = ratio_of(*here.where(slot=slot[:-len(AGAIN)]).paired(here.where(slot=slot), "ns_per_request"))
             if iv:
                 rows.append([point.label(), slot, interval_text(iv), "yes" if iv.excludes(1) else "no"])

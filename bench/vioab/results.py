@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 
-from vioab import datapath, experiment, stats, store, targets
+from vioab import datapath, experiment, runner, stats, store, targets
 from vioab.model import Context, Interval, Sample, Samples, Table, Verdict, size_name
 from vioab.report_model import Report
-from vioab.runner import LIMITS_OF, duration
+from vioab.runner import LIMITS_OF
 
 SCHEMA = "virtio-vio-ab/2"
 # In the order of the report. An analysis returns None when its samples were not taken.
@@ -156,15 +156,8 @@ def experiments_table(taken):
 
 def reached(exp, kept):
     """Half width, relative, that nine in ten of the comparisons with the first arm reach; None when there is none."""
-    base, widths = next(iter(exp.slots)), []
-    for slot in kept.slots():
-        for point in kept.where(slot=slot).points() if slot != base else []:
-            x, y = (Samples(s for s in kept.where(slot=n) if s.point == point) for n in (base, slot))
-            a, b = x.paired(y, "ns_per_request")
-            if len(a) > 2:
-                iv = stats.ratio(a, b)
-                if iv.low > 0 and math.isfinite(iv.high):
-                    widths.append(math.log(iv.high / iv.low) / 2)
+    intervals = [stats.ratio(a, b) for a, b in runner.comparisons(exp, kept) if len(a) > 2]
+    widths = [math.log(iv.high / iv.low) / 2 for iv in intervals if iv.low > 0 and math.isfinite(iv.high)]
     return float(np.quantile(widths, 0.9)) if widths else None
 
 
@@ -248,8 +241,7 @@ def against_rival(ctx):
     """[(point, verdict)]: zero-copy against premapped at every point of quick on the memory backend."""
     out, own = [], ctx.of("quick", backend="memory")
     for point in own.points():
-        at = Samples(s for s in own if s.point == point)
-        x, y = at.where(slot="zero-copy").paired(at.where(slot="premapped"), "ns_per_request")
+        x, y = own.at(point, "zero-copy").paired(own.at(point, "premapped"), "ns_per_request")
         if len(x) >= 3:
             absolute = f"{np.median(x):,.0f} ns with zero-copy, {np.median(y):,.0f} ns with premapped"
             out.append((point, stats.verdict(f"{point.label()}: zero-copy against premapped", stats.ratio(x, y), ctx.noise,
@@ -372,7 +364,3 @@ def write_json(obj, path):
     with open(path, "w") as f:
         json.dump(obj, f, indent=1)
         f.write("\n")
-
-
-def summary_seconds(taken):
-    return duration(sum(t["seconds"] for e in taken.experiments.values() for t in e["trials"]))

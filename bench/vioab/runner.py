@@ -10,11 +10,9 @@ import random
 import sys
 import time
 
-import numpy as np
 
 from machine import MachineError
 from vioab import anchors_run, environment, net_trial, stats, store, trial
-from vioab.model import Samples
 
 LIMITS_SECONDS = 3.0  # of bench-limits before and after a run
 LIMITS = "limits"  # slot and backend of bench-limits in a block
@@ -204,18 +202,19 @@ def reference(experiment):
     return next(iter(experiment.slots))
 
 
-def blocks_needed(experiment, samples):
-    """For every comparison with the reference slot: blocks that bring its interval to the precision."""
-    b, out = experiment.blocks, []
-    kept = samples.kept()
-    base = reference(experiment)
+def comparisons(experiment, samples):
+    """Every slot and point against the reference slot: (ns of the reference, ns of the slot), paired by block."""
+    kept, base = samples.kept(), reference(experiment)
     for slot in kept.slots():
         for point in kept.where(slot=slot).points() if slot != base else []:
-            mine, other = (Samples(s for s in kept.where(slot=x) if s.point == point) for x in (slot, base))
-            x, y = other.paired(mine, "ns_per_request")
-            if len(x) >= 2:
-                out.append(stats.blocks_needed(np.log(y / x), b.precision, LEVEL, b.min, b.max))
-    return out
+            yield kept.at(point, base).paired(kept.at(point, slot), "ns_per_request")
+
+
+def blocks_needed(experiment, samples):
+    """For every comparison with the reference slot: blocks that bring its interval to the precision."""
+    b = experiment.blocks
+    return [stats.blocks_needed((x, y), b.precision, LEVEL, b.min, b.max) for x, y in comparisons(experiment, samples)
+            if len(x) >= 2]
 
 
 def estimate_seconds(experiment):

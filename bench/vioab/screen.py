@@ -6,7 +6,7 @@ import textwrap
 import numpy as np
 
 from vioab import stats
-from vioab.model import AGAIN, Samples
+from vioab.model import AGAIN
 
 WIDTH = 118
 
@@ -28,7 +28,7 @@ def arms_table(ctx, name="quick"):
     slots = [s for s in ctx.experiments[name].slots if s in own.slots() and not s.endswith(AGAIN)]
     rows = [["thousand requests/s (ratio to copy)", *slots]]
     for point in own.points():
-        at = Samples(s for s in own if s.point == point)
+        at = own.at(point)
         base, row = at.where(slot="copy"), [point.label()]
         for slot in slots:
             mine = at.where(slot=slot)

@@ -59,17 +59,12 @@ def analyse(ctx):
         out.verdicts += verdicts(ctx, mine)
         leads += sentence(group, mine, ctx.noise)
     out.data = {"rows": [{k: v for k, v in r.items() if k not in ("iv", "base_iv", "ratio", "extra")} | {
-        k: jsonable(r[k]) for k in ("iv", "base_iv", "ratio", "extra")} for r in rows]}
+        k: parts.data(r[k]) for k in ("iv", "base_iv", "ratio", "extra")} for r in rows]}
     out.lead = " ".join(leads) or f"{parts.plural(len(rows), 'value')}, and none of them in pairs."
     out.text = ["These are real calls of this machine's kernel, with no hypervisor model and nothing injected. They say which "
                 "injected costs are plausible on "
                 "such a machine, not what a POWER hypervisor charges; the anchors published for that are on the cost plane."]
     return out
-
-
-def jsonable(iv):
-    return None if iv is None else {k: float(getattr(iv, k)) if np.isfinite(getattr(iv, k)) else None
-                                    for k in ("estimate", "low", "high")} | {"n": iv.n}
 
 
 def grouped(samples):
@@ -87,16 +82,16 @@ def grouped(samples):
 
 def compare(samples, point, group):
     """One dict for each arm: its interval, and ratio and difference to the base where there is one."""
-    arms = parts.arms_of(parts.at(samples, point))
+    arms = parts.arms_of(samples.at(point))
     base = next((b for b in group.base if b in arms), None)
     out = []
     for arm in sorted(arms, key=lambda a: (a != base, a)):
         row = {"op": point.op, "bytes": point.bs, "depth": point.depth, "arm": arm, "base": base, "base_iv": None, "ratio": None,
                "extra": None,
-               "iv": parts.median(parts.at(samples, point, arm))}
+               "iv": parts.median(samples.at(point, arm))}
         if base and arm != base:
-            a, b = parts.at(samples, point, base).paired(parts.at(samples, point, arm), parts.NS)
-            row |= {"ratio": parts.ratio(a, b), "extra": difference(a, b), "base_iv": parts.median(parts.at(samples, point,
+            a, b = samples.at(point, base).paired(samples.at(point, arm), parts.NS)
+            row |= {"ratio": parts.ratio(a, b), "extra": difference(a, b), "base_iv": parts.median(samples.at(point,
                     base))}
         out.append(row)
     return out
@@ -168,13 +163,13 @@ def figure(ctx, samples, group, points):
         by_op.setdefault((p.op, p.depth), []).append(p)
     key = max(by_op, key=lambda k: len(by_op[k]))
     mine = sorted(by_op[key], key=lambda p: p.bs)
-    arms = sorted({a for p in mine for a in parts.arms_of(parts.at(samples, p))})
+    arms = sorted({a for p in mine for a in parts.arms_of(samples.at(p))})
     if not arms:
         return None
     fig, ax = plots.new_figure("wide", height=330 if len(mine) > 1 else 90 + 40 * len(arms))
     if len(mine) > 1:
         for i, arm in enumerate(arms):
-            have = [(p.bs, parts.median(parts.at(samples, p, arm))) for p in mine if len(parts.at(samples, p, arm))]
+            have = [(p.bs, parts.median(samples.at(p, arm))) for p in mine if len(samples.at(p, arm))]
             plots.lines_with_band(ax, [b for b, _ in have], [iv for _, iv in have], label=arm, **plots.sequence(i))
         ax.set_yscale("log")
         plots.size_axis(ax, [p.bs for p in mine])
@@ -183,7 +178,7 @@ def figure(ctx, samples, group, points):
         ax.set_ylabel("time " + group.per)
         plots.legend_above(ax)
     else:
-        plots.bars_with_intervals(ax, arms, [parts.median(parts.at(samples, mine[0], a)) for a in arms])
+        plots.bars_with_intervals(ax, arms, [parts.median(samples.at(mine[0], a)) for a in arms])
         ax.set_xlabel("ns " + group.per)
     id = f"anchors-{group.ops[0]}-figure"
     return Figure(id=id, title=group.title, svg=plots.to_svg(fig, id, group.title),

@@ -40,7 +40,7 @@ def table(samples, points, key, title):
     rows = []
     for p in points:
         r = parts.speed(mine, p, "zero-copy", "copy")
-        rows.append([f"{getattr(p, key):,}"] + [parts.cell(parts.median(parts.at(mine, p, a))) for a in arms]
+        rows.append([f"{getattr(p, key):,}"] + [parts.cell(parts.median(mine.at(p, a))) for a in arms]
                     + [parts.times(r) if r else "-"])
     return Table(title=f"Nanoseconds a request by {title}, depth {points[0].depth}", id=f"batch-{key}",
                  head=[title] + arms + ["zero-copy / copy, requests/s"], rows=rows, note=parts.note(mine))
@@ -50,7 +50,7 @@ def figure(ctx, samples, points, key, title):
     fig, ax = plots.new_figure("wide")
     xs = [getattr(p, key) for p in points]
     for arm in parts.arms_of(samples):
-        parts.curve(ax, xs, [parts.median(parts.at(samples, p, arm)) for p in points], arm)
+        parts.curve(ax, xs, [parts.median(samples.at(p, arm)) for p in points], arm)
     ax.set_yscale("log")
     plots.size_axis(ax, xs)
     if np.isfinite(ctx.r_ns):
@@ -71,7 +71,7 @@ def gains(samples, points):
     """For each arm: what the largest batch earns over the smallest, paired by block."""
     out = []
     for arm in parts.arms_of(samples) if len(points) >= 2 else []:
-        first, last = (parts.at(samples, p, arm) for p in (points[0], points[-1]))
+        first, last = (samples.at(p, arm) for p in (points[0], points[-1]))
         r = parts.ratio(*last.paired(first, parts.NS))
         if r is not None:
             out.append({"arm": arm, "from": points[0].batch, "to": points[-1].batch, "ratio": r.estimate, "low": r.low,
@@ -101,7 +101,7 @@ def ring_rows(samples):
     out = []
     for p in samples.points():
         for arm in COPIES_RINGS:
-            mine = [s for s in parts.at(samples, p, arm) if s.values.get("kicks", 0) > 0 and "rdma_bytes" in s.values]
+            mine = [s for s in samples.at(p, arm) if s.values.get("kicks", 0) > 0 and "rdma_bytes" in s.values]
             if mine:
                 got = [(s.values["rdma_bytes"] - p.bs - HEADER_AND_STATUS) / s.values["kicks"] for s in mine]
                 out.append({"point": p.label(), "arm": arm, "n": p.queue_size, "batch": p.batch, "formula": 26 * p.queue_size

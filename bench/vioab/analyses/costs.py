@@ -93,18 +93,18 @@ def identifiable(costs):
 
 def fit_arm(samples, arm, points):
     """dict of one arm's fit, or None without a full sweep in at least one block."""
-    fit = [p for p in points if in_fit(p.cost) and len(parts.at(samples, p, arm))]
+    fit = [p for p in points if in_fit(p.cost) and len(samples.at(p, arm))]
     costs = np.array([parse_cost(p.cost) for p in fit], dtype=float).reshape(len(fit), 3)
     if not identifiable(costs):
         return None
-    table = stats.columns([parts.at(samples, p, arm) for p in fit])
+    table = stats.columns([samples.at(p, arm) for p in fit])
     if not len(table):
         return None
     k = stats.of_medians(table, lambda m: fit_medians(costs, m), parts.LEVEL, times=DRAWS)
     med = np.median(table, axis=0)
     coef = np.array([iv.estimate for iv in k])
     miss = (np.column_stack([np.ones(len(costs)), costs]) @ coef) / med - 1
-    mine = [parts.at(samples, p, arm) for p in points]
+    mine = [samples.at(p, arm) for p in points]
     counts = [np.concatenate([m.values(c) for m in mine]) for c in COUNTED]
     return {"arm": arm, "points": fit, "costs": costs, "table": table, "k": k, "coef": coef,
             "misfit": float(np.max(np.abs(miss))),
@@ -122,7 +122,7 @@ def one_group(ctx, samples, g, points):
 
 def predict(at, fit, point):
     """Prediction for a point that the fit has not seen, beside what was measured there."""
-    mine = parts.median(parts.at(at, point, fit["arm"]))
+    mine = parts.median(at.at(point, fit["arm"]))
     if mine is None:
         return None
     c = np.array((1.0, *parse_cost(point.cost)))
@@ -135,7 +135,7 @@ def predict(at, fit, point):
 
 def pair_draws(a, b, at):
     """(coefficients of A, of B, draws of A's, of B's, blocks) with blocks drawn for both at once; None without common blocks."""
-    table = stats.columns([parts.at(at, p, f["arm"]) for f in (a, b) for p in f["points"]])
+    table = stats.columns([at.at(p, f["arm"]) for f in (a, b) for p in f["points"]])
     if len(table) < stats.MIN_INTERVAL:
         return None
     med, draws = stats.draws_of_medians(table, times=DRAWS)
@@ -201,7 +201,7 @@ def pair(ctx, at, a, b, points, name):
     out["verdicts"] = []
     for cost in ("free", "vmexit", "ibmvnic"):
         p = next((p for p in points if p.cost == cost), None)
-        x, y = (parts.at(at, p, f["arm"]) for f in (a, b)) if p else ([], [])
+        x, y = (at.at(p, f["arm"]) for f in (a, b)) if p else ([], [])
         if len(x) and len(y):
             iv = parts.ratio(*y.paired(x, parts.NS))
             if iv is not None:
@@ -382,13 +382,11 @@ def plane_figure(ctx, f, p, k):
 
 
 def as_data(f):
-    def plain(iv):
-        return {"estimate": iv.estimate, "low": iv.low, "high": iv.high, "n": iv.n, "level": iv.level}
     return {"point": f["name"],
-            "fits": [{"arm": a["arm"], "t0": plain(a["k"][0]), **{f"k_{n}": plain(a["k"][1 + k]) for k, n in enumerate(AXES)},
+            "fits": [{"arm": a["arm"], "t0": a["k"][0].data(), **{f"k_{n}": a["k"][1 + k].data() for k, n in enumerate(AXES)},
                       "counted": dict(zip(AXES, a["counts"])), "misfit": a["misfit"]} for a in f["arms"]],
-            "held_out": [{"arm": h["arm"], "cost": h["cost"], "measured": plain(h["measured"]),
-                          "predicted": plain(h["predicted"]),
+            "held_out": [{"arm": h["arm"], "cost": h["cost"], "measured": h["measured"].data(),
+                          "predicted": h["predicted"].data(),
                           "error": h["error"]} for h in f["held"]],
             "pairs": [{"a": p["a"], "b": p["b"], "words": p["words"], "break_even": dict(zip(AXES, p["break_even"])),
                        "planes": {f"{AXES[x]} x {AXES[y]}": plane.tolist() for (x, y),

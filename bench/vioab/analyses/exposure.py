@@ -58,7 +58,7 @@ def analyse(ctx):
     if not len(samples):
         return None
     out = Section(id="exposure", title="Exposure against performance", lead="")
-    rows = [row(samples, p, arm) for p in samples.points() for arm in parts.arms_of(parts.at(samples, p))]
+    rows = [row(samples, p, arm) for p in samples.points() for arm in parts.arms_of(samples.at(p))]
     out.figures = [figure(ctx, samples)]
     out.tables = [table(samples, rows), Table(
         title="How late reach may end", id="exposure-bounds",
@@ -67,21 +67,13 @@ def analyse(ctx):
     out.lead = lead(ctx, samples)
     free = {p.label(): undominated(ctx, samples, p) for p in samples.points()}
     out.text = texts(free)
-    out.data = {"arms": [{k: iv_json(v) if isinstance(v, Interval) else v for k, v in r.items()} for r in rows],
+    out.data = {"arms": [{k: v.data() if isinstance(v, Interval) else v for k, v in r.items()} for r in rows],
                 "undominated": free}
     return out
 
 
-def iv_json(iv):
-    return {"estimate": iv.estimate, "low": number(iv.low), "high": number(iv.high), "n": iv.n, "level": iv.level}
-
-
-def number(v):
-    return float(v) if np.isfinite(v) else None
-
-
 def row(samples, point, arm):
-    mine = parts.at(samples, point, arm)
+    mine = samples.at(point, arm)
     return {"point": point.label(), "arm": arm, "rate": parts.rate(parts.median(mine)), **{
         k: parts.median(mine, k) for k in ("reach_bytes", "need_bytes", "exposure_bytes", "exposure_s", "write_share",
                                            "stale_s")}}
@@ -110,14 +102,14 @@ def table(samples, rows):
 def dominated(ctx, samples, point, arm, by):
     """`by` is shown faster and its interval of exposure lies below."""
     r = parts.speed(samples, point, by, arm)
-    mine, its = (parts.median(parts.at(samples, point, a), "exposure_bytes") for a in (arm, by))
+    mine, its = (parts.median(samples.at(point, a), "exposure_bytes") for a in (arm, by))
     return r is not None and parts.faster(r, ctx.noise) > 0 and mine and its and (its.high < mine.low
             or its.estimate == mine.estimate == 0)
 
 
 def undominated(ctx, samples, point):
     """Arms for which no other is both shown faster and shown less exposed."""
-    arms = parts.arms_of(parts.at(samples, point))
+    arms = parts.arms_of(samples.at(point))
     return [a for a in arms if not any(dominated(ctx, samples, point, a, b) for b in arms if b != a)]
 
 
@@ -128,11 +120,11 @@ def main_point(samples):
 def lead(ctx, samples):
     """What the pool costs in exposure, and what taking it back costs in speed."""
     p = main_point(samples)
-    arms = parts.arms_of(parts.at(samples, p))
-    by = {a: parts.median(parts.at(samples, p, a), "exposure_bytes") for a in arms}
+    arms = parts.arms_of(samples.at(p))
+    by = {a: parts.median(samples.at(p, a), "exposure_bytes") for a in arms}
     least = min(arms, key=lambda a: by[a].estimate)
     most = max(arms, key=lambda a: by[a].estimate)
-    ns = {a: float(np.median(parts.at(samples, p, a).values(parts.NS))) for a in arms}
+    ns = {a: float(np.median(samples.at(p, a).values(parts.NS))) for a in arms}
     best = min(arms, key=ns.get)
     if len(arms) == 1:
         return f"{p.label()}: {best} leaves {plots.bytes_text(by[best].estimate)} within reach that no request needs."
@@ -153,8 +145,8 @@ def figure(ctx, samples):
     fig, strip, axes = parts.panels(rows=-(-len(points) // 2), cols=min(2, len(points)), height=110 + 235 * -(-len(points) // 2),
                                     legend_lines=5)
     for ax, p in zip(axes, points):
-        for arm in parts.arms_of(parts.at(samples, p)):
-            x, y = parts.median(parts.at(samples, p, arm), "exposure_bytes"), parts.rate(parts.median(parts.at(samples, p, arm)))
+        for arm in parts.arms_of(samples.at(p)):
+            x, y = parts.median(samples.at(p, arm), "exposure_bytes"), parts.rate(parts.median(samples.at(p, arm)))
             plots.scatter_with_intervals(ax, Interval(*(max(FLOOR, v) if np.isfinite(v) else v
                                                         for v in (x.estimate, x.low, x.high)), x.n), y,
                                          arm, annotate=False, scale_y=1e-3)

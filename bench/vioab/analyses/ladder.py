@@ -47,13 +47,13 @@ def reverse():
 def analyse(ctx):
     """Section, or None when no point has both corners."""
     samples = ctx.of("ladder")
-    points = [p for p in samples.points() if {"copy", "zero-copy"} <= set(parts.at(samples, p).slots())]
+    points = [p for p in samples.points() if {"copy", "zero-copy"} <= set(samples.at(p).slots())]
     if not points:
         return None
     out = Section(id="ladder", title="Which factor earned it", lead="")
     found = []
     for i, point in enumerate(points):
-        at = parts.at(samples, point)
+        at = samples.at(point)
         one = {"point": point.label(), "copy": parts.median(at.where(slot="copy")),
                "zero-copy": parts.median(at.where(slot="zero-copy")),
                "forward": steps(at, forward()), "reverse": steps(at, reverse()), "effects": effects(at)}
@@ -214,16 +214,12 @@ def ns(iv):
     return "not measured" if iv is None else f"{parts.num(iv.estimate)} ns"
 
 
-def plain(iv):
-    return None if iv is None else {"estimate": iv.estimate, "low": iv.low, "high": iv.high, "n": iv.n, "level": iv.level}
-
-
 def as_data(one):
     def rungs(rows):
-        return [{"factor": r["factor"], "arm": r["arm"], "ns": plain(r["ns"]), "worth": plain(r["worth"])} for r in rows]
+        return [{"factor": r["factor"], "arm": r["arm"], "ns": parts.data(r["ns"]), "worth": parts.data(r["worth"])} for r in rows]
     return {"point": one["point"], "forward": rungs(one["forward"]), "reverse": rungs(one["reverse"]),
-            "effects": one["effects"] and {k: plain(v) for k, v in one["effects"].items()},
-            "forward_over_reverse": {k: plain(v) for k, v in one["order"].items()}}
+            "effects": one["effects"] and {k: parts.data(v) for k, v in one["effects"].items()},
+            "forward_over_reverse": {k: parts.data(v) for k, v in one["order"].items()}}
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def percentiles(histograms, qs=QS):
 
 
 def of(samples, point, arm, qs=QS):
-    return percentiles([s.histogram for s in parts.at(samples, point, arm)], qs)
+    return percentiles([s.histogram for s in samples.at(point, arm)], qs)
 
 
 def name(q):
@@ -62,9 +62,9 @@ def depth_one(ctx, samples, out):
     """Table of all points, tail plot of the main one; returns the lead sentence."""
     rows, found = [], {}
     for p in samples.points():
-        for arm in parts.arms_of(parts.at(samples, p)):
+        for arm in parts.arms_of(samples.at(p)):
             got = found[p, arm] = of(samples, p, arm)
-            requests = sum(n for s in parts.at(samples, p, arm) for _, n in s.histogram)
+            requests = sum(n for s in samples.at(p, arm) for _, n in s.histogram)
             rows.append([p.label(), arm] + [parts.cell(got.get(q), fmt=plots.ns_text) if q in got else "too few" for q in QS] +
                         [f"{requests:,.0f}"])
     out.tables.append(Table(title="Latency at depth 1, submit to completion", id="latency-depth1",
@@ -109,7 +109,7 @@ def floor(samples, point, q):
     """Largest |ln ratio| of a percentile between an arm and its twin; 0 without twins."""
     got = [0.0]
     for twin in parts.twins_of(samples):
-        a, b = (stats.percentile_of_histograms([s.histogram for s in parts.at(samples, point, slot)], q)
+        a, b = (stats.percentile_of_histograms([s.histogram for s in samples.at(point, slot)], q)
                 for slot in (twin[:-len(AGAIN)], twin))
         got += [abs(float(np.log(b / a)))] if a > 0 and b > 0 else []
     return max(got)
@@ -134,8 +134,8 @@ def tail_curve(histograms):
 
 def tails(ctx, samples, point):
     fig, ax = plots.new_figure("wide")
-    for arm in parts.arms_of(parts.at(samples, point)):
-        x, y = tail_curve([s.histogram for s in parts.at(samples, point, arm)])
+    for arm in parts.arms_of(samples.at(point)):
+        x, y = tail_curve([s.histogram for s in samples.at(point, arm)])
         look = plots.style(arm)
         ax.step(x, y, where="post", color=look["color"], linestyle=look["linestyle"], label=arm, linewidth=1.6)
     ax.set_xscale("log")
@@ -166,8 +166,8 @@ def open_loop(ctx, load, out):
     points = sorted((p for p in load.points() if p.rate > 0), key=lambda p: p.rate)
     rows, found = [], {}
     for p in points:
-        for arm in parts.arms_of(parts.at(load, p)):
-            mine = parts.at(load, p, arm)
+        for arm in parts.arms_of(load.at(p)):
+            mine = load.at(p, arm)
             got = found[p, arm] = of(load, p, arm)
             share = kept_up(mine)
             idle = sum(s.values["requests"] for s in mine) < 2 * ENOUGH
@@ -181,7 +181,7 @@ def open_loop(ctx, load, out):
                             note="A request that waits because an earlier one was slow counts its waiting (no coordinated "
                             "omission). In overload the "
                                  "latency is a matter of how long the measurement lasts, and is not compared."))
-    out.data["open_loop"] = [{"rate": p.rate, "arm": a, "share": kept_up(parts.at(load, p, a)),
+    out.data["open_loop"] = [{"rate": p.rate, "arm": a, "share": kept_up(load.at(p, a)),
                               **{name(q): [iv.estimate, iv.low, iv.high, iv.n] for q, iv in got.items()}} for (p, a),
                              got in found.items()]
     fig = load_figure(ctx, load, points, found)
@@ -193,7 +193,7 @@ def highest(load, points):
     """The highest offered rate that each arm kept up with."""
     top = {}
     for arm in parts.arms_of(load):
-        rates = [p.rate for p in points if len(parts.at(load, p, arm)) and kept_up(parts.at(load, p, arm)) >= KEPT_UP]
+        rates = [p.rate for p in points if len(load.at(p, arm)) and kept_up(load.at(p, arm)) >= KEPT_UP]
         if rates:
             top.setdefault(max(rates), []).append(arm)
     return ("Of the rates tried, " + parts.listed(f"{parts.listed(arms)} kept up with {r:,.0f} a second" for r,
@@ -206,7 +206,7 @@ def load_figure(ctx, load, points, found):
     drawn = False
     for ax, q in zip(axes, (50, 99)):
         for arm in parts.arms_of(load):
-            use = [p for p in points if q in found.get((p, arm), {}) and kept_up(parts.at(load, p, arm)) >= KEPT_UP]
+            use = [p for p in points if q in found.get((p, arm), {}) and kept_up(load.at(p, arm)) >= KEPT_UP]
             if use:
                 parts.curve(ax, [p.rate for p in use], [found[p, arm][q] for p in use], arm)
                 drawn = True

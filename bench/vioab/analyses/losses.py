@@ -68,9 +68,9 @@ def conditions(ctx):
 
 def compare(ctx, samples, point, subject, rival, text):
     """[] or one row. A rival without samples at a pool's size has none because it has no pool: then its usual point counts."""
-    a = parts.at(samples, point, subject)
+    a = samples.at(point, subject)
     there = [point] + ([usual(samples, point)] if point.pool_kib and rival != "premapped" else [])
-    b = next((x for x in (parts.at(samples, p, rival) for p in there if p is not None) if len(x)), None)
+    b = next((x for x in (samples.at(p, rival) for p in there if p is not None) if len(x)), None)
     r = parts.ratio(*a.paired(b, parts.NS)) if len(a) and b is not None else None
     if r is None:
         return []
@@ -120,7 +120,7 @@ def start_up(ctx):
     quick, out = ctx.of("quick", backend="memory", op="read", bs=4096), []
     for p in quick.points():
         for rival in RIVALS:
-            a, b = parts.at(quick, p, SUBJECT), parts.at(quick, p, rival)
+            a, b = quick.at(p, SUBJECT), quick.at(p, rival)
             four = [x.by_block(m) for x in (a, b) for m in ("ready_ns", parts.NS)]
             blocks = sorted(set.intersection(*map(set, four)))
             if not blocks:

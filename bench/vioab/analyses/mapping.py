@@ -38,13 +38,13 @@ def analyse(ctx):
 
 def of_group(samples, point, group):
     """Lifetimes of a transport that were measured at a point."""
-    have = set(parts.at(samples, point).slots())
+    have = set(samples.at(point).slots())
     return [m for m in LIFETIMES if group[m] in have]
 
 
 def row(samples, point, words, group, lifetime):
     """All about one arm at one point. Ratios are ns over ns: above 1, this arm needs more time."""
-    at = parts.at(samples, point)
+    at = samples.at(point)
     mine = at.where(slot=group[lifetime])
 
     def over(arm):
@@ -57,7 +57,7 @@ def row(samples, point, words, group, lifetime):
 
 def verdicts(ctx, samples, point):
     """Each lifetime against the next longer one of the same transport, and single-use against pool."""
-    at, out = parts.at(samples, point), []
+    at, out = samples.at(point), []
     for words, g in GROUPS:
         have = of_group(samples, point, g)
         pairs = list(zip(have, have[1:]))
@@ -121,7 +121,7 @@ def figure(ctx, samples, point, rows, i):
         ax.set_xlabel("ns per request")
     title = f"Mapping lifetimes: {point.label()}"
     return Figure(id=f"mapping-{i}", title=title, svg=plots.to_svg(fig, f"mapping-{i}", title),
-                  caption="Under each lifetime: TCE updates and hypercalls per request. The panels have their own scales. " + parts.note(parts.at(samples, point)),
+                  caption="Under each lifetime: TCE updates and hypercalls per request. The panels have their own scales. " + parts.note(samples.at(point)),
                   limits=parts.limits_line(ctx, point.bs, point.backend == "memory") + " Upper bound on this plot: the pool, "
                       "which maps nothing per request.",
                   command=ctx.command("mapping"))
@@ -139,7 +139,7 @@ def table(samples, point, rows, i):
     return Table(title=f"Lifetimes: {point.label()}", id=f"mapping-table-{i}",
                  head=["arm", "ns a request", "time over zero-copy's", "time over single-use's",
                        *(t + " a request" for _, t in COUNTED)],
-                 rows=body, note=parts.note(parts.at(samples, point)))
+                 rows=body, note=parts.note(samples.at(point)))
 
 
 def same(iv, itself):
@@ -147,6 +147,4 @@ def same(iv, itself):
 
 
 def as_data(r):
-    def plain(iv):
-        return None if iv is None else {"estimate": iv.estimate, "low": iv.low, "high": iv.high, "n": iv.n, "level": iv.level}
-    return {k: (plain(v) if k in ("ns", "over_zero", "over_single", "over_pool") else v) for k, v in r.items()}
+    return {k: (parts.data(v) if k in ("ns", "over_zero", "over_single", "over_pool") else v) for k, v in r.items()}

@@ -34,10 +34,10 @@ def analyse(ctx):
     out.figures = figures(ctx, samples, points)
     out.lead = lead(samples, compared, rows)
     out.text = texts(ctx, samples)
-    out.data = {"rates": [{k: r[k] for k in ("op", "bs", "touch", "arm", "ns")} | {"interval": plain(r["frames"])} for r in rows],
-                "ratios": [{k: c[k] for k in ("op", "bs", "touch", "arm", "rival")} | {"interval": plain(c["verdict"].interval),
+    out.data = {"rates": [{k: r[k] for k in ("op", "bs", "touch", "arm", "ns")} | {"interval": parts.data(r["frames"])} for r in rows],
+                "ratios": [{k: c[k] for k in ("op", "bs", "touch", "arm", "rival")} | {"interval": parts.data(c["verdict"].interval),
                            "answer": c["verdict"].answer} for c in compared],
-                "ladder": [{"op": p.op, "bs": p.bs, "touch": p.touch, "steps": [{"arm": arm, "worth": plain(worth)}
+                "ladder": [{"op": p.op, "bs": p.bs, "touch": p.touch, "steps": [{"arm": arm, "worth": parts.data(worth)}
                            for arm, _, _, worth in steps]} for p, steps in rungs]}
     return out
 
@@ -52,7 +52,7 @@ def order(samples):
 def rate_rows(samples, points):
     out = []
     for p in points:
-        here = parts.at(samples, p)
+        here = samples.at(p)
         for arm in order(here):
             ns = parts.median(here.where(slot=arm))
             if ns is not None:
@@ -65,7 +65,7 @@ def comparisons(ctx, samples, points):
     """Every named arm against each rival at the same point, so at equal touching."""
     out, noise = [], ctx.noise_in(EXPERIMENT)
     for p in points:
-        here = parts.at(samples, p)
+        here = samples.at(p)
         for arm in [a for a in order(here) if a in parts.ORDER]:
             for rival in [r for r in RIVALS if r != arm]:
                 mine, other = here.where(slot=arm), here.where(slot=rival)
@@ -88,7 +88,7 @@ def absolute(a, b, name_a, name_b):
 
 def ladder_rows(samples, point):
     """[(arm, label, ns Interval, worth of the step or None)]; [] unless two neighbouring rungs were measured."""
-    out, here = [], parts.at(samples, point)
+    out, here = [], samples.at(point)
     for i, (arm, label) in enumerate(LADDER):
         ns = parts.median(here.where(slot=arm))
         if ns is not None:
@@ -133,10 +133,6 @@ def texts(ctx, samples):
     return out + ([f"Not measured in this run: {parts.listed(missing)}."] if missing else [])
 
 
-def plain(iv):
-    return None if iv is None else {"estimate": iv.estimate, "low": iv.low, "high": iv.high, "n": iv.n, "level": iv.level}
-
-
 # --- tables -------------------------------------------------------------------------------------------------------------
 
 def rates_table(rows, samples):
@@ -160,7 +156,7 @@ def ratios_table(compared, samples):
 def counts_table(samples, points):
     rows = []
     for p in points:
-        here = parts.at(samples, p)
+        here = samples.at(p)
         for arm in [a for a in order(here) if a not in PEERS]:
             mine = here.where(slot=arm)
             if len(mine.values("hcalls")):
@@ -182,7 +178,7 @@ def ladder_table(rungs):
 def control_table(samples, points):
     rows = []
     for p in points:
-        here = parts.at(samples, p)
+        here = samples.at(p)
         for twin in parts.twins_of(here):
             arm = plots.bare(twin)
             iv = parts.speed(samples, p, twin, arm)
@@ -197,7 +193,7 @@ def control_table(samples, points):
 
 def limits_line(ctx, samples, points):
     free = [f"{p.bs} B {WAYS[p.op]} {1e3 / np.median(v):.3g} M/s" for p in points
-            for v in [parts.at(samples, p, "unprotected").values(parts.NS)] if len(v) and p.touch != "all"]
+            for v in [samples.at(p, "unprotected").values(parts.NS)] if len(v) and p.touch != "all"]
     return parts.limits_line(ctx) + (f" Unprotected (no address check): {', '.join(free)}." if free else "")
 
 
@@ -205,7 +201,7 @@ def figures(ctx, samples, points):
     points = [p for p in points if p.touch != "all"]
     limits = limits_line(ctx, samples, points)
     out = [bars(ctx, samples, bs, [p for p in points if p.bs == bs], limits) for bs in sorted({p.bs for p in points})
-           if any(set(order(parts.at(samples, p))) & set(PEERS) for p in points if p.bs == bs)]
+           if any(set(order(samples.at(p))) & set(PEERS) for p in points if p.bs == bs)]
     return out + ([sizes(ctx, samples, points, limits)] if len({p.bs for p in points}) > 1 else [])
 
 
@@ -214,7 +210,7 @@ def bars(ctx, samples, bs, points, limits):
     names = [a for a in names if a in parts.ORDER or a in PEERS]
     fig, axes = plots.new_figure("wide", 1, len(points), height=60 + 28 * len(names), squeeze=False)
     for ax, p in zip(axes[0], points):
-        plots.bars_with_intervals(ax, names, [parts.rate(parts.median(parts.at(samples, p, a)), 1e3) for a in names], arms=names)
+        plots.bars_with_intervals(ax, names, [parts.rate(parts.median(samples.at(p, a)), 1e3) for a in names], arms=names)
         ax.set_title(WAYS[p.op])
         ax.set_xlabel("M frames/s")
     title = f"Frames per second, {bs} B, headers touched: arms and peers on the same cores"
@@ -227,7 +223,7 @@ def sizes(ctx, samples, points, limits):
     for ax, op in zip(axes, WAYS):
         here = [p for p in points if p.op == op]
         for arm in [a for a in order(samples) if a in parts.ORDER or a in PEERS]:
-            parts.curve(ax, [p.bs for p in here], [parts.rate(parts.median(parts.at(samples, p, arm)), 1e3) for p in here], arm)
+            parts.curve(ax, [p.bs for p in here], [parts.rate(parts.median(samples.at(p, arm)), 1e3) for p in here], arm)
         ax.set_yscale("log")
         plots.size_axis(ax, [p.bs for p in points])
         ax.set_xticks(*[[f(p.bs) for p in here] for f in (int, str)])

@@ -42,24 +42,19 @@ def rates(samples, noise):
     """One dict for each point and arm, and the verdicts."""
     rows, verdicts = [], []
     for point in samples.points():
-        for arm in parts.arms_of(parts.at(samples, point)):
-            mine, base = parts.at(samples, point, arm), parts.at(samples, point, "copy")
+        for arm in parts.arms_of(samples.at(point)):
+            mine, base = samples.at(point, arm), samples.at(point, "copy")
             iv = parts.rate(parts.median(mine))
-            row = {"point": point.label(), "arm": arm, "rate": plain(iv), "ns": float(np.median(mine.values(parts.NS))),
+            row = {"point": point.label(), "arm": arm, "rate": parts.data(iv), "ns": float(np.median(mine.values(parts.NS))),
                    "ratio": None, "answer": ""}
             r = parts.speed(samples, point, arm, "copy") if arm != "copy" else None
             if r is not None:
                 claim = f"{point.label()}: {arm} against copy, requests per second"
                 v = stats.verdict(claim, r, noise, better="more", absolute=parts.absolute(base, mine, "copy", arm))
-                row |= {"ratio": plain(r), "answer": v.answer}
+                row |= {"ratio": parts.data(r), "answer": v.answer}
                 verdicts += [v] if arm == "zero-copy" else []
             rows.append(row)
     return rows, verdicts
-
-
-def plain(iv):
-    """An interval as JSON."""
-    return None if iv is None else {"estimate": iv.estimate, "low": iv.low, "high": iv.high, "n": iv.n, "level": iv.level}
 
 
 def text(d, fmt):
@@ -87,7 +82,7 @@ def control_table(name, samples):
             r = parts.speed(samples, point, twin, arm)
             if r is None:
                 continue
-            a, b = parts.at(samples, point, arm), parts.at(samples, point, twin)
+            a, b = samples.at(point, arm), samples.at(point, twin)
             rows.append([point.label(), arm, parts.cell(parts.rate(parts.median(a))), parts.cell(parts.rate(parts.median(b))),
                          parts.times(r), "yes" if r.excludes(1) else "no"])
     if not rows:
@@ -109,8 +104,8 @@ def figures(ctx, name, samples):
     fig, axes = plots.new_figure("wide", rows=grid, cols=cols, height=60 + 175 * grid)
     axes = np.atleast_1d(axes).ravel()
     for ax, point in zip(axes, points):
-        arms = parts.arms_of(parts.at(samples, point))
-        ivs = [parts.rate(parts.median(parts.at(samples, point, a))) for a in arms]
+        arms = parts.arms_of(samples.at(point))
+        ivs = [parts.rate(parts.median(samples.at(point, a))) for a in arms]
         plots.bars_with_intervals(ax, arms, ivs, arms=arms, scale=1e-3, fmt="{:,.0f}")
         ax.set_title(point.label())
         ax.set_xlabel("thousand requests/s")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vioab import plots, stats
-from vioab.model import Interval, Samples, Table, size_name
+from vioab.model import Interval, Table, size_name
 
 LEVEL = 0.99
 NS = "ns_per_request"
@@ -19,9 +19,9 @@ NAN = float("nan")
 
 # --- picking ------------------------------------------------------------------------------------------------------------
 
-def at(samples, point, slot=None):
-    """Samples of one point, and of one slot when it is given."""
-    return Samples(s for s in samples if s.point == point and (slot is None or s.slot == slot))
+def data(interval):
+    """Interval.data(), or None where nothing was measured."""
+    return None if interval is None else interval.data()
 
 
 def arms_of(samples):
@@ -50,7 +50,7 @@ def rate(interval, per=1e9):
 
 def speed(samples, point, arm, rival, metric=NS):
     """Requests/s of arm over those of rival, paired by block: an Interval (more than 1: arm is faster), or None."""
-    a, b = at(samples, point, arm).paired(at(samples, point, rival), metric)
+    a, b = samples.at(point, arm).paired(samples.at(point, rival), metric)
     return ratio(a, b)
 
 
@@ -102,7 +102,7 @@ def plural(n, one, many=None):
 
 def note(samples, slots=2):
     """The sentence under a table: level, kind, n."""
-    n = sorted({len({s.block for s in at(samples, p, slot)}) for p in samples.points() for slot in samples.slots()} - {0})
+    n = sorted({len({s.block for s in samples.at(p, slot)}) for p in samples.points() for slot in samples.slots()} - {0})
     span = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
     return (f"Brackets: {LEVEL:.0%} intervals by bootstrap over {span} process starts; ratios over pairs of the same block."
             .replace("%", " %"))
@@ -115,10 +115,10 @@ def absolute(a, b, name_a, name_b):
 
 def counters_table(samples, point, title, id):
     """Exact counts per request, medians over process starts."""
-    shown = [(k, t) for k, t in COUNTERS if len(at(samples, point).values(k))]
+    shown = [(k, t) for k, t in COUNTERS if len(samples.at(point).values(k))]
     rows = []
-    for arm in arms_of(at(samples, point)):
-        mine = at(samples, point, arm)
+    for arm in arms_of(samples.at(point)):
+        mine = samples.at(point, arm)
         rows.append([arm] + [num(np.median(mine.values(k))) if len(mine.values(k)) else "-" for k, _ in shown])
     return Table(title=title, id=id, head=["arm"] + [t for _, t in shown], rows=rows,
                  note="Counts of both partitions over exactly the measurement, divided by requests.")
@@ -175,7 +175,7 @@ class Crossing:
 
 def matrix(samples, slot, points, metric=NS):
     """{block: {point: value}} as (blocks, array blocks x points with NaN where a block has no value)."""
-    per = [at(samples, p, slot).by_block(metric) for p in points]
+    per = [samples.at(p, slot).by_block(metric) for p in points]
     blocks = sorted(set().union(*per)) if per else []
     return blocks, np.array([[p.get(b, NAN) for p in per] for b in blocks], dtype=float).reshape(len(blocks), len(points))
 

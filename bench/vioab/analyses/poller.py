@@ -78,9 +78,9 @@ def load_table(samples, hz):
         head += [f"10^9 cycles/s, {n}" for n, _ in loads]
     rows = []
     for arm in parts.arms_of(samples):
-        busy = [parts.median(parts.at(samples, p, arm), "cores") for _, p in loads]
+        busy = [parts.median(samples.at(p, arm), "cores") for _, p in loads]
         row = [arm] + [parts.cell(iv, fmt=lambda v: f"{v:.3f}") for iv in busy]
-        row += [parts.cell(parts.rate(parts.median(parts.at(samples, p, arm), "cpu_ns"))) for _, p in loads if p.rate != IDLE]
+        row += [parts.cell(parts.rate(parts.median(samples.at(p, arm), "cpu_ns"))) for _, p in loads if p.rate != IDLE]
         rows.append(row + ([parts.cell(iv, scale=hz / 1e9) for iv in busy] if hz else []))
     return Table(title="Busy cores and requests per busy core-second", id="poller-loads", head=head, rows=rows,
                  note="Busy cores: of both processes together, at most 2. " + parts.note(samples))
@@ -91,7 +91,7 @@ def rival_table(ctx, samples):
     rows = []
     for p in sorted(samples.points(), key=lambda p: p.rate or 1e99):
         for rival in RIVALS:
-            a, b = parts.at(samples, p, POLLED), parts.at(samples, p, rival)
+            a, b = samples.at(p, POLLED), samples.at(p, rival)
             if p.rate == IDLE or not served(a) or not served(b):
                 continue
             r = parts.ratio(*a.paired(b, "cpu_ns"))
@@ -113,8 +113,8 @@ def break_even(ctx, samples):
     """For each rival the offered loads at which polling becomes cheaper or dearer, by crossing of busy cores."""
     out = []
     for rival in RIVALS:
-        points = [p for p in rates(samples) if served_or_idle(parts.at(samples, p, POLLED))
-                  and served_or_idle(parts.at(samples, p, rival))]
+        points = [p for p in rates(samples) if served_or_idle(samples.at(p, POLLED))
+                  and served_or_idle(samples.at(p, rival))]
         if len(points) < 2:
             continue
         a, b = parts.paired_matrices(samples, POLLED, rival, points, "cores")
@@ -147,7 +147,7 @@ def burn(samples):
     idle = [p for p in rates(samples) if p.rate == IDLE]
     if not idle:
         return ""
-    got = {a: parts.median(parts.at(samples, idle[0], a), "cores") for a in (POLLED, *RIVALS)}
+    got = {a: parts.median(samples.at(idle[0], a), "cores") for a in (POLLED, *RIVALS)}
     have = [f"{a} {iv.estimate:.3f}" for a, iv in got.items() if iv is not None]
     return (f"A disk asked once a second keeps busy (cores): {', '.join(have)}; the polling server looks on for 100 ms after each request "
             "(--idle-ms), and a polling guest for ever (--idle-us)." if have else "")
@@ -158,7 +158,7 @@ def full_load(ctx, samples):
     out = []
     for p in (p for p in samples.points() if p.rate == 0):
         for rival in RIVALS:
-            a, b = parts.at(samples, p, POLLED), parts.at(samples, p, rival)
+            a, b = samples.at(p, POLLED), samples.at(p, rival)
             r = parts.ratio(*a.paired(b, "cpu_ns"))
             if r is not None:
                 out.append(Verdict(claim=f"{p.label()}: {POLLED} against {rival}, requests per busy core-second",
@@ -181,10 +181,10 @@ def figure(ctx, samples):
         return None
     fig, strip, axes = parts.panels(height=420, legend_lines=2)
     for arm in parts.arms_of(samples):
-        good = [p for p in points if served_or_idle(parts.at(samples, p, arm))]
-        parts.curve(axes[0], [p.rate for p in good], [parts.median(parts.at(samples, p, arm), "cores") for p in good], arm)
+        good = [p for p in points if served_or_idle(samples.at(p, arm))]
+        parts.curve(axes[0], [p.rate for p in good], [parts.median(samples.at(p, arm), "cores") for p in good], arm)
         good = [p for p in good if p.rate > IDLE]
-        parts.curve(axes[1], [p.rate for p in good], [parts.rate(parts.median(parts.at(samples, p, arm), "cpu_ns"))
+        parts.curve(axes[1], [p.rate for p in good], [parts.rate(parts.median(samples.at(p, arm), "cpu_ns"))
                                                       for p in good], arm)
     for ax in axes:
         ax.set_xscale("log")

@@ -95,7 +95,7 @@ def size_table(samples, backend, depth, points):
     for p in points:
         row = [size_name(p.bs)]
         for a in arms:
-            row.append(parts.cell(parts.median(parts.at(mine, p, a))))
+            row.append(parts.cell(parts.median(mine.at(p, a))))
         r = parts.speed(mine, p, "zero-copy", "premapped")
         rows.append(row + [parts.times(r) if r else "-"])
     return Table(title=f"Nanoseconds a request, {backend} backend, depth {depth}", id=f"sizes-{backend}-{depth}",
@@ -108,7 +108,7 @@ def figure(ctx, samples, backend, depth, points):
     fig, strip, axes = parts.panels(height=430, legend_lines=3)
     sizes = [p.bs for p in points]
     for arm in parts.arms_of(mine):
-        ivs = [parts.median(parts.at(mine, p, arm)) for p in points]
+        ivs = [parts.median(mine.at(p, arm)) for p in points]
         parts.curve(axes[0], sizes, ivs, arm)
         parts.curve(axes[1], sizes, [gigabytes(p.bs, iv) for p, iv in zip(points, ivs)], arm)
     near, far = parts.memcpy(ctx.limits)
