@@ -12,6 +12,7 @@
 #include "server/net_priv.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
+#include "tests/fuzz/bytes.h"
 #include "tests/fuzz/fuzz.h"
 
 #define SIZE    64u
@@ -22,38 +23,6 @@
 #define F(name) (1ull << VIRTIO_NET_F_##name)
 #define FEATURES                                                                                             \
 	(F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(MRG_RXBUF))
-
-struct bytes {
-	const uint8_t *p;
-	size_t n;
-};
-
-static void take(struct bytes *b, void *dst, size_t n)
-{
-	size_t k = n < b->n ? n : b->n;
-
-	memset(dst, 0, n);
-	if (k)
-		memcpy(dst, b->p, k);
-	b->p += k;
-	b->n -= k;
-}
-
-static uint8_t take8(struct bytes *b)
-{
-	uint8_t v;
-
-	take(b, &v, 1);
-	return v;
-}
-
-static uint16_t take16(struct bytes *b)
-{
-	uint16_t v;
-
-	take(b, &v, 2);
-	return vio_le16(v);
-}
 
 /* ---------------------------------------------------------------------- the switch's table ---- */
 

@@ -10,36 +10,12 @@
 #include "server/adapter.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
+#include "tests/fuzz/bytes.h"
 #include "tests/fuzz/fuzz.h"
 
 #define BASE     0x100000ull /* IOBA of the first window */
 #define DISK_LEN 65536u
 #define N_WIN    3
-
-/* The fuzzer's bytes, consumed from the front; zeroes when they are used up. */
-struct bytes {
-	const uint8_t *p;
-	size_t n;
-};
-
-static void take(struct bytes *b, void *dst, size_t n)
-{
-	size_t k = n < b->n ? n : b->n;
-
-	memset(dst, 0, n);
-	if (k)
-		memcpy(dst, b->p, k);
-	b->p += k;
-	b->n -= k;
-}
-
-static uint8_t take8(struct bytes *b)
-{
-	uint8_t v;
-
-	take(b, &v, 1);
-	return v;
-}
 
 struct fuzz_disk {
 	struct vio_backend be; /* first */
