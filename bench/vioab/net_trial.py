@@ -38,7 +38,7 @@ def server_args(arm, point, folder):
         write_capture(capture, point.bs)
         uplink = f"net_pcap0,rx_pcap={capture},infinite_rx=1,mtu=9000"
     else:
-        uplink = "net_null0,copy=0,mtu=9000"
+        uplink = "net_null0,no-rx=1,mtu=9000"
     args = [f"--net=MAC={GUEST_MAC},mtu=9000", "--uplink", uplink]
     return args + (["--unprotected"] if "unprotected" in arm or "unchecked" in arm else [])
 
