@@ -405,7 +405,7 @@ void vio_adapter_get_info(const struct vio_adapter *a, struct vio_adapter_info *
 
 const struct vio_squeue *vio_adapter_queue(const struct vio_adapter *a, unsigned i)
 {
-	uint64_t active = vio_load_relaxed(&a->active);
+	uint64_t active = vio_load_acquire(&a->active); /* pair T */
 
 	for (unsigned at = 0; at < a->cfg.num_queues; at++) {
 		if ((active >> at & 1) && i-- == 0)

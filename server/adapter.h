@@ -92,7 +92,11 @@ void vio_adapter_get_info(const struct vio_adapter *a, struct vio_adapter_info *
  * mistake of this program). Async-signal-safe; on a thread that polls.
  */
 bool vio_adapter_window_fault(struct vio_adapter *a, void *addr);
-/* Active queues, for telemetry; NULL past the end. */
+/*
+ * Active queues, for telemetry; NULL past the end. Any thread: the struct lives as long as the adapter, and
+ * may be made anew while it is looked at, so only `index`, `size`, `in_flight`, `fault` and `stats` may be
+ * read, with relaxed loads.
+ */
 const struct vio_squeue *vio_adapter_queue(const struct vio_adapter *a, unsigned i);
 
 /* ------------------------------------------------------------------ the data path ---- */

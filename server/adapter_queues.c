@@ -50,6 +50,21 @@ static uint64_t announced(struct vio_adapter *a)
 	return mask;
 }
 
+/*
+ * Telemetry reads a queue from a thread of its own at any time, also while the queue is made anew; what it
+ * reads then may be of either life, and never half a number. So a queue is cleared by whole words, and what
+ * telemetry reads is set, with relaxed stores.
+ */
+static void clear(struct vio_squeue *q)
+{
+	typedef uint64_t __attribute__((may_alias)) word;
+	word *w = (word *)q;
+
+	static_assert(sizeof(*q) % sizeof(*w) == 0, "whole words");
+	for (size_t i = 0; i < sizeof(*q) / sizeof(*w); i++)
+		vio_store_relaxed(&w[i], 0);
+}
+
 /* Everything but the levels' own. `slot` of `n`: which piece of the adapter's memory. */
 static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, unsigned slot, unsigned n)
 {
@@ -57,10 +72,10 @@ static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, un
 	uint64_t share = (a->cfg.mem_len - VIO_ADAPTER_CRQ_BYTES) / n / CRQ_PAGE_BYTES * CRQ_PAGE_BYTES;
 	uint64_t off = VIO_ADAPTER_CRQ_BYTES + slot * share;
 
-	memset(q, 0, sizeof(*q));
+	clear(q);
 	q->ring = vio_ring_level(a->ring);
 	q->payload = vio_payload_level(a->payload);
-	q->size = p->size;
+	vio_store_relaxed(&q->size, p->size);
 	q->notify = a->notify;
 	q->event_idx = a->features >> VIRTIO_RING_F_EVENT_IDX & 1;
 	q->indirect = a->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
@@ -72,7 +87,7 @@ static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, un
 	q->liobn = a->u->liobn;
 	q->remote_liobn = a->u->remote_liobn;
 	q->unit = a->u->unit;
-	q->index = index;
+	vio_store_relaxed(&q->index, index);
 	q->version = a->fsm.version;
 	q->adapter = a;
 	q->place = (struct vio_sq_place){p->size, p->part[VIO_QUEUE_DESC], p->part[VIO_QUEUE_AVAIL],
@@ -215,7 +230,7 @@ uint8_t vio_astart(struct vio_adapter *a)
 		return why;
 	}
 	a->halted = false;
-	vio_store_relaxed(&a->active, made);
+	vio_store_release(&a->active, made); /* pair T: the queues before the bits that show them */
 	vio_aqueues(a, i, q) a->env.assign(a->env.ctx, q);
 	vio_aqueues(a, i, q)
 	{

@@ -116,8 +116,8 @@ static int queue(const struct vio_telemetry *t, unsigned n, const unsigned arg[2
 		return -1;
 	s = &q->stats;
 	rte_tel_data_start_dict(d);
-	num(d, "index", q->index);
-	num(d, "size", q->size);
+	num(d, "index", vio_load_relaxed(&q->index));
+	num(d, "size", vio_load_relaxed(&q->size));
 	num(d, "in_flight", vio_load_relaxed(&q->in_flight));
 	text(d, "fault", vio_load_relaxed(&q->fault) ? vio_status_text(vio_load_relaxed(&q->fault)) : "none");
 	num(d, "requests", vio_load_relaxed(&s->requests));

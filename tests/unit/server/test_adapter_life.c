@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Resets, restarts, deaths, lies, and the end: what was begun is finished, and the device works again. */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -172,6 +173,57 @@ static void a_lying_available_index_stops_the_device_with_a_sentence_and_a_reset
 	works(w);
 }
 
+struct watcher {
+	const struct vio_adapter *a;
+	bool stop;
+	uint64_t looked, wrong;
+};
+
+/* What telemetry does, on a thread of its own. */
+static void *watch(void *arg)
+{
+	struct watcher *t = arg;
+
+	while (!vio_load_acquire(&t->stop)) {
+		const struct vio_squeue *q = vio_adapter_queue(t->a, 0);
+		uint16_t size;
+
+		if (!q)
+			continue;
+		size = vio_load_relaxed(&q->size);
+		t->wrong += vio_load_relaxed(&q->index) != 0 || (size != 0 && size != AW_SIZE);
+		t->wrong +=
+			vio_load_relaxed(&q->in_flight) > AW_SIZE || vio_load_relaxed(&q->fault) != VIO_ST_OK;
+		t->wrong += vio_load_relaxed(&q->stats.requests) > 1;
+		vio_store_relaxed(&t->looked, t->looked + 1);
+	}
+	return NULL;
+}
+
+/* What it proves, it proves in the thread sanitizer's build. */
+static void telemetry_may_look_at_a_queue_while_it_is_made_anew(void **state)
+{
+	struct aw *w = *state;
+	struct watcher t = {.a = w->a};
+	pthread_t thread;
+
+	aw_guest(w, 2);
+	zero_copy(w);
+	assert_int_equal(pthread_create(&thread, NULL, watch, &t), 0);
+	for (unsigned i = 0; i < 50; i++) {
+		works(w);
+		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
+		rescind_all(w);
+		zero_copy(w);
+	}
+	works(w);
+	while (vio_load_relaxed(&t.looked) == 0)
+		sched_yield();
+	vio_store_release(&t.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(t.wrong, 0);
+}
+
 static void a_fault_on_one_queue_stops_the_adapters_other_queue(void **state)
 {
 	struct aw *w = *state;
@@ -338,6 +390,7 @@ int main(void)
 		T(a_guest_that_dies_idle_in_the_zero_copy_arm_leaves_no_window),
 		T(a_lying_available_index_stops_the_device_with_a_sentence_and_a_reset_mends_it),
 		T(a_fault_on_one_queue_stops_the_adapters_other_queue),
+		T(telemetry_may_look_at_a_queue_while_it_is_made_anew),
 		T(a_kick_for_a_queue_that_is_not_there_needs_a_reset),
 		T(garbage_is_answered_once_and_the_server_lives),
 		T(answers_that_find_the_guests_queue_full_are_not_lost),
