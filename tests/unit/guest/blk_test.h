@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
 #include "fake_server.h"
 #include "guest/blk.h"
 #include "vio/cycles.h"
@@ -24,41 +25,21 @@ struct bt {
 	struct vio_err err;
 	struct gla buf[32];
 	uint8_t *va[32];
-	pthread_mutex_t say_lock;
-	char said[8192];
+	struct said said;
 };
-
-#define ok(x, call)                                                                                          \
-	do {                                                                                                 \
-		int rc_ = (call);                                                                            \
-		if (rc_)                                                                                     \
-			fail_msg("%d: %s", rc_, (x)->err.msg);                                               \
-	} while (0)
-#define says(text, part)                                                                                     \
-	do {                                                                                                 \
-		if (!strstr((text), (part)))                                                                 \
-			fail_msg("\"%s\" does not say \"%s\"", (text), (part));                              \
-	} while (0)
-
-static void bt_say(void *ctx, const char *line)
-{
-	struct bt *x = ctx;
-	size_t n;
-
-	pthread_mutex_lock(&x->say_lock);
-	n = strlen(x->said);
-	snprintf(x->said + n, sizeof(x->said) - n, "%s\n", line);
-	pthread_mutex_unlock(&x->say_lock);
-}
 
 static inline int bt_setup(void **state)
 {
 	struct bt *x = calloc(1, sizeof(*x));
 
 	fw_setup(&x->w, 32);
-	pthread_mutex_init(&x->say_lock, NULL);
+	said_init(&x->said);
 	x->cfg = (struct vio_blk_cfg){
-		.transport = {.proto = 2, .num_queues = 1, .timeout_ms = 10000, .say = bt_say, .say_ctx = x},
+		.transport = {.proto = 2,
+			      .num_queues = 1,
+			      .timeout_ms = 10000,
+			      .say = said_add,
+			      .say_ctx = &x->said},
 		.max_len = 65536,
 		.depth = BT_DEPTH,
 		.buffers_len = 32 * 65536,
@@ -75,7 +56,7 @@ static inline int bt_teardown(void **state)
 
 	vio_blk_close(x->b);
 	fw_teardown(&x->w);
-	pthread_mutex_destroy(&x->say_lock);
+	said_destroy(&x->said);
 	free(x);
 	return 0;
 }

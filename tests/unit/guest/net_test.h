@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
 #include "fake_net.h"
 #include "guest/net.h"
 #include "vio/cycles.h"
@@ -21,21 +22,8 @@ struct nt {
 	struct vio_net_cfg cfg;
 	struct vio_net *n;
 	struct vio_err err;
-	pthread_mutex_t say_lock;
-	char said[8192];
+	struct said said;
 };
-
-#define ok(x, call)                                                                                          \
-	do {                                                                                                 \
-		int rc_ = (call);                                                                            \
-		if (rc_)                                                                                     \
-			fail_msg("%d: %s", rc_, (x)->err.msg);                                               \
-	} while (0)
-#define says(text, part)                                                                                     \
-	do {                                                                                                 \
-		if (!strstr((text), (part)))                                                                 \
-			fail_msg("\"%s\" does not say \"%s\"", (text), (part));                              \
-	} while (0)
 
 /* What the card has counted. */
 #define nt_seen(x, field) vio_load_acquire(&(x)->fn.field)
@@ -60,27 +48,19 @@ static const char *const nt_arms[] = {
 	"zero-copy,mapping=cached",
 };
 
-static void nt_say(void *ctx, const char *line)
-{
-	struct nt *x = ctx;
-	size_t n;
-
-	pthread_mutex_lock(&x->say_lock);
-	n = strlen(x->said);
-	snprintf(x->said + n, sizeof(x->said) - n, "%s\n", line);
-	pthread_mutex_unlock(&x->say_lock);
-}
-
 static inline int nt_setup(void **state)
 {
 	struct nt *x = calloc(1, sizeof(*x));
 
 	fw_setup(&x->w, 32);
 	fn_init(&x->w.s, &x->fn);
-	pthread_mutex_init(&x->say_lock, NULL);
+	said_init(&x->said);
 	x->cfg = (struct vio_net_cfg){
-		.transport =
-			{.proto = 2, .timeout_ms = 10000, .strict_arm = true, .say = nt_say, .say_ctx = x},
+		.transport = {.proto = 2,
+			      .timeout_ms = 10000,
+			      .strict_arm = true,
+			      .say = said_add,
+			      .say_ctx = &x->said},
 		.spin_ns = 1000,
 		.idle_ns = UINT64_MAX,
 	};
@@ -100,7 +80,7 @@ static inline int nt_teardown(void **state)
 
 	nt_close(x);
 	fw_teardown(&x->w);
-	pthread_mutex_destroy(&x->say_lock);
+	said_destroy(&x->said);
 	free(x);
 	return 0;
 }
@@ -124,7 +104,7 @@ static inline void nt_again(struct nt *x)
 	fw_teardown(&x->w);
 	fw_setup(&x->w, 32);
 	fn_init(&x->w.s, &x->fn);
-	x->said[0] = 0;
+	x->said.text[0] = 0;
 }
 
 static inline uint8_t nt_byte(uint32_t key, uint32_t i)

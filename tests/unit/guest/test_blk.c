@@ -7,7 +7,7 @@
 	do {                                                                                                 \
 		int rc_ = (call);                                                                            \
 		if (rc_)                                                                                     \
-			fail_msg("%d; said: %s", rc_, (x)->said);                                            \
+			fail_msg("%d; said: %s", rc_, (x)->said.text);                                       \
 	} while (0)
 
 /* ------------------------------------------------------------------------ every arm ---- */
@@ -84,7 +84,7 @@ static void whole(void **state, const char *arm)
 	round_trips(x);
 	others(x);
 	bursts(x);
-	assert_string_equal(x->said, "");
+	assert_string_equal(x->said.text, "");
 }
 
 #define ARM(name, arm)                                                                                       \

@@ -30,9 +30,9 @@ static void all_back(struct bt *x, unsigned q, int result)
 		struct vio_blk_req *d = bt_next(x, q);
 
 		if (!d)
-			fail_msg("request %u does not come back; said: %s", i, x->said);
+			fail_msg("request %u does not come back; said: %s", i, x->said.text);
 		if (d->result != result)
-			fail_msg("result %d; said: %s", d->result, x->said);
+			fail_msg("result %d; said: %s", d->result, x->said.text);
 	}
 	assert_int_equal(vio_blk_outstanding(x->b, q), 0);
 }
@@ -50,11 +50,11 @@ static void notice(struct bt *x, const char *what)
 {
 	uint64_t end = vio_now_ns() + 20000000000ull;
 
-	while (!strstr(x->said, what)) {
+	while (!strstr(x->said.text, what)) {
 		struct vio_blk_req *none;
 
 		if (vio_now_ns() > end)
-			fail_msg("\"%s\" is not said: %s", what, x->said);
+			fail_msg("\"%s\" is not said: %s", what, x->said.text);
 		assert_int_equal(vio_blk_poll(x->b, 0, &none, 0), 0);
 		vio_blk_idle(x->b, 0, 1000000);
 	}
@@ -73,13 +73,13 @@ static void killed_with_requests_outstanding(void **state, const char *arm)
 	put_out(x, r, 0, 1000);
 	fs_kill(&x->w.s);
 	notice(x, "has gone");
-	says(x->said, "8 requests held");
+	says(x->said.text, "8 requests held");
 	assert_int_equal(vio_blk_outstanding(x->b, 0), N);
 	before = x->w.s.n_log;
 	fs_set(&x->w.s, hold, 0);
 	fs_start(&x->w.s);
 	all_back(x, 0, 0);
-	says(x->said, "is back; 8 request(s) sent again");
+	says(x->said.text, "is back; 8 request(s) sent again");
 	check_disk(x, 0, 1000);
 	fs_stand_still(&x->w.s);
 	for (unsigned i = 0; i < N; i++) /* in the order of their submission */
@@ -191,7 +191,7 @@ static void another_disk_in_its_place_is_refused(void **state)
 	x->w.s.k.sectors = 100;
 	fs_start(&x->w.s);
 	all_back(x, 0, -EIO);
-	says(x->said, "another disk");
+	says(x->said.text, "another disk");
 	assert_int_equal(vio_blk_poll(x->b, 0, (struct vio_blk_req *[1]){NULL}, 1), -EIO);
 }
 
@@ -207,7 +207,7 @@ static void server_that_returns_without_the_arm_is_refused(void **state)
 	x->w.s.k.version = 1;
 	fs_start(&x->w.s);
 	all_back(x, 0, -EIO);
-	says(x->said, "other abilities");
+	says(x->said.text, "other abilities");
 }
 
 static void machine_that_goes_ends_everything_with_eio(void **state)
@@ -238,7 +238,7 @@ static void stopped_device_is_reset_and_requests_sent_again(void **state)
 	fs_set(&x->w.s, stop_device, 1);
 	put_out(x, r, 0, 4);
 	all_back(x, 0, 0);
-	says(x->said, vio_status_text(VIO_ST_DESC_CHAIN));
+	says(x->said.text, vio_status_text(VIO_ST_DESC_CHAIN));
 	check_disk(x, 0, 4);
 }
 
@@ -251,7 +251,7 @@ static void device_that_stops_again_and_again_gives_the_requests_up(void **state
 	fs_set(&x->w.s, stop_device, 4); /* the first time and three more */
 	put_out(x, r, 0, 5);
 	all_back(x, 0, -EIO);
-	says(x->said, "given up");
+	says(x->said.text, "given up");
 	/* And the device is usable. */
 	put_out(x, r, 0, 6);
 	all_back(x, 0, 0);
@@ -269,7 +269,7 @@ static void device_that_works_between_its_stops_is_not_given_up(void **state)
 		put_out(x, r, 0, 10 * i);
 		all_back(x, 0, 0);
 	}
-	assert_null(strstr(x->said, "given up"));
+	assert_null(strstr(x->said.text, "given up"));
 }
 
 static void used_element_that_names_no_request_resets_the_device(void **state)
@@ -281,7 +281,7 @@ static void used_element_that_names_no_request_resets_the_device(void **state)
 	fs_set(&x->w.s, bad_used, 1);
 	put_out(x, r, 0, 7);
 	all_back(x, 0, 0);
-	says(x->said, "not outstanding");
+	says(x->said.text, "not outstanding");
 	check_disk(x, 0, 7);
 }
 
@@ -311,7 +311,7 @@ static void reset_that_is_not_answered_takes_the_crq_away(void **state)
 	fs_set(&x->w.s, stop_device, 1);
 	put_out(x, r, 0, 9);
 	all_back(x, 0, 0);
-	says(x->said, "registered anew");
+	says(x->said.text, "registered anew");
 	check_disk(x, 0, 9);
 	fs_set(&x->w.s, mute, 0);
 }
@@ -327,8 +327,8 @@ static void server_that_never_configures_again_is_given_up(void **state)
 	fs_set(&x->w.s, stop_device, 1);
 	put_out(x, r, 0, 9);
 	all_back(x, 0, -EIO);
-	says(x->said, "can't be configured again");
-	says(x->said, "PROBE");
+	says(x->said.text, "can't be configured again");
+	says(x->said.text, "PROBE");
 	fs_set(&x->w.s, mute, 0);
 }
 
@@ -401,11 +401,11 @@ static void await_progress(struct worker *w, unsigned n)
 			struct timespec ms = {0, 1000000};
 
 			if (vio_now_ns() > end)
-				fail_msg("queue %u stands still; said: %s", i, w[i].x->said);
+				fail_msg("queue %u stands still; said: %s", i, w[i].x->said.text);
 			nanosleep(&ms, NULL);
 		}
 		if (vio_load_acquire(&w[i].failed))
-			fail_msg("%s; said: %s", w[i].why, w[i].x->said);
+			fail_msg("%s; said: %s", w[i].why, w[i].x->said.text);
 	}
 }
 
@@ -437,7 +437,7 @@ static void threads_survive(void **state, const char *arm)
 		pthread_join(w[i].t, NULL);
 	for (unsigned i = 0; i < 3; i++)
 		assert_false(w[i].failed);
-	says(x->said, "is back");
+	says(x->said.text, "is back");
 }
 
 static void three_threads_survive_deaths_and_stops_zero_copy(void **state)
@@ -486,7 +486,7 @@ static void traffic_with(struct bt *x, const char *spec)
 			taken += vio_blk_submit(x->b, 0, p + taken, N - taken);
 			n = vio_blk_poll(x->b, 0, d, N);
 			if (n < 0 || vio_now_ns() > end)
-				fail_msg("%s: %d, %u of %u back; said: %s", spec, n, back, N, x->said);
+				fail_msg("%s: %d, %u of %u back; said: %s", spec, n, back, N, x->said.text);
 			back += (unsigned)n;
 			if (n == 0)
 				vio_blk_idle(x->b, 0, 1000000);

@@ -20,7 +20,7 @@ static void frames_go_out_and_come_in_unchanged_in_every_arm_and_no_buffer_is_mi
 			nt_echo(x, 0, sizes[k % VIO_ARRAY_SIZE(sizes)], a * 1000 + k);
 		nt_all_back(x);
 		assert_int_equal(nt_seen(x, frames), 300);
-		assert_int_equal(x->said[0], 0);
+		assert_int_equal(x->said.text[0], 0);
 	}
 }
 
@@ -320,7 +320,7 @@ static void a_used_element_that_is_not_outstanding_gets_the_device_reset_and_no_
 		nt_echo(x, 0, 100, 1);
 		fs_set(&x->w.s, bad_used, 2);
 		nt_send(x, 0, nt_make(x, 0, 100, 2));
-		while (!strstr(x->said, "is back") && vio_now_ns() < end) {
+		while (!strstr(x->said.text, "is back") && vio_now_ns() < end) {
 			struct vio_net_buf *f;
 			int n = vio_net_rx_burst(x->n, 0, &f, 1);
 
@@ -329,7 +329,7 @@ static void a_used_element_that_is_not_outstanding_gets_the_device_reset_and_no_
 			vio_net_tx_reclaim(x->n, 0);
 			vio_net_idle(x->n, 0, true, 1000000);
 		}
-		says(x->said, "not outstanding");
+		says(x->said.text, "not outstanding");
 		fs_set(&x->w.s, bad_used, 0);
 		{
 			struct vio_net_buf *none;

@@ -9,7 +9,7 @@ static void drive_until(struct nt *x, const char *word)
 {
 	uint64_t end = vio_now_ns() + 20000000000ull;
 
-	while (!strstr(x->said, word)) {
+	while (!strstr(x->said.text, word)) {
 		struct vio_net_buf *f;
 		int n = vio_net_rx_burst(x->n, 0, &f, 1);
 
@@ -50,11 +50,11 @@ static void a_killed_server_loses_frames_in_flight_and_no_buffer_in_every_arm(vo
 			nt_send(x, 0, nt_make(x, 0, k % 2 ? 5000 : 100, k));
 		fs_kill(&x->w.s);
 		drive_until(x, "server has gone");
-		says(x->said, "5 frames held");
+		says(x->said.text, "5 frames held");
 		fs_set(&x->w.s, hold, 0);
 		fs_start(&x->w.s);
 		drive_until(x, "is back");
-		says(x->said, "5 frame(s) lost");
+		says(x->said.text, "5 frame(s) lost");
 		poll_all(x);
 		vio_net_get_stats(x->n, 0, &s);
 		assert_int_equal(s.tx_lost, 5);
@@ -78,7 +78,7 @@ static void a_server_that_ends_well_and_returns_twice_is_picked_up_again(void **
 		poll_all(x);
 		nt_echo(x, 0, 1001, turn);
 		nt_all_back(x);
-		x->said[0] = 0;
+		x->said.text[0] = 0;
 	}
 }
 
@@ -122,7 +122,7 @@ static void a_stopped_device_is_reset_and_works_again_in_every_arm(void **state)
 		fs_set(&x->w.s, stop_device, 1);
 		nt_send(x, 0, nt_make(x, 0, 100, 2));
 		drive_until(x, "is back");
-		says(x->said, "stopped the device");
+		says(x->said.text, "stopped the device");
 		poll_all(x);
 		nt_echo(x, 0, 100, 3);
 		nt_all_back(x);
@@ -145,7 +145,7 @@ static void a_server_that_comes_back_with_another_card_ends_the_card(void **stat
 	while ((rc = vio_net_rx_burst(x->n, 0, &none, 1)) == 0 && vio_now_ns() < end)
 		vio_net_idle(x->n, 0, false, 1000000);
 	assert_int_equal(rc, -EIO);
-	says(x->said, "another card");
+	says(x->said.text, "another card");
 	nt_all_back(x);
 }
 

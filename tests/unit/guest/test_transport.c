@@ -35,7 +35,7 @@ static void v2_configuration_follows_the_slides_and_agrees_on_levels(void **stat
 	assert_int_equal(x->w.s.payload, VIO_PAYLOAD_DIRECT);
 	assert_int_equal(x->w.s.notify, VIO_NOTIFY_POLL);
 	assert_true(x->w.s.features == i->features);
-	assert_string_equal(x->said, "");
+	assert_string_equal(x->said.text, "");
 }
 
 static void v1_configuration_follows_the_slides(void **state)
@@ -100,8 +100,8 @@ static void old_server_makes_zero_copy_fall_back_to_copy_and_says_so(void **stat
 	ok(x, tt_go(x));
 	assert_string_equal(vio_transport_get_info(x->t)->arm.name, "copy");
 	assert_int_equal(vio_transport_get_info(x->t)->arm.mapping, VIO_MAP_SINGLE_USE);
-	says(x->said, "zero-copy");
-	says(x->said, "falling back to copy");
+	says(x->said.text, "zero-copy");
+	says(x->said.text, "falling back to copy");
 }
 
 static void old_server_leaves_a_copying_arm_its_mapping(void **state)
@@ -142,7 +142,7 @@ static void strict_copy_is_content_with_an_old_server(void **state)
 	x->w.s.k.version = 1;
 	tt_started(x, "copy");
 	ok(x, tt_go(x));
-	assert_string_equal(x->said, "");
+	assert_string_equal(x->said.text, "");
 }
 
 static void level_not_offered_falls_back_in_version_2_too(void **state)

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <linux/virtio_ids.h>
 
+#include "expect.h"
 #include "fake_server.h"
 #include "guest/transport.h"
 #include "vio/cycles.h"
@@ -21,28 +22,8 @@ struct tt {
 	struct vio_transport_cfg cfg;
 	struct vio_transport *t;
 	struct vio_err err;
-	char said[2048];
+	struct said said;
 };
-
-#define ok(x, call)                                                                                          \
-	do {                                                                                                 \
-		int rc_ = (call);                                                                            \
-		if (rc_)                                                                                     \
-			fail_msg("%d: %s", rc_, (x)->err.msg);                                               \
-	} while (0)
-#define says(text, part)                                                                                     \
-	do {                                                                                                 \
-		if (!strstr((text), (part)))                                                                 \
-			fail_msg("\"%s\" does not say \"%s\"", (text), (part));                              \
-	} while (0)
-
-static void tt_say(void *ctx, const char *line)
-{
-	struct tt *x = ctx;
-	size_t n = strlen(x->said);
-
-	snprintf(x->said + n, sizeof(x->said) - n, "%s\n", line);
-}
 
 static inline void tt_arm(struct tt *x, const char *name)
 {
@@ -55,9 +36,10 @@ static inline int tt_setup(void **state)
 	struct tt *x = calloc(1, sizeof(*x));
 
 	fw_setup(&x->w, 16);
+	said_init(&x->said);
 	assert_int_equal(phyp_vcpu_create(x->w.gp, &x->v, &x->err), 0);
 	x->cfg = (struct vio_transport_cfg){
-		.proto = 2, .num_queues = 1, .timeout_ms = 10000, .say = tt_say, .say_ctx = x};
+		.proto = 2, .num_queues = 1, .timeout_ms = 10000, .say = said_add, .say_ctx = &x->said};
 	tt_arm(x, "copy");
 	*state = x;
 	return 0;
@@ -70,6 +52,7 @@ static inline int tt_teardown(void **state)
 	vio_transport_close(x->t);
 	phyp_vcpu_destroy(x->v);
 	fw_teardown(&x->w);
+	said_destroy(&x->said);
 	free(x);
 	return 0;
 }
