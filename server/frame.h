@@ -7,6 +7,7 @@
  * where it is: in the sender's window, in bounce pages, in a port's buffer; nobody looks into it, it is only
  * copied or sent. A VLAN tag is not in the head: the switch takes it off at the entrance (vid, pcp) and the
  * leaving port puts it on again where it wants one. Offsets count from the first byte of the untagged frame.
+ * A second tag behind it (QinQ) is part of the frame, which then leaves only where the first is put on again.
  *
  * Frames live for one call of vio_switch_forward(). A port that needs the body for longer takes a hold.
  */
@@ -32,6 +33,7 @@
 #define VIO_MTU_MAX   9000u
 
 #define VIO_ETHERTYPE_VLAN 0x8100u
+#define VIO_ETHERTYPE_QINQ 0x88a8u /* 802.1ad: a provider's tag */
 #define VIO_ETHERTYPE_IPV4 0x0800u
 #define VIO_ETHERTYPE_IPV6 0x86ddu
 

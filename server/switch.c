@@ -106,25 +106,43 @@ static void untag(struct vio_frame *f)
 	}
 }
 
-/* Which VLAN the frame is in; false: in none that the port may send to. */
+static inline bool is_tag(uint16_t type)
+{
+	return type == VIO_ETHERTYPE_VLAN || type == VIO_ETHERTYPE_QINQ;
+}
+
+/* Does a tag stand where the type is? After the entrance: a second one. */
+static inline bool has_tag(struct vio_frame *f)
+{
+	return is_tag(vio_get_be16(vio_frame_head(f) + 12));
+}
+
+/*
+ * Which VLAN the frame is in; false: in none that the port may send to. One tag is taken off. What is left
+ * begins with a tag only if the one before named a VLAN: else the tag that the sender chose would be the first
+ * one wherever the frame leaves untagged, and so reach a VLAN that the sender is not in.
+ */
 static inline bool classify(const struct vio_port *p, struct vio_frame *f)
 {
 	const uint8_t *head = vio_frame_head(f);
-	uint16_t tci, vid = 0;
+	uint16_t tci, vid;
 
 	f->pcp = 0;
-	if (vio_unlikely(vio_get_be16(head + 12) == VIO_ETHERTYPE_VLAN)) {
-		if (f->head_len < VIO_ETH_LEN + VIO_TAG_LEN)
-			return false;
-		tci = vio_get_be16(head + 14);
-		vid = tci & 0xfff;
-		if (vid > VIO_VLAN_MAX || (vid != 0 && !p->vlan.trunk))
-			return false;
-		f->pcp = tci >> 12;
-		untag(f);
-	}
-	f->vid = vid ? vid : p->vlan.pvid;
-	return f->vid != 0 && (vid == 0 || vio_port_in_vlan(p, vid));
+	f->vid = p->vlan.pvid;
+	if (vio_likely(!has_tag(f)))
+		return f->vid != 0;
+	if (vio_get_be16(head + 12) != VIO_ETHERTYPE_VLAN || f->head_len < VIO_ETH_LEN + VIO_TAG_LEN)
+		return false;
+	tci = vio_get_be16(head + 14);
+	vid = tci & 0xfff;
+	if (vid > VIO_VLAN_MAX || (vid != 0 && !p->vlan.trunk))
+		return false;
+	f->pcp = tci >> 12;
+	untag(f);
+	if (vid == 0)
+		return f->vid != 0 && !has_tag(f);
+	f->vid = vid;
+	return vio_port_in_vlan(p, vid);
 }
 
 static void forget_lookups(struct vio_switch *sw)
@@ -177,6 +195,10 @@ static inline void to_port(struct vio_switch *sw, unsigned i, struct vio_frame *
 {
 	if (vio_unlikely(wire_len(f) > sw->port[i]->mtu + VIO_ETH_LEN)) {
 		vio_port_drop(sw->port[i], VIO_DROP_OVERSIZED, 1);
+		return;
+	}
+	if (vio_unlikely(has_tag(f)) && !vio_port_tags(sw->port[i], f->vid)) {
+		vio_port_drop(sw->port[i], VIO_DROP_VLAN, 1);
 		return;
 	}
 	sw->out_ports |= 1ull << i;

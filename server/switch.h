@@ -34,7 +34,8 @@ enum vio_drop {
 			       leaves */
 	VIO_DROP_MERGED,    /* num_buffers is not 0 */
 	VIO_DROP_OFFLOAD,   /* offload fields that don't fit the frame, or were not negotiated */
-	VIO_DROP_VLAN,      /* a VLAN that the port is not in, or a tag on an access port */
+	VIO_DROP_VLAN,      /* a VLAN that the port is not in, or a tag on an access port; at the exit: a second
+			       tag that would become the first */
 	VIO_DROP_SOURCE,    /* the source is a group address, or none */
 	/* At the exit. */
 	VIO_DROP_NO_BUFFERS, /* the guest has posted none; the port's queue is full */

@@ -219,6 +219,88 @@ static void tags_that_a_port_may_not_send_are_dropped(void **state)
 	}
 }
 
+/* A tag of this kind, and after it (without one: in its place) this type. */
+static void send_type(struct bench *b, unsigned from, uint16_t tpid, uint16_t tci, uint16_t type)
+{
+	struct vio_frame f;
+	uint8_t raw[32];
+
+	nw_frame(raw, sizeof(raw), 99, 100 + from, 0);
+	memset(&f, 0, sizeof(f));
+	memcpy(f.buf, raw, 18);
+	vio_put_be16(f.buf + 12, tpid ? tpid : type);
+	if (tpid) {
+		vio_put_be16(f.buf + 14, tci);
+		vio_put_be16(f.buf + 16, type);
+	}
+	f.len = 100;
+	f.head_len = 18;
+	f.body_len = 82;
+	for (unsigned i = 0; i < PORTS; i++)
+		b->tap[i].n = 0;
+	vio_switch_forward(&b->tap[from].port, &f, 1);
+}
+
+static void second_tag_reaches_no_other_vlan(void **state)
+{
+	static const uint16_t tag[] = {0x8100, 0x88a8};
+	struct bench *b = *state;
+
+	b->tap[4].port.vlan.pvid = 1; /* the trunk's native VLAN: the first tag would come off there */
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(tag); i++) {
+		const uint64_t *access = &b->tap[0].port.stats.drop[VIO_DROP_VLAN],
+			       *trunk = &b->tap[4].port.stats.drop[VIO_DROP_VLAN], before = *access,
+			       before_trunk = *trunk, before_3 = b->tap[3].port.stats.drop[VIO_DROP_VLAN];
+
+		send_type(b, 0, 0x8100, 0, tag[i]); /* behind a tag that is a priority only */
+		assert_int_equal(who(b), 0);
+		send_type(b, 0, 0x88a8, 0, tag[i]);
+		assert_int_equal(who(b), 0);
+		send_type(b, 0, 0x88a8, 10, 0x88b5);
+		assert_int_equal(who(b), 0);
+		assert_int_equal(*access, before + 3);
+		/* The same from a trunk into its native VLAN. */
+		send_type(b, 4, 0x8100, 5 << 13, tag[i]);
+		assert_int_equal(who(b), 0);
+		send_type(b, 4, 0x88a8, 10, tag[i]);
+		assert_int_equal(who(b), 0);
+		assert_int_equal(*trunk, before_trunk + 2);
+		/* Allowed on the trunk; but it may not leave where its first tag is not put on again. */
+		send_type(b, 4, 0x8100, 10, tag[i]);
+		assert_int_equal(who(b), 0);
+		assert_int_equal(b->tap[3].port.stats.drop[VIO_DROP_VLAN], before_3 + 1);
+		assert_int_equal(*trunk, before_trunk + 2);
+		send_type(b, 4, 0x8100, 1, tag[i]); /* its native VLAN by name: ports 0 to 2 */
+		assert_int_equal(who(b), 0);
+		assert_int_equal(*access, before + 4);
+	}
+}
+
+static void frame_with_two_tags_stays_as_it_is_between_trunks(void **state)
+{
+	static const uint16_t tag[] = {0x8100, 0x88a8};
+	struct bench *b = *state;
+	struct vio_err err;
+
+	b->tap[2].port.vlan.pvid = 0;
+	assert_int_equal(vio_port_option(&b->tap[2].port, "trunk", "10+13", &err), 1);
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(tag); i++) {
+		send_type(b, 4, 0x8100, 3 << 13 | 10, tag[i]);
+		assert_int_equal(who(b), 0x4);
+		assert_true(b->tap[2].got[0].tagged);
+		assert_int_equal(vio_get_be16(b->tap[2].got[0].head + 12), 0x8100);
+		assert_int_equal(vio_get_be16(b->tap[2].got[0].head + 14), 3 << 13 | 10);
+		assert_int_equal(vio_get_be16(b->tap[2].got[0].head + 16), tag[i]);
+		assert_int_equal(b->tap[2].got[0].len, 96);
+		send_type(b, 4, 0x8100, 11, tag[i]); /* not a VLAN of the other trunk */
+		assert_int_equal(who(b), 0);
+		send_type(b, 4, 0x8100, 13, tag[i]); /* nor of this one */
+		assert_int_equal(who(b), 0);
+		assert_int_equal(b->tap[4].port.stats.drop[VIO_DROP_VLAN], i + 1);
+	}
+	assert_int_equal(b->tap[2].port.stats.drop[VIO_DROP_VLAN], 0);
+}
+
 static void priority_survives_the_switch(void **state)
 {
 	struct bench *b = *state;
@@ -422,6 +504,9 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(vlans_do_not_see_each_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(tags_that_a_port_may_not_send_are_dropped, setup, teardown),
+		cmocka_unit_test_setup_teardown(second_tag_reaches_no_other_vlan, setup, teardown),
+		cmocka_unit_test_setup_teardown(frame_with_two_tags_stays_as_it_is_between_trunks, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(priority_survives_the_switch, setup, teardown),
 		cmocka_unit_test_setup_teardown(trunk_with_a_native_vlan_sends_it_untagged, setup, teardown),
 		cmocka_unit_test_setup_teardown(frames_of_wrong_length_or_source_are_dropped_with_the_reason,
