@@ -107,6 +107,14 @@ static inline void nt_again(struct nt *x)
 	x->said.text[0] = 0;
 }
 
+/* Opens the card with arm number a; each but the first gets a machine of its own. */
+static inline void nt_arm(struct nt *x, unsigned a)
+{
+	if (a)
+		nt_again(x);
+	nt_open(x, nt_arms[a]);
+}
+
 static inline uint8_t nt_byte(uint32_t key, uint32_t i)
 {
 	return (uint8_t)((key * 2654435761u + i) >> 3 ^ i >> 8);
@@ -161,6 +169,25 @@ static inline struct vio_net_buf *nt_next(struct nt *x, unsigned pair)
 		vio_net_idle(x->n, pair, false, 50000000);
 	}
 	return NULL;
+}
+
+/* Drive pair 0 until `word` has been said; with tx, also take back what has been sent. */
+static inline void nt_until(struct nt *x, bool tx, const char *word)
+{
+	uint64_t end = vio_now_ns() + 20000000000ull;
+
+	while (!strstr(x->said.text, word)) {
+		struct vio_net_buf *f;
+		int n = vio_net_rx_burst(x->n, 0, &f, 1);
+
+		assert_true(vio_now_ns() < end);
+		assert_true(n >= 0);
+		vio_net_free(x->n, 0, &f, (unsigned)n);
+		if (tx)
+			vio_net_tx_reclaim(x->n, 0);
+		if (n == 0)
+			vio_net_idle(x->n, 0, tx, 1000000);
+	}
 }
 
 static inline void nt_send(struct nt *x, unsigned pair, struct vio_net_buf *f)

@@ -13,9 +13,7 @@ static void frames_go_out_and_come_in_unchanged_in_every_arm_and_no_buffer_is_mi
 	struct nt *x = *state;
 
 	for (unsigned a = 0; a < VIO_ARRAY_SIZE(nt_arms); a++) {
-		if (a)
-			nt_again(x);
-		nt_open(x, nt_arms[a]);
+		nt_arm(x, a);
 		for (unsigned k = 0; k < 300; k++)
 			nt_echo(x, 0, sizes[k % VIO_ARRAY_SIZE(sizes)], a * 1000 + k);
 		nt_all_back(x);
@@ -33,9 +31,7 @@ static void bursts_larger_than_the_ring_keep_their_order_in_every_arm(void **sta
 		unsigned sent = 0, seen = 0;
 		uint64_t end = vio_now_ns() + 60000000000ull;
 
-		if (a)
-			nt_again(x);
-		nt_open(x, nt_arms[a]);
+		nt_arm(x, a);
 		while (seen < 1000 && vio_now_ns() < end) {
 			int n;
 
@@ -216,9 +212,7 @@ static void a_guest_that_stops_refilling_loses_frames_but_neither_hangs_nor_leak
 		unsigned posted, got = 0;
 		struct vio_net_count c;
 
-		if (a)
-			nt_again(x);
-		nt_open(x, nt_arms[a]);
+		nt_arm(x, a);
 		vio_net_get_count(x->n, 0, &c);
 		posted = c.posted;
 		for (unsigned k = 0; k < posted + 20; k++)
@@ -288,9 +282,7 @@ static void a_device_that_lies_about_received_frames_costs_those_frames_only(voi
 	for (unsigned a = 0; a < VIO_ARRAY_SIZE(nt_arms); a++) {
 		struct vio_net_stats s;
 
-		if (a)
-			nt_again(x);
-		nt_open(x, nt_arms[a]);
+		nt_arm(x, a);
 		for (unsigned k = 0; k < 4; k++) {
 			fs_set(&x->w.s, stop_device, 0);
 			vio_store_release(k == 0   ? &x->fn.short_used
@@ -312,23 +304,11 @@ static void a_used_element_that_is_not_outstanding_gets_the_device_reset_and_no_
 	struct nt *x = *state;
 
 	for (unsigned a = 0; a < VIO_ARRAY_SIZE(nt_arms); a++) {
-		uint64_t end = vio_now_ns() + 20000000000ull;
-
-		if (a)
-			nt_again(x);
-		nt_open(x, nt_arms[a]);
+		nt_arm(x, a);
 		nt_echo(x, 0, 100, 1);
 		fs_set(&x->w.s, bad_used, 2);
 		nt_send(x, 0, nt_make(x, 0, 100, 2));
-		while (!strstr(x->said.text, "is back") && vio_now_ns() < end) {
-			struct vio_net_buf *f;
-			int n = vio_net_rx_burst(x->n, 0, &f, 1);
-
-			assert_true(n >= 0);
-			vio_net_free(x->n, 0, &f, (unsigned)n);
-			vio_net_tx_reclaim(x->n, 0);
-			vio_net_idle(x->n, 0, true, 1000000);
-		}
+		nt_until(x, true, "is back");
 		says(x->said.text, "not outstanding");
 		fs_set(&x->w.s, bad_used, 0);
 		{
@@ -370,9 +350,7 @@ static void commands_reach_the_device_and_refusals_the_program(void **state)
 	struct nt *x = *state;
 
 	for (unsigned a = 0; a < VIO_ARRAY_SIZE(nt_arms); a++) {
-		if (a)
-			nt_again(x);
-		nt_open(x, nt_arms[a]);
+		nt_arm(x, a);
 		assert_int_equal(vio_net_get_info(x->n)->mac[5], 7);
 		ok(x, vio_net_promisc(x->n, false, &x->err));
 		ok(x, vio_net_allmulti(x->n, true, &x->err));

@@ -4,23 +4,6 @@
 
 #include "net_test.h"
 
-/* Drive pair 0 until `word` has been said. */
-static void drive_until(struct nt *x, const char *word)
-{
-	uint64_t end = vio_now_ns() + 20000000000ull;
-
-	while (!strstr(x->said.text, word)) {
-		struct vio_net_buf *f;
-		int n = vio_net_rx_burst(x->n, 0, &f, 1);
-
-		assert_true(vio_now_ns() < end);
-		assert_true(n >= 0);
-		vio_net_free(x->n, 0, &f, (unsigned)n);
-		if (n == 0)
-			vio_net_idle(x->n, 0, false, 1000000);
-	}
-}
-
 /* The owner of a pair sees the restart at its next poll. */
 static void poll_all(struct nt *x)
 {
@@ -49,11 +32,11 @@ static void a_killed_server_loses_frames_in_flight_and_no_buffer_in_every_arm(vo
 		for (unsigned k = 0; k < 5; k++)
 			nt_send(x, 0, nt_make(x, 0, k % 2 ? 5000 : 100, k));
 		fs_kill(&x->w.s);
-		drive_until(x, "server has gone");
+		nt_until(x, false, "server has gone");
 		says(x->said.text, "5 frames held");
 		fs_set(&x->w.s, hold, 0);
 		fs_start(&x->w.s);
-		drive_until(x, "is back");
+		nt_until(x, false, "is back");
 		says(x->said.text, "5 frame(s) lost");
 		poll_all(x);
 		vio_net_get_stats(x->n, 0, &s);
@@ -72,9 +55,9 @@ static void a_server_that_ends_well_and_returns_twice_is_picked_up_again(void **
 	for (unsigned turn = 0; turn < 2; turn++) {
 		nt_echo(x, 0, 1000, turn);
 		fs_stop(&x->w.s);
-		drive_until(x, "server has gone");
+		nt_until(x, false, "server has gone");
 		fs_start(&x->w.s);
-		drive_until(x, "is back");
+		nt_until(x, false, "is back");
 		poll_all(x);
 		nt_echo(x, 0, 1001, turn);
 		nt_all_back(x);
@@ -95,10 +78,10 @@ static void what_the_device_was_told_is_told_again(void **state)
 	ok(x, vio_net_set_mac(x->n, mac, &x->err));
 	before = nt_seen(x, n_cmds);
 	fs_kill(&x->w.s);
-	drive_until(x, "server has gone");
+	nt_until(x, false, "server has gone");
 	assert_int_equal(vio_net_allmulti(x->n, true, &x->err), -ENOTCONN);
 	fs_start(&x->w.s);
-	drive_until(x, "is back");
+	nt_until(x, false, "is back");
 	poll_all(x);
 	assert_int_equal(nt_seen(x, n_cmds), before + 4);
 	assert_int_equal(x->fn.cmd[before].class, VIRTIO_NET_CTRL_MQ);
@@ -115,13 +98,11 @@ static void a_stopped_device_is_reset_and_works_again_in_every_arm(void **state)
 	struct nt *x = *state;
 
 	for (unsigned a = 0; a < VIO_ARRAY_SIZE(nt_arms); a++) {
-		if (a)
-			nt_again(x);
-		nt_open(x, nt_arms[a]);
+		nt_arm(x, a);
 		nt_echo(x, 0, 100, 1);
 		fs_set(&x->w.s, stop_device, 1);
 		nt_send(x, 0, nt_make(x, 0, 100, 2));
-		drive_until(x, "is back");
+		nt_until(x, false, "is back");
 		says(x->said.text, "stopped the device");
 		poll_all(x);
 		nt_echo(x, 0, 100, 3);
@@ -139,7 +120,7 @@ static void a_server_that_comes_back_with_another_card_ends_the_card(void **stat
 	nt_open(x, "zero-copy");
 	nt_echo(x, 0, 100, 1);
 	fs_kill(&x->w.s);
-	drive_until(x, "server has gone");
+	nt_until(x, false, "server has gone");
 	x->fn.mtu = 9000;
 	fs_start(&x->w.s);
 	while ((rc = vio_net_rx_burst(x->n, 0, &none, 1)) == 0 && vio_now_ns() < end)
@@ -155,10 +136,10 @@ static void a_server_that_moves_to_the_other_link_state_is_believed(void **state
 
 	nt_open(x, "copy");
 	fs_kill(&x->w.s);
-	drive_until(x, "server has gone");
+	nt_until(x, false, "server has gone");
 	vio_store_release(&x->fn.link_down, true);
 	fs_start(&x->w.s);
-	drive_until(x, "is back");
+	nt_until(x, false, "is back");
 	poll_all(x);
 	assert_false(vio_net_get_info(x->n)->link_up);
 }
@@ -236,7 +217,7 @@ static void several_threads_survive_several_deaths(void **state)
 			assert_false(w[i].bad);
 			assert_true(w[i].frames > 0);
 		}
-		drive_until(x, "is back");
+		nt_until(x, false, "is back");
 		for (unsigned i = 0; i < 3; i++) {
 			struct vio_net_buf *f;
 
