@@ -10,6 +10,7 @@
 #include "bench/anchors.h"
 #include "bench/options.h"
 #include "vio/cycles.h"
+#include "vio/number.h"
 
 static const char usage[] =
 	"bench-anchors: measure the real counterparts of the costs that experiments inject\n"
@@ -46,18 +47,6 @@ static const struct option longs[] = {
 	{"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
 };
 
-static int parse_seed(const char *text, uint64_t *seed, struct vio_err *err)
-{
-	char *end;
-
-	errno = 0;
-	*seed = strtoull(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end || errno || *seed > INT64_MAX)
-		return vio_err_set(err, -EINVAL, "--seed %s: must be a whole number from 0 to 2^63 - 1",
-				   text);
-	return 0;
-}
-
 /* 0: go on; 1: help was asked for; -EINVAL: wrong use, with a sentence or, from getopt_long, already said. */
 static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
 {
@@ -75,7 +64,7 @@ static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
 			rc = bench_parse_seconds(optarg, &o->seconds, err);
 			break;
 		case 'r':
-			rc = parse_seed(optarg, &o->seed, err);
+			rc = vio_option_number("seed", optarg, 0, INT64_MAX, &o->seed, err);
 			break;
 		case 'j':
 			o->json = strcmp(optarg, "-") ? optarg : NULL;
