@@ -9,6 +9,7 @@
 
 #include "bench/limits_measure.h"
 #include "vio/cycles.h"
+#include "vio/shared_mutex.h"
 
 #define PAGE 4096u
 
@@ -106,22 +107,6 @@ const char *limits_op_text(enum limits_op op)
 	return op < LIMITS_N_OPS ? ops[op].text : "?";
 }
 
-static int make_mutex(pthread_mutex_t *m)
-{
-	pthread_mutexattr_t a;
-	int rc = pthread_mutexattr_init(&a);
-
-	if (rc)
-		return -rc;
-	rc = pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
-	if (!rc)
-		rc = pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
-	if (!rc)
-		rc = pthread_mutex_init(m, &a);
-	pthread_mutexattr_destroy(&a);
-	return -rc;
-}
-
 static int page_fd(void)
 {
 	int fd = memfd_create("bench-limits", MFD_CLOEXEC);
@@ -152,7 +137,7 @@ int limits_op_run(enum limits_op op, uint64_t budget_ns, unsigned samples, struc
 		if (rc)
 			return rc;
 		c.mutex = (pthread_mutex_t *)(void *)m.base;
-		rc = make_mutex(c.mutex);
+		rc = vio_shared_mutex_init(c.mutex);
 	}
 	if (!rc)
 		rc = bench_sample(ops[op].run, &c, budget_ns, samples, out);

@@ -9,24 +9,9 @@
 
 #include "phyp/seg.h"
 #include "vio/cycles.h"
+#include "vio/shared_mutex.h"
 
 #define SEG_PAGE 4096ull
-
-static int lock_init(pthread_mutex_t *m)
-{
-	pthread_mutexattr_t a;
-	int rc = pthread_mutexattr_init(&a);
-
-	if (rc)
-		return -rc;
-	rc = pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
-	if (!rc)
-		rc = pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
-	if (!rc)
-		rc = pthread_mutex_init(m, &a);
-	pthread_mutexattr_destroy(&a);
-	return -rc;
-}
 
 /* Rate of the tick counter against CLOCK_MONOTONIC, over about 20 ms. */
 static uint64_t measure_tick_hz(void)
@@ -89,7 +74,7 @@ static uint64_t layout(const struct phyp_profile *p, struct hv_unit unit[PHYP_MA
 static int fill(struct hv_seg *s, const struct phyp_profile *p)
 {
 	uint64_t fixed;
-	int rc = lock_init(&s->grant_lock);
+	int rc = vio_shared_mutex_init(&s->grant_lock);
 
 	s->magic = HV_MAGIC;
 	s->version = HV_VERSION;
@@ -108,7 +93,7 @@ static int fill(struct hv_seg *s, const struct phyp_profile *p)
 	}
 	s->bytes = layout(p, s->unit, &fixed);
 	for (uint32_t i = 0; i < s->n_units && rc == 0; i++)
-		rc = lock_init(&s->unit[i].crq.lock);
+		rc = vio_shared_mutex_init(&s->unit[i].crq.lock);
 	return rc;
 }
 
