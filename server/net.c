@@ -469,7 +469,8 @@ static const struct vio_backend_ops be_ops = {
 	.window_del = window_del,
 };
 
-static const struct vio_port_ops port_ops = {.kind = "guest", .deliver = vio_net_deliver};
+static const struct vio_port_ops port_ops = {
+	.kind = "guest", .addresses = VIO_FDB_GUEST, .deliver = vio_net_deliver};
 
 /* ------------------------------------------------------------------------------ options ---- */
 

@@ -61,6 +61,22 @@ void vio_switch_destroy(struct vio_switch *sw)
 	free(sw);
 }
 
+/* Who may have how many addresses. */
+static void divide_table(struct vio_switch *sw)
+{
+	unsigned named = 0, others = 0, size = sw->fdb->size;
+
+	for (unsigned i = 0; i < sw->n; i++) {
+		named += sw->port[i]->ops->addresses;
+		others += sw->port[i]->ops->addresses == 0;
+	}
+	for (unsigned i = 0; i < sw->n; i++) {
+		sw->port[i]->addresses = sw->port[i]->ops->addresses;
+		if (sw->port[i]->addresses == 0 && size > named)
+			sw->port[i]->addresses = (size - named) / others;
+	}
+}
+
 int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *err)
 {
 	if (sw->n == VIO_SWITCH_PORTS)
@@ -72,6 +88,7 @@ int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *er
 	if (p->ops->poll)
 		sw->polls |= 1ull << sw->n;
 	vio_store_release(&sw->n, sw->n + 1);
+	divide_table(sw);
 	return 0;
 }
 
@@ -119,8 +136,8 @@ static inline bool has_tag(struct vio_frame *f)
 
 /*
  * Which VLAN the frame is in; false: in none that the port may send to. One tag is taken off. What is left
- * begins with a tag only if the one before named a VLAN: else the tag that the sender chose would be the first
- * one wherever the frame leaves untagged, and so reach a VLAN that the sender is not in.
+ * begins with a tag only if the one before named a VLAN: else the tag that the sender chose would be the
+ * first one wherever the frame leaves untagged, and so reach a VLAN that the sender is not in.
  */
 static inline bool classify(const struct vio_port *p, struct vio_frame *f)
 {
@@ -154,22 +171,22 @@ static void forget_lookups(struct vio_switch *sw)
 static void learn(struct vio_port *p, uint64_t key)
 {
 	struct vio_switch *sw = p->sw;
-	int rc = sw->fdb->ops->learn(sw->fdb, key, p->index, sw->now);
+	int rc = sw->fdb->ops->learn(sw->fdb, key, p->index, p->addresses, sw->now);
 
-	p->src_key = key;
+	p->src_key = key; /* one that was refused is tried again a second later */
 	p->src_at = sw->now;
 	if (rc == 0)
 		return;
-	if (rc > 0) {
-		vio_counter_add(&sw->learnt, 1);
-		/* It may have been at another port: that one must learn it anew when it comes back. */
-		for (unsigned i = 0; i < sw->n; i++) {
-			if (sw->port[i] != p && sw->port[i]->src_key == key)
-				sw->port[i]->src_key = 0;
-		}
-	} else {
+	if (rc < 0) { /* the table is as it was, and so is what was looked up in it */
 		vio_counter_add(&sw->refused, 1);
-		p->src_key = 0;
+		vio_counter_add(&p->stats.refused, 1);
+		return;
+	}
+	vio_counter_add(&sw->learnt, 1);
+	/* It may have been at another port: that one must learn it anew when it comes back. */
+	for (unsigned i = 0; i < sw->n; i++) {
+		if (sw->port[i] != p && sw->port[i]->src_key == key)
+			sw->port[i]->src_key = 0;
 	}
 	forget_lookups(sw);
 }

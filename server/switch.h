@@ -17,9 +17,12 @@
 
 #define VIO_SWITCH_PORTS 64
 #define VIO_VLAN_MAX     4094u
-/* Seconds without a frame after which an address is forgotten (802.1D's default), and the addresses kept. */
+/* Seconds without a frame after which an address is forgotten (802.1D's default). */
 #define VIO_FDB_AGE_S 300u
-#define VIO_FDB_SIZE  4096u
+/* Addresses kept: so many of a guest, and the uplinks share what no guest may take. A guest has its room
+ * whatever the others do: it is there for every port that the switch can have. */
+#define VIO_FDB_GUEST 256u
+#define VIO_FDB_SIZE  (VIO_SWITCH_PORTS * VIO_FDB_GUEST)
 /* Frames in one call of forward and deliver. */
 #define VIO_FRAME_BURST 32u
 
@@ -34,9 +37,9 @@ enum vio_drop {
 			       leaves */
 	VIO_DROP_MERGED,    /* num_buffers is not 0 */
 	VIO_DROP_OFFLOAD,   /* offload fields that don't fit the frame, or were not negotiated */
-	VIO_DROP_VLAN,      /* a VLAN that the port is not in, or a tag on an access port; at the exit: a second
-			       tag that would become the first */
-	VIO_DROP_SOURCE,    /* the source is a group address, or none */
+	VIO_DROP_VLAN,   /* a VLAN that the port is not in, or a tag on an access port; at the exit: a second
+			    tag that would become the first */
+	VIO_DROP_SOURCE, /* the source is a group address, or none */
 	/* At the exit. */
 	VIO_DROP_NO_BUFFERS, /* the guest has posted none; the port's queue is full */
 	VIO_DROP_TOO_SMALL,  /* no merging agreed, and the buffer can't hold it; or the port can't */
@@ -49,6 +52,9 @@ const char *vio_drop_name(enum vio_drop why);
 
 struct vio_port_ops {
 	const char *kind;
+	/* Addresses that may be learnt at such a port; 0: its share of what the others leave (see
+	 * vio_switch_add()). */
+	unsigned addresses;
 	/*
 	 * `n` (<= VIO_FRAME_BURST) frames leave through this port. It copies them, or takes a hold on each
 	 * that it needs for longer. What it can't take it drops and counts.
@@ -67,6 +73,7 @@ struct vio_port_stats {
 	uint64_t in_frames, in_bytes, out_frames, out_bytes; /* out: taken by the port */
 	uint64_t flooded;                                    /* of those in: to all ports of the VLAN */
 	uint64_t drop[VIO_N_DROP];
+	uint64_t refused;     /* addresses not learnt: the port has as many as it may have */
 	uint64_t segmented;   /* frames cut in software for this port */
 	uint64_t checksummed; /* checksums finished in software for this port */
 	uint64_t out_copied;  /* of those out: bytes copied to hand them over, where the port could not have
@@ -95,6 +102,7 @@ struct vio_port {
 	uint64_t src_key, dst_key;
 	uint32_t src_at;
 	int dst_port;
+	unsigned addresses; /* that may be learnt here */
 };
 
 /*
@@ -103,8 +111,9 @@ struct vio_port {
  */
 struct vio_fdb;
 struct vio_fdb_ops {
-	/* 1: new or moved, 0: known; -ENOSPC: no room. `now`: seconds. */
-	int (*learn)(struct vio_fdb *t, uint64_t key, unsigned port, uint32_t now);
+	/* 1: new or moved, 0: known; -ENOSPC: no room, or the port has `limit` addresses already, and all is
+	 * as it was. `now`: seconds. */
+	int (*learn)(struct vio_fdb *t, uint64_t key, unsigned port, unsigned limit, uint32_t now);
 	int (*lookup)(struct vio_fdb *t, uint64_t key); /* port, or -1 */
 	/* Go on with a walk over the table, forgetting what was not seen for `age` seconds; a bounded piece
 	 * of it. Number forgotten. */
@@ -115,6 +124,7 @@ struct vio_fdb_ops {
 };
 struct vio_fdb {
 	const struct vio_fdb_ops *ops;
+	unsigned size; /* addresses */
 };
 /* switch_fdb.c; after EAL has started. -errno with a sentence. */
 int vio_fdb_rte_create(struct vio_fdb **out, struct vio_err *err);
@@ -123,7 +133,8 @@ int vio_fdb_rte_create(struct vio_fdb **out, struct vio_err *err);
 int vio_switch_create(struct vio_fdb *fdb, struct vio_switch **out, struct vio_err *err);
 /* Ports are the caller's, and gone already. */
 void vio_switch_destroy(struct vio_switch *sw);
-/* Before frames flow. ops, name, vlan, mtu, up are set. -ENOSPC. */
+/* Before frames flow. ops, name, vlan, mtu, up are set. Divides the table anew: ports whose kind names no
+ * number of addresses share evenly what the others can't take. -ENOSPC. */
 int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *err);
 
 /*
@@ -156,7 +167,7 @@ static inline bool vio_port_in_vlan(const struct vio_port *p, uint16_t vid)
 const struct vio_port *vio_switch_port(const struct vio_switch *sw, unsigned i);
 struct vio_switch_info {
 	unsigned ports, addresses;
-	uint64_t learnt, refused, aged; /* refused: no room in the table */
+	uint64_t learnt, refused, aged; /* refused: of all ports; see struct vio_port_stats */
 };
 void vio_switch_get_info(const struct vio_switch *sw, struct vio_switch_info *info);
 

@@ -8,8 +8,9 @@
 
 #include "server/switch.h"
 
-/* Addresses looked at in one call of age(): the poll loop must not stand still for all of them. */
-#define AGE_STEP 256
+/* Addresses looked at in one call of age(), once a second: the poll loop must not stand still for all of
+ * them, and a walk over a full table ends in 16 seconds. */
+#define AGE_STEP 1024
 
 struct entry {
 	uint32_t seen; /* seconds */
@@ -20,6 +21,7 @@ struct fdb {
 	struct vio_fdb fdb;
 	struct rte_hash *h;
 	uint32_t walk; /* where age() goes on */
+	unsigned n[VIO_SWITCH_PORTS];
 	struct entry entry[VIO_FDB_SIZE];
 };
 
@@ -28,21 +30,27 @@ static struct fdb *of(struct vio_fdb *t)
 	return vio_container_of(t, struct fdb, fdb);
 }
 
-static int fdb_learn(struct vio_fdb *t, uint64_t key, unsigned port, uint32_t now)
+static int fdb_learn(struct vio_fdb *t, uint64_t key, unsigned port, unsigned limit, uint32_t now)
 {
 	struct fdb *f = of(t);
-	int at = rte_hash_lookup(f->h, &key), rc;
+	int at = rte_hash_lookup(f->h, &key);
 
+	if (vio_likely(at >= 0 && f->entry[at].port == port)) {
+		f->entry[at].seen = now;
+		return 0;
+	}
+	if (f->n[port] >= limit)
+		return -ENOSPC;
 	if (at >= 0) {
-		rc = f->entry[at].port != port;
+		f->n[f->entry[at].port]--;
 	} else {
 		at = rte_hash_add_key(f->h, &key);
 		if (at < 0)
 			return -ENOSPC;
-		rc = 1;
 	}
 	f->entry[at] = (struct entry){.seen = now, .port = (uint16_t)port};
-	return rc;
+	f->n[port]++;
+	return 1;
 }
 
 static int fdb_lookup(struct vio_fdb *t, uint64_t key)
@@ -67,8 +75,10 @@ static unsigned fdb_age(struct vio_fdb *t, uint32_t now, uint32_t age)
 			f->walk = 0;
 			break;
 		}
-		if (now - f->entry[at].seen >= age && rte_hash_del_key(f->h, key) >= 0)
+		if (now - f->entry[at].seen >= age && rte_hash_del_key(f->h, key) >= 0) {
+			f->n[f->entry[at].port]--;
 			gone++;
+		}
 	}
 	return gone;
 }
@@ -78,12 +88,17 @@ static void fdb_forget(struct vio_fdb *t, unsigned port)
 	struct fdb *f = of(t);
 	const void *key;
 	void *data;
-	uint32_t walk = 0;
-	int at;
 
-	while ((at = rte_hash_iterate(f->h, &key, &data, &walk)) >= 0) {
-		if (f->entry[at].port == port)
-			rte_hash_del_key(f->h, key);
+	/* More than one walk if need be: what is deleted may be replaced by one from behind, which this walk
+	 * then has not seen. */
+	while (f->n[port] > 0) {
+		uint32_t walk = 0;
+		int at;
+
+		while ((at = rte_hash_iterate(f->h, &key, &data, &walk)) >= 0) {
+			if (f->entry[at].port == port && rte_hash_del_key(f->h, key) >= 0)
+				f->n[port]--;
+		}
 	}
 }
 
@@ -117,6 +132,8 @@ int vio_fdb_rte_create(struct vio_fdb **out, struct vio_err *err)
 		.key_len = sizeof(uint64_t),
 		.hash_func = rte_hash_crc,
 		.socket_id = SOCKET_ID_ANY,
+		/* All keys have room, also those that somebody chose to fall on one place. */
+		.extra_flag = RTE_HASH_EXTRA_FLAGS_EXT_TABLE,
 	};
 	struct fdb *f = calloc(1, sizeof(*f));
 
@@ -128,7 +145,7 @@ int vio_fdb_rte_create(struct vio_fdb **out, struct vio_err *err)
 		return vio_err_set(err, -rte_errno, "the switch's table of addresses: %s",
 				   rte_strerror(rte_errno));
 	}
-	f->fdb.ops = &ops;
+	f->fdb = (struct vio_fdb){.ops = &ops, .size = VIO_FDB_SIZE};
 	*out = &f->fdb;
 	return 0;
 }

@@ -284,6 +284,7 @@ static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2]
 	num(d, "out_frames", vio_load_relaxed(&s->out_frames));
 	num(d, "out_bytes", vio_load_relaxed(&s->out_bytes));
 	num(d, "flooded", vio_load_relaxed(&s->flooded));
+	num(d, "refused", vio_load_relaxed(&s->refused));
 	num(d, "segmented", vio_load_relaxed(&s->segmented));
 	num(d, "checksummed", vio_load_relaxed(&s->checksummed));
 	num(d, "out_copied", vio_load_relaxed(&s->out_copied));

@@ -26,9 +26,9 @@
 
 /* ---------------------------------------------------------------------- the switch's table ---- */
 
-static int no_learn(struct vio_fdb *t, uint64_t key, unsigned port, uint32_t now)
+static int no_learn(struct vio_fdb *t, uint64_t key, unsigned port, unsigned limit, uint32_t now)
 {
-	(void)t, (void)key, (void)port, (void)now;
+	(void)t, (void)key, (void)port, (void)limit, (void)now;
 	return -ENOSPC;
 }
 static int no_lookup(struct vio_fdb *t, uint64_t key)

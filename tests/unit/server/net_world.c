@@ -27,8 +27,6 @@ const unsigned nw_n_arms = VIO_ARRAY_SIZE(nw_arms);
 
 /* ------------------------------------------------------------------ a table of addresses ---- */
 
-#define FDB_ROOM 64
-
 struct fdb {
 	struct vio_fdb fdb;
 	unsigned n;
@@ -36,7 +34,7 @@ struct fdb {
 		uint64_t key;
 		unsigned port;
 		uint32_t seen;
-	} e[FDB_ROOM];
+	} e[NW_FDB_ROOM];
 };
 
 static int find(struct fdb *f, uint64_t key)
@@ -48,12 +46,15 @@ static int find(struct fdb *f, uint64_t key)
 	return -1;
 }
 
-static int f_learn(struct vio_fdb *t, uint64_t key, unsigned port, uint32_t now)
+static int f_learn(struct vio_fdb *t, uint64_t key, unsigned port, unsigned limit, uint32_t now)
 {
 	struct fdb *f = vio_container_of(t, struct fdb, fdb);
 	int at = find(f, key), rc = at < 0 || f->e[at].port != port;
+	unsigned here = 0;
 
-	if (at < 0 && f->n == FDB_ROOM)
+	for (unsigned i = 0; i < f->n; i++)
+		here += f->e[i].port == port;
+	if ((at < 0 && f->n == NW_FDB_ROOM) || (rc > 0 && here >= limit))
 		return -ENOSPC;
 	if (at < 0)
 		at = (int)f->n++;
@@ -113,7 +114,7 @@ struct vio_fdb *nw_fdb(void)
 	struct fdb *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
-	f->fdb.ops = &ops;
+	f->fdb = (struct vio_fdb){.ops = &ops, .size = NW_FDB_ROOM};
 	return &f->fdb;
 }
 

@@ -122,6 +122,7 @@ uint64_t nw_cpu_bytes(const struct nw_guest *g);
 bool nw_said(const struct nw *w, const char *text);
 
 /* A table of addresses without DPDK. */
+#define NW_FDB_ROOM 800u
 struct vio_fdb *nw_fdb(void);
 
 #endif

@@ -43,7 +43,9 @@ static void deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
 	}
 }
 
-static const struct vio_port_ops ops = {.kind = "tap", .deliver = deliver};
+#define GUEST 10u /* addresses of taps 0 to 3; tap 4 has the rest, as an uplink */
+static const struct vio_port_ops guest_ops = {.kind = "guest", .addresses = GUEST, .deliver = deliver},
+				 ops = {.kind = "uplink", .deliver = deliver};
 
 /* 0 to 2 are in VLAN 1; 3 is access to 10; 4 a trunk of 10 to 12 without a native VLAN. */
 static int setup(void **state)
@@ -56,7 +58,7 @@ static int setup(void **state)
 	for (unsigned i = 0; i < PORTS; i++) {
 		struct vio_port *p = &b->tap[i].port;
 
-		p->ops = &ops;
+		p->ops = i < 4 ? &guest_ops : &ops;
 		vio_port_defaults(p);
 		if (i == 3)
 			assert_int_equal(vio_port_option(p, "vlan", "10", &err), 1);
@@ -355,20 +357,62 @@ static void frames_of_wrong_length_or_source_are_dropped_with_the_reason(void **
 	assert_int_equal(p->stats.in_frames, 2);
 }
 
-static void table_that_is_full_floods_and_goes_on(void **state)
+static void port_that_made_up_too_many_addresses_floods_alone(void **state)
 {
 	struct bench *b = *state;
 	struct vio_switch_info info;
 
-	for (unsigned i = 1; i < 100; i++)
+	uint64_t looked_up;
+
+	send(b, 1, 200, 150, UNTAGGED);
+	send(b, 2, 150, 151, UNTAGGED);
+	looked_up = b->tap[2].port.dst_key;
+	assert_int_not_equal(looked_up, 0);
+	for (unsigned i = 1; i < 100; i++) {
 		send(b, 0, 200, i, UNTAGGED);
+		assert_int_equal(who(b), 0x6);
+		if (i == GUEST) /* the last one that changed the table */
+			send(b, 2, 150, 151, UNTAGGED);
+	}
 	vio_switch_get_info(b->sw, &info);
-	assert_int_equal(info.addresses, 64);
-	assert_int_equal(info.refused, 35);
-	send(b, 1, 99, 150, UNTAGGED);
-	assert_int_equal(who(b), 0x5);
+	assert_int_equal(info.addresses, 2 + GUEST);
+	assert_int_equal(info.refused, 99 - GUEST);
+	assert_int_equal(b->tap[0].port.stats.refused, 99 - GUEST);
+	assert_int_equal(b->tap[2].port.dst_key, looked_up); /* refusals cost nobody a lookup */
 	send(b, 1, 5, 150, UNTAGGED);
 	assert_int_equal(who(b), 0x1);
+	/* The others' addresses are still known, and they may have new ones. */
+	send(b, 2, 150, 151, UNTAGGED);
+	assert_int_equal(who(b), 0x2);
+	send(b, 1, 99, 152, UNTAGGED);
+	send(b, 2, 152, 151, UNTAGGED);
+	assert_int_equal(who(b), 0x2);
+	/* An address that appears at the full port stays where it was learnt. */
+	send(b, 0, 99, 150, UNTAGGED);
+	send(b, 2, 150, 151, UNTAGGED);
+	assert_int_equal(who(b), 0x2);
+	/* Silence makes room. */
+	for (unsigned t = 1; t <= VIO_FDB_AGE_S; t++)
+		vio_switch_poll(b->sw, (1000 + t) * S);
+	send(b, 0, 99, 77, UNTAGGED);
+	send(b, 2, 77, 151, UNTAGGED);
+	assert_int_equal(who(b), 0x1);
+}
+
+static void uplink_has_the_rest_of_the_table_and_no_more(void **state)
+{
+	const unsigned rest = NW_FDB_ROOM - 4 * GUEST;
+	struct bench *b = *state;
+
+	static_assert(NW_FDB_ROOM - 4 * GUEST < 3 * 256, "as many as there are stations in its VLANs");
+	for (unsigned i = 0; i < 3 * 256; i++)
+		send(b, 4, 99, i % 256, 10 + i / 256);
+	assert_int_equal(b->tap[4].port.stats.refused, 3 * 256 - rest);
+	for (unsigned p = 0; p < 4; p++) { /* and no guest has lost its room */
+		for (unsigned i = 0; i < GUEST; i++)
+			send(b, p, 99, p * GUEST + i, UNTAGGED);
+		assert_int_equal(b->tap[p].port.stats.refused, 0);
+	}
 }
 
 static void options_that_make_no_sense_are_refused(void **state)
@@ -511,7 +555,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(trunk_with_a_native_vlan_sends_it_untagged, setup, teardown),
 		cmocka_unit_test_setup_teardown(frames_of_wrong_length_or_source_are_dropped_with_the_reason,
 						setup, teardown),
-		cmocka_unit_test_setup_teardown(table_that_is_full_floods_and_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(port_that_made_up_too_many_addresses_floods_alone, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(uplink_has_the_rest_of_the_table_and_no_more, setup,
+						teardown),
 		cmocka_unit_test(options_that_make_no_sense_are_refused),
 		cmocka_unit_test(lies_about_offload_are_found),
 		cmocka_unit_test(sums_are_the_same_however_the_bytes_are_cut),

@@ -315,12 +315,12 @@ static void addresses_are_learnt_moved_aged_and_forgotten(void **state)
 	(void)state;
 	assert_int_equal(vio_fdb_rte_create(&t, &err), 0);
 	assert_int_equal(t->ops->lookup(t, 5), -1);
-	assert_int_equal(t->ops->learn(t, 5, 1, 100), 1);
-	assert_int_equal(t->ops->learn(t, 5, 1, 100), 0);
+	assert_int_equal(t->ops->learn(t, 5, 1, 9, 100), 1);
+	assert_int_equal(t->ops->learn(t, 5, 1, 9, 100), 0);
 	assert_int_equal(t->ops->lookup(t, 5), 1);
-	assert_int_equal(t->ops->learn(t, 5, 2, 150), 1);
+	assert_int_equal(t->ops->learn(t, 5, 2, 9, 150), 1);
 	assert_int_equal(t->ops->lookup(t, 5), 2);
-	assert_int_equal(t->ops->learn(t, 6, 3, 100), 1);
+	assert_int_equal(t->ops->learn(t, 6, 3, 9, 100), 1);
 	for (unsigned i = 0; i < 4; i++)
 		n += t->ops->age(t, 200, 100);
 	assert_int_equal(n, 1);
@@ -328,15 +328,47 @@ static void addresses_are_learnt_moved_aged_and_forgotten(void **state)
 	assert_int_equal(t->ops->lookup(t, 5), 2);
 	t->ops->forget(t, 2);
 	assert_int_equal(t->ops->count(t), 0);
-	/* Full: refused, and what is there stays. */
-	for (n = 0; t->ops->learn(t, 1000 + n, 4, 0) == 1; n++)
-		;
-	assert_true(n <= VIO_FDB_SIZE && n > VIO_FDB_SIZE / 2);
-	assert_int_equal(t->ops->learn(t, 1000 + n, 4, 0), -ENOSPC);
-	assert_int_equal(t->ops->lookup(t, 1000), 4);
-	for (n = 0; n < 64 && t->ops->count(t) > 0; n++)
+	t->ops->free(t);
+}
+
+static void every_port_of_a_full_table_has_its_share(void **state)
+{
+	struct vio_err err = {""};
+	struct vio_fdb *t;
+
+	(void)state;
+	assert_int_equal(vio_fdb_rte_create(&t, &err), 0);
+	assert_int_equal(t->size, VIO_FDB_SIZE);
+	/* The limit, and a station that moves to a port that has reached it: nothing changes. */
+	assert_int_equal(t->ops->learn(t, 1, 0, 2, 0), 1);
+	assert_int_equal(t->ops->learn(t, 2, 0, 2, 0), 1);
+	assert_int_equal(t->ops->learn(t, 3, 0, 2, 0), -ENOSPC);
+	assert_int_equal(t->ops->learn(t, 3, 1, 2, 0), 1);
+	assert_int_equal(t->ops->learn(t, 3, 0, 2, 0), -ENOSPC);
+	assert_int_equal(t->ops->lookup(t, 3), 1);
+	assert_int_equal(t->ops->learn(t, 2, 0, 2, 0), 0); /* a known one is no new one */
+	/* One that moves away leaves its place behind. */
+	assert_int_equal(t->ops->learn(t, 2, 1, 2, 0), 1);
+	assert_int_equal(t->ops->learn(t, 4, 0, 2, 0), 1);
+	t->ops->forget(t, 0);
+	t->ops->forget(t, 1);
+	assert_int_equal(t->ops->count(t), 0);
+	/* All ports to their limits: none is refused before, whatever the keys are. */
+	for (unsigned p = 0; p < VIO_SWITCH_PORTS; p++) {
+		for (uint64_t k = 0; k < VIO_FDB_GUEST; k++)
+			assert_int_equal(t->ops->learn(t, 1 + k * 4096 + p, p, VIO_FDB_GUEST, 0), 1);
+		assert_int_equal(t->ops->learn(t, 99, p, VIO_FDB_GUEST, 0), -ENOSPC);
+	}
+	assert_int_equal(t->ops->count(t), VIO_FDB_SIZE);
+	t->ops->forget(t, 7);
+	assert_int_equal(t->ops->count(t), VIO_FDB_SIZE - VIO_FDB_GUEST);
+	for (uint64_t k = 0; k < VIO_FDB_GUEST; k++) /* and its room is free again */
+		assert_int_equal(t->ops->learn(t, 1 + k * 4096 + 7, 7, VIO_FDB_GUEST, 0), 1);
+	for (unsigned n = 0; n < 64 && t->ops->count(t) > 0; n++)
 		t->ops->age(t, 1000, 300);
 	assert_int_equal(t->ops->count(t), 0);
+	for (unsigned p = 0; p < VIO_SWITCH_PORTS; p++)
+		assert_int_equal(t->ops->learn(t, 1000 + p, p, 1, 0), 1); /* ageing has given it back */
 	t->ops->free(t);
 }
 
@@ -349,6 +381,7 @@ int main(void)
 		cmocka_unit_test(tap_sends_right_sums_and_segments),
 		cmocka_unit_test(bad_uplinks_are_refused_with_a_reason),
 		cmocka_unit_test(addresses_are_learnt_moved_aged_and_forgotten),
+		cmocka_unit_test(every_port_of_a_full_table_has_its_share),
 	};
 	const unsigned core = (unsigned)sched_getcpu();
 	char prefix[32];
