@@ -173,7 +173,7 @@ static bool copy(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool tagged, struct rte_mbuf *m)
 {
 	const uint8_t *head = vio_frame_head(f);
-	uint16_t type = vio_get_be16(head + 12), l3 = VIO_ETH_LEN;
+	uint16_t type = vio_get_be16(head + 12), l3 = VIO_ETH_LEN, l4;
 	bool v4 = type == VIO_ETHERTYPE_IPV4, tcp = f->csum_offset == 16;
 	uint64_t flags = v4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6;
 
@@ -185,10 +185,14 @@ static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool
 	    head[l3 + (v4 ? 9 : 6)] != (tcp ? 6 : 17) ||
 	    (v4 && (head[l3] & 0xfu) * 4u != (uint32_t)f->csum_start - l3))
 		return false;
+	/* The length of a TCP header is what the guest wrote; drivers take it from us as it is. */
+	l4 = tcp ? (uint16_t)((head[f->csum_start + 12] >> 4) * 4) : 8u;
+	if (tcp && (l4 < 20 || f->csum_start + l4 > f->head_len))
+		return false;
 	flags |= tcp ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
 	m->l2_len = (uint64_t)(l3 + (tagged ? VIO_TAG_LEN : 0)) & 0x7f;
 	m->l3_len = (uint64_t)(f->csum_start - l3) & 0x1ff;
-	m->l4_len = tcp ? (uint64_t)((head[f->csum_start + 12] >> 4) * 4) & 0xff : 8;
+	m->l4_len = (uint64_t)l4 & 0xff;
 	if (f->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
 		flags |= RTE_MBUF_F_TX_TCP_SEG | (v4 ? RTE_MBUF_F_TX_IP_CKSUM : 0);
 		m->tso_segsz = f->gso_size;

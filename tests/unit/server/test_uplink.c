@@ -232,6 +232,23 @@ static uint32_t heard(int fd)
 	return 0;
 }
 
+/* An uplink over a tap called `name` (16 bytes); skips where taps are not to be had. */
+static struct vio_uplink *tap_uplink(char *name, int *fd)
+{
+	struct vio_uplink *u;
+	struct vio_err err = {""};
+	char spec[64];
+
+	snprintf(name, 16, "vt%d", (int)getpid() % 100000);
+	snprintf(spec, sizeof(spec), "net_tap7,iface=%s", name);
+	if (geteuid() != 0 || access("/dev/net/tun", R_OK | W_OK) < 0 ||
+	    vio_uplink_create(spec, &u, &err) < 0)
+		skip(); /* not possible here */
+	*fd = listen_on(name);
+	assert_true(*fd >= 0);
+	return u;
+}
+
 /* A tap sums by itself, and is not asked to cut. What comes out of it is right either way. */
 static void tap_sends_right_sums_and_segments(void **state)
 {
@@ -246,20 +263,14 @@ static void tap_sends_right_sums_and_segments(void **state)
 	struct vio_uplink *u;
 	struct vio_err err = {""};
 	uint32_t got = 0, n, len;
-	char spec[64], name[16];
+	char name[16];
 	struct nw *w;
 	int fd;
 
-	snprintf(name, sizeof(name), "vt%d", (int)getpid() % 100000);
-	snprintf(spec, sizeof(spec), "net_tap7,iface=%s", name);
-	if (geteuid() != 0 || access("/dev/net/tun", R_OK | W_OK) < 0 ||
-	    vio_uplink_create(spec, &u, &err) < 0)
-		skip(); /* not possible here */
+	u = tap_uplink(name, &fd);
 	nw_setup(state);
 	w = *state;
 	assert_int_equal(vio_switch_add(w->sw, vio_uplink_port(u), &err), 0);
-	fd = listen_on(name);
-	assert_true(fd >= 0);
 	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
 	len = tcp6_frame(1001);
 	nw_send_cut(&w->g[0], 0, &csum, out, len, 40);
@@ -283,6 +294,44 @@ static void tap_sends_right_sums_and_segments(void **state)
 	close(fd);
 	nw_teardown(state);
 	assert_int_equal(vio_uplink_lent(u), 0);
+	vio_uplink_destroy(u);
+}
+
+/*
+ * The length of a TCP header is the guest's word. A driver that is told of one beyond the frame reads there,
+ * or (tap) gives up the burst: the frame before it and the one behind it must get through, and it itself too.
+ */
+static void tcp_header_longer_than_its_frame_is_not_left_to_the_port(void **state)
+{
+	static const struct virtio_net_hdr_v1 csum = {
+		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 54, .csum_offset = 16};
+	static const uint8_t offset[] = {0x50, 0xf0, 0x40, 0x00,
+					 0x50}; /* words of the header, upper four bits */
+	const uint32_t len = tcp6_frame(10);
+	struct vio_err err = {""};
+	struct vio_uplink *u;
+	char name[16];
+	struct nw *w;
+	int fd;
+
+	u = tap_uplink(name, &fd);
+	nw_setup(state);
+	w = *state;
+	assert_int_equal(vio_switch_add(w->sw, vio_uplink_port(u), &err), 0);
+	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(offset); i++) {
+		out[66] = offset[i];
+		nw_send_cut(&w->g[0], 0, &csum, out, len, 0);
+	}
+	nw_run(w);
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(offset); i++) {
+		assert_int_equal(heard(fd), len);
+		assert_int_equal(in[66], offset[i]);
+		assert_true(tcp6_checks_out(in, len));
+	}
+	assert_int_equal(vio_uplink_port(u)->stats.checksummed, 3); /* the wrong ones, by us */
+	close(fd);
+	nw_teardown(state);
 	vio_uplink_destroy(u);
 }
 
@@ -379,6 +428,7 @@ int main(void)
 		cmocka_unit_test(full_port_drops_and_returns),
 		cmocka_unit_test(port_without_offloads_gets_whole_segments),
 		cmocka_unit_test(tap_sends_right_sums_and_segments),
+		cmocka_unit_test(tcp_header_longer_than_its_frame_is_not_left_to_the_port),
 		cmocka_unit_test(bad_uplinks_are_refused_with_a_reason),
 		cmocka_unit_test(addresses_are_learnt_moved_aged_and_forgotten),
 		cmocka_unit_test(every_port_of_a_full_table_has_its_share),
