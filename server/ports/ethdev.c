@@ -257,6 +257,16 @@ static void deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
 
 /* ------------------------------------------------------------------------------ coming in ---- */
 
+/* A tag that the driver took off goes back to where it was, and the switch judges it like any other. */
+static void put_tag_back(struct vio_frame *f, uint16_t tci)
+{
+	memmove(f->buf + 12 + VIO_TAG_LEN, f->buf + 12, f->head_len - 12u);
+	vio_put_be16(f->buf + 12, VIO_ETHERTYPE_VLAN);
+	vio_put_be16(f->buf + 14, tci);
+	f->head_len = (uint16_t)(f->head_len + VIO_TAG_LEN);
+	f->len += VIO_TAG_LEN;
+}
+
 /* False: not a frame that can be passed on. */
 static bool take(struct vio_uplink *u, struct rte_mbuf *m, struct vio_frame *f, struct iovec *iov)
 {
@@ -283,6 +293,11 @@ static bool take(struct vio_uplink *u, struct rte_mbuf *m, struct vio_frame *f, 
 			iov[n++] = (struct iovec){rte_pktmbuf_mtod_offset(s, uint8_t *, skip), len};
 	}
 	f->n_body = n;
+	if (vio_unlikely(m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) && head >= VIO_ETH_LEN) {
+		put_tag_back(f, m->vlan_tci);
+		if (m->ol_flags & RTE_MBUF_F_RX_QINQ_STRIPPED)
+			put_tag_back(f, m->vlan_tci_outer);
+	}
 	return true;
 }
 

@@ -15,6 +15,9 @@
 
 #include <cmocka.h>
 
+#include <rte_eth_ring.h>
+#include <rte_mbuf.h>
+
 #include "net_world.h"
 #include "server/eal.h"
 #include "server/ports/ethdev.h"
@@ -40,6 +43,121 @@ static void pair_up(struct nw *w, const struct nw_arm *arm)
 		nw_post(&w->g[i], 0, 200, 2048);
 	}
 }
+
+/* ------------------------------------------------------------- a port with its wire in hand ---- */
+
+#define WIRE 256u
+
+/* Both ends of a port's wire: what the test puts into `rx` comes in, what leaves stays in `tx` until it is
+ * taken. */
+struct wire {
+	struct rte_ring *rx, *tx;
+	struct rte_mempool *pool;
+	struct vio_uplink *u;
+	struct vio_port *port;
+};
+
+/* words: the switch's, e.g. ",trunk=1+5" */
+static void wire_up(struct nw *w, struct wire *r, const char *words)
+{
+	char spec[64];
+
+	r->rx = rte_ring_create("rx", WIRE, SOCKET_ID_ANY, 0);
+	r->tx = rte_ring_create("tx", WIRE, SOCKET_ID_ANY, 0);
+	r->pool = rte_pktmbuf_pool_create("wire", 127, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	assert_true(r->rx && r->tx && r->pool);
+	assert_true(rte_eth_from_rings("wire", &r->rx, 1, &r->tx, 1, 0) >= 0);
+	snprintf(spec, sizeof(spec), "net_ring_wire%s", words);
+	r->u = uplink(w, spec);
+	r->port = vio_uplink_port(r->u);
+}
+
+/* Let go of the oldest `n` frames that have left; false: there are fewer. */
+static bool wire_take(struct wire *r, unsigned n)
+{
+	void *m;
+
+	for (; n > 0; n--) {
+		if (rte_ring_dequeue(r->tx, &m) < 0)
+			return false;
+		rte_pktmbuf_free(m);
+	}
+	return true;
+}
+
+/* out[] comes in, with these flags and tags in its mbuf. */
+static void wire_put(struct wire *r, uint32_t len, uint64_t flags, uint16_t inner, uint16_t outer)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(r->pool);
+
+	assert_non_null(m);
+	memcpy(rte_pktmbuf_append(m, (uint16_t)len), out, len);
+	m->ol_flags |= flags;
+	m->vlan_tci = inner;
+	m->vlan_tci_outer = outer;
+	assert_int_equal(rte_ring_enqueue(r->rx, m), 0);
+}
+
+/* After the switch and its guests have gone. */
+static void wire_down(struct wire *r)
+{
+	vio_uplink_destroy(r->u);
+	while (wire_take(r, 1))
+		;
+	rte_ring_free(r->rx);
+	rte_ring_free(r->tx);
+	rte_mempool_free(r->pool);
+}
+
+/* Some drivers (af_packet) take tags off unasked and say so in the mbuf: the VLAN is the frame's all the
+ * same. */
+static void tag_that_the_driver_took_off_still_decides_the_vlan(void **state)
+{
+	const char *const spec[NW_GUESTS] = {"vlan=10", "vlan=20", "trunk=10+20"};
+	const uint64_t one = RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED,
+		       two = one | RTE_MBUF_F_RX_QINQ | RTE_MBUF_F_RX_QINQ_STRIPPED;
+	struct virtio_net_hdr_v1 h;
+	struct wire r;
+	struct nw *w;
+
+	nw_setup_with(state, spec);
+	w = *state;
+	wire_up(w, &r, ",trunk=10+20,vlan=20");
+	for (unsigned i = 0; i < NW_GUESTS; i++) {
+		nw_up(w, &w->g[i], NW_ZERO_COPY, NW_ALL);
+		nw_post(&w->g[i], 0, 20, 2048);
+	}
+	for (uint32_t len = 14; len < 200; len += 31) {
+		nw_frame(out, len, 77, 99, len);
+		wire_put(&r, len, one, 0x600a, 0); /* priority 3 */
+		nw_run(w);
+		assert_int_equal(nw_recv(&w->g[0], 0, in, &h), len);
+		assert_memory_equal(in, out, len);
+		assert_int_equal(nw_recv(&w->g[1], 0, in, &h), -1); /* the native VLAN's */
+		assert_int_equal(nw_recv(&w->g[2], 0, in, &h), len + 4);
+		assert_int_equal(vio_get_be16(in + 12), 0x8100);
+		assert_int_equal(vio_get_be16(in + 14), 0x600a);
+		assert_memory_equal(in, out, 12);
+		assert_memory_equal(in + 16, out + 12, len - 12);
+	}
+	/* A VLAN that the port is not in. */
+	wire_put(&r, 100, one, 11, 0);
+	nw_run(w);
+	assert_int_equal(r.port->stats.drop[VIO_DROP_VLAN], 1);
+	/* Two tags: the outer one decides, and nobody gets the frame as one of the inner one's VLAN. */
+	wire_put(&r, 100, two, 20, 10);
+	nw_run(w);
+	assert_int_equal(nw_recv(&w->g[0], 0, in, &h), -1);
+	assert_int_equal(nw_recv(&w->g[1], 0, in, &h), -1);
+	assert_int_equal(nw_recv(&w->g[2], 0, in, &h), 108);
+	assert_int_equal(vio_get_be16(in + 14), 10);
+	assert_int_equal(vio_get_be16(in + 18), 20);
+	assert_memory_equal(in + 20, out + 12, 88);
+	nw_teardown(state);
+	wire_down(&r);
+}
+
+/* ------------------------------------------------------------------------------- a loop ---- */
 
 /*
  * net_ring is a loop: what leaves comes in again. So a frame of guest 0 reaches guest 1 twice, the second
@@ -425,6 +543,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(frame_leaves_in_place_comes_back_and_is_returned),
+		cmocka_unit_test(tag_that_the_driver_took_off_still_decides_the_vlan),
 		cmocka_unit_test(full_port_drops_and_returns),
 		cmocka_unit_test(port_without_offloads_gets_whole_segments),
 		cmocka_unit_test(tap_sends_right_sums_and_segments),
