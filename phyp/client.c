@@ -9,10 +9,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "phyp/hv.h"
 #include "phyp/wire.h"
+
+/* Of 20 ms each. Counted, not timed: a program that stood still meanwhile has not waited. */
+#define DIAL_NAPS 100
 
 struct hv_client {
 	int sock;
@@ -198,6 +202,19 @@ static const struct hv_plane remote_plane = {
 
 /* ---------------------------------------------------------------------------------- connect ---- */
 
+/* 0, or -errno of the last attempt: a phypd that was started a moment ago may not listen yet. */
+static int dial_patiently(int sock, const struct sockaddr_un *sa)
+{
+	const struct timespec nap = {.tv_nsec = 20 * 1000 * 1000};
+
+	for (unsigned i = 0; connect(sock, (const struct sockaddr *)sa, sizeof(*sa)); i++) {
+		if (i == DIAL_NAPS || (errno != ENOENT && errno != ECONNREFUSED))
+			return -errno;
+		nanosleep(&nap, NULL);
+	}
+	return 0;
+}
+
 static int dial(const char *path, int *sock, struct vio_err *err)
 {
 	struct sockaddr_un sa;
@@ -208,8 +225,8 @@ static int dial(const char *path, int *sock, struct vio_err *err)
 	s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (s < 0)
 		return vio_err_set(err, -errno, "%s: %s", path, strerror(errno));
-	if (connect(s, (const struct sockaddr *)&sa, sizeof(sa))) {
-		rc = -errno;
+	rc = dial_patiently(s, &sa);
+	if (rc) {
 		close(s);
 		/* Not a socket at all: nobody listens there either. */
 		return vio_err_set(err, rc, "no phypd at %s (%s): start one with phypd --socket %s", path,

@@ -115,8 +115,9 @@ int phyp_local_open(struct phyp_machine *m, const char *partition, struct phyp_p
 void phyp_local_kill(struct phyp_machine *m, const char *partition);
 
 /*
- * Attach this process to phypd as `partition`. -ENOENT/-ECONNREFUSED no phypd at that socket, -ESRCH no such
- * partition in its profile, -EBUSY a live process has it. A sentence in err for each.
+ * Attach this process to phypd as `partition`. -ENOENT/-ECONNREFUSED no phypd at that socket, nor within two seconds
+ * (so that a script may start both at once), -ESRCH no such partition in its profile, -EBUSY a live process has it. A
+ * sentence in err for each.
  * Starts one sleeping thread, the hypervisor's agent in this process: it removes translations on a forced rescind and
  * notices phypd's death.
  */

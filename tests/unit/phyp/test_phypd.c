@@ -4,6 +4,7 @@
  * test_phyp_phypd PHYPD; executed again as "test_phyp_phypd guest SOCKET PARTITION" for each guest.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -335,6 +336,39 @@ static void the_death_of_phypd_ends_the_machine_for_everybody(void **state)
 	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
 }
 
+struct early {
+	pthread_t t;
+	const char *sock;
+	struct phyp_part *part;
+	struct vio_err err;
+	int rc;
+};
+
+static void *connect_early(void *arg)
+{
+	struct early *e = arg;
+
+	e->rc = phyp_connect(e->sock, "guest1", &e->part, &e->err);
+	return NULL;
+}
+
+static void a_partition_that_is_started_before_phypd_listens_waits_for_it(void **state)
+{
+	struct machine *m = *state;
+	struct early e = {.sock = m->sock};
+
+	child_kill(&m->phypd, SIGKILL);
+	end_close(&m->s);
+	assert_int_equal(pthread_create(&e.t, NULL, connect_early, &e), 0);
+	usleep(100000);
+	start_phypd(m);
+	pthread_join(e.t, NULL);
+	if (e.rc)
+		fail_msg("%s", e.err.msg);
+	phyp_close(e.part);
+	open_server(m);
+}
+
 static void two_guests_share_a_server_and_not_each_other(void **state)
 {
 	struct machine *m = *state;
@@ -452,6 +486,8 @@ int main(int argc, char **argv)
 						down),
 		cmocka_unit_test_setup_teardown(busy_and_unknown_partitions_are_refused_by_name, up, down),
 		cmocka_unit_test_setup_teardown(the_death_of_phypd_ends_the_machine_for_everybody, up, down),
+		cmocka_unit_test_setup_teardown(a_partition_that_is_started_before_phypd_listens_waits_for_it,
+						up, down),
 		cmocka_unit_test_setup_teardown(two_guests_share_a_server_and_not_each_other, up, down),
 		cmocka_unit_test_setup_teardown(wrong_use_of_phypd_is_refused_with_a_sentence_and_exit_code_2,
 						up, down),
