@@ -42,6 +42,7 @@ struct vios {
 	struct vio_uplink *uplink[VIO_SERVER_MAX_UPLINKS];
 	uint64_t switch_now; /* ns: the switch's clock */
 	unsigned switch_turns;
+	bool said_memory; /* what uplinks can't have of guests' memory; atomic */
 	uint64_t mem_top; /* of the partition's memory; above are the disks */
 	bool one_core;
 	uint64_t second, lines; /* rate of messages; atomic */
@@ -270,8 +271,15 @@ static int connect_machine(struct vios *v, struct vio_err *err)
 static int net_mem_add(void *ctx, void *va, uint64_t len)
 {
 	struct vios *v = ctx;
+	struct vio_err why = {""};
+	int rc;
 
-	return v->o.n_uplinks ? vio_uplink_mem_add(v->uplink, v->o.n_uplinks, va, len) : -ENODEV;
+	if (v->o.n_uplinks == 0)
+		return -ENODEV;
+	rc = vio_uplink_mem_add(v->uplink, v->o.n_uplinks, va, len, &why);
+	if (why.msg[0] && !vio_xchg_acq_rel(&v->said_memory, true))
+		say("%s", why.msg);
+	return rc;
 }
 
 static void net_mem_del(void *ctx, void *va, uint64_t len)

@@ -40,7 +40,8 @@ struct vio_uplink {
 	uint16_t id; /* of ethdev */
 	struct rte_device *dev;
 	uint64_t capa;
-	bool in_place; /* may lend */
+	bool in_place; /* may lend; cleared for good by an adapter's lcore, before the window that it is for
+			*/
 	bool bond;
 	/* It, or those of its parts, that reach memory by themselves: guest memory must be mapped for them.
 	 */
@@ -219,7 +220,8 @@ static void send_one(struct vio_uplink *u, struct vio_frame *f)
 	m->data_len = (uint16_t)head;
 	m->pkt_len = head;
 	/* Pieces are at most what an mbuf can name: a frame has no larger ones. */
-	if (u->in_place && f->hold && f->body_len >= VIO_UPLINK_COPYBREAK && f->body_len <= UINT16_MAX)
+	if (vio_load_relaxed(&u->in_place) && f->hold && f->body_len >= VIO_UPLINK_COPYBREAK &&
+	    f->body_len <= UINT16_MAX)
 		ok = lend(u, f, m);
 	else
 		ok = copy(u, f, m);
@@ -369,16 +371,32 @@ static const struct vio_port_ops ops = {
 
 /* ------------------------------------------------------------------------------- memory ---- */
 
-int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len)
+/* It can't have a window in place, and so no frame: it gets copies. */
+static void give_up_lending(struct vio_uplink *u, int rc, struct vio_err *err)
+{
+	vio_store_relaxed(&u->in_place, false);
+	vio_err_set(err, rc,
+		    "uplink %s: a window of a guest can't be made known to it (%s); frames are copied out "
+		    "from here on",
+		    u->name, strerror(-rc));
+}
+
+int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len, struct vio_err *err)
 {
 	int rc = rte_extmem_register(va, len, NULL, 0, PAGE) < 0 ? -rte_errno : 0;
 
+	if (rc < 0)
+		vio_err_set(
+			err, rc,
+			"DPDK takes no more windows of guests (%s); ports that reach memory by themselves "
+			"would get copies from here on, but there are none",
+			strerror(-rc));
 	for (unsigned i = 0; i < n; i++) {
 		if (rc < 0 && u[i]->n_dma > 0)
-			u[i]->in_place = false;
-		for (unsigned k = 0; k < u[i]->n_dma && u[i]->in_place; k++) {
+			give_up_lending(u[i], rc, err);
+		for (unsigned k = 0; k < u[i]->n_dma && vio_load_relaxed(&u[i]->in_place); k++) {
 			if (rte_dev_dma_map(u[i]->dma[k], va, (uint64_t)(uintptr_t)va, len) < 0)
-				u[i]->in_place = false;
+				give_up_lending(u[i], -rte_errno, err);
 		}
 	}
 	return rc;

@@ -35,8 +35,11 @@ int vio_uplink_vdev(const char *devargs, struct vio_err *err);
 bool vio_uplink_is_pci(const char *spec, char *addr, size_t len);
 
 /* Memory of a guest from which frames may leave: known to DPDK, and to the devices that reach memory by
- * themselves. A device that can't have it gets copies from then on. Adapter's lcore, nothing under way. */
-int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len);
+ * themselves. -errno: DPDK's table of memory is full (it has room for about a hundred windows), and the
+ * caller need not take it away again. A device that can't have it gets copies from then on. In both cases err
+ * has a sentence, which is the same each time: say it once. Adapter's lcore; del when no frame is lent from
+ * there. */
+int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len, struct vio_err *err);
 void vio_uplink_mem_del(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len);
 
 #endif

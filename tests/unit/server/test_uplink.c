@@ -11,6 +11,7 @@
 
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <cmocka.h>
@@ -453,6 +454,42 @@ static void tcp_header_longer_than_its_frame_is_not_left_to_the_port(void **stat
 	vio_uplink_destroy(u);
 }
 
+/* More windows than DPDK's table has room for: each refusal says why, and frames still leave. */
+static void windows_beyond_what_dpdk_takes_are_refused_with_a_reason_and_frames_still_leave(void **state)
+{
+	enum { N = 160, PAGE = 4096 };
+	uint8_t *mem = mmap(NULL, N * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct vio_err err = {""};
+	unsigned n = 0;
+	struct wire r;
+	struct nw *w;
+
+	assert_ptr_not_equal(mem, MAP_FAILED);
+	nw_setup(state);
+	w = *state;
+	wire_up(w, &r, "");
+	while (n < N && vio_uplink_mem_add(&r.u, 1, mem + n * PAGE, PAGE, &err) == 0)
+		assert_string_equal(err.msg, ""), n++;
+	assert_in_range(n, 16, N - 1);
+	assert_non_null(strstr(err.msg, "no more windows"));
+	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
+	nw_frame(out, 1000, 77, 0, 1);
+	nw_send(&w->g[0], out, 1000);
+	nw_run(w);
+	assert_int_equal(r.port->stats.out_frames, 1);
+	assert_true(wire_take(&r, 1));
+	/* And there is room again when some are gone. */
+	vio_uplink_mem_del(&r.u, 1, mem, PAGE);
+	err.msg[0] = '\0';
+	assert_int_equal(vio_uplink_mem_add(&r.u, 1, mem, PAGE, &err), 0);
+	assert_string_equal(err.msg, "");
+	while (n-- > 0)
+		vio_uplink_mem_del(&r.u, 1, mem + n * PAGE, PAGE);
+	munmap(mem, N * PAGE);
+	nw_teardown(state);
+	wire_down(&r);
+}
+
 static void bad_uplinks_are_refused_with_a_reason(void **state)
 {
 	static const struct {
@@ -548,6 +585,8 @@ int main(void)
 		cmocka_unit_test(port_without_offloads_gets_whole_segments),
 		cmocka_unit_test(tap_sends_right_sums_and_segments),
 		cmocka_unit_test(tcp_header_longer_than_its_frame_is_not_left_to_the_port),
+		cmocka_unit_test(
+			windows_beyond_what_dpdk_takes_are_refused_with_a_reason_and_frames_still_leave),
 		cmocka_unit_test(bad_uplinks_are_refused_with_a_reason),
 		cmocka_unit_test(addresses_are_learnt_moved_aged_and_forgotten),
 		cmocka_unit_test(every_port_of_a_full_table_has_its_share),
