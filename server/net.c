@@ -514,6 +514,12 @@ static int option(struct vio_net *n, const char *key, const char *value, struct 
 		n->port.up = strcmp(value, "down");
 		return 1;
 	}
+	if (!strcmp(key, "lock-mac")) {
+		n->locked = !strcmp(value, "on");
+		if (!n->locked && strcmp(value, "off"))
+			return vio_err_set(err, -EINVAL, "lock-mac=%s: wants on or off", value);
+		return 1;
+	}
 	return vio_port_option(&n->port, key, value, err);
 }
 
@@ -535,7 +541,8 @@ static int parse(struct vio_net *n, char *text, struct vio_err *err)
 			return rc;
 		if (rc == 0)
 			return vio_err_set(err, -EINVAL,
-					   "%s: no such key; there are MAC, vlan, trunk, mtu, queues, link",
+					   "%s: no such key; there are MAC, vlan, trunk, mtu, queues, link, "
+					   "lock-mac",
 					   w);
 	}
 	return vio_port_options_end(&n->port, vlan, err);
@@ -568,6 +575,8 @@ int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *
 		free(n);
 		return rc;
 	}
+	if (n->locked)
+		vio_port_lock(&n->port, n->mac);
 	n->be = (struct vio_backend){.ops = &be_ops, .block_size = 1, .touches_data = true};
 	snprintf(n->be.what, sizeof(n->be.what),
 		 "%02x:%02x:%02x:%02x:%02x:%02x, %s VLAN %u, MTU %u, %u queue pair(s)", n->mac[0], n->mac[1],

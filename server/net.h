@@ -27,8 +27,8 @@ struct vio_net_env {
 };
 
 /*
- * "MAC=AA:BB:CC:DD:EE:FF,vlan=1,trunk=10+20-30,mtu=1500,queues=1,link=up", each optional. `number`: makes the
- * default MAC, unique in this server. env may be NULL. -EINVAL with a sentence.
+ * "MAC=AA:BB:CC:DD:EE:FF,vlan=1,trunk=10+20-30,mtu=1500,queues=1,link=up,lock-mac=off", each optional.
+ * `number`: makes the default MAC, unique in this server. env may be NULL. -EINVAL with a sentence.
  */
 int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *env, struct vio_net **out,
 		   struct vio_err *err);

@@ -98,6 +98,8 @@ static bool command(struct vio_net *n, const uint8_t *c, uint32_t len)
 	    vio_net_has(n, VIRTIO_NET_F_CTRL_MAC_ADDR)) {
 		if (len != 6 || (data[0] & 1))
 			return false;
+		if (n->port.lock != 0 && memcmp(data, n->mac, 6) != 0)
+			return false; /* it could send nothing from there */
 		memcpy(n->filter.mac, data, 6);
 		return true;
 	}

@@ -61,6 +61,7 @@ struct vio_net {
 	uint8_t mac[6];
 	uint16_t max_pairs;
 	bool follows; /* link=uplink */
+	bool locked;  /* lock-mac=on */
 	/* This session: set by start, then the switch's lcore's. */
 	uint64_t features;
 	uint64_t queues; /* announced */

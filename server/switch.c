@@ -6,6 +6,7 @@
 
 #define NS_PER_S    1000000000ull
 #define NS_PER_TICK 100000000ull
+#define MAC_BITS    0xffffffffffffull /* of a key */
 
 struct vio_switch {
 	struct vio_fdb *fdb;
@@ -253,7 +254,7 @@ static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 	struct vio_switch *sw = from->sw;
 	uint32_t len = f->len;
 	const uint8_t *head;
-	uint64_t src;
+	uint64_t src, mac;
 	int to;
 
 	if (vio_unlikely(len < VIO_ETH_LEN)) {
@@ -270,7 +271,8 @@ static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 	}
 	head = vio_frame_head(f);
 	src = key_of(head + 6, f->vid);
-	if (vio_unlikely((head[6] & 1) || (src & 0xffffffffffffull) == 0)) {
+	mac = src & MAC_BITS;
+	if (vio_unlikely((head[6] & 1) || mac == 0 || (from->lock != 0 && mac != from->lock))) {
 		vio_port_drop(from, VIO_DROP_SOURCE, 1);
 		return;
 	}
@@ -448,6 +450,11 @@ int vio_port_option(struct vio_port *p, const char *key, const char *value, stru
 		return 1;
 	}
 	return 0;
+}
+
+void vio_port_lock(struct vio_port *p, const uint8_t mac[6])
+{
+	p->lock = key_of(mac, 0);
 }
 
 int vio_port_options_end(struct vio_port *p, bool vlan_given, struct vio_err *err)

@@ -39,7 +39,8 @@ enum vio_drop {
 	VIO_DROP_OFFLOAD,   /* offload fields that don't fit the frame, or were not negotiated */
 	VIO_DROP_VLAN,   /* a VLAN that the port is not in, or a tag on an access port; at the exit: a second
 			    tag that would become the first */
-	VIO_DROP_SOURCE, /* the source is a group address, or none */
+	VIO_DROP_SOURCE, /* the source is a group address, or none, or not the one that the port is locked to
+			  */
 	/* At the exit. */
 	VIO_DROP_NO_BUFFERS, /* the guest has posted none; the port's queue is full */
 	VIO_DROP_TOO_SMALL,  /* no merging agreed, and the buffer can't hold it; or the port can't */
@@ -96,7 +97,8 @@ struct vio_port {
 	char name[64];
 	struct vio_vlan_cfg vlan;
 	uint16_t mtu;
-	bool up; /* link */
+	bool up;       /* link */
+	uint64_t lock; /* the source that frames must have, vio_port_lock()'s; 0: any */
 	struct vio_port_stats stats;
 	/* The switch's: what was last learnt and looked up here. */
 	uint64_t src_key, dst_key;
@@ -177,6 +179,8 @@ void vio_switch_get_info(const struct vio_switch *sw, struct vio_switch_info *in
  */
 int vio_port_option(struct vio_port *p, const char *key, const char *value, struct vio_err *err);
 void vio_port_defaults(struct vio_port *p);
+/* From now on frames from another source than `mac` are dropped at the entrance. */
+void vio_port_lock(struct vio_port *p, const uint8_t mac[6]);
 /* After all options: is it in any VLAN? */
 int vio_port_options_end(struct vio_port *p, bool vlan_given, struct vio_err *err);
 

@@ -510,6 +510,64 @@ static void filters_let_through_what_was_asked_for(void **state)
 	}
 }
 
+static int locked(void **state)
+{
+	/* The order of the words does not matter. */
+	static const char *const spec[NW_GUESTS] = {"lock-mac=on,MAC=02:00:00:00:00:0a",
+						    "lock-mac=off,MAC=02:00:00:00:00:0b", ""};
+
+	return nw_setup_with(state, spec);
+}
+
+static void locked_guest_sends_from_its_own_address_only(void **state)
+{
+	const uint8_t own[6] = {2, 0, 0, 0, 0, 10}, other[6] = {2, 0, 0, 0, 0, 11};
+	struct nw *w = *state;
+	struct nw_guest *g = &w->g[0];
+	struct virtio_net_hdr_v1 h;
+	uint32_t id, len;
+
+	two_up(w, NW_ZERO_COPY, NW_ZERO_COPY, NW_ALL);
+	nw_up(w, &w->g[2], NW_ZERO_COPY, NW_ALL);
+	nw_post(&w->g[2], 0, 10, 2048);
+	nw_frame(out, 60, 12, 11, 1);
+	nw_send(&w->g[1], out, 60);
+	nw_run(w);
+	assert_int_equal(nw_recv(g, 0, in, &h), 60);
+	assert_int_equal(nw_recv(&w->g[2], 0, in, &h), 60);
+	nw_frame(out, 60, 11, 10, 1);
+	nw_send(g, out, 60);
+	assert_arrives(w, &w->g[1], 60);
+	/* As guest 1: dropped, and guest 1's frames do not come to it. The chain is returned. */
+	nw_frame(out, 60, 12, 11, 1);
+	nw_send(g, out, 60);
+	nw_run(w);
+	assert_int_equal(nw_recv(&w->g[2], 0, in, &h), -1);
+	assert_int_equal(nw_drops(g, VIO_DROP_SOURCE), 1);
+	assert_true(nw_used(g, 1, &id, &len) && nw_used(g, 1, &id, &len));
+	nw_frame(out, 60, 11, 12, 1);
+	nw_send(&w->g[2], out, 60);
+	assert_arrives(w, &w->g[1], 60);
+	assert_int_equal(nw_recv(g, 0, in, &h), -1);
+	/* It can't take another address, which would be the same by another way. */
+	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, other, 6),
+			 VIRTIO_NET_ERR);
+	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, own, 6),
+			 VIRTIO_NET_OK);
+	nw_frame(out, 60, 12, 11, 1);
+	nw_send(g, out, 60);
+	nw_run(w);
+	assert_int_equal(nw_drops(g, VIO_DROP_SOURCE), 2);
+	/* Who is not locked may send from any address, as on a Linux bridge, and is found there. */
+	nw_frame(out, 60, 12, 33, 1);
+	nw_send(&w->g[1], out, 60);
+	assert_arrives(w, &w->g[2], 60);
+	nw_frame(out, 60, 33, 12, 1);
+	nw_send(&w->g[2], out, 60);
+	assert_arrives(w, &w->g[1], 60);
+	assert_int_equal(nw_drops(&w->g[1], VIO_DROP_SOURCE), 0);
+}
+
 static void control_commands_that_make_no_sense_get_an_error(void **state)
 {
 	struct nw *w = *state;
@@ -679,6 +737,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(guest_without_csum_gets_it_finished, nw_setup, nw_teardown),
 		cmocka_unit_test(offload_follows_the_frame_through_a_change_of_tags),
 		cmocka_unit_test(filters_let_through_what_was_asked_for),
+		cmocka_unit_test_setup_teardown(locked_guest_sends_from_its_own_address_only, locked,
+						nw_teardown),
 		cmocka_unit_test_setup_teardown(control_commands_that_make_no_sense_get_an_error, nw_setup,
 						nw_teardown),
 		cmocka_unit_test_setup_teardown(second_pair_is_used_once_it_is_switched_on, two_pairs,

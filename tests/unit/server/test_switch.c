@@ -438,6 +438,8 @@ static void options_that_make_no_sense_are_refused(void **state)
 	assert_int_equal(vio_net_create("colour=red", 0, NULL, &n, &err), -EINVAL);
 	assert_non_null(strstr(err.msg, "colour"));
 	assert_int_equal(vio_net_create("link=maybe", 0, NULL, &n, &err), -EINVAL);
+	assert_int_equal(vio_net_create("lock-mac=yes", 0, NULL, &n, &err), -EINVAL);
+	assert_non_null(strstr(err.msg, "lock-mac"));
 	assert_int_equal(
 		vio_net_create("MAC=02:00:00:00:00:09,trunk=all,vlan=4,mtu=9000,queues=3", 0, NULL, &n, &err),
 		0);
