@@ -61,7 +61,7 @@ def main():
         log = os.path.join(directory, "meson-logs", "testlog.json")
         if os.path.exists(log):
             os.unlink(log)
-        run(["meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs", "--num-processes", "1"], env)
+        run(["meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs", "--num-processes", "2"], env)
         ok, bad, skip, names, skips = results_of(directory)
         passed, failed, skipped = passed + ok, failed + bad, skipped + skip
         print(f"== {what}: {ok} passed, {bad} failed, {skip} skipped in {time.monotonic() - t0:.0f} s")
