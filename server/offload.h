@@ -11,8 +11,13 @@
 #include "server/frame.h"
 #include "server/req.h"
 
-/* More than that out of one frame is no traffic but an attack on the switch. */
-#define VIO_MAX_SEGMENTS 1024u
+/*
+ * Bytes of data in a segment, at least (but for the last). Linux accepts no MSS below 88 from its own users
+ * and devices (TCP_MIN_MSS: 60 + 60 bytes of headers and 8 of data, less the 40 that an MSS does not count),
+ * of which options take 40 at most. A peer may announce less (tcp_min_snd_mss: 48), which is an attack known
+ * as CVE-2019-11479; a sender that follows it gets through what it sends one segment at a time.
+ */
+#define VIO_GSO_MIN 48u
 
 /*
  * The header's fields (any bits) against the head, which holds the frame's first VIO_FRAME_HEAD bytes or all

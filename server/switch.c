@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/offload.h"
 #include "server/switch.h"
 
 #define NS_PER_S    1000000000ull
@@ -12,7 +13,7 @@ struct vio_switch {
 	struct vio_fdb *fdb;
 	unsigned n;
 	uint32_t now; /* seconds, of the poll loop's clock */
-	uint64_t ticked;
+	uint64_t ticked, turn;
 	struct vio_port *port[VIO_SWITCH_PORTS];
 	uint64_t polls; /* bit per port that wants to be polled */
 	uint64_t learnt, refused, aged;
@@ -249,6 +250,23 @@ static void flush(struct vio_switch *sw)
 	sw->out_ports = 0;
 }
 
+/* False: the port has asked for too much work in this turn already. */
+static bool may_cut(struct vio_port *from, const struct vio_frame *f)
+{
+	uint32_t n = vio_offload_segments(f);
+
+	if (f->gso_size >= VIO_SMALL_SEGMENT)
+		return true;
+	if (from->turn != from->sw->turn) {
+		from->turn = from->sw->turn;
+		from->small = 0;
+	}
+	if (from->small + n > VIO_SMALL_SEGMENTS)
+		return false;
+	from->small += n;
+	return true;
+}
+
 static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 {
 	struct vio_switch *sw = from->sw;
@@ -274,6 +292,10 @@ static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 	mac = src & MAC_BITS;
 	if (vio_unlikely((head[6] & 1) || mac == 0 || (from->lock != 0 && mac != from->lock))) {
 		vio_port_drop(from, VIO_DROP_SOURCE, 1);
+		return;
+	}
+	if (vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE) && !may_cut(from, f)) {
+		vio_port_drop(from, VIO_DROP_OFFLOAD, 1);
 		return;
 	}
 	vio_counter_add(&from->stats.in_frames, 1);
@@ -322,6 +344,7 @@ unsigned vio_switch_poll(struct vio_switch *sw, uint64_t now_ns)
 {
 	unsigned n = 0;
 
+	sw->turn++;
 	if (vio_unlikely(now_ns - sw->ticked >= NS_PER_TICK)) {
 		sw->ticked = now_ns;
 		tick(sw, (uint32_t)(now_ns / NS_PER_S));

@@ -23,6 +23,13 @@
  * whatever the others do: it is there for every port that the switch can have. */
 #define VIO_FDB_GUEST 256u
 #define VIO_FDB_SIZE  (VIO_SWITCH_PORTS * VIO_FDB_GUEST)
+/*
+ * Segments of less than VIO_SMALL_SEGMENT bytes that a port's frames may ask for in one turn of the poll
+ * loop: some hundred microseconds of one who cuts them. What the smallest MSS of IPv4 asks for (536, less 12
+ * of a time stamp) is not small.
+ */
+#define VIO_SMALL_SEGMENT  512u
+#define VIO_SMALL_SEGMENTS 2048u
 /* Frames in one call of forward and deliver. */
 #define VIO_FRAME_BURST 32u
 
@@ -36,7 +43,8 @@ enum vio_drop {
 	VIO_DROP_OVERSIZED, /* longer than the MTU allows, of the port where it came in or of the one where it
 			       leaves */
 	VIO_DROP_MERGED,    /* num_buffers is not 0 */
-	VIO_DROP_OFFLOAD,   /* offload fields that don't fit the frame, or were not negotiated */
+	VIO_DROP_OFFLOAD,   /* offload fields that don't fit the frame, or were not negotiated; too many small
+			       segments in a turn */
 	VIO_DROP_VLAN,   /* a VLAN that the port is not in, or a tag on an access port; at the exit: a second
 			    tag that would become the first */
 	VIO_DROP_SOURCE, /* the source is a group address, or none, or not the one that the port is locked to
@@ -105,6 +113,8 @@ struct vio_port {
 	uint32_t src_at;
 	int dst_port;
 	unsigned addresses; /* that may be learnt here */
+	uint64_t turn;      /* when small segments were asked for last, and how many in it */
+	uint32_t small;
 };
 
 /*

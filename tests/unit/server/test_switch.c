@@ -502,12 +502,17 @@ static void lies_about_offload_are_found(void **state)
 	LIE(gso_type, VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN);
 	LIE(gso_type, 77);
 	LIE(gso_size, 0);
-	LIE(gso_size, 2); /* 1,500 segments */
+	LIE(gso_size, 1);
+	LIE(gso_size, VIO_GSO_MIN - 1);
 	LIE(csum_start, 33);
 	LIE(csum_start, 13);
 	LIE(csum_start, 0xffff);
 	LIE(csum_offset, 6);
 	LIE(csum_offset, 0xffff);
+	h = good;
+	h.gso_size = VIO_GSO_MIN;
+	tcp_head(&f);
+	assert_true(vio_offload_check(&f, &h, true, true, true));
 	tcp_head(&f);
 	assert_false(vio_offload_check(&f, &good, true, false, true));
 	assert_false(vio_offload_check(&f, &good, false, true, true));
@@ -519,6 +524,48 @@ static void lies_about_offload_are_found(void **state)
 	f.len = f.head_len = 54; /* no data: nothing to cut */
 	vio_put_be16(f.buf + 16, 40);
 	assert_false(vio_offload_check(&f, &good, true, true, true));
+}
+
+/* A frame of 65,535 + 14 bytes from tap 0, to be cut into segments of `size` bytes; drops of it. */
+static unsigned send_large(struct bench *b, uint16_t size)
+{
+	uint64_t before = b->tap[0].port.stats.drop[VIO_DROP_OFFLOAD];
+	struct vio_frame f;
+
+	tcp_head(&f);
+	nw_frame(f.buf, 18, 101, 100, 0);
+	f.len = 65535 + 14;
+	f.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+	f.gso_size = size;
+	f.l4_end = f.head_len = 54;
+	f.body_len = f.len - f.head_len;
+	for (unsigned i = 0; i < PORTS; i++)
+		b->tap[i].n = 0;
+	vio_switch_forward(&b->tap[0].port, &f, 1);
+	assert_int_equal(b->tap[1].n, b->tap[0].port.stats.drop[VIO_DROP_OFFLOAD] == before);
+	return (unsigned)(b->tap[0].port.stats.drop[VIO_DROP_OFFLOAD] - before);
+}
+
+static void small_segments_of_one_turn_are_bounded_by_port(void **state)
+{
+	const uint32_t data = 65535 + 14 - 54;
+	struct bench *b = *state;
+	unsigned drops = 0;
+
+	/* Of usual size: a whole burst, in however many queues. */
+	for (unsigned i = 0; i < 200; i++)
+		assert_int_equal(send_large(b, VIO_SMALL_SEGMENT), 0);
+	/* Of the smallest: what is allowed for a turn, the rest not; other frames are none the worse. */
+	for (unsigned i = 0; i < 32; i++)
+		drops += send_large(b, VIO_GSO_MIN);
+	assert_int_equal(32 - drops, VIO_SMALL_SEGMENTS / ((data + VIO_GSO_MIN - 1) / VIO_GSO_MIN));
+	assert_int_equal(send_large(b, 1448), 0);
+	assert_int_equal(send_large(b, VIO_GSO_MIN), 1);
+	send(b, 1, 100, 101, UNTAGGED);
+	assert_int_equal(who(b), 0x1);
+	/* Each turn anew. */
+	vio_switch_poll(b->sw, 1000 * S);
+	assert_int_equal(send_large(b, VIO_GSO_MIN), 0);
 }
 
 static void sums_are_the_same_however_the_bytes_are_cut(void **state)
@@ -563,6 +610,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test(options_that_make_no_sense_are_refused),
 		cmocka_unit_test(lies_about_offload_are_found),
+		cmocka_unit_test_setup_teardown(small_segments_of_one_turn_are_bounded_by_port, setup,
+						teardown),
 		cmocka_unit_test(sums_are_the_same_however_the_bytes_are_cut),
 	};
 
