@@ -18,6 +18,7 @@ struct vio_switch {
 	uint64_t polls; /* bit per port that wants to be polled */
 	uint64_t learnt, refused, aged;
 	/* One burst on its way out, by port. */
+	const struct vio_port *from;
 	uint64_t out_ports;
 	unsigned out_n[VIO_SWITCH_PORTS];
 	struct vio_frame *out[VIO_SWITCH_PORTS][VIO_FRAME_BURST];
@@ -315,9 +316,15 @@ void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n)
 		vio_port_drop(from, VIO_DROP_LINK_DOWN, n);
 		return;
 	}
+	from->sw->from = from;
 	for (unsigned i = 0; i < n; i++)
 		forward_one(from, &f[i]);
 	flush(from->sw);
+}
+
+const struct vio_port *vio_switch_from(const struct vio_switch *sw)
+{
+	return sw->from;
 }
 
 /* ------------------------------------------------------------------------------- time ---- */

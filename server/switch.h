@@ -88,6 +88,8 @@ struct vio_port_stats {
 	uint64_t out_copied;  /* of those out: bytes copied to hand them over, where the port could not have
 				 them in place */
 	uint64_t in_place;    /* of those out: frames whose body left from where it was */
+	uint64_t not_lent;    /* of those out: frames copied because too much was lent already */
+	uint64_t lent;        /* now: frames that the port has in place and has not let go of; any thread */
 };
 
 /* Which VLANs a port is in. */
@@ -158,6 +160,8 @@ void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n);
 /* Poll the ports that want it. Frames that came in. */
 unsigned vio_switch_poll(struct vio_switch *sw, uint64_t now_ns);
 void vio_switch_reap(struct vio_switch *sw);
+/* While a port delivers: where its frames came in. */
+const struct vio_port *vio_switch_from(const struct vio_switch *sw);
 /* The port's link has changed: what was learnt there may be elsewhere now. */
 void vio_switch_link(struct vio_port *p, bool up);
 

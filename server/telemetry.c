@@ -289,6 +289,8 @@ static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2]
 	num(d, "checksummed", vio_load_relaxed(&s->checksummed));
 	num(d, "out_copied", vio_load_relaxed(&s->out_copied));
 	num(d, "in_place", vio_load_relaxed(&s->in_place));
+	num(d, "not_lent", vio_load_relaxed(&s->not_lent));
+	num(d, "lent", vio_load_relaxed(&s->lent));
 	for (unsigned i = 0; i < VIO_N_DROP; i++) {
 		snprintf(name, sizeof(name), "drop_%s", vio_drop_name(i));
 		num(d, name, vio_load_relaxed(&s->drop[i]));

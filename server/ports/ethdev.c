@@ -15,12 +15,13 @@
 #include "server/offload.h"
 #include "server/ports/ethdev.h"
 
-#define POOL      2047u /* mbufs with room for a frame, for each direction */
-#define POOL_EXT  4095u /* mbufs for lent pieces */
-#define POOL_LENT 2047u /* frames that are lent at once */
-#define RING      512u  /* descriptors asked for; the device adjusts */
-#define MAX_PARTS 8u    /* of a bond */
-#define RX_SEGS   8u    /* mbufs in one frame that comes in */
+#define POOL 2047u /* mbufs with room for a frame, for each direction */
+/* Pieces that are lent at once, and so frames. Each frame needs an mbuf for its head too, and those that are
+ * copied must find some. */
+#define POOL_LENT 1535u
+#define RING      512u /* descriptors asked for; the device adjusts */
+#define MAX_PARTS 8u   /* of a bond */
+#define RX_SEGS   8u   /* mbufs in one frame that comes in */
 #define PAGE      4096u
 #define FLUSH_MASK                                                                                           \
 	1023u /* turns between two empty transmit calls, which bonding (LACP) and memif want now and then */
@@ -32,7 +33,9 @@
 struct lent {
 	struct rte_mbuf_ext_shared_info info;
 	struct vio_hold *hold;
+	struct vio_uplink *u;
 	struct rte_mempool *pool;
+	uint16_t from, pieces; /* index of the port that it came in at */
 };
 
 struct vio_uplink {
@@ -51,6 +54,9 @@ struct vio_uplink {
 	char what[160];
 	struct rte_mempool *rx_pool, *tx_pool, *ext_pool, *lent_pool;
 	unsigned turns;
+	uint32_t share;                    /* 0: not known yet; all ports are there before frames flow */
+	uint32_t pieces[VIO_SWITCH_PORTS]; /* lent, by the port that they came in at; given back on any thread
+					    */
 	struct rte_mbuf *tx[VIO_FRAME_BURST];
 	unsigned n_tx;
 	struct vio_frame frame[VIO_FRAME_BURST];
@@ -70,6 +76,8 @@ static void on_free(void *addr, void *opaque)
 	struct lent *l = opaque;
 
 	(void)addr;
+	(void)vio_fetch_add(&l->u->pieces[l->from], -(uint32_t)l->pieces);
+	(void)vio_fetch_add(&l->u->port.stats.lent, -1ull);
 	vio_hold_put(l->hold);
 	rte_mempool_put(l->pool, l);
 }
@@ -97,14 +105,29 @@ static void send_all(struct vio_uplink *u)
 	u->n_tx = 0;
 }
 
-/* The body as external buffers behind the head. */
+/* Pieces that one guest may have lent at once: an equal part, so that none can take what others need. */
+static uint32_t share(struct vio_uplink *u)
+{
+	unsigned others = 0;
+
+	if (vio_unlikely(u->share == 0)) {
+		while (vio_switch_port(u->port.sw, others + 1))
+			others++;
+		u->share = POOL_LENT / (others ? others : 1);
+	}
+	return u->share;
+}
+
+/* The body as external buffers behind the head. False: not now. */
 static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
 {
+	uint32_t from = vio_switch_from(u->port.sw)->index;
 	struct rte_mbuf *m[VIO_MAX_SEGS + 1], *last = head;
 	struct lent *l;
 	void *obj;
 
-	if (f->n_body > VIO_ARRAY_SIZE(m) || rte_mempool_get(u->lent_pool, &obj) < 0)
+	if (f->n_body > VIO_ARRAY_SIZE(m) || vio_load_relaxed(&u->pieces[from]) + f->n_body > share(u) ||
+	    rte_mempool_get(u->lent_pool, &obj) < 0)
 		return false;
 	if (rte_pktmbuf_alloc_bulk(u->ext_pool, m, f->n_body) < 0) {
 		rte_mempool_put(u->lent_pool, obj);
@@ -114,7 +137,12 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 	l->info.free_cb = on_free;
 	l->info.fcb_opaque = l;
 	l->hold = f->hold;
+	l->u = u;
 	l->pool = u->lent_pool;
+	l->from = (uint16_t)from;
+	l->pieces = f->n_body;
+	(void)vio_fetch_add(&u->pieces[from], f->n_body);
+	(void)vio_fetch_add(&u->port.stats.lent, 1);
 	rte_mbuf_ext_refcnt_set(&l->info, f->n_body);
 	vio_hold_get(f->hold);
 	for (unsigned i = 0; i < f->n_body; i++) {
@@ -204,7 +232,7 @@ static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool
 
 static void send_one(struct vio_uplink *u, struct vio_frame *f)
 {
-	bool tagged = vio_port_tags(&u->port, f->vid), ok;
+	bool tagged = vio_port_tags(&u->port, f->vid), wanted;
 	struct rte_mbuf *m = rte_pktmbuf_alloc(u->tx_pool);
 	uint32_t head = vio_frame_head_out(f, tagged);
 
@@ -220,17 +248,17 @@ static void send_one(struct vio_uplink *u, struct vio_frame *f)
 	m->data_len = (uint16_t)head;
 	m->pkt_len = head;
 	/* Pieces are at most what an mbuf can name: a frame has no larger ones. */
-	if (vio_load_relaxed(&u->in_place) && f->hold && f->body_len >= VIO_UPLINK_COPYBREAK &&
-	    f->body_len <= UINT16_MAX)
-		ok = lend(u, f, m);
-	else
-		ok = copy(u, f, m);
-	if (vio_unlikely(!ok)) {
+	wanted = vio_load_relaxed(&u->in_place) && f->hold && f->body_len >= VIO_UPLINK_COPYBREAK &&
+		 f->body_len <= UINT16_MAX;
+	if (vio_likely(wanted && lend(u, f, m))) {
+		u->tx[u->n_tx++] = m;
+	} else if (vio_likely(copy(u, f, m))) {
+		vio_counter_add(&u->port.stats.not_lent, wanted);
+		u->tx[u->n_tx++] = m;
+	} else {
 		rte_pktmbuf_free(m);
 		vio_port_drop(&u->port, VIO_DROP_NO_BUFFERS, 1);
-		return;
 	}
-	u->tx[u->n_tx++] = m;
 	if (u->n_tx == VIO_FRAME_BURST)
 		send_all(u);
 }
@@ -545,7 +573,7 @@ static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
 
 	u->rx_pool = pool(u, "rx", POOL, room);
 	u->tx_pool = pool(u, "tx", POOL, room);
-	u->ext_pool = pool(u, "ext", POOL_EXT, 0);
+	u->ext_pool = pool(u, "ext", POOL_LENT, 0);
 	snprintf(name, sizeof(name), "vio_lent_%u", u->id);
 	u->lent_pool = rte_mempool_create(name, POOL_LENT, sizeof(struct lent), 64, 0, NULL, NULL, NULL, NULL,
 					  SOCKET_ID_ANY, 0);
@@ -657,7 +685,7 @@ struct vio_port *vio_uplink_port(struct vio_uplink *u)
 
 unsigned vio_uplink_lent(const struct vio_uplink *u)
 {
-	return rte_mempool_in_use_count(u->lent_pool);
+	return (unsigned)vio_load_acquire(&u->port.stats.lent);
 }
 
 const char *vio_uplink_what(const struct vio_uplink *u)

@@ -27,7 +27,7 @@ int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err 
 void vio_uplink_destroy(struct vio_uplink *u);
 struct vio_port *vio_uplink_port(struct vio_uplink *u);
 const char *vio_uplink_what(const struct vio_uplink *u);
-/* Frames that the port has not let go of. */
+/* Frames that the port has not let go of. Any thread. */
 unsigned vio_uplink_lent(const struct vio_uplink *u);
 /* A device that is only part of another (of a bond). */
 int vio_uplink_vdev(const char *devargs, struct vio_err *err);

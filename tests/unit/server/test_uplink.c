@@ -86,6 +86,22 @@ static bool wire_take(struct wire *r, unsigned n)
 	return true;
 }
 
+/* The oldest frame that has left, into in[]; its length. */
+static uint32_t wire_read(struct wire *r)
+{
+	uint32_t len;
+	void *obj;
+	const void *at;
+
+	assert_int_equal(rte_ring_dequeue(r->tx, &obj), 0);
+	len = rte_pktmbuf_pkt_len((struct rte_mbuf *)obj);
+	at = rte_pktmbuf_read(obj, 0, len, in);
+	assert_non_null(at);
+	memmove(in, at, len);
+	rte_pktmbuf_free(obj);
+	return len;
+}
+
 /* out[] comes in, with these flags and tags in its mbuf. */
 static void wire_put(struct wire *r, uint32_t len, uint64_t flags, uint16_t inner, uint16_t outer)
 {
@@ -108,6 +124,76 @@ static void wire_down(struct wire *r)
 	rte_ring_free(r->rx);
 	rte_ring_free(r->tx);
 	rte_mempool_free(r->pool);
+}
+
+#define PIECES 30u
+#define PIECE  40u
+
+/* A frame of many pieces, in an indirect table; frame and table lie at places of its own. */
+static void send_in_pieces(struct nw_guest *g, uint16_t i)
+{
+	const uint64_t at = NW_TX + i * 0x800ull, table = NW_CTRL + i * 0x200ull;
+	struct vring_desc *d = (void *)(g->mem + table);
+
+	nw_frame(out, PIECES * PIECE - (uint32_t)VIO_NET_HDR, 77, g->index, i);
+	memset(g->mem + at, 0, VIO_NET_HDR);
+	memcpy(g->mem + at + VIO_NET_HDR, out, PIECES * PIECE - VIO_NET_HDR);
+	for (uint16_t k = 0; k < PIECES; k++)
+		d[k] = (struct vring_desc){vio_le64(nw_at(g, at + k * PIECE).v), vio_le32(PIECE),
+					   vio_le16(k + 1u < PIECES ? VRING_DESC_F_NEXT : 0),
+					   vio_le16((uint16_t)(k + 1u))};
+	nw_desc(g, 1, i, table, PIECES * sizeof(d[0]), VRING_DESC_F_INDIRECT, 0);
+	nw_publish(g, 1, i);
+}
+
+/* The port keeps what leaves. What is beyond one guest's share is copied, whole; another guest still lends.
+ */
+static void frames_beyond_a_guests_share_are_copied_and_others_still_lend(void **state)
+{
+	const uint64_t features = NW_ALL | 1ull << VIRTIO_RING_F_INDIRECT_DESC;
+	const unsigned n = 200;
+	unsigned lent, back = 0;
+	uint32_t id, used;
+	struct wire r;
+	struct nw *w;
+
+	nw_setup(state);
+	w = *state;
+	wire_up(w, &r, "");
+	for (unsigned i = 0; i < 2; i++)
+		nw_up(w, &w->g[i], NW_ZERO_COPY, features);
+	for (uint16_t i = 0; i < n; i++)
+		send_in_pieces(&w->g[0], i);
+	nw_run(w);
+	lent = vio_uplink_lent(r.u);
+	assert_in_range(lent, 10, n / 2);
+	assert_int_equal(r.port->stats.in_place, lent);
+	assert_int_equal(r.port->stats.not_lent, n - lent);
+	assert_int_equal(r.port->stats.out_frames, n);
+	assert_int_equal(r.port->stats.drop[VIO_DROP_NO_BUFFERS], 0);
+	while (nw_used(&w->g[0], 1, &id, &used))
+		back++;
+	assert_int_equal(back, n - lent); /* nobody needs those any more */
+	send_in_pieces(&w->g[1], 0);
+	nw_run(w);
+	assert_int_equal(r.port->stats.in_place, lent + 1);
+	for (unsigned i = 0; i < n; i++) {
+		nw_frame(out, PIECES * PIECE - (uint32_t)VIO_NET_HDR, 77, 0, i);
+		assert_int_equal(wire_read(&r), PIECES * PIECE - VIO_NET_HDR);
+		assert_memory_equal(in, out, PIECES * PIECE - VIO_NET_HDR);
+	}
+	/* All of it is there again, for the guest that had used it up. */
+	nw_run(w);
+	while (nw_used(&w->g[0], 1, &id, &used))
+		back++;
+	assert_int_equal(back, n);
+	send_in_pieces(&w->g[0], 0);
+	nw_run(w);
+	assert_int_equal(r.port->stats.in_place, lent + 2);
+	assert_true(wire_take(&r, 2));
+	nw_teardown(state);
+	assert_int_equal(vio_uplink_lent(r.u), 0);
+	wire_down(&r);
 }
 
 /* Some drivers (af_packet) take tags off unasked and say so in the mbuf: the VLAN is the frame's all the
@@ -580,6 +666,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(frame_leaves_in_place_comes_back_and_is_returned),
+		cmocka_unit_test(frames_beyond_a_guests_share_are_copied_and_others_still_lend),
 		cmocka_unit_test(tag_that_the_driver_took_off_still_decides_the_vlan),
 		cmocka_unit_test(full_port_drops_and_returns),
 		cmocka_unit_test(port_without_offloads_gets_whole_segments),
