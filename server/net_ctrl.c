@@ -17,7 +17,8 @@ void vio_net_filter_reset(struct vio_net *n)
 	n->filter.promisc = true; /* until the guest says what it wants */
 }
 
-/* One of the two lists of MAC_TABLE_SET. False: malformed. */
+/* One of the two lists of MAC_TABLE_SET. All: it lists more than we keep, so that everything of its kind is
+ * let through until the next one (5.1.6.5.2 allows that). False: malformed. */
 static bool take_table(const uint8_t **at, uint32_t *left, uint8_t (*list)[6], unsigned *n, bool *all)
 {
 	uint32_t count;
@@ -41,14 +42,11 @@ static bool take_table(const uint8_t **at, uint32_t *left, uint8_t (*list)[6], u
 static bool set_tables(struct vio_net *n, const uint8_t *data, uint32_t len)
 {
 	struct vio_net_filter w = n->filter;
-	bool multi = false;
 
 	if (!take_table(&data, &len, w.uni, &w.n_uni, &w.alluni) ||
-	    !take_table(&data, &len, w.multi, &w.n_multi, &multi) || len != 0)
+	    !take_table(&data, &len, w.multi, &w.n_multi, &w.many_multi) || len != 0)
 		return false;
-	if (multi)
-		w.allmulti = true;
-	w.promisc = false;
+	w.allmulti = w.asked_allmulti || w.many_multi;
 	n->filter = w;
 	return true;
 }
@@ -60,9 +58,10 @@ static bool set_mode(struct vio_net *n, uint8_t cmd, const uint8_t *data, uint32
 	if (cmd == VIRTIO_NET_CTRL_RX_PROMISC)
 		n->filter.promisc = data[0];
 	else if (cmd == VIRTIO_NET_CTRL_RX_ALLMULTI)
-		n->filter.allmulti = data[0];
+		n->filter.asked_allmulti = data[0];
 	else
 		return false;
+	n->filter.allmulti = n->filter.asked_allmulti || n->filter.many_multi;
 	return true;
 }
 

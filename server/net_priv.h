@@ -42,7 +42,9 @@ struct vio_net_queue {
 /* What the guest wants to get. */
 struct vio_net_filter {
 	uint8_t mac[6];
-	bool promisc, allmulti, alluni;
+	bool promisc, alluni;
+	bool asked_allmulti, many_multi; /* ALLMULTI; the last TABLE_SET listed more than we keep */
+	bool allmulti;                   /* one of the two */
 	unsigned n_uni, n_multi;
 	uint8_t uni[VIO_NET_MACS][6], multi[VIO_NET_MACS][6];
 };

@@ -568,6 +568,87 @@ static void locked_guest_sends_from_its_own_address_only(void **state)
 	assert_int_equal(nw_drops(&w->g[1], VIO_DROP_SOURCE), 0);
 }
 
+/* MAC_TABLE_SET with so many addresses, 02 00 00 00 01 xx and 01 00 5e 00 00 xx. */
+static uint8_t set_tables(struct nw *w, struct nw_guest *g, unsigned n_uni, unsigned n_multi)
+{
+	uint8_t data[8 + 6 * 200] = {(uint8_t)n_uni}, *at = data + 4;
+
+	for (unsigned i = 0; i < n_uni; i++, at += 6)
+		memcpy(at, (uint8_t[6]){2, 0, 0, 0, 1, (uint8_t)i}, 6);
+	memcpy(at, (uint8_t[4]){(uint8_t)n_multi}, 4);
+	at += 4;
+	for (unsigned i = 0; i < n_multi; i++, at += 6)
+		memcpy(at, (uint8_t[6]){1, 0, 0x5e, 0, 0, (uint8_t)i}, 6);
+	return control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, data,
+		       (uint32_t)(at - data));
+}
+
+/* Does a frame of guest 0 to that address reach guest 1? */
+static bool reaches(struct nw *w, const uint8_t dst[6])
+{
+	struct virtio_net_hdr_v1 h;
+
+	nw_frame(out, 60, 0, 0, 1);
+	memcpy(out, dst, 6);
+	nw_send(&w->g[0], out, 60);
+	nw_run(w);
+	return nw_recv(&w->g[1], 0, in, &h) == 60;
+}
+
+/* Too many of a kind let all of it through: for as long as that table is set, whatever ALLMULTI says. */
+static void table_that_is_too_long_lets_its_kind_through_until_the_next(void **state)
+{
+	static const uint8_t listed[6] = {1, 0, 0x5e, 0, 0, 3}, group[6] = {1, 0, 0x5e, 9, 9, 9},
+			     uni[6] = {2, 0, 0, 0, 1, 3}, other[6] = {2, 9, 9, 9, 9, 9}, off = 0, on = 1;
+	struct nw *w = *state;
+	struct nw_guest *g = &w->g[1];
+
+#define RX(cmd, v)                                                                                           \
+	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_##cmd, &(v), 1),            \
+			 VIRTIO_NET_OK)
+	two_up(w, NW_ZERO_COPY, NW_ZERO_COPY, NW_ALL);
+	RX(PROMISC, off);
+	assert_int_equal(set_tables(w, g, 0, VIO_NET_MACS), VIRTIO_NET_OK);
+	assert_true(reaches(w, listed));
+	assert_false(reaches(w, group));
+	assert_int_equal(set_tables(w, g, 0, VIO_NET_MACS + 1), VIRTIO_NET_OK);
+	assert_true(reaches(w, listed));
+	assert_true(reaches(w, group));
+	assert_false(reaches(w, uni));
+	RX(ALLMULTI, off); /* the table is still the one that must be let through */
+	assert_true(reaches(w, listed));
+	assert_int_equal(set_tables(w, g, 1, 1), VIRTIO_NET_OK); /* one that fits: exactly that again */
+	assert_false(reaches(w, listed));
+	assert_false(reaches(w, group));
+	RX(ALLMULTI, on);
+	assert_int_equal(set_tables(w, g, 0, 1), VIRTIO_NET_OK); /* what was asked for is not taken back */
+	assert_true(reaches(w, group));
+	RX(ALLMULTI, off);
+	assert_false(reaches(w, group));
+	/* Unicast likewise; groups are not concerned. */
+	assert_int_equal(set_tables(w, g, VIO_NET_MACS + 1, 0), VIRTIO_NET_OK);
+	assert_true(reaches(w, uni));
+	assert_true(reaches(w, other));
+	assert_false(reaches(w, group));
+	assert_int_equal(set_tables(w, g, VIO_NET_MACS, 0), VIRTIO_NET_OK);
+	assert_true(reaches(w, uni));
+	assert_false(reaches(w, other));
+	/* Promiscuous is what the guest says, not what its tables are: Linux says it first. */
+	RX(PROMISC, on);
+	assert_int_equal(set_tables(w, g, 0, 0), VIRTIO_NET_OK);
+	assert_true(reaches(w, other));
+	assert_true(reaches(w, group));
+	/* RESET forgets. */
+	RX(PROMISC, off);
+	assert_int_equal(set_tables(w, g, 0, VIO_NET_MACS + 1), VIRTIO_NET_OK);
+	assert_int_equal(nw_step(w, g, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
+	nw_up(w, g, NW_ZERO_COPY, NW_ALL);
+	nw_post(g, 0, 20, 2048);
+	RX(PROMISC, off);
+	assert_false(reaches(w, listed));
+#undef RX
+}
+
 static void control_commands_that_make_no_sense_get_an_error(void **state)
 {
 	struct nw *w = *state;
@@ -739,6 +820,8 @@ int main(void)
 		cmocka_unit_test(filters_let_through_what_was_asked_for),
 		cmocka_unit_test_setup_teardown(locked_guest_sends_from_its_own_address_only, locked,
 						nw_teardown),
+		cmocka_unit_test_setup_teardown(table_that_is_too_long_lets_its_kind_through_until_the_next,
+						nw_setup, nw_teardown),
 		cmocka_unit_test_setup_teardown(control_commands_that_make_no_sense_get_an_error, nw_setup,
 						nw_teardown),
 		cmocka_unit_test_setup_teardown(second_pair_is_used_once_it_is_switched_on, two_pairs,
