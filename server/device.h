@@ -46,6 +46,15 @@ struct vio_dev_ops {
 	 */
 	unsigned (*submit)(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
 			   struct vio_req *done[]);
+	/*
+	 * Optional: chains of one descriptor with exactly these flags, of plain_min to plain_max bytes, come as
+	 * struct vio_plain where ring and payload levels can do so, before those of the same turn that come to
+	 * submit. Those finished at once are moved to the front of v[] (used length 0); their number. The others
+	 * come from complete(), as q->req[head].
+	 */
+	unsigned (*plain)(struct vio_squeue *q, struct vio_plain v[], unsigned n);
+	uint16_t plain_flags;
+	uint32_t plain_min, plain_max;
 	/* Collect finished requests from the backend: at most `max` into done[]. */
 	unsigned (*complete)(struct vio_squeue *q, struct vio_req *done[], unsigned max);
 };

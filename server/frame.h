@@ -29,6 +29,8 @@
 #define VIO_TAG_LEN    4u
 /* Of a frame that is cut into segments later. */
 #define VIO_FRAME_MAX (65535u + VIO_ETH_LEN + VIO_TAG_LEN)
+/* Bytes of a body below which it can't be held, but is copied by whoever needs it for longer. */
+#define VIO_HOLD_MIN 256u
 #define VIO_MTU_MIN   68u
 #define VIO_MTU_MAX   9000u
 

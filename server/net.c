@@ -93,16 +93,23 @@ static inline void set_body(struct vio_frame *f, struct vio_req *r, uint32_t off
 	}
 }
 
-/* Header and head of the frame in r->iov, once; then the checks of the header. */
-static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vio_req *r, struct vio_frame *f)
+/*
+ * Header and head of the frame of `len` bytes (without header) in iov, once; then the checks of the header.
+ * The body is not set.
+ */
+static inline bool take_head(struct vio_squeue *q, struct vio_net *n, const struct iovec *iov, uint32_t len,
+			     struct vio_frame *f)
 {
-	uint32_t len = r->data_len - (uint32_t)VIO_NET_HDR, head = len < PLAIN_HEAD ? len : PLAIN_HEAD;
+	uint32_t head = len < PLAIN_HEAD ? len : PLAIN_HEAD;
 	uint8_t *raw = (uint8_t *)&f->wire;
 
-	if (vio_likely(r->iov[0].iov_len >= VIO_NET_HDR + PLAIN_HEAD))
-		vio_snapshot(raw, r->iov[0].iov_base, VIO_NET_HDR + PLAIN_HEAD);
-	else
-		gather(r->iov, 0, raw, (uint32_t)VIO_NET_HDR + head);
+	if (vio_likely(iov[0].iov_len >= VIO_NET_HDR + PLAIN_HEAD)) {
+		/* Of constant length: two loads and two stores. */
+		memcpy(raw, iov[0].iov_base, VIO_NET_HDR + PLAIN_HEAD);
+		__asm__ volatile("" : : "r"(raw) : "memory");
+	} else {
+		gather(iov, 0, raw, (uint32_t)VIO_NET_HDR + head);
+	}
 	f->len = len;
 	f->head_at = 0;
 	f->head_len = (uint16_t)head;
@@ -117,7 +124,7 @@ static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vi
 			 f->wire.gso_type != VIRTIO_NET_HDR_GSO_NONE)) {
 		uint32_t more = len < VIO_FRAME_HEAD ? len : VIO_FRAME_HEAD;
 
-		gather(r->iov, (uint32_t)VIO_NET_HDR + head, f->buf + head, more - head);
+		gather(iov, (uint32_t)VIO_NET_HDR + head, f->buf + head, more - head);
 		f->head_len = (uint16_t)more;
 		if (len >= VIO_ETH_LEN && !vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM),
 							     vio_net_has(n, VIRTIO_NET_F_HOST_TSO4),
@@ -126,8 +133,15 @@ static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vi
 			return false;
 		}
 	}
-	set_body(f, r, (uint32_t)VIO_NET_HDR + f->head_len);
 	f->local = NULL;
+	return true;
+}
+
+static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vio_req *r, struct vio_frame *f)
+{
+	if (vio_unlikely(!take_head(q, n, r->iov, r->data_len - (uint32_t)VIO_NET_HDR, f)))
+		return false;
+	set_body(f, r, (uint32_t)VIO_NET_HDR + f->head_len);
 	if (r->bounce) {
 		f->local_room = (uint32_t)VIO_NET_HDR + f->head_len;
 		f->local = (uint8_t *)r->bounce + f->local_room;
@@ -249,6 +263,82 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 	return n_go ? n_done + forward(q, net, go, n_go, done + n_done) : n_done;
 }
 
+/* ---- chains of one descriptor ---- */
+
+/* The frame's body is lent from now on; what comes back goes the long way. */
+static void keep(struct vio_squeue *q, const struct vio_plain *v)
+{
+	struct vio_req *r = &q->req[v->head];
+
+	r->q = q;
+	r->head = v->head;
+	r->fault = VIO_ST_OK;
+	r->used_len = 0;
+	r->bounce = NULL;
+	r->state = VIO_REQ_SUBMITTED;
+}
+
+static inline bool take_plain(struct vio_squeue *q, struct vio_net *n, const struct vio_plain *v,
+			      struct iovec *body, struct vio_frame *f)
+{
+	const struct iovec all = {v->va, v->len};
+	uint32_t before;
+
+	if (vio_unlikely(!take_head(q, n, &all, v->len - (uint32_t)VIO_NET_HDR, f)))
+		return false;
+	before = (uint32_t)VIO_NET_HDR + f->head_len;
+	*body = (struct iovec){v->va + before, v->len - before};
+	f->body = body;
+	f->body_len = v->len - before;
+	f->n_body = f->body_len > 0;
+	return true;
+}
+
+static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
+{
+	struct vio_net *net = vio_net_of(q);
+	struct vio_net_queue *nq = vio_nq_of(q);
+	struct vio_plain go[VIO_BURST];
+	unsigned n_go = 0, n_done = 0;
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct vio_frame *f = &net->frame[n_go];
+
+		bytes += v[i].len;
+		if (vio_unlikely(!take_plain(q, net, &v[i], &net->body[n_go], f))) {
+			v[n_done++] = v[i];
+			continue;
+		}
+		f->hold = NULL;
+		if (f->body_len >= VIO_HOLD_MIN) {
+			struct vio_net_hold *h = &nq->hold[v[i].head];
+
+			h->hold = (struct vio_hold){.refs = 1, .done = on_released};
+			h->nq = nq;
+			h->r = &q->req[v[i].head];
+			f->hold = &h->hold;
+		}
+		go[n_go++] = v[i];
+	}
+	vio_switch_forward(&net->port, net->frame, n_go);
+	for (unsigned i = 0; i < n_go; i++) {
+		struct vio_hold *h = net->frame[i].hold;
+
+		if (!h || vio_load_acquire(&h->refs) == 1) {
+			v[n_done++] = go[i];
+		} else {
+			keep(q, &go[i]);
+			vio_hold_put(h);
+		}
+	}
+	vio_counter_add(&q->stats.writes, n);
+	vio_counter_add(&q->stats.bytes_written, bytes);
+	return n_done;
+}
+
+/* ---- all others ---- */
+
 static unsigned tx_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[])
 {
 	struct vio_net *net = vio_net_of(q);
@@ -307,7 +397,14 @@ static unsigned none_complete(struct vio_squeue *q, struct vio_req *done[], unsi
 }
 
 static const struct vio_dev_ops tx_ops = {
-	.name = "net transmit", .one_lcore = true, .submit = tx_submit, .complete = tx_complete};
+	.name = "net transmit",
+	.one_lcore = true,
+	.submit = tx_submit,
+	.plain = tx_plain,
+	.plain_flags = 0,
+	.plain_min = VIO_NET_HDR + PLAIN_HEAD,
+	.plain_max = VIO_NET_HDR + VIO_FRAME_MAX,
+	.complete = tx_complete};
 static const struct vio_dev_ops rx_ops = {
 	.name = "net receive", .one_lcore = true, .submit = none_submit, .complete = none_complete};
 static const struct vio_dev_ops ctrl_ops = {.name = "net control",

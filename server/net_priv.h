@@ -77,6 +77,7 @@ struct vio_net {
 	struct vio_net_region region[VIO_NET_REGIONS];
 	/* Room for a burst in each direction. */
 	struct vio_frame frame[VIO_FRAME_BURST];
+	struct iovec body[VIO_FRAME_BURST]; /* of frames in one descriptor */
 	struct vio_segment segment[VIO_NET_SEGMENTS];
 };
 

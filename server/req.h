@@ -97,6 +97,17 @@ static_assert(offsetof(struct vio_req, seg) + 3 * sizeof(struct vio_seg) == 2 * 
 	      "a chain of 3 in line 1");
 static_assert((sizeof(struct vio_req) / VIO_CACHE_LINE) % 2 == 1, "odd stride");
 
+/*
+ * A chain that is one descriptor, of a queue whose device asks for such (struct vio_dev_ops): a private copy of
+ * all that matters, without a struct vio_req. Everything else goes the long way, also whatever is wrong.
+ */
+struct vio_plain {
+	uint8_t *va;    /* set by payload->plain */
+	struct ioba at;
+	uint32_t len;
+	uint16_t head;
+};
+
 /* Per-queue counters: written by the owning lcore, read by telemetry. */
 struct vio_sq_stats {
 	uint64_t requests, reads, writes, flushes, others, errors;
@@ -197,7 +208,7 @@ struct vio_squeue {
 	uint64_t local_used;
 	struct ioba
 		local_base; /* payload rdma: IOBA of the server partition's logical address 0 in its window */
-	void *ring_priv;    /* ring copy levels: shadow tables */
+	void *ring_priv;    /* ring copy levels: shadow tables; direct: which heads are in flight */
 	void *payload_priv;
 	struct vio_req *wait_head, *wait_tail; /* device: popped, no bounce room yet; in order */
 	struct vio_sq_stats stats;

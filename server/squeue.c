@@ -116,6 +116,16 @@ static void count_burst(struct vio_squeue *q, unsigned n)
 		1);
 }
 
+/* Used elements have been published. */
+static inline void given(struct vio_squeue *q, unsigned n, bool wanted)
+{
+	vio_counter_add(&q->stats.requests, n);
+	if (q->notify == VIO_NOTIFY_CRQ || wanted)
+		notify(q);
+	else
+		vio_counter_add(&q->stats.notifications_suppressed, 1);
+}
+
 /* Requests that are done: data and status to the guest, used elements, one publish, the decision to notify.
  */
 static inline void give_back(struct vio_squeue *q, struct vio_req *done[], unsigned n)
@@ -123,7 +133,6 @@ static inline void give_back(struct vio_squeue *q, struct vio_req *done[], unsig
 	uint8_t why = VIO_ST_OK;
 	uint16_t head = 0;
 	unsigned ok = 0;
-	bool wanted;
 
 	q->payload->put(q, done, n);
 	if (vio_likely(q->dev->has_status))
@@ -136,14 +145,8 @@ static inline void give_back(struct vio_squeue *q, struct vio_req *done[], unsig
 			head = done[i]->head;
 		}
 	}
-	if (ok > 0) {
-		wanted = q->ring->push(q, done, ok);
-		vio_counter_add(&q->stats.requests, ok);
-		if (q->notify == VIO_NOTIFY_CRQ || wanted)
-			notify(q);
-		else
-			vio_counter_add(&q->stats.notifications_suppressed, 1);
-	}
+	if (ok > 0)
+		given(q, ok, q->ring->push(q, done, ok));
 	/* A request with a fault is not given back and its head stays taken: only a reset helps the guest. */
 	if (vio_unlikely(why != VIO_ST_OK))
 		vio_sq_fault(q, why, head);
@@ -168,41 +171,65 @@ static unsigned drain(struct vio_squeue *q)
 	return n + waiting;
 }
 
-static inline void count_turn(struct vio_squeue *q, uint64_t given, uint64_t copied)
+static inline void count_turn(struct vio_squeue *q, uint64_t requests, uint64_t copied)
 {
 	vio_counter_add(&q->stats.polls_busy, 1);
 	if (q->vcpu) {
 		struct phyp_counters *c = phyp_vcpu_counters(q->vcpu);
 
 		vio_counter_add(&c->polls_busy, 1);
-		vio_counter_add(&c->requests, given);
+		vio_counter_add(&c->requests, requests);
 		vio_counter_add(&c->cpu_bytes, copied);
 	}
 	if (q->idle > 0)
 		flush_idle(q);
 }
 
+/* New chains: plain ones first, then, if there is one of another kind, whatever comes. */
+static inline unsigned look(struct vio_squeue *q, struct vio_plain plain[], unsigned *n_plain,
+			    struct vio_req *fresh[])
+{
+	bool rest = true;
+	unsigned n = 0;
+
+	if (q->ring->pop_plain && q->dev->plain && q->payload->plain)
+		*n_plain = q->ring->pop_plain(q, plain, VIO_BURST, &rest);
+	if (rest)
+		n = q->ring->pop(q, fresh, VIO_BURST - *n_plain);
+	after_look(q, n + *n_plain);
+	return n;
+}
+
+/* The number that was given back. */
+static inline unsigned serve_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
+{
+	unsigned done = q->dev->plain(q, v, n);
+
+	if (done > 0)
+		given(q, done, q->ring->push_plain(q, v, NULL, done));
+	return done;
+}
+
 unsigned vio_squeue_poll(struct vio_squeue *q)
 {
 	struct vio_req *fresh[VIO_BURST], *done[2 * VIO_BURST];
-	unsigned n_fresh = 0, n_done = 0;
+	struct vio_plain plain[VIO_BURST];
+	unsigned n_fresh = 0, n_plain = 0, n_done = 0, n_back = 0;
 	uint8_t ctl = vio_load_acquire(&q->ctl); /* pair K */
-	uint64_t given, copied;
+	uint64_t requests, copied;
 
 	if (vio_unlikely(q->fault != VIO_ST_OK || ctl == VIO_SQ_STOP))
 		return q->in_flight ? drain(q) : 0;
 	if (vio_unlikely(q->owed))
 		notify(q);
-	if (vio_likely(ctl == VIO_SQ_RUN && !q->pull) && may_look(q)) {
-		n_fresh = q->ring->pop(q, fresh, VIO_BURST);
-		after_look(q, n_fresh);
-	}
-	if (n_fresh == 0 && q->in_flight == 0) {
+	if (vio_likely(ctl == VIO_SQ_RUN && !q->pull) && may_look(q))
+		n_fresh = look(q, plain, &n_plain, fresh);
+	if (n_fresh + n_plain == 0 && q->in_flight == 0) {
 		if (++q->idle >= IDLE_FLUSH)
 			flush_idle(q);
 		return 0;
 	}
-	given = q->stats.requests;
+	requests = q->stats.requests;
 	copied = q->stats.cpu_bytes;
 	if (q->in_flight > 0) {
 		/* Windows may have changed since; those that requests in flight use are still in the table.
@@ -210,20 +237,25 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 		q->windows = vio_load_acquire(q->windows_src); /* pair R */
 		n_done = q->dev->complete(q, done, VIO_BURST);
 	}
+	if (n_fresh + n_plain > 0)
+		count_burst(q, n_fresh + n_plain);
+	if (n_plain > 0)
+		n_back = serve_plain(q, plain, n_plain);
 	if (n_fresh > 0) {
-		count_burst(q, n_fresh);
 		if (vio_likely(q->dev->hdr_len > 0))
 			q->payload->fetch(q, fresh, n_fresh, q->dev->hdr_len);
 		n_done += q->dev->submit(q, fresh, n_fresh, done + n_done);
 	}
 	if (n_done > 0)
 		give_back(q, done, n_done);
+	n_fresh += n_plain;
+	n_done += n_back;
 	vio_store_release(&q->in_flight, (uint16_t)(q->in_flight + n_fresh - n_done)); /* pair Q */
 	if (n_fresh + n_done == 0) {
 		q->idle++;
 		return 0;
 	}
-	count_turn(q, q->stats.requests - given, q->stats.cpu_bytes - copied);
+	count_turn(q, q->stats.requests - requests, q->stats.cpu_bytes - copied);
 	return n_fresh + n_done;
 }
 
@@ -242,10 +274,10 @@ unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned m
 
 void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n, uint64_t copied)
 {
-	uint64_t given = q->stats.requests;
+	uint64_t before = q->stats.requests;
 
 	give_back(q, done, n);
-	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->requests, q->stats.requests - given);
+	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->requests, q->stats.requests - before);
 	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->cpu_bytes, copied);
 }
 

@@ -30,6 +30,7 @@ const struct vio_payload_ops vio_payload_direct = {
 	.fetch = fetch,
 	.read = read_once,
 	.get = get,
+	.plain = plain,
 	.put = put,
 	.move = move,
 	.status = status,

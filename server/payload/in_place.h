@@ -103,6 +103,29 @@ static inline void vio_in_place_get(struct vio_squeue *q, struct vio_req *const 
 	}
 }
 
+static inline unsigned vio_in_place_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n, uint8_t perm,
+					  vio_in_place_ptr *ptr)
+{
+	const int write = perm == TCE_WRITE;
+	uint8_t why;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint8_t *p = ptr(q, v[i].at, v[i].len, perm, &why);
+
+		if (vio_unlikely(!p))
+			return i;
+		v[i].va = p;
+		/* What the device looks at first. */
+		if (write)
+			__builtin_prefetch(p, 1);
+		else
+			__builtin_prefetch(p, 0);
+		if (!write && v[i].len <= 2 * VIO_CACHE_LINE)
+			__builtin_prefetch(p + v[i].len - 1, 0);
+	}
+	return n;
+}
+
 static inline void vio_in_place_move(struct vio_squeue *q, struct vio_req *r, void *local,
 				     vio_in_place_ptr *ptr)
 {
@@ -147,6 +170,10 @@ static inline void vio_in_place_status(struct vio_squeue *q, struct vio_req *con
 	static void get(struct vio_squeue *q, struct vio_req *const r[], unsigned n)                         \
 	{                                                                                                    \
 		vio_in_place_get(q, r, n, ptr);                                                              \
+	}                                                                                                    \
+	static unsigned plain(struct vio_squeue *q, struct vio_plain v[], unsigned n, uint8_t perm)          \
+	{                                                                                                    \
+		return vio_in_place_plain(q, v, n, perm, ptr);                                               \
 	}                                                                                                    \
 	static void put(struct vio_squeue *q, struct vio_req *const r[], unsigned n)                         \
 	{                                                                                                    \

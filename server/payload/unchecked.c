@@ -56,6 +56,7 @@ const struct vio_payload_ops vio_payload_unchecked = {
 	.fetch = fetch,
 	.read = read_once,
 	.get = get,
+	.plain = plain,
 	.put = put,
 	.move = move,
 	.status = status,
