@@ -208,7 +208,12 @@ static inline int lookup(struct vio_port *p, uint64_t key)
 /* Longest frame on the wire that will come of it, untagged. */
 static inline uint32_t wire_len(const struct vio_frame *f)
 {
-	return f->gso_type != VIRTIO_NET_HDR_GSO_NONE ? (uint32_t)f->l4_end + f->gso_size : f->len;
+	uint32_t segment;
+
+	if (vio_likely(f->gso_type == VIRTIO_NET_HDR_GSO_NONE))
+		return f->len;
+	segment = (uint32_t)f->l4_end + f->gso_size;
+	return segment < f->len ? segment : f->len;
 }
 
 static inline void to_port(struct vio_switch *sw, unsigned i, struct vio_frame *f)

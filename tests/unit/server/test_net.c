@@ -366,6 +366,63 @@ static void guest_without_csum_gets_it_finished(void **state)
 	assert_int_equal(w->g[1].net->port.stats.checksummed, 1);
 }
 
+static int jumbo(void **state)
+{
+	static const char *const spec[NW_GUESTS] = {"mtu=9000", "mtu=1500", "mtu=1500"};
+
+	return nw_setup_with(state, spec);
+}
+
+/* What is too long is the segment, not the frame that is cut: at the port where it leaves, with or without
+ * its help. */
+static void segments_too_long_for_the_exit_are_dropped_there(void **state)
+{
+	static const struct {
+		uint32_t data;
+		uint16_t gso_size;
+		bool fits;
+	} t[] = {{20000, 8000, false}, {20000, 1461, false}, {20000, 1460, true},
+		 {1461, 8000, false},  {1460, 8000, true},   {100, 8000, true}};
+	struct nw *w = *state;
+
+	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
+	nw_up(w, &w->g[1], NW_ZERO_COPY, NW_ALL);
+	nw_up(w, &w->g[2], NW_ZERO_COPY, NW_PLAIN | NW_F(MRG_RXBUF)); /* cut for it */
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(t); i++) {
+		for (unsigned r = 1; r < 3; r++) {
+			struct nw_guest *to = &w->g[r];
+			uint32_t len = tcp_frame(t[i].data, r, 0), got = 0, id, used;
+			uint64_t drops = nw_drops(to, VIO_DROP_OVERSIZED);
+			struct virtio_net_hdr_v1 h = tso4;
+			int n;
+
+			nw_post(to, 0, 20, 2048);
+			nw_frame(in, 60, 0, r, 0); /* so that it is known, and the frame goes nowhere else */
+			nw_send(to, in, 60);
+			nw_run(w);
+			h.gso_size = t[i].gso_size;
+			nw_send_cut(&w->g[0], 0, &h, out, len, 0);
+			nw_run(w);
+			assert_true(nw_used(&w->g[0], 1, &id, &used));
+			while ((n = nw_recv(to, 0, in, &h)) >= 0)
+				got += (uint32_t)n - 54;
+			assert_int_equal(got, t[i].fits ? t[i].data : 0);
+			assert_int_equal(nw_drops(to, VIO_DROP_OVERSIZED), drops + !t[i].fits);
+			assert_int_equal(nw_drops(&w->g[0], VIO_DROP_OVERSIZED), 0);
+		}
+	}
+	/* Too long for the sender's own port: dropped at the entrance. */
+	for (unsigned i = 0; i < 2; i++) {
+		struct virtio_net_hdr_v1 h = tso4;
+		uint32_t len = tcp_frame(20000, 0, 1);
+
+		h.gso_size = (uint16_t)(1461 - i);
+		nw_send_cut(&w->g[1], 0, &h, out, len, 0);
+		nw_run(w);
+		assert_int_equal(w->g[1].net->port.stats.drop[VIO_DROP_OVERSIZED], 3 + 1);
+	}
+}
+
 /* The frame in out[] with a tag of VLAN 10 after its addresses; its length. */
 static uint32_t tagged(uint8_t *to, uint32_t len)
 {
@@ -817,6 +874,8 @@ int main(void)
 		cmocka_unit_test(guest_without_tso_gets_segments_with_right_checksums),
 		cmocka_unit_test_setup_teardown(guest_without_csum_gets_it_finished, nw_setup, nw_teardown),
 		cmocka_unit_test(offload_follows_the_frame_through_a_change_of_tags),
+		cmocka_unit_test_setup_teardown(segments_too_long_for_the_exit_are_dropped_there, jumbo,
+						nw_teardown),
 		cmocka_unit_test(filters_let_through_what_was_asked_for),
 		cmocka_unit_test_setup_teardown(locked_guest_sends_from_its_own_address_only, locked,
 						nw_teardown),
