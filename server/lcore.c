@@ -234,7 +234,8 @@ static int loop(void *arg)
 {
 	struct lcore *lc = arg;
 	struct vio_lcores *l = lc->set;
-	uint64_t deadline = UINT64_MAX;
+	/* Run again after there was no time: what kept it may have been removed. */
+	uint64_t deadline = lc->stopping ? vio_now_ns() + l->stop_ns : UINT64_MAX;
 
 	rte_rcu_qsbr_thread_register(lc->qsv, lc->index);
 	rte_rcu_qsbr_thread_online(lc->qsv, lc->index);

@@ -476,10 +476,27 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 
 /* -------------------------------------------------------------------------------- end ---- */
 
+/* Frames that they had in place. The lcores have ended. */
+static unsigned stop_uplinks(struct vios *v)
+{
+	unsigned lent = 0;
+
+	for (unsigned i = 0; i < v->o.n_uplinks; i++) {
+		if (!v->uplink[i])
+			continue;
+		lent += vio_uplink_lent(v->uplink[i]);
+		vio_uplink_stop(v->uplink[i]);
+	}
+	return lent;
+}
+
 /* In the reverse order of the start, whatever of it there was. */
 static void clean_up(struct vios *v)
 {
 	vio_telemetry_stop();
+	/* They may have guests' frames in place, and give them back to adapters' queues: so these come first.
+	 */
+	stop_uplinks(v);
 	guarded = NULL;
 	for (unsigned i = 0; i < v->n_adapters; i++)
 		vio_adapter_destroy(v->adapter[i]);
@@ -535,12 +552,21 @@ static int serve(struct vios *v)
 		close(v->o.ready_fd);
 	}
 	rc = vio_lcores_run(v->lcores, STOP_NS);
+	if (rc == -ETIMEDOUT) {
+		unsigned lent = stop_uplinks(v);
+
+		if (lent > 0) {
+			say("uplinks kept %u frame(s) of guests; they were closed, and the frames taken back",
+			    lent);
+			rc = vio_lcores_run(v->lcores, STOP_NS);
+		}
+	}
 	if (rc == -EPIPE) {
 		say("phypd at %s is gone, and with it the machine", v->o.socket);
 		return EXIT_FAILED;
 	}
 	if (rc == -ETIMEDOUT) {
-		say("a disk or an uplink did not finish its requests within %llu s; ending without them",
+		say("a disk did not finish its requests within %llu s; ending without them",
 		    STOP_NS / 1000000000ull);
 		return EXIT_FAILED;
 	}

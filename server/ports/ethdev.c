@@ -23,6 +23,8 @@
 #define MAX_PARTS 8u   /* of a bond */
 #define RX_SEGS   8u   /* mbufs in one frame that comes in */
 #define PAGE      4096u
+/* Empty or not, when a port is stopped: more than all that can be in it. */
+#define DRAIN_TURNS (2u * (POOL + POOL_LENT) / VIO_FRAME_BURST)
 #define FLUSH_MASK                                                                                           \
 	1023u /* turns between two empty transmit calls, which bonding (LACP) and memif want now and then */
 #define TX_CAPA                                                                                              \
@@ -46,6 +48,8 @@ struct vio_uplink {
 	bool in_place; /* may lend; cleared for good by an adapter's lcore, before the window that it is for
 			*/
 	bool bond;
+	bool started;
+	bool stopped; /* vio_uplink_stop(): nobody but us has to do with it any more */
 	/* It, or those of its parts, that reach memory by themselves: guest memory must be mapped for them.
 	 */
 	unsigned n_dma;
@@ -71,14 +75,24 @@ static struct vio_uplink *of(struct vio_port *p)
 
 /* ------------------------------------------------------------------------------ leaving ---- */
 
+/* Once: by the port when it frees the last piece, or by us when it is closed and has not. */
+static void let_go(struct lent *l)
+{
+	struct vio_hold *hold = vio_xchg_acq_rel(&l->hold, NULL); /* pair X */
+
+	if (!hold)
+		return;
+	(void)vio_fetch_add(&l->u->pieces[l->from], -(uint32_t)l->pieces);
+	(void)vio_fetch_add(&l->u->port.stats.lent, -1ull);
+	vio_hold_put(hold);
+}
+
 static void on_free(void *addr, void *opaque)
 {
 	struct lent *l = opaque;
 
 	(void)addr;
-	(void)vio_fetch_add(&l->u->pieces[l->from], -(uint32_t)l->pieces);
-	(void)vio_fetch_add(&l->u->port.stats.lent, -1ull);
-	vio_hold_put(l->hold);
+	let_go(l);
 	rte_mempool_put(l->pool, l);
 }
 
@@ -136,7 +150,7 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 	l = obj;
 	l->info.free_cb = on_free;
 	l->info.fcb_opaque = l;
-	l->hold = f->hold;
+	vio_store_relaxed(&l->hold, f->hold);
 	l->u = u;
 	l->pool = u->lent_pool;
 	l->from = (uint16_t)from;
@@ -335,9 +349,12 @@ static unsigned poll_port(struct vio_port *p)
 {
 	struct vio_uplink *u = of(p);
 	struct rte_mbuf *m[VIO_FRAME_BURST];
-	uint16_t n = rte_eth_rx_burst(u->id, 0, m, VIO_FRAME_BURST);
+	uint16_t n;
 	unsigned k = 0;
 
+	if (vio_unlikely(u->stopped))
+		return 0;
+	n = rte_eth_rx_burst(u->id, 0, m, VIO_FRAME_BURST);
 	if (vio_unlikely((++u->turns & FLUSH_MASK) == 0))
 		rte_eth_tx_burst(u->id, 0, NULL, 0);
 	if (n == 0)
@@ -386,12 +403,15 @@ static bool link_up(const struct vio_uplink *u)
 
 static void tick(struct vio_port *p)
 {
-	vio_switch_link(p, link_up(of(p)));
+	if (!of(p)->stopped)
+		vio_switch_link(p, link_up(of(p)));
 }
 
 static void reap(struct vio_port *p)
 {
-	rte_eth_tx_done_cleanup(of(p)->id, 0, 0); /* not all devices have it; those free on their own */
+	if (!of(p)->stopped)
+		rte_eth_tx_done_cleanup(of(p)->id, 0,
+					0); /* not all devices have it; those free on their own */
 }
 
 static const struct vio_port_ops ops = {
@@ -563,6 +583,12 @@ static struct rte_mempool *pool(const struct vio_uplink *u, const char *kind, un
 	return rte_pktmbuf_pool_create(name, n, 64, 0, room, SOCKET_ID_ANY);
 }
 
+static void not_lent(struct rte_mempool *p, void *arg, void *obj, unsigned i)
+{
+	(void)p, (void)arg, (void)i;
+	memset(obj, 0, sizeof(struct lent));
+}
+
 static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
 {
 	uint32_t frame = u->port.mtu + VIO_ETH_LEN + VIO_TAG_LEN;
@@ -575,8 +601,8 @@ static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
 	u->tx_pool = pool(u, "tx", POOL, room);
 	u->ext_pool = pool(u, "ext", POOL_LENT, 0);
 	snprintf(name, sizeof(name), "vio_lent_%u", u->id);
-	u->lent_pool = rte_mempool_create(name, POOL_LENT, sizeof(struct lent), 64, 0, NULL, NULL, NULL, NULL,
-					  SOCKET_ID_ANY, 0);
+	u->lent_pool = rte_mempool_create(name, POOL_LENT, sizeof(struct lent), 64, 0, NULL, NULL, not_lent,
+					  NULL, SOCKET_ID_ANY, 0);
 	if (u->rx_pool && u->tx_pool && u->ext_pool && u->lent_pool)
 		return 0;
 	return vio_err_set(err, -ENOMEM, "%s: no memory for its buffers (%s); give DPDK more hugepages",
@@ -628,6 +654,7 @@ static int start(struct vio_uplink *u, struct vio_err *err)
 	}
 	if (rc < 0)
 		return vio_err_set(err, rc, "%s: can't %s: %s", u->name, what, strerror(-rc));
+	u->started = true;
 	rte_eth_promiscuous_enable(u->id); /* addresses behind the switch are not the port's */
 	rte_eth_allmulticast_enable(u->id);
 	return 0;
@@ -661,20 +688,50 @@ int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err 
 	return 0;
 }
 
-void vio_uplink_destroy(struct vio_uplink *u)
+static void take_back(struct rte_mempool *p, void *arg, void *obj, unsigned i)
 {
-	if (!u)
+	(void)p, (void)arg, (void)i;
+	let_go(obj);
+}
+
+void vio_uplink_stop(struct vio_uplink *u)
+{
+	struct rte_mbuf *m[VIO_FRAME_BURST];
+
+	if (!u || u->stopped)
 		return;
+	if (u->port.sw)
+		vio_switch_link(&u->port, false); /* nothing leaves any more */
 	if (u->id != RTE_MAX_ETHPORTS && rte_eth_dev_is_valid_port(u->id)) {
+		/* Some loop back what has left (net_ring), and forget what is in them when they are closed.
+		 */
+		for (unsigned i = 0; u->started && i < DRAIN_TURNS; i++) {
+			rte_eth_tx_done_cleanup(u->id, 0, 0);
+			rte_pktmbuf_free_bulk(m, rte_eth_rx_burst(u->id, 0, m, VIO_FRAME_BURST));
+		}
 		rte_eth_dev_stop(u->id);
 		rte_eth_dev_close(u->id);
 		if (u->dev)
 			rte_dev_remove(u->dev);
 	}
+	u->stopped = true;
+	if (vio_uplink_lent(u) > 0)
+		rte_mempool_obj_iter(u->lent_pool, take_back, NULL);
+}
+
+void vio_uplink_destroy(struct vio_uplink *u)
+{
+	if (!u)
+		return;
+	u->port.sw = NULL; /* it may have gone already */
+	vio_uplink_stop(u);
 	rte_mempool_free(u->rx_pool);
-	rte_mempool_free(u->tx_pool);
-	rte_mempool_free(u->ext_pool);
-	rte_mempool_free(u->lent_pool);
+	/* Mbufs that the driver has forgotten may be remembered: they must stay what they are. */
+	if (!u->lent_pool || rte_mempool_in_use_count(u->lent_pool) == 0) {
+		rte_mempool_free(u->tx_pool);
+		rte_mempool_free(u->ext_pool);
+		rte_mempool_free(u->lent_pool);
+	}
 	free(u);
 }
 

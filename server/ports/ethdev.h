@@ -23,7 +23,13 @@ struct vio_uplink;
  * thread. -errno with a sentence.
  */
 int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err *err);
-/* No frame is under way in it. */
+/*
+ * Stop and close the device, and take back all frames that it has in place, whether it lets go of them or
+ * not: nobody looks at them any more. The port stays in the switch, without a link. On the switch's lcore, or
+ * when it has ended; before the adapters whose frames they are are destroyed.
+ */
+void vio_uplink_stop(struct vio_uplink *u);
+/* The rest, and the stop if it has not been. Nobody uses the switch. */
 void vio_uplink_destroy(struct vio_uplink *u);
 struct vio_port *vio_uplink_port(struct vio_uplink *u);
 const char *vio_uplink_what(const struct vio_uplink *u);

@@ -118,12 +118,62 @@ static void wire_put(struct wire *r, uint32_t len, uint64_t flags, uint16_t inne
 /* After the switch and its guests have gone. */
 static void wire_down(struct wire *r)
 {
-	vio_uplink_destroy(r->u);
 	while (wire_take(r, 1))
 		;
+	vio_uplink_destroy(r->u);
 	rte_ring_free(r->rx);
 	rte_ring_free(r->tx);
 	rte_mempool_free(r->pool);
+}
+
+/* At the end a port may still have frames of guests. It is closed first, and they are back before the
+ * adapters go. */
+static void frames_that_a_port_keeps_are_back_before_the_adapters_go(void **state)
+{
+	struct wire r;
+	struct nw *w;
+
+	nw_setup(state);
+	w = *state;
+	wire_up(w, &r, "");
+	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
+	for (unsigned i = 0; i < 20; i++) {
+		nw_frame(out, 1000, 77, 0, i);
+		nw_send(&w->g[0], out, 1000);
+	}
+	nw_run(w);
+	assert_int_equal(vio_uplink_lent(r.u), 20);
+	vio_adapter_stop(w->g[0].a);
+	nw_run(w);
+	assert_true(vio_adapter_busy(w->g[0].a)); /* it waits for them */
+	vio_uplink_stop(r.u);
+	assert_int_equal(vio_uplink_lent(r.u), 0);
+	nw_run(w);
+	assert_false(vio_adapter_busy(w->g[0].a));
+	nw_teardown(state);
+	wire_down(&r); /* here the wire lets go of them: nothing is there to be told */
+}
+
+/* A loop that is full of a guest's frames, and that nobody polls any more. */
+static void frames_in_a_loop_are_back_when_it_is_stopped(void **state)
+{
+	struct vio_uplink *u;
+	struct nw *w;
+
+	nw_setup(state);
+	w = *state;
+	u = uplink(w, "net_ring0");
+	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
+	for (unsigned i = 0; i < 20; i++) {
+		nw_frame(out, 1000, 77, 0, i);
+		nw_send(&w->g[0], out, 1000);
+	}
+	vio_squeue_poll(w->g[0].polled[1]);
+	assert_int_equal(vio_uplink_lent(u), 20);
+	vio_uplink_stop(u);
+	assert_int_equal(vio_uplink_lent(u), 0);
+	nw_teardown(state);
+	vio_uplink_destroy(u);
 }
 
 #define PIECES 30u
@@ -666,6 +716,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(frame_leaves_in_place_comes_back_and_is_returned),
+		cmocka_unit_test(frames_that_a_port_keeps_are_back_before_the_adapters_go),
+		cmocka_unit_test(frames_in_a_loop_are_back_when_it_is_stopped),
 		cmocka_unit_test(frames_beyond_a_guests_share_are_copied_and_others_still_lend),
 		cmocka_unit_test(tag_that_the_driver_took_off_still_decides_the_vlan),
 		cmocka_unit_test(full_port_drops_and_returns),
