@@ -15,7 +15,10 @@ BUILDS = [
      ["-Dbuildtype=debugoptimized", "-Db_sanitize=address,undefined", "-Db_lundef=false"],
      {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1:handle_segv=0", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}),
     ("build-tsan", "thread sanitizer", ["-Dbuildtype=debugoptimized", "-Db_sanitize=thread", "-Db_lundef=false"],
-     {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:suppressions=" + os.path.abspath("tests/tsan.supp")}),
+     # DPDK is not instrumented: its spinlocks are unseen, and what it does between them looks like races of its own threads (the
+     # telemetry thread's table of commands, the tap driver's netlink socket). Accesses that its code makes are left out; ours,
+     # also in callbacks, are not.
+     {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:ignore_noninstrumented_modules=1"}),
 ]
 
 
