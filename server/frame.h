@@ -29,10 +29,13 @@
 #define VIO_TAG_LEN    4u
 /* Of a frame that is cut into segments later. */
 #define VIO_FRAME_MAX (65535u + VIO_ETH_LEN + VIO_TAG_LEN)
+/* Bytes from a head's first on that may be read, and are written to where there is room: a copy of constant
+ * length. */
+#define VIO_HEAD_COPY 32u
 /* Bytes of a body below which it can't be held, but is copied by whoever needs it for longer. */
 #define VIO_HOLD_MIN 256u
-#define VIO_MTU_MIN   68u
-#define VIO_MTU_MAX   9000u
+#define VIO_MTU_MIN  68u
+#define VIO_MTU_MAX  9000u
 
 #define VIO_ETHERTYPE_VLAN 0x8100u
 #define VIO_ETHERTYPE_QINQ 0x88a8u /* 802.1ad: a provider's tag */

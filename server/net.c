@@ -396,15 +396,14 @@ static unsigned none_complete(struct vio_squeue *q, struct vio_req *done[], unsi
 	return 0;
 }
 
-static const struct vio_dev_ops tx_ops = {
-	.name = "net transmit",
-	.one_lcore = true,
-	.submit = tx_submit,
-	.plain = tx_plain,
-	.plain_flags = 0,
-	.plain_min = VIO_NET_HDR + PLAIN_HEAD,
-	.plain_max = VIO_NET_HDR + VIO_FRAME_MAX,
-	.complete = tx_complete};
+static const struct vio_dev_ops tx_ops = {.name = "net transmit",
+					  .one_lcore = true,
+					  .submit = tx_submit,
+					  .plain = tx_plain,
+					  .plain_flags = 0,
+					  .plain_min = VIO_NET_HDR + PLAIN_HEAD,
+					  .plain_max = VIO_NET_HDR + VIO_FRAME_MAX,
+					  .complete = tx_complete};
 static const struct vio_dev_ops rx_ops = {
 	.name = "net receive", .one_lcore = true, .submit = none_submit, .complete = none_complete};
 static const struct vio_dev_ops ctrl_ops = {.name = "net control",

@@ -103,8 +103,8 @@ static inline void vio_in_place_get(struct vio_squeue *q, struct vio_req *const 
 	}
 }
 
-static inline unsigned vio_in_place_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n, uint8_t perm,
-					  vio_in_place_ptr *ptr)
+static inline unsigned vio_in_place_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n,
+					  uint8_t perm, vio_in_place_ptr *ptr)
 {
 	const int write = perm == TCE_WRITE;
 	uint8_t why;

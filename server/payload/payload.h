@@ -27,8 +27,8 @@ struct vio_payload_ops {
 	 * WRITE), and sets r->waits when it has no bounce room now: the caller tries again after a put (in
 	 * order: one request of VIO_MAX_DATA always fits once nothing else is in flight). */
 	void (*get)(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
-	/* Levels in place: the same for chains of one descriptor, with `perm`. Stops at the first whose address is
-	 * not to be used so; the number before it. */
+	/* Levels in place: the same for chains of one descriptor, with `perm`. Stops at the first whose
+	 * address is not to be used so; the number before it. */
 	unsigned (*plain)(struct vio_squeue *q, struct vio_plain v[], unsigned n, uint8_t perm);
 	/* The backend is done with r->iov. Level rdma copies out (r->io READ, r->result 0). */
 	void (*put)(struct vio_squeue *q, struct vio_req *const r[], unsigned n);

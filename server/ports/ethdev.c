@@ -21,6 +21,7 @@
 #define POOL_LENT 1535u
 #define RING      512u /* descriptors asked for; the device adjusts */
 #define MAX_PARTS 8u   /* of a bond */
+#define SHORT     128u /* bytes that are copied without a call */
 #define RX_SEGS   8u   /* mbufs in one frame that comes in */
 #define PAGE      4096u
 /* Empty or not, when a port is stopped: more than all that can be in it. */
@@ -63,6 +64,7 @@ struct vio_uplink {
 					    */
 	struct rte_mbuf *tx[VIO_FRAME_BURST];
 	unsigned n_tx;
+	uint64_t copied; /* bytes of the burst, not yet counted */
 	struct vio_frame frame[VIO_FRAME_BURST];
 	struct iovec iov[VIO_FRAME_BURST][RX_SEGS];
 	struct vio_segment segment;
@@ -101,6 +103,10 @@ static void send_all(struct vio_uplink *u)
 	uint16_t n = (uint16_t)u->n_tx, sent;
 	uint64_t bytes = 0;
 
+	if (u->copied) {
+		vio_counter_add(&u->port.stats.out_copied, u->copied);
+		u->copied = 0;
+	}
 	if (n == 0)
 		return;
 	for (unsigned i = 0; i < n; i++)
@@ -175,8 +181,26 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 	return true;
 }
 
+/* Up to two lines: spelt out, as a call would cost more than the copy. */
+static inline void copy_short(uint8_t *to, const uint8_t *from, size_t len)
+{
+	if (len > 64) {
+		memcpy(to, from, 64);
+		memcpy(to + len - 64, from + len - 64, 64);
+	} else if (len >= 32) {
+		memcpy(to, from, 32);
+		memcpy(to + len - 32, from + len - 32, 32);
+	} else if (len >= 16) {
+		memcpy(to, from, 16);
+		memcpy(to + len - 16, from + len - 16, 16);
+	} else {
+		for (size_t i = 0; i < len; i++)
+			to[i] = from[i];
+	}
+}
+
 /* The body copied behind the head, into more mbufs where one has no room. */
-static bool copy(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
+static bool copy_long(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
 {
 	struct rte_mbuf *last = head;
 
@@ -205,7 +229,18 @@ static bool copy(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 			left -= part;
 		}
 	}
-	vio_counter_add(&u->port.stats.out_copied, f->body_len);
+	return true;
+}
+
+static inline bool copy(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
+{
+	u->copied += f->body_len;
+	/* All of it fits behind the head. */
+	if (vio_unlikely(f->n_body != 1 || f->body_len > SHORT))
+		return copy_long(u, f, head);
+	copy_short(rte_pktmbuf_mtod_offset(head, uint8_t *, head->data_len), f->body->iov_base, f->body_len);
+	head->data_len = (uint16_t)(head->data_len + f->body_len);
+	head->pkt_len += f->body_len;
 	return true;
 }
 
@@ -244,21 +279,20 @@ static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool
 	return true;
 }
 
-static void send_one(struct vio_uplink *u, struct vio_frame *f)
+/* The frame as m and what it takes more, to be sent with the burst. */
+static inline void put_frame(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *m)
 {
 	bool tagged = vio_port_tags(&u->port, f->vid), wanted;
-	struct rte_mbuf *m = rte_pktmbuf_alloc(u->tx_pool);
 	uint32_t head = vio_frame_head_out(f, tagged);
 
-	if (vio_unlikely(!m)) {
-		vio_port_drop(&u->port, VIO_DROP_NO_BUFFERS, 1);
-		return;
-	}
 	if (vio_unlikely(f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !hand_over_csum(u, f, tagged, m)) {
 		vio_offload_csum(f);
 		vio_counter_add(&u->port.stats.checksummed, 1);
 	}
-	vio_frame_put_head(f, tagged, rte_pktmbuf_mtod(m, uint8_t *));
+	if (vio_likely(head <= VIO_HEAD_COPY && !tagged))
+		memcpy(rte_pktmbuf_mtod(m, uint8_t *), vio_frame_head(f), VIO_HEAD_COPY);
+	else
+		vio_frame_put_head(f, tagged, rte_pktmbuf_mtod(m, uint8_t *));
 	m->data_len = (uint16_t)head;
 	m->pkt_len = head;
 	/* Pieces are at most what an mbuf can name: a frame has no larger ones. */
@@ -273,28 +307,61 @@ static void send_one(struct vio_uplink *u, struct vio_frame *f)
 		rte_pktmbuf_free(m);
 		vio_port_drop(&u->port, VIO_DROP_NO_BUFFERS, 1);
 	}
-	if (u->n_tx == VIO_FRAME_BURST)
+	if (vio_unlikely(u->n_tx == VIO_FRAME_BURST))
 		send_all(u);
+}
+
+static void send_one(struct vio_uplink *u, struct vio_frame *f)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(u->tx_pool);
+
+	if (vio_likely(m != NULL))
+		put_frame(u, f, m);
+	else
+		vio_port_drop(&u->port, VIO_DROP_NO_BUFFERS, 1);
+}
+
+/* None is to be cut. */
+static void send_burst(struct vio_uplink *u, struct vio_frame *const f[], unsigned n)
+{
+	struct rte_mbuf *m[VIO_FRAME_BURST];
+
+	if (vio_likely(rte_pktmbuf_alloc_bulk(u->tx_pool, m, n) == 0)) {
+		for (unsigned i = 0; i < n; i++)
+			put_frame(u, f[i], m[i]);
+		return;
+	}
+	for (unsigned i = 0; i < n; i++)
+		send_one(u, f[i]);
+}
+
+static void cut(struct vio_uplink *u, struct vio_frame *f)
+{
+	uint32_t k = vio_offload_segments(f);
+
+	vio_counter_add(&u->port.stats.segmented, 1);
+	for (uint32_t s = 0; s < k; s++) {
+		vio_offload_segment(f, s, &u->segment);
+		send_one(u, &u->segment.f);
+	}
+}
+
+static bool must_cut(const struct vio_uplink *u, const struct vio_frame *f)
+{
+	return vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE) &&
+	       !(u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO);
 }
 
 static void deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
 {
 	struct vio_uplink *u = of(p);
 
-	for (unsigned i = 0; i < n; i++) {
-		uint32_t k;
-
-		if (vio_likely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_NONE ||
-			       (u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO))) {
-			send_one(u, f[i]);
-			continue;
-		}
-		k = vio_offload_segments(f[i]);
-		vio_counter_add(&p->stats.segmented, 1);
-		for (uint32_t s = 0; s < k; s++) {
-			vio_offload_segment(f[i], s, &u->segment);
-			send_one(u, &u->segment.f);
-		}
+	for (unsigned i = 0, k; i < n; i = k) {
+		for (k = i; k < n && !must_cut(u, f[k]); k++)
+			;
+		send_burst(u, f + i, k - i);
+		for (; k < n && must_cut(u, f[k]); k++)
+			cut(u, f[k]);
 	}
 	send_all(u);
 }

@@ -107,7 +107,8 @@ static inline void prefetch_turn(const struct vio_squeue *q, unsigned n)
 		__builtin_prefetch(used_slot, 1);
 }
 
-/* The descriptor, loaded once, if it is all of its chain and as the device wants it; its head is taken then. */
+/* The descriptor, loaded once, if it is all of its chain and as the device wants it; its head is taken then.
+ */
 static inline bool plain_chain(struct vio_squeue *q, const struct vio_dev_ops *dev, uint8_t *taken,
 			       struct vio_plain *v)
 {
@@ -224,7 +225,8 @@ static bool push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 	return publish(q, old);
 }
 
-static bool push_plain(struct vio_squeue *q, const struct vio_plain v[], const uint32_t used_len[], unsigned n)
+static bool push_plain(struct vio_squeue *q, const struct vio_plain v[], const uint32_t used_len[],
+		       unsigned n)
 {
 	const uint16_t mask = (uint16_t)(q->size - 1), old = q->used_idx;
 	uint8_t *taken = taken_of(q);
