@@ -15,7 +15,8 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(HERE, "experiments")
 NAMED_ARMS = ("copy", "copy-tuned", "premapped", "zero-copy", "unprotected")
 BACKENDS = ("null", "memory", "file", "net", "anchor")
-OPS = ("read", "write", "mixed", "tx", "rx")
+NET_OPS = ("tx", "rx", "both", "echo", "pair")
+OPS = ("read", "write", "mixed", *NET_OPS)
 TOUCH = ("", "headers", "all")
 CORES = ("split", "shared", "hog")
 ORDERS = ("rand", "seq")
@@ -141,8 +142,12 @@ def sweep_points(sweep, where):
         lists.append([check_value(k, x, where) for x in values])
     points = [Point(**dict(zip(keys, combination))) for combination in itertools.product(*lists)]
     for p in points:
-        if (p.backend == "net") != (p.op in ("tx", "rx")):
-            raise ExperimentError(f"{where}: op = {p.op} does not go with backend = {p.backend}; net has tx and rx")
+        if (p.backend == "net") != (p.op in NET_OPS):
+            raise ExperimentError(f"{where}: op = {p.op} does not go with backend = {p.backend}; net has {', '.join(NET_OPS)}")
+        if (p.load or p.load_of) and p.op != "echo":
+            raise ExperimentError(f"{where}: load is a share of the highest rate there and back: it goes with op = echo only")
+        if p.load and p.rate or p.load_of and not p.load:
+            raise ExperimentError(f"{where}: write rate, or load (with load_of or without it)")
     return points
 
 
@@ -219,5 +224,6 @@ def find(name, folder=FOLDER):
     if name.endswith(".toml"):
         return load(name)
     if name not in names(folder):
-        raise ExperimentError(f"no experiment {name!r}; there are {', '.join(names(folder))}, full (all of them), or a .toml file")
+        raise ExperimentError(f"no experiment {name!r}; there are {', '.join(names(folder))}, full (all of them), or a .toml "
+                              "file")
     return load(os.path.join(folder, name + ".toml"))

@@ -20,11 +20,13 @@ class Point:
     """Everything of a measurement but the arm. Sizes in bytes, times in seconds, rates in requests per second."""
 
     backend: str = "null"  # null, memory, file; net: frames to or from a port; "anchor" for bench-anchors
-    op: str = "read"  # read, write, mixed; net: tx (guest to port), rx
+    op: str = "read"  # read, write, mixed; net: tx (guest to port), rx, both, echo (and back), pair (guest to guest)
     bs: int = 4096  # bytes of a request, or of a frame without FCS
     depth: int = 1
     batch: int = 0  # requests made available per publish; 0: 1 at depth 1, else half the depth
     rate: float = 0.0  # open loop, requests per second; 0: closed loop
+    load: float = 0.0  # net, echo: open loop at this share of the highest rate of the closed loop in the same trial; 0: closed loop
+    load_of: str = ""  # ... of this arm; "": of the arm itself
     cost: str = "free"  # injected costs, as phypd --cost
     queue_size: int = 256
     buffers: int = 0  # buffers of the queue; 0: four times the depth
@@ -39,7 +41,7 @@ class Point:
     def label(self):
         """Short text for axes and tables: only what is not a default."""
         net = self.backend == "net"
-        parts = [f"{self.op} {self.bs if net else size_name(self.bs)}{' B' if net else ''}"] + ([] if net else [f"depth {self.depth}"])
+        parts = [f"{self.op} {self.bs} B"] if net else [f"{self.op} {size_name(self.bs)}", f"depth {self.depth}"]
         for f in dataclasses.fields(self):
             v = getattr(self, f.name)
             if f.name not in ("op", "bs", "depth", "backend") and v != f.default:
@@ -91,6 +93,8 @@ METRICS = {
     "steal_ticks": "clock ticks that the host took from the machine", "switches": "involuntary context switches of the guest",
     "late": "open loop: requests that could not start when they should have",
     "unstarted": "open loop: requests that never started in twice the time: overload",
+    "tx_ns": "net, both ways: elapsed_ns / frames from the guest", "rx_ns": "... / frames to the guest",
+    "offered": "net, echo: frames per second that were to be started", "lost": "share of the frames sent that did not arrive",
 }
 
 

@@ -2,7 +2,8 @@
 """Peers out of DPDK, on the same cores in the same run: two testpmd programs joined by vhost-user or by memif.
 
 The guest's side is testpmd with virtio-user (or a memif client), the server's side testpmd with vhost (or a memif server). testpmd's
-txonly writes headers and its rxonly frees what comes: headers are touched, payload is not.
+txonly writes headers and its rxonly frees what comes: headers are touched, payload is not. Both ways at once each end is a flowgen,
+which does both.
 """
 
 import json
@@ -26,8 +27,11 @@ PEERS = {
     "memif zero-copy": ("net_memif0,role=server,socket={sock},socket-abstract=no,rsize=8",
                         "net_memif0,role=client,socket={sock},socket-abstract=no,rsize=8,zero-copy=yes"),
 }
+START = {"vhost-user": 1.4, "memif": 0.8, "memif zero-copy": 0.8}  # seconds to start and end a pair: for estimates
 # op -> (forwarding mode of the guest's side, of the server's side)
-MODES = {"tx": ("txonly", "rxonly"), "rx": ("rxonly", "txonly")}
+MODES = {"tx": ("txonly", "rxonly"), "rx": ("rxonly", "txonly"), "both": ("flowgen", "flowgen")}
+LARGE = 2048  # bytes of a frame from which mbufs are made larger: testpmd's generator sends a frame as one mbuf
+OFF = 0.02  # of the size of frames, by counters that are not read all at once
 
 
 class Testpmd:
@@ -37,9 +41,12 @@ class Testpmd:
         self.prefix = f"{os.path.basename(folder)}-{name}"
         self.log_path = os.path.join(folder, name + ".log")
         lcores = ",".join(str(c) for c in sorted((core, other)))
-        argv = [PROGRAM, "-l", lcores, "--main-lcore", str(other), "--no-pci", "--file-prefix", self.prefix, *HUGE, "--vdev", device,
-                "--", "--nb-cores=1", "--forward-mode", mode, "--txpkts", str(size), "--total-num-mbufs=8192", "--auto-start",
-                "--no-mlockall", "--mbuf-size=2176,9600" if size > 2000 else "--mbuf-size=2176"]
+        # --txpkts is refused, and 64 bytes stay, unless larger mbufs were asked for before it; flowgen counts the FCS in.
+        wanted = size + 4 if mode == "flowgen" else size
+        mbufs = ["--mbuf-size=9344", "--total-num-mbufs=4096"] if size >= LARGE else ["--mbuf-size=2176", "--total-num-mbufs=8192"]
+        argv = [PROGRAM, "-l", lcores, "--main-lcore", str(other), "--no-pci", "--file-prefix", self.prefix, *HUGE, "--vdev",
+                device, "--", "--nb-cores=1", *mbufs, "--forward-mode", mode, "--txpkts", str(wanted), "--auto-start",
+                "--no-mlockall"]
         with open(self.log_path, "wb") as log:
             # A testpmd whose standard input ends stops: the pipe is held open.
             self.proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
@@ -87,8 +94,16 @@ def available():
     return "" if shutil.which(PROGRAM) else f"{PROGRAM} is not installed (package dpdk-dev)"
 
 
+def arrived(arm, before, after, size):
+    """Frames between two readings of a port's counters; MachineError unless they have the size that was asked for."""
+    frames, got = (after[k] - before[k] for k in ("ipackets", "ibytes"))
+    if not frames or abs(got / frames / size - 1) > OFF:
+        raise MachineError(f"peer {arm}: {frames} frames of {got / max(1, frames):.0f} bytes arrived, {size} bytes were asked for")
+    return frames
+
+
 class Pair:
-    """Both ends of a peer. with Pair(...) as p: p.rate(seconds)"""
+    """Both ends of a peer. with Pair(...) as p: p.measure(seconds)"""
 
     def __init__(self, arm, op, size, cores):
         self.arm, self.op, self.size, self.cores = arm, op, size, cores
@@ -102,8 +117,9 @@ class Pair:
             guest_mode, server_mode = MODES[self.op]
             self.server = self.start("server", server, guest, devices[0], server_mode)
             self.guest = self.start("guest", guest, server, devices[1], guest_mode)
-            self.receiver = self.server if self.op == "tx" else self.guest
-            self.wait(lambda: self.receiver.stats()["ipackets"] > 1000, "frames to arrive")
+            ends = {"tx": self.server, "rx": self.guest}
+            self.receivers = {way: end for way, end in ends.items() if self.op in (way, "both")}
+            self.wait(lambda: all(r.stats()["ipackets"] > 1000 for r in self.receivers.values()), "frames to arrive")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -129,11 +145,13 @@ class Pair:
         raise MachineError(f"peer {self.arm}: waited in vain for {what}\n" + "\n".join(p.log() for p in self.ends))
 
     def measure(self, seconds):
-        """(frames received, ns)"""
-        a, t0 = self.receiver.stats(), time.monotonic_ns()
+        """{"tx", "rx": frames received by the server's, the guest's side, as far as they are asked for; "ns"}"""
+        def look():
+            return {way: end.stats() for way, end in self.receivers.items()}
+        a, t0 = look(), time.monotonic_ns()
         time.sleep(seconds)
-        b, t1 = self.receiver.stats(), time.monotonic_ns()
-        return b["ipackets"] - a["ipackets"], t1 - t0
+        b, t1 = look(), time.monotonic_ns()
+        return {way: arrived(self.arm, a[way], b[way], self.size) for way in a} | {"ns": t1 - t0}
 
     def __exit__(self, *exc):
         for p in reversed(self.ends):

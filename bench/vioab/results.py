@@ -18,8 +18,8 @@ from vioab.runner import LIMITS_OF
 
 SCHEMA = "virtio-vio-ab/2"
 # In the order of the report. An analysis returns None when its samples were not taken.
-ANALYSES = ("overview", "ladder", "losses", "sizes", "network", "costs", "cycles_model", "mapping", "batch", "latency", "poller",
-            "exposure", "anchors")
+ANALYSES = ("overview", "ladder", "losses", "sizes", "network", "network_latency", "costs", "cycles_model", "mapping", "batch",
+            "latency", "poller", "exposure", "anchors")
 SUMMARY = ("ns_per_request", "p50_ns", "p99_ns")
 EXACT = ("hcalls", "tce_updates", "rdma_bytes", "rdma_calls", "guest_bytes", "server_bytes", "kicks", "irqs", "wakes")
 
@@ -88,7 +88,7 @@ def round_trip_ns(limits, samples):
 
 def floor(samples, names):
     """A/A floor of some experiments: twins on cores of their own, in the closed loop (others differ by their load)."""
-    return stats.noise_floor(samples.kept().where(experiment=names, cores="split", rate=0.0))
+    return stats.noise_floor(samples.kept().where(experiment=names, cores="split", rate=0.0, load=0.0))
 
 
 def has_twins(exp):

@@ -67,10 +67,21 @@ def sample_seconds(experiment, point):
     return experiment.measure.seconds + experiment.measure.warm_seconds + 0.06 + point.bs * 4e-8
 
 
+def trial_seconds(experiment, slot, points):
+    """What a trial, one slot at points of one machine key, takes, roughly. A machine's start and end take 0.35 s."""
+    if points[0].backend == "net":
+        return net_trial.seconds(experiment.slots[slot], points, experiment.measure)
+    return 0.35 + sum(sample_seconds(experiment, p) for p in points)
+
+
 def block_seconds(experiment):
-    """What one block takes, roughly. A machine's start and end take 0.35 s."""
-    trials = {(slot, trial.machine_key(p)) for slot, points in experiment.points.items() for p in points}
-    return experiment.measure.limits_seconds + 0.35 * len(trials) + sum(sample_seconds(experiment, p) for points in experiment.points.values() for p in points)
+    """What one block takes, roughly."""
+    trials = {}
+    for slot, points in experiment.points.items():
+        for p in points:
+            trials.setdefault((slot, trial.machine_key(p)), []).append(p)
+    return experiment.measure.limits_seconds + sum(trial_seconds(experiment, slot, points)
+                                                   for (slot, _), points in trials.items())
 
 
 class Run:
@@ -109,7 +120,7 @@ class Run:
         points = [] if limits else [p for p in e.points[slot] if trial.machine_key(p) == key]
         rng = random.Random(f"{e.seed}/{e.name}/{block}/{position}")
         self.progress.step(f"{e.name}: block {block + 1}, {slot}" + ("" if limits else f", {trial.key_text(key)}"),
-                           e.measure.limits_seconds if limits else 0.35 + sum(sample_seconds(e, p) for p in points))
+                           e.measure.limits_seconds if limits else trial_seconds(e, slot, points))
         began, steal0, failures, spoiled = time.time(), environment.steal_ticks(self.used()), [], []
         while True:
             try:
@@ -120,8 +131,9 @@ class Run:
                 spoiled += [s | {"kept": False, "why": "the trial failed later"} for s in getattr(err, "samples", [])]
                 if len(failures) == TRIAL_TRIES:
                     raise
-        self.log.add_trial({"experiment": e.name + (LIMITS_OF if limits else ""), "block": block, "phase": phase, "position": position, "key": repr(key),
-                            "slot": slot, "arm": arm, "began": began, "seconds": time.time() - began,
+        self.log.add_trial({"experiment": e.name + (LIMITS_OF if limits else ""), "block": block, "phase": phase,
+                            "position": position, "key": repr(key), "slot": slot, "arm": arm, "began": began,
+                            "seconds": time.time() - began,
                             "steal_ticks": environment.steal_ticks(self.used()) - steal0, "failures": failures,
                             "samples": spoiled + samples})
 
@@ -130,7 +142,8 @@ class Run:
 
     def samples(self, slot, arm, key, points, rng):
         if key[0] == LIMITS:
-            return self.whole(lambda: limit_samples(environment.limits(self.build, self.cores, self.experiment.measure.limits_seconds)))
+            seconds = self.experiment.measure.limits_seconds
+            return self.whole(lambda: limit_samples(environment.limits(self.build, self.cores, seconds)))
         if key[0] == "net":
             return net_trial.NetTrial(self.build, self.cores, self.experiment).run(arm, points, rng)
         if key[0] != "anchor":

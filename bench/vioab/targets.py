@@ -51,9 +51,10 @@ def in_round_trips(samples, experiment):
 
 
 def steady_state(samples):
-    """Exact counts over all samples of zero-copy under load, discarded ones too: a count has no noise. In the open loop and on shared
-    cores the server may go to sleep, and then a kick is needed: that is no steady state."""
-    zc = [s for s in samples if s.arm == "zero-copy" and s.point.rate == 0 and s.point.cores == "split" and "hcalls" in s.values]
+    """Exact counts over all samples of zero-copy under load, discarded ones too: a count has no noise. In the open loop, on shared
+    cores and between guests the server may go to sleep, and then a kick is needed: that is no steady state."""
+    zc = [s for s in samples if s.arm == "zero-copy" and s.point.rate == 0 and s.point.load == 0 and s.point.cores == "split"
+          and s.point.op != "pair" and "hcalls" in s.values]
     if not zc:
         return []
     total = {k: sum(round(s.values[k] * s.values["requests"]) for s in zc) for k in ("hcalls", "tce_updates", "rdma_bytes")}
@@ -125,10 +126,14 @@ NETWORK = (  # (bytes of a frame, rival, at least so many times its frame rate; 
     (1514, "memif zero-copy", None))
 
 
+WAYS = {"tx": "guest to port", "rx": "port to guest"}
+PAIR_BYTES = 1514  # of a frame, Ethernet's 1518
+
+
 def network(samples, experiment="net"):
     """Frame rates of zero-copy over those of copy and of the peers, headers touched by both. samples: all; rates of the kept."""
     out, mine = [], samples.where(experiment=experiment, touch="headers", cost="free", rate=0.0)
-    for op, way in (("tx", "guest to port"), ("rx", "port to guest")):
+    for op, way in WAYS.items():
         for bs, rival, least in NETWORK:
             here = mine.kept().where(op=op, bs=bs)
             x, y = here.where(slot="zero-copy").paired(here.where(slot=rival), "ns_per_request")
@@ -138,15 +143,33 @@ def network(samples, experiment="net"):
                                f"at least {least:g} times its frames/s" if least else "reported: the peer to beat next",
                                f"{iv.estimate:.2f}", iv, answer(iv, least, False) if least else "reported",
                                f"{1e3 / np.median(x):.3g} against {1e3 / np.median(y):.3g} M frames/s"))
+    return out + network_counts(samples, experiment) + network_copies(samples)
+
+
+def network_counts(samples, experiment):
     frames = [s for s in samples.where(experiment=experiment) if s.arm == "zero-copy" and "hcalls" in s.values]
-    if frames:
-        total = [sum(round(s.values[k] * s.values["requests"]) for s in frames)
-                 for k in ("hcalls", "tce_updates", "rdma_bytes")]
-        n = int(sum(s.values["requests"] for s in frames))
-        out.append(row("network, zero-copy, steady state, every sample", "0 hypercalls, 0 TCE updates, 0 bytes by RDMA",
-                       "{} hypercalls, {} TCE updates, {} bytes by RDMA".format(*total), None, "not met" if any(total) else "met",
-                       f"in {n:,} frames of {len(frames)} process starts"))
-    return out
+    if not frames:
+        return []
+    total = [sum(round(s.values[k] * s.values["requests"]) for s in frames) for k in ("hcalls", "tce_updates", "rdma_bytes")]
+    n = int(sum(s.values["requests"] for s in frames))
+    return [row("network, zero-copy, steady state, every sample", "0 hypercalls, 0 TCE updates, 0 bytes by RDMA",
+                "{} hypercalls, {} TCE updates, {} bytes by RDMA".format(*total), None, "not met" if any(total) else "met",
+                f"in {n:,} frames of {len(frames)} process starts")]
+
+
+def network_copies(samples, experiment="net-pair"):
+    """Bytes copied between two guests by every counter that counts copies, discarded samples too. Each start must keep to it."""
+    got = [s for s in samples.where(experiment=experiment, op="pair", bs=PAIR_BYTES) if s.arm == "zero-copy"]
+    got = [(round(sum(s.values[k] for k in ("server_bytes", "guest_bytes", "rdma_bytes")) * s.values["requests"]),
+            int(s.values["requests"])) for s in got if "rdma_bytes" in s.values]
+    if not got:
+        return []
+    copied, frames = (sum(x) for x in zip(*got))
+    return [row(f"network, from guest to guest, {PAIR_BYTES} B, zero-copy: bytes copied, by all counters, every sample",
+                "at most one copy a frame",
+                "1 copy a frame" if copied == frames * PAIR_BYTES else f"{copied / frames / PAIR_BYTES:.6g} copies a frame", None,
+                "met" if all(c <= n * PAIR_BYTES for c, n in got) else "not met",
+                f"{copied:,} bytes in {frames:,} frames of {len(got)} process starts")]
 
 
 def all_targets(samples, experiment="quick"):

@@ -103,7 +103,7 @@ def plural(n, one, many=None):
 def note(samples, slots=2):
     """The sentence under a table: level, kind, n."""
     n = sorted({len({s.block for s in samples.at(p, slot)}) for p in samples.points() for slot in samples.slots()} - {0})
-    span = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
+    span = " to ".join(str(k) for k in sorted({n[0], n[-1]})) if n else "no"
     return (f"Brackets: {LEVEL:.0%} intervals by bootstrap over {span} process starts; ratios over pairs of the same block."
             .replace("%", " %"))
 
