@@ -22,7 +22,7 @@
 
 #define VIO_NET_MAX_PAIRS 15u    /* a virtual processor each */
 #define VIO_NET_HDR       12u    /* struct virtio_net_hdr_v1, in front of every frame */
-#define VIO_NET_HEADROOM  64u    /* of a buffer: the frame's first byte begins a cache line */
+#define VIO_NET_HEADROOM  12u    /* of a buffer: the header; it and the frame's first 52 bytes share a line */
 #define VIO_NET_MAX_BUFS  34u    /* buffers of one frame that is sent */
 #define VIO_NET_MAX_FRAME 65553u /* with segmentation offload: an IP packet, Ethernet header, VLAN tag */
 

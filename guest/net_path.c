@@ -62,6 +62,23 @@ static unsigned post_some(struct net_pair *p, unsigned want)
 	return (unsigned)mapped;
 }
 
+/* The same where a buffer is the device's as it is. */
+static unsigned post_standing(struct net_pair *p, unsigned want)
+{
+	struct vio_vring_one one[NET_BURST];
+
+	p->n_free -= want;
+	for (unsigned i = 0; i < want; i++) {
+		struct net_buf *b = p->free[p->n_free + i];
+
+		b->state = NET_POSTED;
+		one[i] = (struct vio_vring_one){b->standing, p->n->cap, b};
+	}
+	vio_vring_add_ones(p->rx.vr, one, want, true);
+	p->n_posted += want;
+	return want;
+}
+
 static unsigned refill(struct net_pair *p)
 {
 	unsigned room = vio_vring_room(p->rx.vr, 1), total = 0, want = p->posted_max - p->n_posted;
@@ -75,7 +92,8 @@ static unsigned refill(struct net_pair *p)
 	if (want > p->n_free)
 		want = p->n_free;
 	while (total < want) {
-		unsigned some = want - total < NET_BURST ? want - total : NET_BURST, n = post_some(p, some);
+		unsigned some = want - total < NET_BURST ? want - total : NET_BURST;
+		unsigned n = p->standing ? post_standing(p, some) : post_some(p, some);
 
 		total += n;
 		if (n < some)
@@ -103,16 +121,19 @@ unsigned vio_net_refill(struct vio_net *n, unsigned pair)
 
 /* ------------------------------------------------------------------------- receive ---- */
 
-static void drop_part(struct net_pair *p)
+static inline void free_chain(struct net_pair *p, struct vio_net_buf *b)
 {
-	struct vio_net_buf *b = &p->part->b;
-
 	while (b) {
 		struct vio_net_buf *next = b->next;
 
 		net_buf_free(p, net_buf_of(b));
 		b = next;
 	}
+}
+
+static void drop_part(struct net_pair *p)
+{
+	free_chain(p, &p->part->b);
 	p->part = NULL;
 	p->s.rx_bad++;
 }
@@ -190,11 +211,13 @@ static int receive(struct net_pair *p, struct vio_net_buf *frame[], unsigned wan
 	*taken = n > 0 ? (unsigned)n : 0;
 	if (n <= 0)
 		return n;
+	for (int i = 0; i < n; i++)
+		__builtin_prefetch(((struct net_buf *)u[i].token)->b.hdr);
+	if (p->standing)
+		return (int)assemble(p, u, (unsigned)n, frame);
 	for (int i = 0; i < n; i++) {
 		struct net_buf *b = u[i].token;
 
-		__builtin_prefetch(b->b.hdr);
-		__builtin_prefetch((uint8_t *)b->b.hdr + VIO_NET_HDR);
 		m[i] = &b->map;
 		g[i] = &b->g;
 		/* What is copied out of a bounce buffer: no more than was posted. */
@@ -298,6 +321,12 @@ static int take_tx(struct vio_fq *v, void *ctx, unsigned max)
 	while (total < max && (n = vio_vring_take(v->vr, u, NET_BURST)) != 0) {
 		if (vio_unlikely(n < 0))
 			return total ? (int)total : n; /* it says so again next time */
+		if (p->standing) {
+			for (int i = 0; i < n; i++)
+				free_chain(p, &((struct net_buf *)u[i].token)->b);
+			total += (unsigned)n;
+			continue;
+		}
 		for (int i = 0; i < n; i++)
 			m[i] = &((struct net_buf *)u[i].token)->map;
 		v->dma->ops->unmap(v->dma, m, (unsigned)n);
@@ -353,10 +382,8 @@ unsigned vio_net_tx_alloc(struct vio_net *n, unsigned pair, struct vio_net_buf *
 	/* The lines are where the device read them: have them all on their way before the first is written.
 	 */
 	p->n_free -= count;
-	for (unsigned i = 0; i < count; i++) {
+	for (unsigned i = 0; i < count; i++)
 		__builtin_prefetch(p->free[p->n_free + i]->b.hdr, 1);
-		__builtin_prefetch((uint8_t *)p->free[p->n_free + i]->b.hdr + VIO_NET_HDR, 1);
-	}
 	for (unsigned i = 0; i < count; i++) {
 		struct net_buf *b = p->free[p->n_free + i];
 
@@ -374,16 +401,8 @@ void vio_net_free(struct vio_net *n, unsigned pair, struct vio_net_buf *const fr
 {
 	struct net_pair *p = &n->p[pair];
 
-	for (unsigned i = 0; i < count; i++) {
-		struct vio_net_buf *b = frame[i];
-
-		while (b) {
-			struct vio_net_buf *next = b->next;
-
-			net_buf_free(p, net_buf_of(b));
-			b = next;
-		}
-	}
+	for (unsigned i = 0; i < count; i++)
+		free_chain(p, frame[i]);
 }
 
 /*
@@ -509,13 +528,46 @@ static unsigned send_short(struct net_pair *p, struct vio_net_buf *const frame[]
 	return (unsigned)mapped;
 }
 
+/* The same where a buffer is the device's as it is. */
+static unsigned send_standing(struct net_pair *p, struct vio_net_buf *const frame[], unsigned count)
+{
+	struct vio_vring_one one[NET_BURST];
+	const uint32_t cap = p->n->cap;
+	unsigned room = vio_vring_room(p->tx.vr, 1), n = 0;
+	uint64_t bytes = 0;
+
+	if (count > room)
+		count = room;
+	for (; n < count && !frame[n]->next; n++) {
+		struct net_buf *b = net_buf_of(frame[n]);
+		const uint64_t off = (uint64_t)(b->b.data - (uint8_t *)b->b.hdr);
+
+		if (vio_unlikely(b->b.len == 0 || off < VIO_NET_HDR || off > cap || b->b.len > cap - off ||
+				 b->b.len > VIO_NET_MAX_FRAME))
+			break;
+		b->b.hdr->num_buffers = 0;
+		b->state = NET_SENDING;
+		b->n = 1;
+		one[n] = (struct vio_vring_one){ioba_add(b->standing, off - VIO_NET_HDR),
+						b->b.len + VIO_NET_HDR, b};
+		bytes += b->b.len;
+	}
+	vio_vring_add_ones(p->tx.vr, one, n, false);
+	p->s.tx_bytes += bytes;
+	p->s.tx_bufs += n;
+	p->s.tx_frames += n;
+	p->n_sending += n;
+	return n;
+}
+
 static unsigned send_all(struct net_pair *p, struct vio_net_buf *const frame[], unsigned count)
 {
 	unsigned done = 0, added = 0;
 
 	while (done < count) {
 		unsigned some = count - done < NET_BURST ? count - done : NET_BURST,
-			 n = send_short(p, frame + done, some);
+			 n = p->standing ? send_standing(p, frame + done, some)
+					 : send_short(p, frame + done, some);
 
 		done += n;
 		added += n;

@@ -28,22 +28,25 @@ static_assert(sizeof(struct virtio_net_hdr_v1) == VIO_NET_HDR, "VIRTIO 1.2 5.1.6
 
 enum net_buf_state { NET_FREE, NET_POSTED, NET_HELD, NET_SENDING };
 
-/* Line 0 is what the program and the payload level need, line 1 the mapping of a buffer that is alone in its
- * chain. */
+/*
+ * Line 0 is all that is needed where buffers are the device's as they are (standing), line 1 begins with the
+ * mapping of a buffer that is alone in its chain. The size is an odd number of lines, so that line 0 of all
+ * buffers are spread over the cache.
+ */
 struct net_buf {
 	struct vio_net_buf b; /* first */
+	struct ioba standing; /* of the header, in arms where it never changes */
+	struct gla at;        /* of the header, where the device begins */
+	uint8_t state;        /* enum net_buf_state */
+	uint8_t n;            /* sending, first buffer: buffers of the frame */
+	struct vio_dma_map map __attribute__((aligned(VIO_CACHE_LINE)));
 	struct vio_gbuf g;
-	struct gla at; /* of the header, where the device begins */
-	uint8_t state; /* enum net_buf_state */
-	uint8_t n;     /* sending, first buffer: buffers of the frame */
-	struct vio_dma_map map;
 } __attribute__((aligned(VIO_CACHE_LINE)));
 
-static_assert(offsetof(struct net_buf, at) == VIO_CACHE_LINE, "line 0 is full");
-static_assert(offsetof(struct net_buf, map) + offsetof(struct vio_dma_map, seg) +
-			      sizeof(struct vio_dma_seg) ==
-		      2 * VIO_CACHE_LINE,
+static_assert(offsetof(struct net_buf, map) == VIO_CACHE_LINE, "all that is hot in line 0");
+static_assert(offsetof(struct vio_dma_map, seg) + sizeof(struct vio_dma_seg) <= VIO_CACHE_LINE,
 	      "a single segment's mapping in line 1");
+static_assert(sizeof(struct net_buf) / VIO_CACHE_LINE % 2 == 1, "an odd stride");
 
 struct net_pair {
 	struct vio_fq rx, tx;
@@ -53,6 +56,9 @@ struct net_pair {
 	struct net_buf *
 		*free; /* the warmest on top; taken in bursts, each in the order in which it was freed */
 	uint32_t n_free, n_posted, n_sending;
+	/* Payload in place and mapping pool: a buffer's I/O bus address is known, and nothing is to be done
+	 * before it is given to the device or after it came back. */
+	bool standing;
 	/* A frame of which not all buffers have been taken from the ring. */
 	struct net_buf *part, *part_tail;
 	unsigned part_left;
@@ -91,8 +97,9 @@ struct vio_net {
 	uint32_t config_changes;
 	struct vio_mem_piece area; /* control page, bounce buffers, and buffers when the device sees them */
 	struct ioba area_at;
-	uint64_t bounce_off, slot_len, buffers_off;
+	uint64_t bounce_off, slot_len;
 	struct vio_mem_piece buffers;
+	uint64_t stride, next_buffer; /* from one buffer to the next; guest-logical address of the next one */
 };
 
 static inline struct net_buf *net_buf_of(struct vio_net_buf *b)

@@ -7,8 +7,9 @@
  *
  * In arms with payload in place and the pool, the area is a window (one for each LMB that it touches, at
  * contiguous IOBAs). Else it is only TCE-mapped, by the mapping level. Buffers of the bounce arm are the
- * guest's alone and outside the area. All buffers have lengths that are powers of two and are aligned to
- * them, so that none crosses an LMB border, where a window ends.
+ * guest's alone and outside the area. None crosses an LMB border, where a window ends: buffers have lengths
+ * that are powers of two and are aligned to them. In arms with the pool they lie one line further apart, so
+ * that their first lines are not all in the same few sets of the caches, and the borders are left out.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -130,10 +131,14 @@ static int carve_area(struct vio_net *n, struct vio_err *err)
 	     bounce_only = n->info.arm.payload == VIO_PAYLOAD_BOUNCE;
 	bool grant = pool && vio_payload_in_place(n->info.arm.payload);
 	uint64_t g = vio_front_grain(&n->f, grant), bl = n->cfg.buf_len,
-		 slots = 2ull * n->info.pairs * n->info.queue_size, len,
-		 buffers = (uint64_t)n->info.pairs * n->info.buffers * bl;
+		 slots = 2ull * n->info.pairs * n->info.queue_size, len, buffers;
 	uint64_t align = bl > g ? bl : g;
 	int rc;
+
+	n->stride = pool && !bounce_only ? bl + VIO_CACHE_LINE : bl;
+	buffers = (uint64_t)n->info.pairs * n->info.buffers * n->stride;
+	if (n->stride > bl)
+		buffers += (buffers / n->f.lmb_size + 2) * n->stride; /* left out at borders */
 
 	if (ops->needs_bounce)
 		n->slot_len = bounce_only || n->cfg.copybreak > bl ? bl : pow2_up(n->cfg.copybreak);
@@ -147,6 +152,7 @@ static int carve_area(struct vio_net *n, struct vio_err *err)
 		rc = vio_mem_carve(n->f.mem, buffers, align, false, "network buffers", &n->buffers, err);
 	else
 		n->buffers = (struct vio_mem_piece){gla_add(n->area.at, len), n->area.va + len, buffers};
+	n->next_buffer = n->buffers.at.v;
 	return rc || !pool ? rc : vio_front_area(&n->f, &n->area, grant, &n->area_at, err);
 }
 
@@ -201,10 +207,20 @@ static int new_dma(struct vio_net *n, struct vio_fq *q, uint64_t slice, struct v
 	return vio_front_dma(&n->f, q, &n->info.arm, &c, err);
 }
 
+/* Guest-logical address of the next buffer. */
+static struct gla place_buffer(struct vio_net *n)
+{
+	uint64_t lmb = n->f.lmb_size, at = n->next_buffer;
+
+	if (at % lmb + n->cfg.buf_len > lmb)
+		at = VIO_ALIGN_UP(at, lmb);
+	n->next_buffer = at + n->stride;
+	return (struct gla){at};
+}
+
 static int new_buffers(struct vio_net *n, struct net_pair *p, unsigned pair, struct vio_err *err)
 {
-	const uint32_t count = n->info.buffers, lead = VIO_NET_HEADROOM - VIO_NET_HDR;
-	uint64_t off = (uint64_t)pair * count * n->cfg.buf_len;
+	const uint32_t count = n->info.buffers;
 
 	p->buf = aligned_alloc(VIO_CACHE_LINE, count * sizeof(*p->buf));
 	p->free = calloc(count, sizeof(struct net_buf *));
@@ -213,13 +229,28 @@ static int new_buffers(struct vio_net *n, struct net_pair *p, unsigned pair, str
 	memset(p->buf, 0, count * sizeof(*p->buf));
 	for (uint32_t i = count; i-- > 0;) { /* buffer 0 on top */
 		struct net_buf *b = &p->buf[i];
-		uint64_t at = off + (uint64_t)i * n->cfg.buf_len + lead;
 
-		b->at = gla_add(n->buffers.at, at);
-		b->b.hdr = (struct virtio_net_hdr_v1 *)(void *)(n->buffers.va + at);
+		b->at = place_buffer(n);
+		b->b.hdr = (struct virtio_net_hdr_v1 *)(void *)(n->buffers.va + (b->at.v - n->buffers.at.v));
 		net_buf_free(p, b);
 	}
 	return 0;
+}
+
+/* Where a buffer is for the device, once and for all, if the arm is so. */
+static void stand(const struct vio_net *n, struct net_pair *p)
+{
+	p->standing = n->info.arm.mapping == VIO_MAP_POOL &&
+		      vio_gpayload_level(n->info.arm.payload) == &vio_gpayload_in_place;
+	for (uint32_t i = 0; p->standing && i < n->info.buffers; i++) {
+		struct vio_dma_map *m = &p->buf[i].map;
+
+		m->n_seg = 1;
+		m->seg[0].addr = p->buf[i].at;
+		m->seg[0].len = n->cap;
+		p->standing = p->tx.dma->ops->map(p->tx.dma, &m, 1) == 1;
+		p->buf[i].standing = m->seg[0].at;
+	}
 }
 
 static void place(struct vio_net *n, struct vio_fq *q, unsigned index, struct phyp_vcpu *vcpu)
@@ -282,6 +313,8 @@ static int new_queues(struct vio_net *n, struct vio_err *err)
 			rc = new_dma(n, &p->rx, slice, err);
 		if (rc == 0)
 			rc = new_dma(n, &p->tx, slice, err);
+		if (rc == 0)
+			stand(n, p);
 	}
 	return rc;
 }

@@ -286,6 +286,26 @@ int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned 
 	return 0;
 }
 
+void vio_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n, bool dev_writes)
+{
+	const uint16_t flags = dev_writes ? VRING_DESC_F_WRITE : 0;
+	uint16_t avail = vr->avail_idx;
+
+	for (unsigned i = 0; i < n; i++) {
+		const unsigned slot = avail++ & vr->mask;
+		const uint16_t g = group_get(vr), head = (uint16_t)(g << vr->shift);
+
+		vr->group[g].token = one[i].token;
+		vr->group[g].n_groups = 1;
+		desc_put(vr, head, one[i].at.v, tail_word(one[i].len, flags, (uint16_t)(head + 1)));
+		if (vr->avail_shadow[slot] != head) {
+			vr->avail_shadow[slot] = head;
+			vio_store_relaxed(&vr->avail->ring[slot], vio_le16(head));
+		}
+	}
+	vr->avail_idx = avail;
+}
+
 bool vio_vring_publish(struct vio_vring *vr)
 {
 	const uint16_t old = vr->published;

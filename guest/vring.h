@@ -64,6 +64,14 @@ static inline uint64_t vio_vring_tables_bytes(uint16_t size, uint8_t group)
  * the device before publish. `token` comes back with the used element, never NULL. -ENOSPC: no descriptors now.
  */
 int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token);
+/* Chains of one segment each: what vio_vring_add() would do for each of them. There is room for all (counted with
+ * vio_vring_room()), no length is 0, no token NULL. */
+struct vio_vring_one {
+	struct ioba at;
+	uint32_t len;
+	void *token;
+};
+void vio_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n, bool dev_writes);
 /* Make everything added since the last publish visible. Returns whether the device wants a kick (always false when
  * nothing was added). */
 bool vio_vring_publish(struct vio_vring *vr);
