@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from vioab import report_html, report_md, results, stats, store
-from vioab.model import AGAIN, Interval, Samples, Section, Table, Verdict
+from vioab.model import AGAIN, Samples, Section, Table, Verdict
 from vioab.report_model import Report
 
 LEVEL = 0.99
@@ -54,17 +54,13 @@ def ratios(samples, experiment, base, slot, point):
 
 
 def differ(pairs, seed=1):
-    """Interval of the ratio of two machines' ratios: each machine's blocks are resampled on their own."""
-    (a1, b1), (a2, b2) = pairs
-    rng = np.random.default_rng(seed)
-
-    def draws(a, b):
-        pick = rng.integers(0, len(a), size=(4000, len(a)))
-        return np.median(b[pick], axis=1) / np.median(a[pick], axis=1)
-    quotient = draws(a2, b2) / draws(a1, b1)
-    estimate = (np.median(b2) / np.median(a2)) / (np.median(b1) / np.median(a1))
-    low, high = np.quantile(quotient, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(estimate), float(low), float(high), min(len(a1), len(a2)), LEVEL)
+    """Interval of the ratio of two machines' ratios: each machine's blocks are resampled on their own, as stats does."""
+    values, drawn = [], []
+    for k, (a, b) in enumerate(pairs):
+        med, draws = stats.draws_of_medians(np.column_stack([a, b]), seed + k)  # another seed: the machines are independent
+        values.append(med[1] / med[0])
+        drawn.append(draws[:, 1] / draws[:, 0])
+    return stats.interval(values[1] / values[0], drawn[1] / drawn[0], min(len(a) for a, _ in pairs), LEVEL, log=True)
 
 
 def base_slot(slots):

@@ -16,6 +16,7 @@ from unittest import mock
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
+import numpy as np  # noqa: E402
 from machine import MachineError, WrongResult  # noqa: E402
 from vioab import cli, compare, environment, experiment, results, runner, store, trial  # noqa: E402
 from vioab.model import AGAIN, Point, Samples  # noqa: E402
@@ -289,6 +290,20 @@ class Compare(unittest.TestCase):
         text, merged = self.compared(1.0)
         self.assertIn("0 of 1 ratios to copy differ", text)
         self.assertEqual({s.machine for s in merged}, {"one", "other"}, "a sample lost its machine")
+
+    def test_few_blocks_of_two_equal_machines_are_rarely_told_apart(self):
+        rng, told, runs = np.random.default_rng(5), 0, 400
+        for _ in range(runs):
+            pairs = [tuple(np.exp(rng.normal(0, 0.05, 6)) for _ in "ab") for _ in range(2)]
+            told += compare.differ(pairs).excludes(1)
+        self.assertLessEqual(told, 0.01 * runs, "the interval is narrower than its 99 % say")
+
+    def test_a_planted_difference_between_machines_is_inside_its_interval(self):
+        rng = np.random.default_rng(6)
+        one = [np.exp(rng.normal(0, 0.01, 12)) for _ in "ab"]
+        iv = compare.differ([one, (one[0], 1.3 * one[1])])
+        self.assertTrue(1 < iv.low < 1.3 < iv.high, iv)
+        self.assertGreater(iv.high / iv.low, 1.001, "the same draws for both machines cancelled their noise")
 
     def test_a_report_from_before_a_column_was_added_can_still_be_compared(self):
         with tempfile.TemporaryDirectory() as d:
