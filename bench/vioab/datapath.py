@@ -2,9 +2,8 @@
 """One picture of the two data paths with what was measured of each step: hand-made SVG, two panels that may be stacked.
 
 The steps are those of docs/architecture.md section 4. What a step costs in calls, TCE updates and bytes follows from
-the protocol, and is compared with the counters of the samples. Nanoseconds of a step come from the fitted model of the
-costs experiment when the run has one (a section's data["cycles_model"]["constants"], by names of METRICS: hcalls,
-tce_updates, rdma_calls, rdma_bytes ...); those of the whole request are always measured.
+the protocol, and is compared with the counters of the samples. Nanoseconds of a step come from the model that was fitted to the
+counters (analyses/cycles_model.py) when the run has one that is good enough; those of the whole request are always measured.
 """
 
 import numpy as np
@@ -21,21 +20,13 @@ PREFERRED = ("quick", "ladder", "costs", "load", "sizes")
 
 # --- what was measured --------------------------------------------------------------------------------------------------
 
-def _cycles_model(sections):
-    """Constants of the section whose data holds the fitted model: {name: {"estimate", "low", "high"}} in ns."""
-    for s in sections:
-        for data in (s.data.get("cycles_model"), s.data if "model" in s.id else None):
-            if isinstance(data, dict) and isinstance(data.get("constants"), dict):
-                return data["constants"]
-    return {}
-
-
 def measure(ctx, sections=()):
     """What the picture needs, JSON-able, from the samples: one 4 KiB read at a time from memory. {}: not measured.
 
     sections: of the analyses that ran before, for the fitted constants.
     """
     from vioab import stats
+    from vioab.analyses import cycles_model
     names = {s.experiment for s in ctx.samples}
     for name in [n for n in PREFERRED if n in names] + sorted(names.difference(PREFERRED)):
         taken = {arm: ctx.of(name).at(POINT, arm) for arm in ARMS}
@@ -52,7 +43,7 @@ def measure(ctx, sections=()):
         moving, still = taken["zero-copy"].paired(null, "mean_latency_ns")
         return {"experiment": name, "command": ctx.command(name), "bs": POINT.bs, "queue_size": POINT.queue_size,
                 "arms": arms, "r_ns": ctx.r_ns, "move": stats.median(moving - still).data() if len(still) else None,
-                "constants": _cycles_model(sections)}
+                "constants": cycles_model.constants(sections, POINT.depth)}
     return {}
 
 

@@ -24,6 +24,9 @@ FEATURES = (("request", "ns", lambda v: 1.0), ("hypercall", "ns", lambda v: v["h
             ("TCE update", "ns", lambda v: v["tce_updates"]),
             ("RDMA call", "ns", lambda v: v["rdma_calls"]), ("byte by RDMA", "ns", lambda v: v["rdma_bytes"]),
             ("byte by a CPU", "ns", lambda v: v["guest_bytes"] + v["server_bytes"]), ("wake-up", "ns", lambda v: v["wakes"]))
+# Metrics that a constant multiplies; a request itself is none.
+COUNTERS_OF = {"hypercall": ("hcalls",), "TCE update": ("tce_updates",), "RDMA call": ("rdma_calls",), "byte by RDMA": ("rdma_bytes",),
+               "byte by a CPU": ("guest_bytes", "server_bytes"), "wake-up": ("wakes",)}
 NEEDED = ("hcalls", "tce_updates", "rdma_calls", "rdma_bytes", "guest_bytes", "server_bytes", "wakes")
 DRAWS = 400
 GOOD = 0.15  # median error above which the model is called bad
@@ -178,6 +181,14 @@ def errors_table(f):
                  head=["experiment", "arm", "point", "measured", "predicted", "error"], rows=rows,
                  note=f"All {len(e)} held-out configurations: half within {pct(np.median(e))}, nine in ten within "
                       f"{pct(np.quantile(e, 0.9))}.")
+
+
+def constants(sections, depth):
+    """{metric: {"estimate", "low", "high"} in ns} of the model of one depth among the sections of a report; {} without one, or when
+    its median error is above GOOD."""
+    models = [d for s in sections for d in s.data.get("depths", ()) if s.id == "model" and d["depth"] == depth]
+    return {metric: {"estimate": c["ns"], "low": c["low"], "high": c["high"]} for d in models if d["median_error"] <= GOOD
+            for name, c in d["constants"].items() if c["low"] is not None for metric in COUNTERS_OF.get(name, ())}
 
 
 def figure(ctx, f):

@@ -10,7 +10,7 @@ import numpy as np
 from simulate import context, counters, simulate
 from vioab import plots
 from vioab.analyses import costs, cycles_model, ladder, mapping
-from vioab.model import Point, Samples
+from vioab.model import METRICS, Point, Samples
 
 POINT = Point(backend="memory")
 WORTH = {"mapping": 1.3, "payload": 1.1, "ring": 2.0, "notify": 1.5}
@@ -156,10 +156,21 @@ class Model(unittest.TestCase):
             self.assertFalse({(x["arm"], x["point"]) for x in depth["fit"]} & {(x["arm"], x["point"]) for x in depth["held_out"]})
         self.assertNotIn("no model to rely on", section.lead)
 
+    def test_fitted_constants_reach_the_data_path_by_the_names_of_counters(self):
+        def truth(arm, point):
+            c = counters(arm, point)
+            return 300 + 110 * c["rdma_calls"] + 0.06 * c["rdma_bytes"] + 0.08 * (c["guest_bytes"] + c["server_bytes"])
+        got = cycles_model.constants([cycles_model.analyse(self.taken(truth))], 1)
+        self.assertAlmostEqual(got["server_bytes"]["estimate"] / 0.08, 1, delta=0.1)
+        self.assertEqual(got["guest_bytes"], got["server_bytes"])
+        self.assertFalse(set(got) - set(METRICS), "the picture looks constants up by names of metrics")
+
     def test_times_that_counters_do_not_explain_are_called_so(self):
         def truth(arm, point):
             return 1000.0 * (1 + 9 * (point.bs in (16384, 262144)))
-        self.assertIn("no model to rely on", cycles_model.analyse(self.taken(truth)).lead)
+        section = cycles_model.analyse(self.taken(truth))
+        self.assertIn("no model to rely on", section.lead)
+        self.assertEqual(cycles_model.constants([section], 1), {}, "a bad model prices steps")
 
     def test_too_few_configurations_give_no_model(self):
         self.assertIsNone(cycles_model.analyse(context(simulate(["copy"], self.POINTS, 5, experiment="sizes"))))

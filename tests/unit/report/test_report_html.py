@@ -329,12 +329,18 @@ class DataPath(unittest.TestCase):
         self.assertIn("block by block: 400 ns [99 % interval 400 ns to 400 ns, n = 5]", datapath.caption(paths()))
         self.assertIn("700 ns with zero-copy", datapath.caption(paths()))
 
-    def test_fitted_times_show_only_when_the_run_has_a_model(self):
-        constants = {"hcalls": {"estimate": 50.0, "low": 40, "high": 60}}
-        model = Section("m", "M", "l", data={"cycles_model": {"constants": constants}})
-        plain, fitted = (datapath.panels(datapath.measure(context(), s))[0][2] for s in ((), (model,)))
-        self.assertNotIn("≈", plain)
-        self.assertIn("≈ 50 ns", fitted)
+    def test_fitted_times_show_only_when_the_run_has_a_good_model_of_this_depth(self):
+        def model(depth=1, error=0.1, low=40.0):
+            constants = {"hypercall": {"ns": 50.0, "low": low, "high": 60.0}, "request": {"ns": 300.0, "low": 200.0, "high": 400.0}}
+            return Section("model", "M", "l", data={"depths": [{"depth": depth, "median_error": error, "constants": constants}]})
+
+        def copy(*sections):
+            return datapath.panels(datapath.measure(context(), sections))[0][2]
+        self.assertIn("≈ 50 ns", copy(model()))
+        self.assertIn("hcalls 50 ns [40 ns to 60 ns]", datapath.caption(datapath.measure(context(), [model()])))
+        for why, sections in (("no model", ()), ("of another depth", (model(depth=32),)), ("a bad one", (model(error=0.16),)),
+                              ("without an interval", (model(low=None),))):
+            self.assertNotIn("≈", copy(*sections), why)
 
 
 class Looks(unittest.TestCase):
