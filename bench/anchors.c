@@ -11,6 +11,7 @@
 #include "bench/options.h"
 #include "vio/cycles.h"
 #include "vio/number.h"
+#include "vio/output.h"
 
 static const char usage[] =
 	"bench-anchors: measure the real counterparts of the costs that experiments inject\n"
@@ -83,23 +84,6 @@ static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
 	return rc;
 }
 
-/* A wrong path costs no time, and an interrupted run leaves no empty file: it is opened at the end. */
-static int can_write(const char *path, struct vio_err *err)
-{
-	char folder[4096];
-	const char *slash = strrchr(path, '/');
-
-	if (access(path, W_OK) == 0)
-		return 0;
-	if (errno == ENOENT) {
-		snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path + 1) : 1,
-			 slash ? path : ".");
-		if (access(folder, W_OK | X_OK) == 0)
-			return 0;
-	}
-	return vio_err_set(err, -errno, "--json %.200s: %s", path, strerror(errno));
-}
-
 /* All cases in their order; ends at the first that failed. */
 static int measure(struct anchors_result *r, struct vio_err *err)
 {
@@ -146,7 +130,7 @@ static int run(const struct options *o, struct anchors_result *r, struct vio_err
 	r->env.buffered_fd = r->env.direct_fd = -1;
 	r->n = anchors_cases(o->points, o->seed, r->c);
 	if (!rc && o->json)
-		rc = can_write(o->json, err);
+		rc = vio_output_check("json", o->json, err);
 	if (!rc && !r->env.two_cores)
 		fprintf(stderr, "bench-anchors: %s\n", r->env.cores.reason);
 	if (!rc && (o->points & uring))

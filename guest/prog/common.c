@@ -8,6 +8,7 @@
 #include "guest/prog/common.h"
 #include "vio/cycles.h"
 #include "vio/number.h"
+#include "vio/output.h"
 
 /* ------------------------------------------------------------------------- options ---- */
 
@@ -232,8 +233,8 @@ static int pin(int core, struct vio_err *err)
 	if (sched_setaffinity(0, sizeof(set), &set))
 		return vio_err_set(
 			err, -EINVAL,
-			"--core %d: this process may not run there; see the list with `taskset -p %d`", core,
-			(int)getpid());
+			"--core %d: this process may not run there; see the list with `taskset -cp $$`",
+			core);
 	return 0;
 }
 
@@ -252,6 +253,8 @@ int vio_prog_main(const struct vio_common *c, const char *program, int parsed, v
 	sigaction(SIGTERM, &sa, NULL);
 	if (rc == 0)
 		rc = pin(c->core, err);
+	if (rc == 0 && c->json)
+		rc = vio_output_check("json", c->json, err);
 	if (rc == 0)
 		rc = phyp_connect(c->socket, c->partition, &part, err);
 	if (rc == 0 && c->fault)
