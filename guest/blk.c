@@ -22,14 +22,12 @@ static int start(struct vio_blk *b, struct vio_err *err)
 	struct vio_transport_cfg *tc = &b->cfg.transport;
 	int rc = phyp_vcpu_create(b->f.part, &b->q[0].v.vcpu, err);
 
+	tc->type = VIRTIO_ID_BLOCK;
 	tc->features |= FEATURES;
 	if (rc == 0)
 		rc = vio_transport_open(b->q[0].v.vcpu, b->f.mem, tc, &b->f.t, err);
 	if (rc == 0)
 		rc = vio_transport_start(b->f.t, err);
-	if (rc == 0 && vio_transport_get_info(b->f.t)->type != VIRTIO_ID_BLOCK)
-		rc = vio_err_set(err, -ENODEV, "unit %u is not a disk: virtio device type %u, expected %u",
-				 tc->unit, vio_transport_get_info(b->f.t)->type, VIRTIO_ID_BLOCK);
 	if (rc == 0)
 		rc = blk_read_config(b, &b->info, &b->size_max, err);
 	if (rc == 0)

@@ -25,6 +25,7 @@ struct vio_transport_cfg {
 	bool strict_arm; /* -ENOTSUP when the server does not offer the arm; else fall back to copy and say so
 			  */
 	uint8_t proto;   /* highest version spoken, 1 or 2 */
+	uint8_t type;    /* virtio device id that the unit must have, else -ENODEV; 0 = any */
 	uint64_t features;   /* device and ring features wanted; used = wanted & offered */
 	uint16_t num_queues; /* wanted; fewer when the server has fewer */
 	uint16_t queue_size; /* wanted, power of two; 0 = the server's largest. v1 always uses the server's */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
 
 #include "guest/transport_priv.h"
@@ -73,6 +74,11 @@ static int read_header(struct vio_transport *t, struct offer *o, struct vio_err 
 		read_v1(t, o);
 	else
 		read_v2(t, o);
+	if (t->cfg.type && i->type != t->cfg.type)
+		return vio_err_set(err, -ENODEV, "unit %u is %s: virtio device type %u, expected %u",
+				   t->cfg.unit,
+				   t->cfg.type == VIRTIO_ID_BLOCK ? "not a disk" : "of another kind", i->type,
+				   t->cfg.type);
 	offered = i->queue_size;
 	if (i->num_queues == 0 || i->num_queues > VIO_MAX_QUEUES || offered < 4 ||
 	    offered > VIO_MAX_QUEUE_SIZE || (offered & (offered - 1)) || i->config_len > VIO_MAX_CONFIG)

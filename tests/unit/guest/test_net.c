@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "guest/blk.h"
 #include "net_test.h"
 
 static const uint32_t sizes[] = {1, 13, 14, 60, 64, 65, 500, 1514, 1518};
@@ -451,6 +452,18 @@ static void a_disk_is_not_taken_for_a_network_card(void **state)
 	says(x->err.msg, "not a network card");
 }
 
+static void a_network_card_is_not_taken_for_a_disk(void **state)
+{
+	struct nt *x = *state;
+	struct vio_blk_cfg cfg = {.transport = x->cfg.transport, .max_len = 4096, .depth = 1};
+	struct vio_blk *b;
+
+	assert_int_equal(vio_arm_parse("zero-copy", &cfg.transport.arm, &x->err), 0);
+	fs_start(&x->w.s);
+	assert_int_equal(vio_blk_open(x->w.gp, &x->w.mem, &cfg, &b, &x->err), -ENODEV);
+	says(x->err.msg, "not a disk");
+}
+
 /* -------------------------------------------------------------------------- sleeping ---- */
 
 struct later {
@@ -546,6 +559,7 @@ int main(void)
 		T(link_changes_are_seen),
 		T(a_configuration_that_makes_no_sense_is_refused),
 		T(a_disk_is_not_taken_for_a_network_card),
+		T(a_network_card_is_not_taken_for_a_disk),
 		T(a_sleeper_wakes_by_a_frame_a_prod_or_a_descriptor),
 	};
 
