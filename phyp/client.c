@@ -226,6 +226,12 @@ static int dial(const char *path, int *sock, struct vio_err *err)
 	if (s < 0)
 		return vio_err_set(err, -errno, "%s: %s", path, strerror(errno));
 	rc = dial_patiently(s, &sa);
+	if (rc == -EACCES) {
+		close(s);
+		return vio_err_set(
+			err, rc,
+			"%s: no permission to write to phypd's socket: be the user who started phypd", path);
+	}
 	if (rc) {
 		close(s);
 		/* Not a socket at all: nobody listens there either. */

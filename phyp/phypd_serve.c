@@ -160,6 +160,27 @@ static void drop(struct phypd *d, struct conn *c)
 
 /* ------------------------------------------------------------------------------- requests ---- */
 
+static int no_such(const struct hv_seg *s, const char *name, struct vio_err *err)
+{
+	char names[160] = "";
+	size_t n = 0;
+
+	for (uint32_t p = 0; p < s->n_parts && n < sizeof(names); p++)
+		n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", p ? ", " : "", s->part[p].name);
+	return vio_err_set(err, -ESRCH, "there is no partition %s in phypd's profile; there are %s%s", name,
+			   names, n < sizeof(names) ? "" : " ...");
+}
+
+/* The process that is partition p; 0 for none. */
+static int owner(const struct phypd *d, uint32_t p)
+{
+	for (unsigned i = 0; i < MAX_CONNS; i++) {
+		if (d->conn[i].fd >= 0 && d->conn[i].part == p)
+			return (int)d->conn[i].pid;
+	}
+	return 0;
+}
+
 static void on_hello(struct phypd *d, struct conn *c, struct wire_req *req, struct wire_rep *rep)
 {
 	struct vio_err err = {{0}};
@@ -174,9 +195,12 @@ static void on_hello(struct phypd *d, struct conn *c, struct wire_req *req, stru
 	else if (c->part != HV_NONE)
 		rep->rc = vio_err_set(&err, -EINVAL, "the connection has a partition already");
 	else if (p < 0)
-		rep->rc = vio_err_set(&err, -ESRCH, "there is no partition %s in phypd's profile", req->name);
+		rep->rc = no_such(d->m->seg, req->name, &err);
 	else if (d->m->seg->part[p].active)
-		rep->rc = vio_err_set(&err, -EBUSY, "partition %s is in use by a live process", req->name);
+		rep->rc = vio_err_set(
+			&err, -EBUSY,
+			"partition %s is in use by a live process (pid %d): end it, or be another partition",
+			req->name, owner(d, (uint32_t)p));
 	else
 		rep->rc = hv_machine_activate(d->m, (uint32_t)p, req->node, &err);
 	memcpy(rep->msg, err.msg, sizeof(rep->msg));

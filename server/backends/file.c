@@ -63,7 +63,9 @@ static int open_failed(const struct options *o, int rc, struct vio_err *err)
 
 	switch (rc) {
 	case -ENOENT:
-		return vio_err_set(err, rc, "backend file: there is no file '%.200s'", p);
+		return vio_err_set(
+			err, rc,
+			"backend file: there is no file '%.200s'; make one, e.g. with truncate -s 1G", p);
 	case -EACCES:
 	case -EPERM:
 	case -EROFS:

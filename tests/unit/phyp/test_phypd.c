@@ -302,8 +302,10 @@ static void busy_and_unknown_partitions_are_refused_by_name(void **state)
 
 	assert_int_equal(phyp_connect(m->sock, "vios", &part, &err), -EBUSY);
 	assert_non_null(strstr(err.msg, "vios"));
+	assert_non_null(strstr(err.msg, "pid"));
 	assert_int_equal(phyp_connect(m->sock, "lpar99", &part, &err), -ESRCH);
 	assert_non_null(strstr(err.msg, "lpar99"));
+	assert_non_null(strstr(err.msg, "vios, guest0, guest1"));
 	assert_int_equal(phyp_connect("/nonexistent/vio.sock", "vios", &part, &err), -ENOENT);
 	assert_non_null(strstr(err.msg, "/nonexistent/vio.sock"));
 	assert_int_equal(phyp_connect("", "vios", &part, &err), -ENAMETOOLONG);
