@@ -153,7 +153,8 @@ static void rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t co
 		rc = h_rescind_logical(vcpu, RESCIND_FORCED, cookie);
 	} while ((rc == H_PARTIAL || vio_t_busy(rc)) &&
 		 vio_t_again(vcpu, since, t->cfg.timeout_ms * 1000000ull));
-	if (rc == H_PARTIAL || vio_t_busy(rc))
+	/* Without the hypervisor nobody has anything of anybody, and others say that it has gone. */
+	if ((rc == H_PARTIAL || vio_t_busy(rc)) && phyp_alive(t->part))
 		vio_t_say(t,
 			  "the hypervisor has not finished taking pages back from the VIO server after %u ms "
 			  "(cookie 0x%" PRIx64 ")",
