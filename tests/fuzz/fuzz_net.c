@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * One guest sends what the fuzzer likes, header and frame and framing, through the switch to another guest
- * whose features and buffers the fuzzer chooses too. Every frame and every buffer is an allocation and a
- * window of its own, so that an access outside of one is the sanitizer's finding; what a receiver may rely on
- * is checked here.
+ * whose features, buffers and control commands the fuzzer chooses too, as well as the VLANs of both. Every
+ * frame and every buffer is an allocation and a window of its own, so that an access outside of one is the
+ * sanitizer's finding; what a receiver may rely on is checked here.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +59,8 @@ static const struct vio_fdb_ops fdb_ops = {no_learn, no_lookup, no_age, no_forge
 
 /* ------------------------------------------------------------------------------ two guests ---- */
 
+#define OWN_MAC "02:00:00:00:00:00" /* of the sender; that of the seeds' frames */
+
 struct end {
 	struct vio_net *net;
 	struct vio_squeue *q;
@@ -104,19 +106,14 @@ static struct phyp_vcpu *vcpu_of_machine(uint32_t *unit)
 	return vcpu;
 }
 
-/* index: 0 receives, 1 transmits. */
-static void open_end(struct end *e, struct vio_switch *sw, const char *spec, uint64_t features,
-		     uint16_t index)
+/* index: 0 receives, 1 transmits, 2 is the control queue; of e->net. */
+static void open_queue(struct end *e, uint16_t index)
 {
 	struct vio_squeue *q = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*q), VIO_CACHE_LINE));
-	struct vio_backend *be;
+	struct vio_backend *be = vio_net_backend(e->net);
 	struct vio_err err;
 
-	FUZZ_CHECK(q && vio_net_create(spec, index, NULL, &e->net, &err) == 0);
-	FUZZ_CHECK(vio_switch_add(sw, vio_net_port(e->net), &err) == 0);
-	be = vio_net_backend(e->net);
-	FUZZ_CHECK(vio_dev_net.start(be, features, 3) == VIO_ST_OK);
-	FUZZ_CHECK(be->ops->queue_open(be, SIZE, &e->bq, &err) == 0);
+	FUZZ_CHECK(q && be->ops->queue_open(be, SIZE, &e->bq, &err) == 0);
 	e->desc = calloc(SIZE, 16);
 	e->avail = calloc(1, 6 + 2 * SIZE);
 	e->used = calloc(1, 6 + 8 * SIZE);
@@ -145,13 +142,24 @@ static void open_end(struct end *e, struct vio_switch *sw, const char *spec, uin
 	vio_dev_net.queue_on(q);
 }
 
-static void close_end(struct end *e)
+static void open_end(struct end *e, struct vio_switch *sw, const char *spec, uint64_t features,
+		     uint16_t index)
+{
+	struct vio_err err;
+
+	FUZZ_CHECK(vio_net_create(spec, index, NULL, &e->net, &err) == 0);
+	FUZZ_CHECK(vio_switch_add(sw, vio_net_port(e->net), &err) == 0);
+	FUZZ_CHECK(vio_dev_net.start(vio_net_backend(e->net), features, features & F(CTRL_VQ) ? 7 : 3) ==
+		   VIO_ST_OK);
+	open_queue(e, index);
+}
+
+static void close_queue(struct end *e)
 {
 	vio_dev_net.queue_off(e->q);
 	e->q->payload->detach(e->q);
 	e->q->ring->detach(e->q);
 	vio_net_backend(e->net)->ops->queue_close(e->bq);
-	vio_net_destroy(e->net);
 	free(e->q->req);
 	free(e->q);
 	free(e->desc);
@@ -213,15 +221,124 @@ static void send(struct end *e, struct bytes *b, unsigned i)
 	e->avail->idx = vio_le16((uint16_t)(i + 1));
 }
 
+/* MAC_TABLE_SET with as many addresses as the fuzzer says, of which only the last bytes differ. */
+static uint32_t table_set(struct bytes *b, uint8_t *to)
+{
+	uint32_t at = 2;
+
+	to[0] = VIRTIO_NET_CTRL_MAC;
+	to[1] = VIRTIO_NET_CTRL_MAC_TABLE_SET;
+	for (unsigned kind = 0; kind < 2; kind++) {
+		uint8_t n = take8(b);
+
+		memcpy(to + at, (uint8_t[4]){n}, 4);
+		at += 4;
+		for (unsigned i = 0; i < n; i++, at += 6)
+			memcpy(to + at, (uint8_t[6]){kind ? 1 : 2, 0, 0, 0, 0, (uint8_t)(i + 1)}, 6);
+	}
+	return at;
+}
+
+/* Command i: tables, a mode, or the fuzzer's own bytes; its length that of the chain, unless the fuzzer cuts
+ * it. */
+static void command(struct end *e, struct bytes *b, unsigned i)
+{
+	uint8_t how = take8(b), raw[2 + 2 * (4 + 6 * 255)];
+	uint32_t len = how % 4 == 0 ? table_set(b, raw) : how % 4 == 1 ? 3 : 1u + take8(b);
+	struct vring_desc *d = &e->desc[2 * i];
+	uint64_t at = DATA + i * 0x20000ull, ack = DATA + (FRAMES + i) * 0x20000ull;
+
+	if (how % 4 != 0)
+		take(b, raw, len);
+	if (how & 0x40)
+		len = 1 + take8(b);
+	e->mem[i] = malloc(len);
+	e->mem[FRAMES + i] = malloc(1);
+	FUZZ_CHECK(len <= sizeof(raw) && e->mem[i] && e->mem[FRAMES + i]);
+	memcpy(e->mem[i], raw, len);
+	*e->mem[FRAMES + i] = 0xff;
+	window(e, at, len, e->mem[i], TCE_READ, (uint16_t)(10 + i));
+	window(e, ack, 1, e->mem[FRAMES + i], TCE_WRITE, (uint16_t)(10 + FRAMES + i));
+	d[0] = (struct vring_desc){vio_le64(at), vio_le32(len), vio_le16(how & 0x80 ? 0 : VRING_DESC_F_NEXT),
+				   vio_le16((uint16_t)(2 * i + 1))};
+	d[1] = (struct vring_desc){vio_le64(ack), vio_le32(1), vio_le16(VRING_DESC_F_WRITE), 0};
+	e->avail->ring[i] = vio_le16((uint16_t)(2 * i));
+	e->avail->idx = vio_le16((uint16_t)(i + 1));
+	vio_squeue_poll(e->q);
+	if (e->q->fault == VIO_ST_OK) {
+		FUZZ_CHECK(e->q->used_idx == i + 1 && *e->mem[FRAMES + i] <= VIRTIO_NET_ERR);
+		FUZZ_CHECK(e->net->filter.n_uni <= VIO_NET_MACS && e->net->filter.n_multi <= VIO_NET_MACS);
+	}
+}
+
+/* ------------------------------------------------------------------------------ the checks ---- */
+
+/* The first bytes of the frame in the n buffers from the next used one on; how many there are of `max`. */
+static uint32_t head_of(const struct end *e, unsigned n, uint8_t *to, uint32_t max)
+{
+	uint32_t skip = sizeof(struct virtio_net_hdr_v1), got = 0;
+
+	for (unsigned k = 0; k < n && got < max; k++, skip = 0) {
+		const struct vring_used_elem *u = &e->used->ring[(e->used_seen + k) % SIZE];
+		uint32_t len = vio_le32(u->len) - skip;
+
+		len = len < max - got ? len : max - got;
+		memcpy(to + got, e->mem[u->id] + skip, len);
+		got += len;
+	}
+	return got;
+}
+
+static bool in_table(const uint8_t (*list)[6], unsigned n, const uint8_t *mac)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (memcmp(list[i], mac, 6) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void check_filter(const struct vio_net_filter *w, const uint8_t *dst)
+{
+	static const uint8_t all[6] = {255, 255, 255, 255, 255, 255};
+
+	if (w->promisc || memcmp(dst, all, 6) == 0)
+		return;
+	if (dst[0] & 1)
+		FUZZ_CHECK(w->asked_allmulti || w->many_multi || in_table(w->multi, w->n_multi, dst));
+	else
+		FUZZ_CHECK(w->alluni || memcmp(dst, w->mac, 6) == 0 || in_table(w->uni, w->n_uni, dst));
+}
+
+/* A frame is in a VLAN of both ports, and a tag that the sender made up is never the one that counts. */
+static void check_tags(const struct end *from, const struct end *e, const uint8_t *head, uint32_t len)
+{
+	const struct vio_vlan_cfg *tx = &from->net->port.vlan, *rx = &e->net->port.vlan;
+	uint16_t type = vio_get_be16(head + 12), vid;
+
+	if (type != 0x8100 && type != 0x88a8) {
+		FUZZ_CHECK(rx->pvid != 0);
+		return;
+	}
+	FUZZ_CHECK(type == 0x8100 && rx->trunk && len >= 18);
+	vid = vio_get_be16(head + 14) & 0xfff;
+	FUZZ_CHECK(vid != 0 && vid != rx->pvid && vid <= VIO_VLAN_MAX &&
+		   (rx->member[vid / 64] >> vid % 64 & 1));
+	type = vio_get_be16(head + 16);
+	if (!tx->trunk)
+		FUZZ_CHECK(vid == tx->pvid && type != 0x8100 && type != 0x88a8);
+}
+
 /* What the receiver may rely on, of each frame that came. Frames. */
-static unsigned check_received(struct end *e)
+static unsigned check_received(const struct end *from, struct end *e)
 {
 	unsigned frames = 0;
 
 	while (vio_le16(e->used->idx) != e->used_seen) {
 		const struct vring_used_elem *u = &e->used->ring[e->used_seen % SIZE];
+		uint32_t len = vio_le32(u->len), n_head;
 		struct virtio_net_hdr_v1 h;
-		uint32_t len = vio_le32(u->len);
+		uint8_t head[18];
 		unsigned n;
 
 		memcpy(&h, e->mem[u->id], sizeof(h));
@@ -240,58 +357,103 @@ static unsigned check_received(struct end *e)
 			   (e->net->guest_csum && h.csum_start + h.csum_offset + 2u <= len));
 		FUZZ_CHECK(h.gso_type != VIRTIO_NET_HDR_GSO_TCPV4 || e->net->guest_tso4);
 		FUZZ_CHECK(h.gso_type != VIRTIO_NET_HDR_GSO_TCPV6 || e->net->guest_tso6);
-		FUZZ_CHECK(h.gso_type != VIRTIO_NET_HDR_GSO_NONE ? h.hdr_len < len && h.gso_size > 0
-								 : len <= 1518);
+		FUZZ_CHECK(h.gso_type == VIRTIO_NET_HDR_GSO_NONE ||
+			   (h.hdr_len < len && h.gso_size >= VIO_GSO_MIN));
+		FUZZ_CHECK(len <= 1518 ||
+			   (h.gso_type != VIRTIO_NET_HDR_GSO_NONE && h.hdr_len + h.gso_size <= 1518u));
+		n_head = head_of(e, n, head, sizeof(head));
+		FUZZ_CHECK(n_head >= VIO_ETH_LEN);
+		check_tags(from, e, head, n_head);
+		check_filter(&e->net->filter, head);
+		FUZZ_CHECK(!from->net->locked || memcmp(head + 6, from->net->mac, 6) == 0);
 		e->used_seen = (uint16_t)(e->used_seen + n);
 		frames++;
 	}
 	return frames;
 }
 
+/* Every frame that was sent is in one of the counters, and only in one. */
+static void check_counts(const struct end *tx, unsigned sent)
+{
+	const struct vio_port_stats *s = &tx->net->port.stats;
+	uint64_t sum = s->in_frames;
+
+	for (unsigned i = 0; i < VIO_N_DROP; i++)
+		sum += s->drop[i];
+	FUZZ_CHECK(sum == sent - (tx->q->fault != VIO_ST_OK));
+	FUZZ_CHECK(tx->net->port.small <= VIO_SMALL_SEGMENTS);
+}
+
+/* Frames, and control commands between them. */
+static void run(struct end *tx, struct end *rx, struct end *ctrl, struct bytes *b, struct vio_switch *sw)
+{
+	unsigned sent = 0, commands = 0, got = 0;
+
+	while (sent < FRAMES && tx->q->fault == VIO_ST_OK) {
+		uint8_t between = take8(b);
+
+		if (between & 1)
+			vio_switch_poll(sw, 0); /* another turn */
+		if (between & 2 && ctrl->q->fault == VIO_ST_OK)
+			command(ctrl, b, commands++);
+		send(tx, b, sent++);
+		vio_squeue_poll(tx->q);
+		got += check_received(tx, rx);
+		FUZZ_CHECK(tx->q->in_flight == 0);
+		FUZZ_CHECK(tx->q->fault != VIO_ST_OK || tx->q->used_idx == sent);
+		check_counts(tx, sent);
+	}
+	FUZZ_CHECK(rx->net->port.stats.out_frames == got);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static const char *const tx_spec[] = {"MAC=" OWN_MAC, "MAC=" OWN_MAC ",trunk=all,vlan=1,mtu=9000",
+					      "MAC=" OWN_MAC ",lock-mac=on,mtu=9000",
+					      "MAC=" OWN_MAC ",lock-mac=on,trunk=5-7"},
+				 *const rx_spec[] = {"", "trunk=all", "trunk=1+5,vlan=1", "vlan=5"};
 	struct bytes b = {data, size};
 	struct vio_fdb fdb = {.ops = &fdb_ops};
-	struct end *tx = calloc(1, sizeof(*tx)), *rx = calloc(1, sizeof(*rx));
+	struct end *tx = calloc(1, sizeof(*tx)), *rx = calloc(1, sizeof(*rx)),
+		   *ctrl = calloc(1, sizeof(*ctrl));
 	uint8_t how_tx = take8(&b), how_rx = take8(&b), vlan = take8(&b);
 	struct vio_switch *sw;
 	struct vio_err err;
-	unsigned sent = 0, got = 0;
 
-	FUZZ_CHECK(tx && rx && vio_switch_create(&fdb, &sw, &err) == 0);
+	FUZZ_CHECK(tx && rx && ctrl && vio_switch_create(&fdb, &sw, &err) == 0);
 	/* Most of what makes sense; two bits take things away. */
-	open_end(tx, sw, vlan & 1 ? "trunk=all,vlan=1" : "", how_tx & 1 ? 0 : FEATURES, 1);
-	open_end(rx, sw, vlan & 2 ? "trunk=all" : "",
-		 (how_rx & 1 ? 0 : F(MRG_RXBUF)) | (how_rx & 2 ? 0 : F(GUEST_CSUM)) |
-			 (how_rx & 6 ? 0 : F(GUEST_TSO4) | F(GUEST_TSO6)),
+	open_end(tx, sw, tx_spec[vlan % 4], how_tx & 1 ? 0 : FEATURES, 1);
+	open_end(rx, sw, rx_spec[vlan / 4 % 4],
+		 F(CTRL_VQ) | F(CTRL_RX) | F(CTRL_MAC_ADDR) | (how_rx & 1 ? 0 : F(MRG_RXBUF)) |
+			 (how_rx & 2 ? 0 : F(GUEST_CSUM)) | (how_rx & 6 ? 0 : F(GUEST_TSO4) | F(GUEST_TSO6)),
 		 0);
+	ctrl->net = rx->net;
+	open_queue(ctrl, 2);
 	for (unsigned i = 0; i < BUFFERS; i++)
 		post(rx, &b, i);
-	for (; sent < FRAMES && tx->q->fault == VIO_ST_OK; sent++) {
-		send(tx, &b, sent);
-		vio_squeue_poll(tx->q);
-		got += check_received(rx);
-		FUZZ_CHECK(tx->q->in_flight == 0);
-		FUZZ_CHECK(tx->q->fault != VIO_ST_OK || tx->q->used_idx == sent + 1);
-	}
-	FUZZ_CHECK(rx->net->port.stats.out_frames == got);
-	close_end(tx);
-	close_end(rx);
+	run(tx, rx, ctrl, &b, sw);
+	close_queue(ctrl);
+	close_queue(rx);
+	close_queue(tx);
+	vio_net_destroy(rx->net);
+	vio_net_destroy(tx->net);
 	vio_switch_destroy(sw);
 	free(tx);
 	free(rx);
+	free(ctrl);
 	return 0;
 }
 
 /* ---------------------------------------------------------------------------------- seeds ---- */
 
-/* A TCP frame's header bytes, with offload; the fuzzer changes them. */
-static size_t seed_frame(uint8_t *p, bool v6, uint16_t len, uint8_t cuts)
+/* A TCP frame's header bytes, with offload; the fuzzer changes them. `gso`: segment; `vid`: 0 is without a
+ * tag. */
+static size_t seed_tcp(uint8_t *p, bool v6, uint16_t len, uint8_t cuts, uint16_t gso, uint16_t vid)
 {
-	uint32_t l4 = v6 ? 54 : 34, frame = len - 12u;
+	uint32_t l3 = vid ? 18 : 14, l4 = l3 + (v6 ? 40 : 20), frame = len - 12u;
 	struct virtio_net_hdr_v1 h = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
 				      .gso_type = v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4,
-				      .gso_size = vio_le16(536),
+				      .gso_size = vio_le16(gso),
 				      .csum_start = vio_le16((uint16_t)l4),
 				      .csum_offset = vio_le16(16)};
 	uint8_t *f = p + 4 + sizeof(h);
@@ -304,28 +466,91 @@ static size_t seed_frame(uint8_t *p, bool v6, uint16_t len, uint8_t cuts)
 	p[3] = (uint8_t)(len >> 8);
 	memcpy(p + 4, &h, sizeof(h));
 	f[0] = f[6] = 2;
-	vio_put_be16(f + 12, v6 ? VIO_ETHERTYPE_IPV6 : VIO_ETHERTYPE_IPV4);
-	f[14] = v6 ? 0x60 : 0x45;
-	vio_put_be16(f + (v6 ? 18 : 16), (uint16_t)(frame - (v6 ? l4 : 14)));
-	f[v6 ? 20 : 23] = 6;
+	if (vid) {
+		vio_put_be16(f + 12, VIO_ETHERTYPE_VLAN);
+		vio_put_be16(f + 14, vid);
+	}
+	vio_put_be16(f + l3 - 2, v6 ? VIO_ETHERTYPE_IPV6 : VIO_ETHERTYPE_IPV4);
+	f[l3] = v6 ? 0x60 : 0x45;
+	vio_put_be16(f + l3 + (v6 ? 4 : 2), (uint16_t)(frame - (v6 ? l4 : l3)));
+	f[l3 + (v6 ? 6 : 9)] = 6;
 	f[l4 + 12] = 0x50;
 	return 4u + given;
 }
 
-size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
+/* A plain frame to one of table_set()'s addresses, with up to two tags. */
+static size_t seed_tagged(uint8_t *p, unsigned i)
 {
-	static const uint16_t len[] = {200, 1000, 4096, 20000, 60000};
+	static const uint16_t tag[][2] = {{0, 0},           {0x8100, 0},      {0x8100, 0x8100},
+					  {0x8100, 0x88a8}, {0x88a8, 0x8100}, {0x88a8, 0}};
+	static const uint16_t vid[] = {5, 0, 1, 6, 0x2005, 4095};
+	const unsigned given = 12 + 14 + 8;
+	uint8_t *f = p + 4 + 12, *at = f + 12;
+
+	memset(p, 0, 4u + given);
+	p[0] = (uint8_t)given;
+	p[1] = (uint8_t)(31 * i);
+	p[2] = 200;
+	f[0] = i / 2 % 2 ? 1 : 2;
+	f[5] = (uint8_t)(1 + i % 80);
+	f[6] = 2;
+	for (unsigned k = 0; k < 2 && tag[i % 6][k]; k++, at += 4) {
+		vio_put_be16(at, tag[i % 6][k]);
+		vio_put_be16(at + 2, vid[(i / 6 + 3 * k) % 6]);
+	}
+	vio_put_be16(at, 0x88b5);
+	return 4u + given;
+}
+
+/* What stands before a frame: nothing, another turn, or a command. */
+static size_t seed_command(uint8_t *p, unsigned i)
+{
 	size_t n = 0;
 
-	if (i >= 16)
+	p[n++] = (uint8_t)(i % 4);
+	if (!(p[0] & 2))
+		return n;
+	p[n++] = (uint8_t)(i / 4 % 3);
+	if (i / 4 % 3 == 0) { /* tables: short, full, over-full */
+		p[n++] = (uint8_t)(3 + 31 * (i % 3));
+		p[n++] = (uint8_t)(2 + 32 * (i / 2 % 3));
+	} else if (i / 4 % 3 == 2) { /* an address */
+		memcpy(p + n, (uint8_t[10]){7, 7, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, 2}, 10);
+		n += 10;
+	} else { /* promiscuous, or all groups */
+		p[n++] = VIRTIO_NET_CTRL_RX;
+		p[n++] = (uint8_t)(i / 8 % 2);
+		p[n++] = (uint8_t)(i / 16 % 2);
+	}
+	return n;
+}
+
+size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
+{
+	static const uint16_t len[] = {200, 1000, 4096, 20000, 60000}, gso[] = {536, 48, 1448, 47, 8000, 100};
+	size_t n = 0;
+
+	if (i >= 64)
 		return 0;
-	FUZZ_CHECK(max >= 3 + BUFFERS + FRAMES * 120);
+	FUZZ_CHECK(max >= 3 + BUFFERS + FRAMES * 125);
 	buf[n++] = 0;
 	buf[n++] = (uint8_t)(i % 8);
-	buf[n++] = (uint8_t)(i / 8 * 2);
+	buf[n++] = (uint8_t)(i / 4);
 	for (unsigned k = 0; k < BUFFERS; k++)
 		buf[n++] = i % 3 ? 210 : 100;
-	for (unsigned k = 0; k < FRAMES; k++)
-		n += seed_frame(buf + n, (i + k) % 2, len[(i + k) % VIO_ARRAY_SIZE(len)], (uint8_t)(17 * k));
+	for (unsigned k = 0; k < FRAMES; k++) {
+		unsigned j = i * FRAMES + k;
+
+		if (i % 8 == 7) { /* much work in one turn */
+			buf[n++] = 0;
+			n += seed_tcp(buf + n, k % 2, 60000, 0, VIO_GSO_MIN, i / 4 % 2 ? 5 : 0);
+			continue;
+		}
+		n += seed_command(buf + n, j / 3);
+		n += (i + k) % 3 == 0
+			     ? seed_tagged(buf + n, j)
+			     : seed_tcp(buf + n, j % 2, len[j % VIO_ARRAY_SIZE(len)], (uint8_t)(17 * k),
+					gso[j / 7 % VIO_ARRAY_SIZE(gso)], i / 4 % 2 ? 5 : 0);
+	}
 	return n;
 }
