@@ -47,7 +47,7 @@ enum vio_aop {
  */
 enum vio_astep {
 	VIO_ASTEP_SETTLE,  /* until every lcore has seen the new `ctl` */
-	VIO_ASTEP_DRAIN,   /* until no queue has a request in flight */
+	VIO_ASTEP_DRAIN,   /* until no queue has a request in flight (live withdrawal: in the window) */
 	VIO_ASTEP_QUIESCE, /* until no lcore can hold what was taken away */
 };
 
@@ -178,7 +178,11 @@ void vio_akick(struct vio_adapter *a, const struct vio_msg *m);
 /* ---- adapter_windows.c ---- */
 void vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m);
 void vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m);
-/* Steps of the operations, with nothing in flight; and after quiescence. */
+/* May windows come and go with requests in flight? Then nothing is held for them. */
+bool vio_awindow_live(const struct vio_adapter *a);
+/* So: does a request in flight use the window that is being withdrawn? */
+bool vio_awindow_busy(const struct vio_adapter *a);
+/* Steps of the operations, with nothing in flight (live: in the window); and after quiescence. */
 void vio_awindow_drained(struct vio_adapter *a);
 void vio_awindow_quiesced(struct vio_adapter *a);
 /* Return all grants. No queue exists. */

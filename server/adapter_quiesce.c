@@ -10,16 +10,22 @@ static bool window_op(enum vio_aop op)
 	return op == VIO_AOP_WINDOW_ADD || op == VIO_AOP_WINDOW_DEL;
 }
 
+static bool live_del(const struct vio_adapter *a)
+{
+	return a->op == VIO_AOP_WINDOW_DEL && vio_awindow_live(a);
+}
+
 void vio_aop_begin(struct vio_adapter *a, enum vio_aop op, const struct vio_msg *m)
 {
 	a->op = op;
 	if (m)
 		a->op_msg = *m;
 	/*
-	 * Held queues give back what is in flight: the guest is there and waits for it. A guest that has
+	 * A live withdrawal holds nobody: the window is closed, and what uses it ends by itself. Otherwise:
+	 * held queues give back what is in flight: the guest is there and waits for it. A guest that has
 	 * asked for a reset, or is gone, must find nothing touched from here on.
 	 */
-	if (!a->halted)
+	if (!a->halted && !live_del(a))
 		vio_actl(a, window_op(op) || op == VIO_AOP_STOP ? VIO_SQ_HOLD : VIO_SQ_STOP);
 	a->step = VIO_ASTEP_SETTLE;
 	a->token = a->active ? a->env.quiesce_start(a->env.ctx) : 0;
@@ -74,7 +80,7 @@ void vio_aop_step(struct vio_adapter *a)
 		a->step = VIO_ASTEP_DRAIN;
 	}
 	if (a->step == VIO_ASTEP_DRAIN) {
-		if (!vio_adrained(a))
+		if (live_del(a) ? vio_awindow_busy(a) : !vio_adrained(a))
 			return;
 		if (window_op(a->op))
 			vio_awindow_drained(a);

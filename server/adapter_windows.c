@@ -162,6 +162,27 @@ void vio_areap(struct vio_adapter *a, bool all)
 	}
 }
 
+bool vio_awindow_live(const struct vio_adapter *a)
+{
+	return a->cfg.backend->ops->window_busy != NULL;
+}
+
+static void tell_backend(struct vio_adapter *a, const struct vio_window *w, bool there)
+{
+	const struct vio_backend_ops *ops = a->cfg.backend->ops;
+	struct vio_squeue *q;
+
+	if (w->role != VIO_WINDOW_BUFFERS)
+		return;
+	vio_aqueues(a, i, q)
+	{
+		if (there && ops->window_add)
+			ops->window_add(q->backend, w->va, w->len, w->perm & TCE_WRITE);
+		else if (!there && ops->window_del)
+			ops->window_del(q->backend, w->va, w->len);
+	}
+}
+
 /* Take the grant and put the window into the table. */
 static uint8_t add(struct vio_adapter *a, struct vio_window *w)
 {
@@ -189,13 +210,16 @@ static uint8_t add(struct vio_adapter *a, struct vio_window *w)
 		free(old);
 		return why;
 	}
+	if (vio_awindow_live(a))
+		tell_backend(a, w, true);
 	publish(a, t, old);
 	return VIO_ST_OK;
 }
 
 static bool backend_cares(const struct vio_adapter *a, const struct vio_window *w)
 {
-	return a->active && w->role == VIO_WINDOW_BUFFERS && a->cfg.backend->ops->window_add;
+	return a->active && w->role == VIO_WINDOW_BUFFERS && a->cfg.backend->ops->window_add &&
+	       !vio_awindow_live(a);
 }
 
 void vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m)
@@ -249,6 +273,23 @@ static bool holds_rings(const struct vio_adapter *a, const struct vio_window *w)
 	return false;
 }
 
+/*
+ * Nothing new may use it. It stays in the table until what uses it has ended, because the guest may take its
+ * pages back by force meanwhile, and vio_adapter_window_fault() must know them then. False: no memory.
+ */
+static bool close_window(struct vio_adapter *a, uint16_t id)
+{
+	struct vio_aretired *old = calloc(1, sizeof(*old));
+	struct vio_wtable *t = NULL;
+
+	if (!old || vio_wtable_close(a->windows, id, &t) < 0) {
+		free(old);
+		return false;
+	}
+	publish(a, t, old);
+	return true;
+}
+
 void vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m)
 {
 	const struct vio_window *w = by_id(a, m->arg16);
@@ -257,17 +298,31 @@ void vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m)
 		vio_adone(a, m, w ? VIO_ST_QUEUE : VIO_ST_WINDOW_ID);
 		return;
 	}
+	if (vio_awindow_live(a) && !close_window(a, m->arg16)) {
+		vio_adone(a, m, VIO_ST_WINDOW_FULL);
+		return;
+	}
 	vio_aop_begin(a, VIO_AOP_WINDOW_DEL, m);
+}
+
+bool vio_awindow_busy(const struct vio_adapter *a)
+{
+	const struct vio_window *w = by_id(a, a->op_msg.arg16);
+	struct vio_squeue *q;
+
+	vio_aqueues(a, i, q)
+	{
+		if (w && a->cfg.backend->ops->window_busy(q->backend, w->va, w->len))
+			return true;
+	}
+	return false;
 }
 
 void vio_awindow_drained(struct vio_adapter *a)
 {
-	const struct vio_backend_ops *ops = a->cfg.backend->ops;
-	const struct vio_window *w = &a->op_window;
 	bool add_it = a->op == VIO_AOP_WINDOW_ADD;
 	struct vio_aretired *old;
 	struct vio_wtable *t = NULL;
-	struct vio_squeue *q;
 
 	if (!add_it) {
 		old = calloc(1, sizeof(*old));
@@ -278,21 +333,14 @@ void vio_awindow_drained(struct vio_adapter *a)
 		}
 		publish(a, t, old);
 	}
-	if (w->role != VIO_WINDOW_BUFFERS)
-		return;
-	/* Held and with nothing in flight, a queue's owner does not touch its backend. */
-	vio_aqueues(a, i, q)
-	{
-		if (add_it && ops->window_add)
-			ops->window_add(q->backend, w->va, w->len, w->perm & TCE_WRITE);
-		else if (!add_it && ops->window_del)
-			ops->window_del(q->backend, w->va, w->len);
-	}
+	/* Held and with nothing in flight, a queue's owner does not touch its backend; or it is live. */
+	tell_backend(a, &a->op_window, add_it);
 }
 
 void vio_awindow_quiesced(struct vio_adapter *a)
 {
 	struct vio_msg m = a->op_msg;
+	bool held = a->op == VIO_AOP_WINDOW_ADD || !vio_awindow_live(a);
 	uint8_t why = VIO_ST_OK;
 
 	if (a->op == VIO_AOP_WINDOW_DEL) {
@@ -304,7 +352,7 @@ void vio_awindow_quiesced(struct vio_adapter *a)
 	}
 	memset(&a->op_window, 0, sizeof(a->op_window));
 	a->op = VIO_AOP_NONE;
-	if (!a->halted)
+	if (!a->halted && held)
 		vio_actl(a, VIO_SQ_RUN);
 	vio_adone(a, &m, why);
 }

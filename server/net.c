@@ -198,6 +198,22 @@ static void on_released(struct vio_hold *h)
 	} while (!vio_cas(&nh->nq->finished, old, nh->r)); /* pair X: the body is not touched any more */
 }
 
+/* Where the body lies, for window_busy(). The lcore ends its turn before that is asked, so the order is free. */
+static void note_extent(const struct vio_frame *f)
+{
+	struct vio_net_hold *h = vio_container_of(f->hold, struct vio_net_hold, hold);
+	uintptr_t from = UINTPTR_MAX, to = 0;
+
+	for (unsigned i = 0; i < f->n_body; i++) {
+		uintptr_t at = (uintptr_t)f->body[i].iov_base, end = at + f->body[i].iov_len;
+
+		from = at < from ? at : from;
+		to = end > to ? end : to;
+	}
+	vio_store_relaxed(&h->from, from);
+	vio_store_relaxed(&h->to, to);
+}
+
 /* Give frames to the switch; those that nobody holds are done. */
 static unsigned forward(struct vio_squeue *q, struct vio_net *n, struct vio_req *const r[], unsigned k,
 			struct vio_req *done[])
@@ -214,6 +230,7 @@ static unsigned forward(struct vio_squeue *q, struct vio_net *n, struct vio_req 
 			done[n_done++] = r[i];
 		} else {
 			r[i]->state = VIO_REQ_SUBMITTED;
+			note_extent(&n->frame[i]);
 			vio_hold_put(h);
 		}
 	}
@@ -329,6 +346,7 @@ static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 			v[n_done++] = go[i];
 		} else {
 			keep(q, &go[i]);
+			note_extent(&net->frame[i]);
 			vio_hold_put(h);
 		}
 	}
@@ -372,6 +390,7 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 		nq->ready = vio_xchg_acq_rel(&nq->finished, NULL); /* pair X */
 	for (; nq->ready && n < max; nq->ready = nq->ready->be_next) {
 		nq->ready->state = VIO_REQ_DONE;
+		vio_store_release(&nq->hold[nq->ready->head].to, 0); /* pair Y */
 		done[n++] = nq->ready;
 	}
 	while (q->wait_head && k < VIO_BURST && n + k < max) {
@@ -499,6 +518,7 @@ static int be_queue_open(struct vio_backend *be, unsigned depth, struct vio_back
 		return vio_err_set(err, -ENOMEM, "no memory for a queue of %u frames", depth);
 	}
 	nq->bq.be = be;
+	nq->depth = depth;
 	*out = &nq->bq;
 	return 0;
 }
@@ -551,6 +571,20 @@ static void window_del(struct vio_backend_queue *bq, void *va, uint64_t len)
 	}
 }
 
+static bool window_busy(struct vio_backend_queue *bq, const void *va, uint64_t len)
+{
+	const struct vio_net_queue *nq = vio_container_of(bq, struct vio_net_queue, bq);
+	uintptr_t at = (uintptr_t)va;
+
+	for (unsigned i = 0; i < nq->depth; i++) {
+		uintptr_t to = vio_load_acquire(&nq->hold[i].to); /* pair Y */
+
+		if (vio_unlikely(to > at && vio_load_relaxed(&nq->hold[i].from) < at + len))
+			return true;
+	}
+	return false;
+}
+
 static void be_close(struct vio_backend *be)
 {
 	vio_net_destroy(vio_container_of(be, struct vio_net, be));
@@ -563,6 +597,7 @@ static const struct vio_backend_ops be_ops = {
 	.queue_close = be_queue_close,
 	.window_add = window_add,
 	.window_del = window_del,
+	.window_busy = window_busy,
 };
 
 static const struct vio_port_ops port_ops = {

@@ -25,6 +25,8 @@ struct vio_net_hold {
 	struct vio_hold hold;
 	struct vio_net_queue *nq;
 	struct vio_req *r;
+	/* While a port has the body: the addresses between which all its pieces lie. to 0: none has (pair Y). */
+	uintptr_t from, to;
 };
 
 struct vio_net_queue {
@@ -32,6 +34,7 @@ struct vio_net_queue {
 	struct vio_squeue *q; /* set when it is opened */
 	/* Transmit. */
 	struct vio_net_hold *hold; /* by chain head */
+	unsigned depth;            /* of hold[] */
 	struct vio_req *finished;  /* stack, through be_next: pushed by whoever lets go last (pair X) */
 	struct vio_req *ready;     /* taken from it */
 	/* Receive: chains taken from the ring, in order, from held_at on. */

@@ -76,6 +76,24 @@ int vio_wtable_del(const struct vio_wtable *old, uint16_t id, struct vio_wtable 
 	return 0;
 }
 
+int vio_wtable_close(const struct vio_wtable *old, uint16_t id, struct vio_wtable **out)
+{
+	unsigned n = old ? old->n : 0, pos = 0;
+	struct vio_wtable *t;
+
+	while (pos < n && old->w[pos].id != id)
+		pos++;
+	if (pos == n)
+		return -ENOENT;
+	t = table_new(n);
+	if (!t)
+		return -ENOMEM;
+	memcpy(t->w, old->w, n * sizeof(t->w[0]));
+	t->w[pos].perm = 0;
+	*out = t;
+	return 0;
+}
+
 void *vio_window_find(const struct vio_wtable *t, struct ioba at, uint64_t len, uint8_t perm, unsigned *hint,
 		      uint8_t *why)
 {
@@ -91,7 +109,7 @@ void *vio_window_find(const struct vio_wtable *t, struct ioba at, uint64_t len, 
 	if (!vio_range_ok(off, len, w->len))
 		return NULL;
 	if ((w->perm & perm) != perm) {
-		*why = VIO_ST_DESC_PERM;
+		*why = w->perm ? VIO_ST_DESC_PERM : VIO_ST_DESC_RANGE; /* closed */
 		return NULL;
 	}
 	*hint = pos - 1;

@@ -37,6 +37,9 @@ int vio_wtable_add(const struct vio_wtable *old, const struct vio_window *w, str
 int vio_wtable_del(const struct vio_wtable *old, uint16_t id, struct vio_wtable **out,
 		   struct vio_window *removed);
 
+/* New table with the window of this id closed: it is still there, and permits nothing. -ENOENT, -ENOMEM. */
+int vio_wtable_close(const struct vio_wtable *old, uint16_t id, struct vio_wtable **out);
+
 /* The search behind vio_window_ptr(), for when the hint does not hit. */
 void *vio_window_find(const struct vio_wtable *t, struct ioba at, uint64_t len, uint8_t perm, unsigned *hint,
 		      uint8_t *why);

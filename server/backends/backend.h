@@ -56,6 +56,12 @@ struct vio_backend_ops {
 	void (*window_add)(struct vio_backend_queue *bq, void *va, uint64_t len, bool writable);
 	void (*window_del)(struct vio_backend_queue *bq, void *va, uint64_t len);
 	/*
+	 * Optional: does a request in flight use the range? Any thread; asked when no new one can. A backend that
+	 * has it gets window_add and window_del on the adapter's lcore with other requests in flight: the first
+	 * before the range is used, the second when it is no more. For requests that may be away for long (pair Y).
+	 */
+	bool (*window_busy)(struct vio_backend_queue *bq, const void *va, uint64_t len);
+	/*
 	 * Memory-like backends: address of the disk's bytes [off, off+len) in server memory and its offset in
 	 * the server partition's logical space; the payload level then moves the data itself and submit is
 	 * not called for read and write. NULL op for others.

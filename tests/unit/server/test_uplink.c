@@ -3,6 +3,7 @@
  * rte_hash. */
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +91,7 @@ static bool wire_take(struct wire *r, unsigned n)
 static uint32_t wire_read(struct wire *r)
 {
 	uint32_t len;
-	void *obj;
+	void *obj = NULL;
 	const void *at;
 
 	assert_int_equal(rte_ring_dequeue(r->tx, &obj), 0);
@@ -174,6 +175,170 @@ static void frames_in_a_loop_are_back_when_it_is_stopped(void **state)
 	assert_int_equal(vio_uplink_lent(u), 0);
 	nw_teardown(state);
 	vio_uplink_destroy(u);
+}
+
+/* One descriptor, of 12 bytes and a frame at `gla`. */
+static void send_from(struct nw_guest *g, uint64_t gla, uint32_t len, uint16_t slot)
+{
+	nw_frame(out, len, 77, g->index, slot);
+	memset(g->mem + gla, 0, VIO_NET_HDR);
+	memcpy(g->mem + gla + VIO_NET_HDR, out, len);
+	nw_desc(g, 1, slot, gla, len + (uint32_t)VIO_NET_HDR, 0, 0);
+	nw_publish(g, 1, slot);
+}
+
+/* A window beyond what nw_up() has granted, announced while the device runs; its id. */
+static uint16_t extra_window(struct nw *w, struct nw_guest *g, uint64_t at, uint64_t *cookie)
+{
+	const uint64_t len = 0x4000, page = 0x1000, desc = 0x5000;
+	struct vio_window_desc d = {.liobn = vio_to_be32(g->u->liobn),
+				    .perm = TCE_READ | TCE_WRITE,
+				    .role = VIO_WINDOW_BUFFERS,
+				    .ioba = vio_to_be64(nw_at(g, at).v),
+				    .len = vio_to_be64(len)};
+
+	for (uint64_t off = 0; off < len; off += page)
+		assert_int_equal(h_put_tce(g->vcpu, g->u->liobn, nw_at(g, at + off),
+					   (at + off) | TCE_READ | TCE_WRITE),
+				 H_SUCCESS);
+	assert_int_equal(
+		h_grant_logical(g->vcpu, GRANT_SYSTEM_MEMORY, (struct gla){at}, len, g->u->unit, cookie),
+		H_SUCCESS);
+	d.cookie = vio_to_be64(*cookie);
+	memcpy(g->mem + desc, &d, sizeof(d));
+	assert_int_equal(nw_step(w, g, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = nw_at(g, desc).v}),
+			 VIO_ST_OK);
+	return g->last.arg16;
+}
+
+static struct vio_msg withdraw(uint16_t id)
+{
+	return (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = id};
+}
+
+/* While a port keeps frames windows come and go; only those that it has something of wait for it. */
+static void windows_come_and_go_while_a_port_keeps_frames(void **state)
+{
+	struct virtio_net_hdr_v1 h;
+	uint64_t cookie[2];
+	struct nw_guest *g;
+	uint16_t id[2];
+	struct wire r;
+	struct nw *w;
+
+	nw_setup(state);
+	w = *state;
+	g = &w->g[0];
+	wire_up(w, &r, "");
+	pair_up(w, NW_ZERO_COPY);
+	send_from(g, NW_TX, 1000, 0);
+	nw_run(w);
+	assert_int_equal(vio_uplink_lent(r.u), 1);
+	/* In the big window; these two have nothing to do with it. */
+	id[0] = extra_window(w, g, NW_END, &cookie[0]);
+	id[1] = extra_window(w, g, NW_END + 0x8000, &cookie[1]);
+	assert_int_equal(nw_step(w, g, withdraw(id[1])), VIO_ST_OK);
+	assert_int_equal(h_rescind_logical(g->vcpu, RESCIND_NORMAL, cookie[1]), H_SUCCESS);
+	/* Something of the other one is away too. */
+	send_from(g, NW_END + 0x1000, 1000, 1);
+	nw_run(w);
+	assert_int_equal(vio_uplink_lent(r.u), 2);
+	assert_int_equal(nw_step(w, g, withdraw(id[0])), 0xff);
+	assert_int_equal(h_rescind_logical(g->vcpu, RESCIND_NORMAL, cookie[0]), H_RESOURCE);
+	/* The server goes on for this guest, and knows the pages should it lose them. */
+	while (nw_recv(&w->g[1], 0, in, &h) >= 0)
+		;
+	send_from(g, NW_TX + 0x2000, 100, 2);
+	nw_run(w);
+	assert_int_equal(nw_recv(&w->g[1], 0, in, &h), 100);
+	assert_memory_equal(in, out, 100);
+	assert_true(wire_take(&r, 1)); /* the first one's */
+	nw_run(w);
+	assert_int_equal(h_rescind_logical(g->vcpu, RESCIND_NORMAL, cookie[0]), H_RESOURCE);
+	nw_frame(out, 1000, 77, 0, 1);
+	assert_int_equal(wire_read(&r), 1000);
+	assert_memory_equal(in, out, 1000);
+	nw_run(w);
+	assert_int_equal(g->last.op, VIO_OP_WINDOW_DEL | VIO_OP_REPLY);
+	assert_int_equal(g->last.status, VIO_ST_OK);
+	assert_int_equal(h_rescind_logical(g->vcpu, RESCIND_NORMAL, cookie[0]), H_SUCCESS);
+	assert_int_equal(g->needs_resets, 0);
+	assert_true(wire_take(&r, 1));
+	nw_teardown(state);
+	wire_down(&r);
+}
+
+/* What the program's handler does, here. */
+static struct vio_adapter *guarded;
+static unsigned faults;
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	faults++;
+	if (!vio_adapter_window_fault(guarded, info->si_addr))
+		signal(sig, SIG_DFL);
+}
+
+/* The guest withdraws a window, and takes it back by force while the port still reads there: no fault of
+ * ours. */
+static void window_taken_by_force_while_it_is_being_withdrawn_ends_nobody(void **state)
+{
+	struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO}, was;
+	struct nw_guest *g;
+	uint64_t cookie;
+	struct wire r;
+	struct nw *w;
+	uint16_t id;
+
+	nw_setup(state);
+	w = *state;
+	g = &w->g[0];
+	wire_up(w, &r, "");
+	pair_up(w, NW_ZERO_COPY);
+	id = extra_window(w, g, NW_END, &cookie);
+	send_from(g, NW_END, 1000, 0);
+	nw_run(w);
+	assert_int_equal(nw_step(w, g, withdraw(id)), 0xff);
+	assert_int_equal(h_rescind_logical(g->vcpu, RESCIND_FORCED, cookie), H_SUCCESS);
+	guarded = g->a;
+	assert_int_equal(sigaction(SIGSEGV, &sa, &was), 0);
+	assert_int_equal(wire_read(&r), 1000);
+	assert_int_equal(sigaction(SIGSEGV, &was, NULL), 0);
+	assert_true(faults >= 1);
+	nw_run(w);
+	assert_false(vio_adapter_busy(g->a));
+	assert_int_equal(vio_uplink_lent(r.u), 0);
+	nw_teardown(state);
+	wire_down(&r);
+}
+
+/* A frame from a window that is being withdrawn, while one of before is still away. */
+static void nothing_new_leaves_from_a_window_that_is_being_withdrawn(void **state)
+{
+	struct nw_guest *g;
+	uint64_t cookie;
+	struct wire r;
+	struct nw *w;
+	uint16_t id;
+
+	nw_setup(state);
+	w = *state;
+	g = &w->g[0];
+	wire_up(w, &r, "");
+	pair_up(w, NW_ZERO_COPY);
+	id = extra_window(w, g, NW_END, &cookie);
+	send_from(g, NW_END, 1000, 0);
+	nw_run(w);
+	assert_int_equal(nw_step(w, g, withdraw(id)), 0xff);
+	send_from(g, NW_END + 0x1000, 1000, 1);
+	nw_run(w);
+	assert_int_equal(r.port->stats.out_frames, 1);
+	assert_int_equal(g->needs_resets, 1);
+	assert_true(wire_take(&r, 1));
+	nw_run(w);
+	nw_teardown(state);
+	wire_down(&r);
 }
 
 #define PIECES 30u
@@ -718,6 +883,9 @@ int main(void)
 		cmocka_unit_test(frame_leaves_in_place_comes_back_and_is_returned),
 		cmocka_unit_test(frames_that_a_port_keeps_are_back_before_the_adapters_go),
 		cmocka_unit_test(frames_in_a_loop_are_back_when_it_is_stopped),
+		cmocka_unit_test(windows_come_and_go_while_a_port_keeps_frames),
+		cmocka_unit_test(window_taken_by_force_while_it_is_being_withdrawn_ends_nobody),
+		cmocka_unit_test(nothing_new_leaves_from_a_window_that_is_being_withdrawn),
 		cmocka_unit_test(frames_beyond_a_guests_share_are_copied_and_others_still_lend),
 		cmocka_unit_test(tag_that_the_driver_took_off_still_decides_the_vlan),
 		cmocka_unit_test(full_port_drops_and_returns),
