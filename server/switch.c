@@ -259,14 +259,15 @@ static void flush(struct vio_switch *sw)
 /* False: the port has asked for too much work in this turn already. */
 static bool may_cut(struct vio_port *from, const struct vio_frame *f)
 {
-	uint32_t n = vio_offload_segments(f);
+	uint32_t n;
 
-	if (f->gso_size >= VIO_SMALL_SEGMENT)
+	if (vio_likely(f->gso_size >= VIO_SMALL_SEGMENT))
 		return true;
 	if (from->turn != from->sw->turn) {
 		from->turn = from->sw->turn;
 		from->small = 0;
 	}
+	n = vio_offload_segments(f);
 	if (from->small + n > VIO_SMALL_SEGMENTS)
 		return false;
 	from->small += n;
