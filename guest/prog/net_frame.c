@@ -6,7 +6,7 @@
 #include "guest/prog/net_frame.h"
 #include "guest/prog/pattern.h"
 
-#define MAGIC      0x5649u /* "VI" */
+#define MAGIC      0x5649u /* "VI": the source port */
 #define PORT       9       /* discard */
 #define VLAN_LEN   4u
 #define IP_LEN     20u
@@ -14,14 +14,20 @@
 #define TTL        64
 #define FIRST_FLOW 2 /* last byte of the first destination address */
 
+/* Two more things that it says of itself are in the headers: the source port is ours, the IP identification
+ * is the stream. */
 struct tag {
-	uint16_t magic, stream; /* big-endian, as all of a frame's fields */
-	uint32_t seq;
-	uint64_t tick;
+	uint32_t seq; /* big-endian, as all of a frame's fields */
+	uint16_t tick_front;
+	uint32_t tick_back;
 } __attribute__((packed));
 
-_Static_assert(ETH_HLEN + VLAN_LEN + IP_LEN + UDP_LEN + sizeof(struct tag) <= VIO_NF_MIN,
-	       "the smallest frame has it all");
+#define HEADS (ETH_HLEN + IP_LEN + UDP_LEN)
+_Static_assert(HEADS + VLAN_LEN + sizeof(struct tag) <= VIO_NF_MIN, "the smallest frame has it all");
+_Static_assert(VIO_NET_HDR + HEADS + sizeof(struct tag) <= VIO_CACHE_LINE, "one line of a buffer has it all");
+/* Copied for every frame: up to the tag, with a VLAN tag or without. */
+#define COPIED 48u
+_Static_assert(COPIED >= HEADS + VLAN_LEN && COPIED <= HEADS + sizeof(struct tag), "constant");
 
 static void put16(uint8_t *p, uint16_t v)
 {
@@ -65,29 +71,41 @@ void vio_nf_init(struct vio_nf *f, const struct vio_nf_cfg *cfg, uint16_t stream
 	put16(p, ETH_P_IP);
 	p += 2;
 	memcpy(p, ip, IP_LEN);
+	put16(p + 4, stream);
 	f->ip_at = (uint32_t)(p - f->head);
 	f->ip_sum = ip_sum(p);
 	p += IP_LEN;
-	put16(p, PORT);
+	put16(p, MAGIC);
 	put16(p + 2, PORT);
 	f->head_len = (uint32_t)(p + UDP_LEN - f->head);
 }
 
-/*
- * Stores only: the lines are in the server's cache, and a load would wait for them to come over, where a
- * store does not.
- */
-void vio_nf_build(struct vio_nf *f, struct vio_net_buf *b, uint32_t len, uint64_t tick)
+/* What depends on length and flow. */
+static void adapt_head(struct vio_nf *f, uint32_t len, uint32_t flow)
 {
-	const uint32_t ip_len = len - f->ip_at, flow = f->cfg.flows > 1 ? f->seq % f->cfg.flows : 0;
-	const struct tag t = {htons(MAGIC), htons(f->stream), htonl(f->seq), htobe64(tick)};
-	uint8_t *ip = b->data + f->ip_at;
+	const uint32_t ip_len = len - f->ip_at;
+	uint8_t *ip = f->head + f->ip_at;
 
-	memcpy(b->data, f->head, sizeof(f->head));
 	put16(ip + 2, (uint16_t)ip_len);
 	put16(ip + 10, fold(f->ip_sum + ip_len + flow));
 	put16(ip + 18, (uint16_t)(FIRST_FLOW + flow));
 	put16(ip + IP_LEN + 4, (uint16_t)(ip_len - IP_LEN));
+	f->head_is_for = len;
+}
+
+/*
+ * Stores only, and few: the lines are in the server's cache, and a load would wait for them to come over,
+ * where a store does not.
+ */
+void vio_nf_build(struct vio_nf *f, struct vio_net_buf *b, uint32_t len, uint64_t tick)
+{
+	const struct tag t = {htonl(f->seq), htons((uint16_t)(tick >> 32)), htonl((uint32_t)tick)};
+
+	if (vio_unlikely(f->cfg.flows > 1))
+		adapt_head(f, len, f->seq % f->cfg.flows);
+	else if (vio_unlikely(f->head_is_for != len))
+		adapt_head(f, len, 0);
+	memcpy(b->data, f->head, COPIED);
 	memcpy(b->data + f->head_len, &t, sizeof(t));
 	if (f->cfg.payload) {
 		const uint64_t key = vio_pattern_key(f->cfg.seed, f->stream, f->seq);
@@ -115,13 +133,17 @@ bool vio_nf_look(const struct vio_net_buf *b, uint64_t seed, bool payload, struc
 		at += VLAN_LEN;
 	if (d[at - 2] != ETH_P_IP >> 8 || d[at - 1] != (ETH_P_IP & 0xff) || d[at + 9] != IPPROTO_UDP)
 		return false;
+	if (d[at + IP_LEN] != MAGIC >> 8 || d[at + IP_LEN + 1] != (MAGIC & 0xff))
+		return false;
+	ip = d + at;
 	at += IP_LEN + UDP_LEN;
 	memcpy(&t, d + at, sizeof(t));
-	if (t.magic != htons(MAGIC))
-		return false;
-	*s = (struct vio_nf_seen){.stream = ntohs(t.stream), .seq = ntohl(t.seq), .tick = be64toh(t.tick)};
+	*s = (struct vio_nf_seen){
+		.stream = (uint16_t)(ip[4] << 8 | ip[5]),
+		.seq = ntohl(t.seq),
+		.tick = (uint64_t)ntohs(t.tick_front) << 32 | ntohl(t.tick_back),
+	};
 	/* Cut short or padded? The IP header says how long it was. */
-	ip = d + at - UDP_LEN - IP_LEN;
 	s->wrong = ((uint32_t)ip[2] << 8 | ip[3]) + (uint32_t)(ip - d) != b->total;
 	if (!payload)
 		return true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The frames that vio-net makes and checks: Ethernet, a VLAN tag if wanted, IPv4, UDP without checksum, then
- * a tag of this program (who sent it, which one it is, when) and a pattern of bytes that depends on sender,
+ * The frames that vio-net makes and checks: Ethernet, a VLAN tag if wanted, IPv4 (its identification says who
+ * sent it), UDP without checksum, then a tag of this program (which one it is, when) and a pattern of bytes that depends on sender,
  * number and place, so that a frame from elsewhere, an older, torn or shifted one is found.
  *
  * Lengths are without FCS, as testpmd counts them.
@@ -27,7 +27,8 @@ struct vio_nf {
 	struct vio_nf_cfg cfg;
 	uint16_t stream;
 	uint32_t seq;             /* of the next frame */
-	uint8_t head[VIO_NF_MIN]; /* of every frame, what changes left 0 */
+	uint8_t head[VIO_NF_MIN]; /* of every frame, as for the last one */
+	uint32_t head_is_for;     /* its length */
 	uint32_t head_len;        /* up to the tag */
 	uint32_t ip_at, ip_sum;
 };
@@ -40,7 +41,7 @@ void vio_nf_build(struct vio_nf *f, struct vio_net_buf *b, uint32_t len, uint64_
 struct vio_nf_seen {
 	uint16_t stream;
 	uint32_t seq;
-	uint64_t tick;
+	uint64_t tick;  /* modulo 2^48 */
 	uint64_t wrong; /* bytes, when payload is looked at */
 };
 /* False: not a frame of this program's. Data path. */

@@ -55,7 +55,7 @@ static void a_frame_is_recognised_in_any_length_and_in_any_pieces(void **state)
 				assert_true(vio_nf_look(b, 9, true, &s));
 				assert_int_equal(s.stream, 0x1234);
 				assert_int_equal(s.seq, len * 7);
-				assert_int_equal(s.tick, 0x1122334455667788);
+				assert_int_equal(s.tick, 0x334455667788); /* 48 bits of it */
 				assert_int_equal(s.wrong, 0);
 				assert_true(vio_nf_look(b, 8, true, &s));
 				assert_true(s.wrong > 0 || len < 70); /* another seed */
@@ -71,7 +71,7 @@ static void every_wrong_byte_of_the_payload_is_found(void **state)
 	(void)state;
 	vio_nf_init(&f, &cfg, 1);
 	vio_nf_build(&f, chain(b, 700, 333), 700, 1);
-	for (uint32_t at = 42 + 16; at < 700; at++) {
+	for (uint32_t at = 42 + 10; at < 700; at++) {
 		uint8_t *p = b[at / 333].data + at % 333;
 
 		*p ^= 0x10;
@@ -117,7 +117,7 @@ static void frames_of_others_are_not_taken_for_own(void **state)
 	for (unsigned at = 12; at < 60; at++) {
 		vio_nf_init(&f, &cfg, 1);
 		vio_nf_build(&f, chain(b, 64, 1984), 64, 1);
-		if (at != 12 && at != 13 && at != 23 && at != 42 && at != 43)
+		if (at != 12 && at != 13 && at != 23 && at != 34 && at != 35)
 			continue; /* EtherType, protocol, magic */
 		b[0].data[at] ^= 1;
 		assert_false(vio_nf_look(b, 9, true, &s));
