@@ -14,6 +14,7 @@
 #include "server/ring/ring.h"
 #include "tests/fuzz/bytes.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/machine.h"
 
 #define SIZE    64u
 #define BUFFERS 48u
@@ -84,26 +85,6 @@ static void window(struct end *e, uint64_t at, uint64_t len, void *va, uint8_t p
 	FUZZ_CHECK(vio_wtable_add(e->table, &w, &t) == 0);
 	free(e->table);
 	e->published = e->table = t;
-}
-
-static struct phyp_vcpu *vcpu_of_machine(uint32_t *unit)
-{
-	static struct phyp_vcpu *vcpu;
-	static uint32_t the_unit;
-	struct phyp_profile p;
-	struct phyp_machine *m;
-	struct phyp_part *part;
-	struct vio_err err;
-
-	if (!vcpu) {
-		phyp_profile_default(&p, 1, 16, 16);
-		FUZZ_CHECK(phyp_local_create(&p, &m, &err) == 0);
-		FUZZ_CHECK(phyp_local_open(m, "vios", &part, &err) == 0);
-		FUZZ_CHECK(phyp_vcpu_create(part, &vcpu, &err) == 0);
-		the_unit = phyp_unit(part, 0)->unit;
-	}
-	*unit = the_unit;
-	return vcpu;
 }
 
 /* index: 0 receives, 1 transmits, 2 is the control queue; of e->net. */

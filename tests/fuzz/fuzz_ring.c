@@ -12,6 +12,7 @@
 #include "server/ring/ring.h"
 #include "tests/fuzz/bytes.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/machine.h"
 
 #define BASE     0x100000ull /* IOBA of the first window */
 #define DISK_LEN 65536u
@@ -172,27 +173,6 @@ static void drop_guest(struct guest *g)
 	free(g->avail);
 	free(g->used);
 	free(g->table);
-}
-
-/* The one thing that needs a hypervisor: sending a notification. Made once, for all inputs. */
-static struct phyp_vcpu *vcpu_of_machine(uint32_t *unit)
-{
-	static struct phyp_vcpu *vcpu;
-	static uint32_t the_unit;
-	struct phyp_profile p;
-	struct phyp_machine *m;
-	struct phyp_part *part;
-	struct vio_err err;
-
-	if (!vcpu) {
-		phyp_profile_default(&p, 1, 16, 16);
-		FUZZ_CHECK(phyp_local_create(&p, &m, &err) == 0);
-		FUZZ_CHECK(phyp_local_open(m, "vios", &part, &err) == 0);
-		FUZZ_CHECK(phyp_vcpu_create(part, &vcpu, &err) == 0);
-		the_unit = phyp_unit(part, 0)->unit;
-	}
-	*unit = the_unit;
-	return vcpu;
 }
 
 static void turn(struct vio_squeue *q, struct guest *g, struct fuzz_disk *d, struct bytes *b)
