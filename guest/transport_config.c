@@ -118,7 +118,7 @@ static int refuse_arm(const struct vio_transport *t, const struct offer *o, stru
 
 	return vio_err_set(err, -ENOTSUP,
 			   "the VIO server does not offer arm %s (protocol %u:%s%s%s%s%s%s); choose another "
-			   "arm, or allow the fallback to copy",
+			   "arm, let vios --allow it, or go on with copy (--fallback)",
 			   a->name, t->info.version, o->ring >> a->ring & 1 ? "" : " ring=",
 			   o->ring >> a->ring & 1 ? "" : vio_ring_name(a->ring),
 			   o->payload >> a->payload & 1 ? "" : " payload=",

@@ -32,7 +32,10 @@ static int fail(const struct vio_tap *t, const char *what, struct vio_err *err)
 	const int rc = -errno;
 
 	return vio_err_set(err, rc, "tap %s: %s: %s%s", t->name, what, strerror(-rc),
-			   rc == -EPERM ? "; CAP_NET_ADMIN is needed" : "");
+			   rc == -EPERM    ? "; CAP_NET_ADMIN is needed"
+			   : rc == -EINVAL ? "; is there an interface of that name that is no tap?"
+			   : rc == -EBUSY  ? "; another program has it: take another --tap"
+					   : "");
 }
 
 /* What the kernel may leave to the card in frames that are read from the tap. */
