@@ -182,7 +182,8 @@ class Machine:
             text = said.read()
         if rc:
             self._wrong(out, args)
-            raise MachineError(f"{os.path.basename(self.program)} {' '.join(args)}: exit {rc}\n{text}--- vios:\n{self.vios.log()[-2000:]}")
+            raise MachineError(f"{os.path.basename(self.program)} {' '.join(args)}: exit {rc}\n{text}"
+                               f"--- vios:\n{self.vios.log()[-2000:]}")
         with open(out) as f:
             return json.load(f)
 

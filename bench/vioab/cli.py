@@ -11,8 +11,8 @@ from machine import MachineError, WrongResult
 from vioab import environment, experiment, report_html, report_md, report_model, results, runner, screen, store
 
 FULL_FIRST = ["quick"]  # the order of full: what the headline needs comes first, the longest last
-USAGE = """experiments: a name of bench/experiments (./run ab list), a .toml file, `full` (all of them), or `report` (only write the
-report again from raw/). None: quick, about 3 minutes."""
+USAGE = """experiments: a name of bench/experiments (./run ab list), a .toml file, `full` (all of them), or `report` (only write
+the report again from raw/). None: quick, about 3 minutes."""
 
 
 def parse(argv):

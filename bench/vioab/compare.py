@@ -21,8 +21,9 @@ LEVEL = 0.99
 
 def parse(argv):
     p = argparse.ArgumentParser(prog="./run compare", description=__doc__.split("\n\n", maxsplit=1)[1])
-    p.add_argument("folders", nargs="+", metavar="FOLDER", help="a report's folder (with samples.csv and results.json); NAME=FOLDER "
-                   "gives it a name, else the folder's name is used")
+    p.add_argument("folders", nargs="+", metavar="FOLDER",
+                   help="a report's folder (with samples.csv and results.json); NAME=FOLDER gives it a name, else the folder's "
+                        "name is used")
     p.add_argument("--out", default="comparison", help="where to write (comparison)")
     args = p.parse_args(argv)
     if len(args.folders) < 2:
@@ -91,11 +92,12 @@ def section(experiment, machines, noise):
     if not rows:
         return None
     head = ["point", "arm", *(f"{name}: {base}/arm (ns of each)" for name, _, _ in machines)]
-    lead = (f"{len(verdicts)} of {len(rows)} ratios to {base} differ between the machines by more than both A/A floors." if len(machines) > 1
-            else "")
+    lead = (f"{len(verdicts)} of {len(rows)} ratios to {base} differ between the machines by more than both A/A floors."
+            if len(machines) > 1 else "")
     return Section(id="compare-" + experiment, title=experiment, lead=lead, verdicts=verdicts,
                    tables=[Table(title=f"Ratio to {base} on each machine", head=head, rows=rows,
-                                 note="how many times as fast as the base arm, with 99 % interval; absolute medians in ns in brackets")])
+                                 note="how many times as fast as the base arm, with 99 % interval; absolute medians in ns in "
+                                      "brackets")])
 
 
 def cell(a, b):
@@ -118,13 +120,14 @@ def build(machines):
     names = sorted({s.experiment for _, samples, _ in machines for s in samples if ":" not in s.experiment})
     sections = [x for x in (section(n, machines, noise) for n in names) if x]
     told = "; ".join(f"{s.title}: {s.lead}" for s in sections) or "The folders have no experiment in common."
-    where = Section(id="machines", title="The machines", lead="Absolute values of different machines are not a comparison of designs.",
+    where = Section(id="machines", title="The machines",
+                    lead="Absolute values of different machines are not a comparison of designs.",
                     tables=[environment_table(machines)])
     return Report(title="Comparison of " + ", ".join(n for n, _, _ in machines), when="", headline=told, headline_numbers=[],
                   sections=[where, *sections], targets=[], limits_lines=[], environment={}, method=[
-                      "The ratio of a machine is that of its own run: median over median, bootstrap over its blocks. Two machines' "
-                      "ratios differ when the interval of their quotient (each machine's blocks resampled on their own) excludes 1 "
-                      "and the quotient is beyond the larger of the A/A floors."],
+                      "The ratio of a machine is that of its own run: median over median, bootstrap over its blocks. Two "
+                      "machines' ratios differ when the interval of their quotient (each machine's blocks resampled on their "
+                      "own) excludes 1 and the quotient is beyond the larger of the A/A floors."],
                   discarded=Table(title="Samples", head=["machine", "samples", "discarded"], id="discarded",
                                   rows=[[n, str(len(s)), str(len(s) - len(s.kept()))] for n, s, _ in machines]),
                   how_to_repeat=["./run compare " + " ".join(f"{n}=FOLDER" for n, _, _ in machines)], experiments=[])

@@ -35,7 +35,8 @@ def measure(ctx, sections=()):
         arms = {}
         for arm, samples in taken.items():
             ns = samples.values("ns_per_request")
-            check = np.array([s.values["ns_per_request"] - s.values["mean_latency_ns"] for s in samples if "mean_latency_ns" in s.values])
+            check = np.array([s.values["ns_per_request"] - s.values["mean_latency_ns"] for s in samples
+                              if "mean_latency_ns" in s.values])
             arms[arm] = {"ns": stats.median(ns).data(), "check": float(np.median(check)) if len(check) else None, "counters": {
                 c: float(np.median(samples.values(c))) for c in COUNTERS if len(samples.values(c))}}
         null = ctx.of(name).at(NULL, "zero-copy")
@@ -266,7 +267,8 @@ def caption(data):
         said = ", ".join(f"{k.replace('_', ' ')} {_range(c)}" for k, c in data["constants"].items() if k in COUNTERS)
         out.append(f"Times marked ≈ are fitted: constants of the cost model ({said}) times the counts of the step.")
     if data.get("move"):
-        out.append(f"The time marked + is the memory backend's latency less the null backend's, block by block: {_range(data['move'])}.")
+        out.append("The time marked + is the memory backend's latency less the null backend's, block by block: "
+                   f"{_range(data['move'])}.")
     checks = {arm: a.get("check") for arm, a in data["arms"].items()}
     if all(v is not None for v in checks.values()):
         out.append("After its answer the guest checks every byte of a request, and this time is in the totals too: "

@@ -25,13 +25,13 @@ class Point:
     depth: int = 1
     batch: int = 0  # requests made available per publish; 0: 1 at depth 1, else half the depth
     rate: float = 0.0  # open loop, requests per second; 0: closed loop
-    load: float = 0.0  # net, echo: open loop at this share of the highest rate of the closed loop in the same trial; 0: closed loop
+    load: float = 0.0  # echo: open loop at this share of the highest rate of the closed loop in the same trial; 0: closed loop
     load_of: str = ""  # ... of this arm; "": of the arm itself
     cost: str = "free"  # injected costs, as phypd --cost
     queue_size: int = 256
     buffers: int = 0  # buffers of the queue; 0: four times the depth
     pool_kib: int = 0  # mapping=pool: KiB of the pool's buffers; 0: as much as the load needs
-    cores: str = "split"  # split: one core each; shared: both programs on one core; hog: split, and a busy process on the server's
+    cores: str = "split"  # split: one core each; shared: both programs on one; hog: split, and a busy process on the server's
     idle_ms: str = ""  # the server's --idle-ms; "": its default
     order: str = "rand"  # rand, seq: order of the requests on the disk
     indirect: bool = False

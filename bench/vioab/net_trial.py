@@ -2,8 +2,8 @@
 """One trial of the network, one slot in one block: vio-net in guest partitions against the server's switch and a port of DPDK, or
 a peer's pair of testpmd programs on the same cores.
 
-Directions (the op of a point): tx from the guest to the port, rx from the port to the guest, both of them at once; echo: to a port
-that gives each frame back, latency included; pair: from one guest to another, where only counters count.
+Directions (the op of a point): tx from the guest to the port, rx from the port to the guest, both of them at once; echo: to a
+port that gives each frame back, latency included; pair: from one guest to another, where only counters count.
 """
 
 import json
@@ -124,8 +124,8 @@ def check(arm, result):
     if result["arm"] != result["arm_wanted"]:
         raise WrongResult(f"{arm}: in force was {result['arm']}, asked was {result['arm_wanted']}")
     if run["mismatches"] or run["rx_bad"] or run["tx_bad"]:
-        raise WrongResult(f"{arm}: {run['mismatches']} wrong words, {run['rx_bad']} bad frames received, {run['tx_bad']} refused: "
-                          f"{run['first_mismatch']}")
+        raise WrongResult(f"{arm}: {run['mismatches']} wrong words, {run['rx_bad']} bad frames received, {run['tx_bad']} "
+                          f"refused: {run['first_mismatch']}")
 
 
 class Sender:

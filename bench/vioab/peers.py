@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Peers out of DPDK, on the same cores in the same run: two testpmd programs joined by vhost-user or by memif.
 
-The guest's side is testpmd with virtio-user (or a memif client), the server's side testpmd with vhost (or a memif server). testpmd's
-txonly writes headers and its rxonly frees what comes: headers are touched, payload is not. Both ways at once each end is a flowgen,
-which does both.
+The guest's side is testpmd with virtio-user (or a memif client), the server's side testpmd with vhost (or a memif server).
+testpmd's txonly writes headers and its rxonly frees what comes: headers are touched, payload is not. Both ways at once each end
+is a flowgen, which does both.
 """
 
 import json
@@ -43,7 +43,8 @@ class Testpmd:
         lcores = ",".join(str(c) for c in sorted((core, other)))
         # --txpkts is refused, and 64 bytes stay, unless larger mbufs were asked for before it; flowgen counts the FCS in.
         wanted = size + 4 if mode == "flowgen" else size
-        mbufs = ["--mbuf-size=9344", "--total-num-mbufs=4096"] if size >= LARGE else ["--mbuf-size=2176", "--total-num-mbufs=8192"]
+        bytes_of_one, number = (9344, 4096) if size >= LARGE else (2176, 8192)
+        mbufs = [f"--mbuf-size={bytes_of_one}", f"--total-num-mbufs={number}"]
         argv = [PROGRAM, "-l", lcores, "--main-lcore", str(other), "--no-pci", "--file-prefix", self.prefix, *HUGE, "--vdev",
                 device, "--", "--nb-cores=1", *mbufs, "--forward-mode", mode, "--txpkts", str(wanted), "--auto-start",
                 "--no-mlockall"]
@@ -98,7 +99,7 @@ def arrived(arm, before, after, size):
     """Frames between two readings of a port's counters; MachineError unless they have the size that was asked for."""
     frames, got = (after[k] - before[k] for k in ("ipackets", "ibytes"))
     if not frames or abs(got / frames / size - 1) > OFF:
-        raise MachineError(f"peer {arm}: {frames} frames of {got / max(1, frames):.0f} bytes arrived, {size} bytes were asked for")
+        raise MachineError(f"peer {arm}: {frames} frames of {got / max(1, frames):.0f} bytes came, {size} were asked for")
     return frames
 
 

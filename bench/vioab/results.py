@@ -162,39 +162,42 @@ def reached(exp, kept):
 
 
 METHOD = [
-    "Every sample is a guest process of its own on a machine (hypervisor model, VIO server, guest) that was started afresh for one "
-    "arm in one block. A block visits every setting in random order and within it every arm in random order (randomised "
+    "Every sample is a guest process of its own on a machine (hypervisor model, VIO server, guest) that was started afresh for "
+    "one arm in one block. A block visits every setting in random order and within it every arm in random order (randomised "
     "interleaved trials: Abedi and Brecht, ICPE 2017); seeds and order are in raw/. The unit of all intervals is the process "
     "start, never the loop iteration (Kalibera and Jones, ISMM 2013). The length of the environment is random for each start "
-    "and address randomisation is on (Mytkowicz and others, ASPLOS 2009); all arms are one binary, so its layout is the same for all.",
-    "A pilot of a few blocks fixes the number of blocks, once, from the spread alone and without looking at the effect: as many as "
-    "bring nine in ten of the comparisons with the first arm to the stated precision, within the experiment's stated limits "
-    "of blocks and time. The pilot's blocks count as samples. Where time ended first, the precision reached is what the table says.",
-    "A ratio is the ratio of the two medians over blocks, with a bootstrap interval over pairs of the same block, at 99 %. A verdict is "
-    "given only where the interval excludes no effect and the effect is larger than the A/A floor: the largest difference "
-    "that two identical arms showed in the same experiments (of quick where an experiment has no twins). The intervals are not corrected for "
-    "their number: of a hundred comparisons without any effect about one interval would exclude 1, which is one reason for the "
-    "floor. Ratios of arms are never averaged (main effects of the ladder are geometric means over contexts, and say so); every "
-    "ratio has its absolute values beside it.",
-    "Warm-up: the stated time before each measurement is not counted; the disk has been written once with the pattern (backends that "
-    "hold data, before reads), and the guest's buffers are used in turn, so caches are as a steady load leaves them; a load works in 256 "
-    "blocks of the disk, at least 2 MiB and at most 64 MiB, so that sizes from 128 KiB on also leave the second-level cache. Every read is "
-    "compared with its pattern in every timed sample but on the null backend, which moves no data; an error, a wrong word "
-    "or another arm in force than the one asked for ends the run.",
-    "Costs: memory copies, cache misses, line transfers, ring logic, wake-ups are measured. A hypercall's trap, a TCE update and an RDMA "
-    "set-up are cheaper in this model than on a real machine; nothing is injected for them unless a point says so (cost). "
-    "That favours the copy design.",
-    "Not testable here: two cores only, so many guests and many server cores are not simulated by oversubscription; no IOMMU or NIC "
-    "hardware, so translation-cache misses, PCIe and line rates are out of scope; a virtual machine, so neighbours' noise is "
-    "controlled by interleaving, by the A/A control and by the steal rule, not absent. One build, one machine: "
-    "./run compare puts several machines side by side.",
+    "and address randomisation is on (Mytkowicz and others, ASPLOS 2009); all arms are one binary, so its layout is the same "
+    "for all.",
+    "A pilot of a few blocks fixes the number of blocks, once, from the spread alone and without looking at the effect: as many "
+    "as bring nine in ten of the comparisons with the first arm to the stated precision, within the experiment's stated limits "
+    "of blocks and time. The pilot's blocks count as samples. Where time ended first, the precision reached is what the table "
+    "says.",
+    "A ratio is the ratio of the two medians over blocks, with a bootstrap interval over pairs of the same block, at 99 %. A "
+    "verdict is given only where the interval excludes no effect and the effect is larger than the A/A floor: the largest "
+    "difference that two identical arms showed in the same experiments (of quick where an experiment has no twins). The "
+    "intervals are not corrected for their number: of a hundred comparisons without any effect about one interval would exclude "
+    "1, which is one reason for the floor. Ratios of arms are never averaged (main effects of the ladder are geometric means "
+    "over contexts, and say so); every ratio has its absolute values beside it.",
+    "Warm-up: the stated time before each measurement is not counted; the disk has been written once with the pattern (backends "
+    "that hold data, before reads), and the guest's buffers are used in turn, so caches are as a steady load leaves them; a "
+    "load works in 256 blocks of the disk, at least 2 MiB and at most 64 MiB, so that sizes from 128 KiB on also leave the "
+    "second-level cache. Every read is compared with its pattern in every timed sample but on the null backend, which moves no "
+    "data; an error, a wrong word or another arm in force than the one asked for ends the run.",
+    "Costs: memory copies, cache misses, line transfers, ring logic, wake-ups are measured. A hypercall's trap, a TCE update "
+    "and an RDMA set-up are cheaper in this model than on a real machine; nothing is injected for them unless a point says so "
+    "(cost). That favours the copy design.",
+    "Not testable here: two cores only, so many guests and many server cores are not simulated by oversubscription; no IOMMU or "
+    "NIC hardware, so translation-cache misses, PCIe and line rates are out of scope; a virtual machine, so neighbours' noise "
+    "is controlled by interleaving, by the A/A control and by the steal rule, not absent. One build, one machine: ./run compare "
+    "puts several machines side by side.",
 ]
 
 
 def floors(ctx):
     """The A/A floor of every experiment that has twins, as a sentence."""
     told = [f"{n} {100 * math.expm1(v):.1f} %" for n, v in ctx.floors.items()]
-    return "A/A floors, the largest difference between identical twins: " + ", ".join(told) + "." if told else "No A/A control was run."
+    return ("A/A floors, the largest difference between identical twins: " + ", ".join(told) + "." if told
+            else "No A/A control was run.")
 
 
 def run_analyses(ctx):
@@ -207,7 +210,8 @@ def run_analyses(ctx):
     return out
 
 
-HEAD_POINTS = (("memory", "read", 4096, 1), ("memory", "read", 4096, 32), ("memory", "read", 65536, 32), ("null", "read", 4096, 1))
+HEAD_POINTS = (("memory", "read", 4096, 1), ("memory", "read", 4096, 32), ("memory", "read", 65536, 32),
+               ("null", "read", 4096, 1))
 HEAD_WORDS = ("on a 4 KiB read at a time, every byte moved and checked", "with 32 such reads in flight",
               "for 64 KiB reads, where moving bytes is the work",
               "on a null backend, which compares copying 4 KiB with not touching them")
@@ -260,15 +264,16 @@ def rival(ctx):
         return "; ".join(f"{p.label().split(': ')[1]} ({r:.2f}x)" for r, p in mine)
     parts = [f"{word} at {told(answer)}" for answer, word in (("faster", "faster"), ("slower", "slower"),
                                                               ("no difference shown", "not shown to differ")) if told(answer)]
-    return ("Against its real rival, premapped (copies into buffers mapped once, as IBM's ibmveth has done since 2022), zero-copy is "
-            + ", ".join(parts) + ".")
+    return ("Against its real rival, premapped (copies into buffers mapped once, as IBM's ibmveth has done since 2022), "
+            "zero-copy is " + ", ".join(parts) + ".")
 
 
 def headline(ctx, numbers, sections):
     """One paragraph of plain words, computed. Absolute values and intervals stand beside the big numbers below it."""
     told = [f"{times(v)} {words}" for (v, words) in numbers]
-    text = ("Compared with the 2010 copy design, zero-copy is " + "; ".join(told) + ". Nothing is injected here for hypercalls, TCE updates "
-            "and RDMA set-up, which favours the copy design. " + rival(ctx)) if numbers else \
+    text = ("Compared with the 2010 copy design, zero-copy is " + "; ".join(told) +
+            ". Nothing is injected here for hypercalls, TCE updates and RDMA set-up, which favours the copy design. "
+            + rival(ctx)) if numbers else \
         "The experiment quick, from which the headline is made, was not run with both arms: what was measured is below."
     for wanted in ("ladder", "losses"):
         section = next((s for s in sections if s.id == wanted), None)
@@ -285,8 +290,8 @@ def precision(ctx):
     got = reached(exp, ctx.of("quick"))
     if got is None or got <= exp.blocks.precision:
         return ""
-    return (f" This run reached a precision of {100 * got:.0f} % where {100 * exp.blocks.precision:.0f} % was aimed at, and identical arms "
-            f"differed by up to {100 * math.expm1(ctx.noise):.0f} %: smaller differences are not shown.")
+    return (f" This run reached a precision of {100 * got:.0f} % where {100 * exp.blocks.precision:.0f} % was aimed at, and "
+            f"identical arms differed by up to {100 * math.expm1(ctx.noise):.0f} %: smaller differences are not shown.")
 
 
 def how_to_repeat(taken):
@@ -353,9 +358,10 @@ def to_json(ctx, report, taken):
     sections = [{"id": s.id, "title": s.title, "lead": s.lead, "verdicts": plain(s.verdicts), "data": plain(s.data),
                  "tables": plain(s.tables), "figures": [{"id": f.id, "title": f.title, "caption": f.caption, "limits": f.limits,
                                                         "command": f.command} for f in s.figures]} for s in report.sections]
-    return {"schema": SCHEMA, "when": report.when, "headline": report.headline, "headline_numbers": plain(report.headline_numbers),
-            "targets": plain(report.targets), "environment": plain(report.environment), "cores": taken.cores,
-            "r_ns": plain(ctx.r_ns), "aa_floor_ln": plain(ctx.noise), "experiments": plain(report.experiments),
+    return {"schema": SCHEMA, "when": report.when, "headline": report.headline,
+            "headline_numbers": plain(report.headline_numbers), "targets": plain(report.targets),
+            "environment": plain(report.environment), "cores": taken.cores, "r_ns": plain(ctx.r_ns),
+            "aa_floor_ln": plain(ctx.noise), "experiments": plain(report.experiments),
             "discarded": plain(report.discarded), "left_out": taken.left_out, "limits": taken.limits,
             "points": point_rows(ctx), "sections": sections}
 

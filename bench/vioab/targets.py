@@ -51,8 +51,8 @@ def in_round_trips(samples, experiment):
 
 
 def steady_state(samples):
-    """Exact counts over all samples of zero-copy under load, discarded ones too: a count has no noise. In the open loop, on shared
-    cores and between guests the server may go to sleep, and then a kick is needed: that is no steady state."""
+    """Exact counts over all samples of zero-copy under load, discarded ones too: a count has no noise. In the open loop, on
+    shared cores and between guests the server may go to sleep, and then a kick is needed: that is no steady state."""
     zc = [s for s in samples if s.arm == "zero-copy" and s.point.rate == 0 and s.point.load == 0 and s.point.cores == "split"
           and s.point.op != "pair" and "hcalls" in s.values]
     if not zc:
@@ -175,5 +175,5 @@ def network_copies(samples, experiment="net-pair"):
 def all_targets(samples, experiment="quick"):
     """Rows of the target table. samples: all; targets that need an interval use the kept ones."""
     kept = samples.kept()
-    return (in_round_trips(kept, experiment) + steady_state(samples) + like_memcpy(kept, experiment) + formula(samples, experiment)
-            + start_up(kept) + server_memory(kept) + network(samples))
+    return (in_round_trips(kept, experiment) + steady_state(samples) + like_memcpy(kept, experiment)
+            + formula(samples, experiment) + start_up(kept) + server_memory(kept) + network(samples))

@@ -27,8 +27,10 @@ class Group:
 
 
 GROUPS = (
-    Group(("map-threads",), "Mapping for each request while another thread of the process runs on the other core (as in the server)",
-          ("standing-window", "standing", "window"), "mapping: H_PUT_TCE and H_STUFF_TCE with their TCE updates (--cost hcall and tce)"),
+    Group(("map-threads",),
+          "Mapping for each request while another thread of the process runs on the other core (as in the server)",
+          ("standing-window", "standing", "window"),
+          "mapping: H_PUT_TCE and H_STUFF_TCE with their TCE updates (--cost hcall and tce)"),
     Group(("map",), "Mapping for each request against a standing window", ("standing-window", "standing", "window"),
           "mapping: H_PUT_TCE and H_STUFF_TCE with their TCE updates (--cost hcall and tce)"),
     Group(("io_uring", "io-uring", "uring"), "io_uring on one file, with and without registered buffers", ("registered",),

@@ -229,7 +229,8 @@ def lead(found):
     f = found[0]
     every = [p for f in found for p in f["pairs"]]
     crossing = [p for p in every if p["words"].startswith("either")]
-    text = f"From 0 to 10 µs for a call, {len(crossing)} of {len(every)} pairs of arms (each size counted) change places somewhere"
+    text = (f"From 0 to 10 µs for a call, {len(crossing)} of {len(every)} pairs of arms (each size counted) change places "
+            "somewhere")
     text += ": " + "; ".join(sorted({f"{p['a']} and {p['b']}" for p in crossing})[:4]) + "." if crossing else "."
     head = next((p for p in f["pairs"] if {p["a"], p["b"]} == {"copy", "zero-copy"}), None)
     if head:
@@ -255,7 +256,8 @@ def texts(ctx, found, drawn):
            "and driver included); a VM exit about 0.7 µs (2010, x86). No cost of a TCE update or of an RDMA call's set-up on "
            "this hypervisor is "
            "published, so those axes have no anchor.",
-           "Won means: the interval of the ratio of fitted times excludes 1, and the difference is beyond the A/A floor. " + parts.noise_text(ctx)]
+           "Won means: the interval of the ratio of fitted times excludes 1, and the difference is beyond the A/A floor. "
+           + parts.noise_text(ctx)]
     for f in found:
         told = [f"{p['a']} against {p['b']}: {p['words']}" for p in f["pairs"] if not p["drawn"]]
         if told:
@@ -268,7 +270,8 @@ def texts(ctx, found, drawn):
 def fit_table(f, i):
     rows = []
     for a in f["arms"]:
-        slopes = [f"{parts.cell(a['k'][1 + k], fmt=slope)} ({'not counted' if a['counts'][k] is None else slope(a['counts'][k])})" for k in range(3)]
+        slopes = [f"{parts.cell(a['k'][1 + k], fmt=slope)} "
+                  f"({'not counted' if a['counts'][k] is None else slope(a['counts'][k])})" for k in range(3)]
         rows.append([a["arm"], parts.cell(a["k"][0], unit=" ns"), *slopes, f"{a['misfit']:.1%}".replace("%", " %")])
     return Table(title=f"Fitted costs, and the counters beside them: {f['name']}", id=f"costs-fit-{i}",
                  head=["arm", "T0", *(f"per {w}: fitted (counted)" for w in ("hypercall", "TCE update", "RDMA call")),
@@ -307,7 +310,8 @@ def pair_table(f, i):
 def even_text(e):
     if e is None:
         return "-"
-    return f"{plots.ns_text(e['estimate'])} [{plots.ns_text(e['low'])}, {plots.ns_text(e['high'])}{' or more' if e['high'] >= MOST else ''}]"
+    return (f"{plots.ns_text(e['estimate'])} [{plots.ns_text(e['low'])}, {plots.ns_text(e['high'])}"
+            f"{' or more' if e['high'] >= MOST else ''}]")
 
 
 # --- figures --------------------------------------------------------------------------------------------------------------
@@ -348,7 +352,8 @@ def lines_figure(ctx, samples, f, i):
     return Figure(id=f"costs-lines-{i}", title=title, svg=plots.to_svg(fig, f"costs-lines-{i}", title),
                   caption=(f"Points: medians with {parts.LEVEL:.0%} intervals; lines: the fit. Dotted: VM exit 0.7 µs and "
                            f"CRQ-class call 2.5 µs, an upper bound; "
-                           f"nothing is published for the other two. Bootstrap over {f['arms'][0]['k'][0].n} blocks.").replace("%", " %"),
+                           f"nothing is published for the other two. Bootstrap over {f['arms'][0]['k'][0].n} blocks."
+                           ).replace("%", " %"),
                   limits=parts.limits_line(ctx, f["group"][2], f["group"][0] == "memory") + " Injected costs: all but the left "
                       "ends.",
                   command=ctx.command(NAME))
@@ -376,7 +381,8 @@ def plane_figure(ctx, f, p, k):
                            f"Circles at the bottom: published costs of "
                            "a hypercall in µs (VM exit 0.7; CRQ-class 2.5 and 3.35, upper bounds); no TCE or RDMA cost is "
                            "published. Third cost: 0. "
-                           f"Nothing injected: {p['a']} {p['draws'][0][0]:,.0f} ns, {p['b']} {p['draws'][1][0]:,.0f} ns.").replace("%", " %"),
+                           f"Nothing injected: {p['a']} {p['draws'][0][0]:,.0f} ns, {p['b']} {p['draws'][1][0]:,.0f} ns."
+                           ).replace("%", " %"),
                   limits=parts.limits_line(ctx, f["group"][2], f["group"][0] == "memory") + " Injected costs on both axes.",
                   command=ctx.command(NAME))
 

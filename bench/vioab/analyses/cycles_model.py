@@ -18,15 +18,16 @@ NAME = "cycles_model"
 EXPERIMENTS = ("sizes", "quick", "ladder", "batch")  # the first that can fit does; the others are predicted as well
 CORNERS = ("copy", "copy-tuned", "premapped", "zero-copy")
 LARGEST = 65536  # bytes: largest size of the fit
-RULE = "the four arms copy, copy-tuned, premapped and zero-copy, reads, memory backend, at 4 KiB or else the smallest size and at the largest size up to 64 KiB"
+RULE = ("the four arms copy, copy-tuned, premapped and zero-copy, reads, memory backend, at 4 KiB or else the smallest size and "
+        "at the largest size up to 64 KiB")
 # (name, unit of the constant, value from the medians of a configuration)
 FEATURES = (("request", "ns", lambda v: 1.0), ("hypercall", "ns", lambda v: v["hcalls"]),
             ("TCE update", "ns", lambda v: v["tce_updates"]),
             ("RDMA call", "ns", lambda v: v["rdma_calls"]), ("byte by RDMA", "ns", lambda v: v["rdma_bytes"]),
             ("byte by a CPU", "ns", lambda v: v["guest_bytes"] + v["server_bytes"]), ("wake-up", "ns", lambda v: v["wakes"]))
 # Metrics that a constant multiplies; a request itself is none.
-COUNTERS_OF = {"hypercall": ("hcalls",), "TCE update": ("tce_updates",), "RDMA call": ("rdma_calls",), "byte by RDMA": ("rdma_bytes",),
-               "byte by a CPU": ("guest_bytes", "server_bytes"), "wake-up": ("wakes",)}
+COUNTERS_OF = {"hypercall": ("hcalls",), "TCE update": ("tce_updates",), "RDMA call": ("rdma_calls",),
+               "byte by RDMA": ("rdma_bytes",), "byte by a CPU": ("guest_bytes", "server_bytes"), "wake-up": ("wakes",)}
 NEEDED = ("hcalls", "tce_updates", "rdma_calls", "rdma_bytes", "guest_bytes", "server_bytes", "wakes")
 DRAWS = 400
 GOOD = 0.15  # median error above which the model is called bad
@@ -52,7 +53,8 @@ def configurations(samples, name):
     groups = {}
     for s in samples:
         p = s.point
-        if s.slot == s.arm and p.cost == "free" and not p.rate and p.cores == "split" and parts.NS in s.values and all(k in s.values for k in NEEDED):
+        if s.slot == s.arm and p.cost == "free" and not p.rate and p.cores == "split" and parts.NS in s.values and all(
+                k in s.values for k in NEEDED):
             groups.setdefault((s.arm, p), []).append(s)
     out = []
     for (arm, point), items in sorted(groups.items()):
@@ -67,8 +69,9 @@ def configurations(samples, name):
 def training(every, depth):
     """Configurations of RULE from one experiment; [] when none has two sizes of at least three of the arms."""
     for name in EXPERIMENTS:
-        mine = [c for c in every if c["experiment"] == name and c["point"].depth == depth and c["arm"] in CORNERS and c["point"].op == "read" and
-                c["point"].backend == "memory" and c["point"].bs <= LARGEST and plain_point(c["point"])]
+        mine = [c for c in every if c["experiment"] == name and c["point"].depth == depth and c["arm"] in CORNERS and
+                c["point"].op == "read" and c["point"].backend == "memory" and c["point"].bs <= LARGEST and
+                plain_point(c["point"])]
         sizes = sorted({c["point"].bs for c in mine})
         if len(sizes) < 2:
             continue
@@ -184,8 +187,8 @@ def errors_table(f):
 
 
 def constants(sections, depth):
-    """{metric: {"estimate", "low", "high"} in ns} of the model of one depth among the sections of a report; {} without one, or when
-    its median error is above GOOD."""
+    """{metric: {"estimate", "low", "high"} in ns} of the model of one depth among the sections of a report; {} without one, or
+    when its median error is above GOOD."""
     models = [d for s in sections for d in s.data.get("depths", ()) if s.id == "model" and d["depth"] == depth]
     return {metric: {"estimate": c["ns"], "low": c["low"], "high": c["high"]} for d in models if d["median_error"] <= GOOD
             for name, c in d["constants"].items() if c["low"] is not None for metric in COUNTERS_OF.get(name, ())}

@@ -15,9 +15,10 @@ from vioab.analyses import parts
 from vioab.model import Figure, Section, Table
 
 NAME = "ladder"
-# (factor, copy's level, zero-copy's level), in the order of the forward ladder. A window that stands comes first: payload in place
-# over a mapping that ends with each request would have to be re-opened for it. The ring follows the payload, because the server
-# reads both through the same window. Polling comes last: polling a ring that must be copied to be seen is calls without end.
+# (factor, copy's level, zero-copy's level), in the order of the forward ladder. A window that stands comes first: payload in
+# place over a mapping that ends with each request would have to be re-opened for it. The ring follows the payload, because the
+# server reads both through the same window. Polling comes last: polling a ring that must be copied to be seen is calls without
+# end.
 FACTORS = (("mapping", "single-use", "pool"), ("payload", "rdma", "direct"), ("ring", "copy", "direct"),
            ("notify", "crq", "poll"))
 ORDER = " then ".join(f[0] for f in FACTORS)
@@ -71,7 +72,7 @@ def analyse(ctx):
 
 
 def steps(at, cells):
-    """One dict for each rung: factor (None on the first), arm, its ns, and the factor's worth in this step (None: not measured)."""
+    """One dict for each rung: factor (None on the first), arm, its ns, the factor's worth in this step (None: not measured)."""
     out = []
     for i, cell in enumerate(cells):
         mine, row = at.where(slot=arm_name(cell)), {"factor": None, "level": "", "arm": arm_name(cell), "worth": None,
@@ -182,7 +183,8 @@ def lead(ctx, found):
     if not one["order"]:
         return text
     if not changed:
-        return text + " The order does not matter as far as this run can show: each factor is worth the same on the way there and back."
+        return text + (" The order does not matter as far as this run can show: each factor is worth the same on the way there "
+                       "and back.")
     k = max(changed, key=lambda f: abs(np.log(one["order"][f].estimate)))
     there, back = (next(r["worth"] for r in one[w][1:] if r["factor"] == k) for w in ("forward", "reverse"))
     return text + (f" The order matters: {k} is worth {there.estimate:.2f}× on the way to zero-copy and {back.estimate:.2f}× on "
@@ -216,7 +218,8 @@ def ns(iv):
 
 def as_data(one):
     def rungs(rows):
-        return [{"factor": r["factor"], "arm": r["arm"], "ns": parts.data(r["ns"]), "worth": parts.data(r["worth"])} for r in rows]
+        return [{"factor": r["factor"], "arm": r["arm"], "ns": parts.data(r["ns"]), "worth": parts.data(r["worth"])}
+                for r in rows]
     return {"point": one["point"], "forward": rungs(one["forward"]), "reverse": rungs(one["reverse"]),
             "effects": one["effects"] and {k: parts.data(v) for k, v in one["effects"].items()},
             "forward_over_reverse": {k: parts.data(v) for k, v in one["order"].items()}}
@@ -280,7 +283,8 @@ def effects_figure(ctx, found):
                             "one when the other is at "
                             "zero-copy's level over its worth at copy's level; 1 means that they don't depend on each other, "
                             "below 1 that they "
-                            f"earn the same thing twice. 99 % intervals, bootstrap over {have[0]['effects'][names[0]].n} blocks."),
+                            f"earn the same thing twice. 99 % intervals, bootstrap over {have[0]['effects'][names[0]].n} "
+                            "blocks."),
                    limits=parts.limits_line(ctx, 4096, True) + " The bars of unprotected are in the ladders.",
                    command=ctx.command("ladder"))]
 

@@ -47,9 +47,9 @@ def analyse(ctx):
     if len(load):
         leads += open_loop(ctx, load, out)
     out.lead = " ".join(x for x in leads if x) or "Too few requests were measured for any percentile."
-    out.text = ["Latency ends when the guest has taken the answer, before it checks the bytes. That favours reads in place: a bounce has pulled "
-                "the data into the guest's cache by then, in place the first touch comes after the clock. The time a request, which holds "
-                "both, is in the other sections.",
+    out.text = ["Latency ends when the guest has taken the answer, before it checks the bytes. That favours reads in place: a "
+                "bounce has pulled the data into the guest's cache by then, in place the first touch comes after the clock. The "
+                "time a request, which holds both, is in the other sections.",
                 "Percentiles are of all requests of an arm, the histograms of its process starts merged; their intervals "
                 "resample process starts, "
                 "not requests. Buckets are the load generator's: a percentile is the upper end of its bucket. A percentile with "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a mapping's lifetime costs: single-use, deferred, cached and pool with everything else the same, payload copied or in place."""
+"""What a mapping's lifetime costs: single-use, deferred, cached and pool, all else the same, payload copied or in place."""
 
 import numpy as np
 
@@ -121,7 +121,8 @@ def figure(ctx, samples, point, rows, i):
         ax.set_xlabel("ns per request")
     title = f"Mapping lifetimes: {point.label()}"
     return Figure(id=f"mapping-{i}", title=title, svg=plots.to_svg(fig, f"mapping-{i}", title),
-                  caption="Under each lifetime: TCE updates and hypercalls per request. The panels have their own scales. " + parts.note(samples.at(point)),
+                  caption="Under each lifetime: TCE updates and hypercalls per request. The panels have their own scales. "
+                          + parts.note(samples.at(point)),
                   limits=parts.limits_line(ctx, point.bs, point.backend == "memory") + " Upper bound on this plot: the pool, "
                       "which maps nothing per request.",
                   command=ctx.command("mapping"))

@@ -42,8 +42,8 @@ def analyse(ctx):
     out.text = texts(ctx, samples, points) if rows else []
     out.data = {"rates": [{k: r[k] for k in ("op", "way", "bs", "touch", "arm", "ns")} | {"interval": parts.data(r["frames"])}
                           for r in rows],
-                "ratios": [{k: c[k] for k in ("op", "bs", "touch", "arm", "rival")} | {"interval": parts.data(c["verdict"].interval),
-                           "answer": c["verdict"].answer} for c in compared],
+                "ratios": [{k: c[k] for k in ("op", "bs", "touch", "arm", "rival")} |
+                           {"interval": parts.data(c["verdict"].interval), "answer": c["verdict"].answer} for c in compared],
                 "ladder": [{"op": p.op, "bs": p.bs, "touch": p.touch, "steps": [{"arm": arm, "worth": parts.data(worth)}
                            for arm, _, _, worth in steps]} for p, steps in rungs],
                 "pair": copied}
@@ -141,10 +141,11 @@ def pair_table(rows):
                  rows=[[f"{r['bs']} B", r["arm"], *(exact(r[k]) for k in ("server", "guests", "rdma", "sum")),
                         " to ".join(sorted({f"{v / r['bs']:.4g}" for v in (r["sum"][0], r["sum"][-1])}, key=float)),
                         f"{r['frames']:,}", str(r["starts"])] for r in rows],
-                 note="Counters of three partitions over all frames of the sender, which were written and checked to the last byte; "
-                      "two numbers are the least and the most of the starts. By RDMA holds the rings too where an arm copies them (with "
-                      "ring=direct none), and RDMA and bounces carry the 12 bytes of header with their frame. There are two cores: the server has one, both "
-                      "guests share the other and take turns, so that no rate is given.")
+                 note="Counters of three partitions over all frames of the sender, which were written and checked to the last "
+                      "byte; two numbers are the least and the most of the starts. By RDMA holds the rings too where an arm "
+                      "copies them (with ring=direct none), and RDMA and bounces carry the 12 bytes of header with their frame. "
+                      "There are two cores: the server has one, both guests share the other and take turns, so that no rate is "
+                      "given.")
 
 
 # --- texts --------------------------------------------------------------------------------------------------------------
@@ -186,14 +187,15 @@ def missing(samples, points):
 def texts(ctx, samples, points):
     out = ["A frame's bytes are without FCS: 1514 is Ethernet's 1518. Gbit/s are of these bytes, without preamble and "
            "gap. From guest to port ends in DPDK's null port; from port to guest comes out of a pcap port, which copies "
-           "each frame into a buffer once, as a card would. Both ways at once the pcap port is source and sink, and the guest sends "
-           "and takes all it can; ratios there are of the sum.",
-           "A peer is two testpmd programs on the same two cores: its generator writes headers only and its sink frees what comes, so "
-           "peers stand only beside arms that touch headers only, and have neither a switch nor a port behind them. Here a "
-           "learning switch and a port are in the path. Both ways at once each testpmd runs flowgen. vhost-user and memif copy a frame "
-           "once between the two; with memif's zero-copy the client's buffers are the shared memory, and only the server's side "
-           "copies. Frames of 2 KiB and more are one larger mbuf in testpmd, as its generator makes no others; memif without "
-           "zero-copy carries them in several descriptors of 2 KiB, and our guests in several buffers of 2 KiB.",
+           "each frame into a buffer once, as a card would. Both ways at once the pcap port is source and sink, and the guest "
+           "sends and takes all it can; ratios there are of the sum.",
+           "A peer is two testpmd programs on the same two cores: its generator writes headers only and its sink frees what "
+           "comes, so peers stand only beside arms that touch headers only, and have neither a switch nor a port behind them. "
+           "Here a learning switch and a port are in the path. Both ways at once each testpmd runs flowgen. vhost-user and "
+           "memif copy a frame once between the two; with memif's zero-copy the client's buffers are the shared memory, and "
+           "only the server's side copies. Frames of 2 KiB and more are one larger mbuf in testpmd, as its generator makes no "
+           "others; memif without zero-copy carries them in several descriptors of 2 KiB, and our guests in several buffers of "
+           "2 KiB.",
            parts.noise_text(ctx)]
     gone = missing(samples, points)
     return out + ([f"Not measured in this run: {parts.listed(gone)}."] if gone else [])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Network: latency of a frame there and back, from its intended start, at shares of the highest rate and at about one rate for all
-arms."""
+"""Network: latency of a frame there and back, from its intended start, at shares of the highest rate and at about one rate for
+all arms."""
 
 import numpy as np
 
@@ -40,12 +40,13 @@ def analyse(ctx):
     return out
 
 
-TEXT = ["A frame goes from the guest through the switch to a port of DPDK that is a ring and gives it back, and through the switch to "
-        "the guest again; its time begins when it should have started (open loop), so that a stall is not hidden by sending later. "
-        "The highest rate is that of the closed loop, as many frames as come back when the guest sends all it can, measured first "
-        "on the same machine. The switch sees the guest's address at both of its ports and moves it with each burst, in every arm alike.",
-        "Shares of its own highest rate load every arm alike, at rates that differ; half of copy's highest rate is about one rate "
-        "for all arms, and only there latencies of arms are compared."]
+TEXT = ["A frame goes from the guest through the switch to a port of DPDK that is a ring and gives it back, and through the "
+        "switch to the guest again; its time begins when it should have started (open loop), so that a stall is not hidden by "
+        "sending later. The highest rate is that of the closed loop, as many frames as come back when the guest sends all it "
+        "can, measured first on the same machine. The switch sees the guest's address at both of its ports and moves it with "
+        "each burst, in every arm alike.",
+        "Shares of its own highest rate load every arm alike, at rates that differ; half of copy's highest rate is about one "
+        "rate for all arms, and only there latencies of arms are compared."]
 
 
 def load_text(p):
@@ -131,11 +132,12 @@ def latency_table(rows):
     for peer in peers.PEERS if out else ():
         out.append(["all", "-", peer, "-"] + [NO_PEER] * len(QS) + ["-", "-"])
     return Table(title="Latency there and back, from the intended start", id="network-latency-table",
-                 head=["frame", "load", "arm or peer", "M frames/s offered"] + [name(q) for q in QS] + ["lost", "state"], rows=out,
-                 note="Percentiles of all frames of an arm, histograms of its process starts merged; brackets: 99 % intervals over "
-                      "process starts. Rates and losses: medians over starts. A lost frame found no room and has no latency; in "
-                      "overload latency is a matter of how long the measurement lasts. Peers: testpmd's generator stamps no frame, "
-                      "and its latency statistics time a frame inside one testpmd, not from one to the other.")
+                 rows=out,
+                 head=["frame", "load", "arm or peer", "M frames/s offered"] + [name(q) for q in QS] + ["lost", "state"],
+                 note="Percentiles of all frames of an arm, histograms of its process starts merged; brackets: 99 % intervals "
+                      "over process starts. Rates and losses: medians over starts. A lost frame found no room and has no "
+                      "latency; in overload latency is a matter of how long the measurement lasts. Peers: testpmd's generator "
+                      "stamps no frame, and its latency statistics time a frame inside one testpmd, not from one to the other.")
 
 
 def highest_table(samples, points):
@@ -177,5 +179,5 @@ def figure(ctx, samples, rows, bs):
     id, title = f"network-latency-{bs}", f"Latency there and back against the offered rate, {bs} B"
     return Figure(id=id, title=title, svg=plots.to_svg(fig, id, title), limits=parts.limits_line(ctx),
                   command=ctx.command(EXPERIMENT),
-                  caption="Marks are shares of the arm's own highest rate; a line ends where the arm no longer kept up (95 % of the "
-                          "offered frames came back). Bands: 99 % intervals over process starts. Both axes logarithmic.")
+                  caption="Marks are shares of the arm's own highest rate; a line ends where the arm no longer kept up (95 % "
+                          "of the offered frames came back). Bands: 99 % intervals over process starts. Both axes logarithmic.")

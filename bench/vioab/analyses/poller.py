@@ -149,8 +149,8 @@ def burn(samples):
         return ""
     got = {a: parts.median(samples.at(idle[0], a), "cores") for a in (POLLED, *RIVALS)}
     have = [f"{a} {iv.estimate:.3f}" for a, iv in got.items() if iv is not None]
-    return (f"A disk asked once a second keeps busy (cores): {', '.join(have)}; the polling server looks on for 100 ms after each request "
-            "(--idle-ms), and a polling guest for ever (--idle-us)." if have else "")
+    return (f"A disk asked once a second keeps busy (cores): {', '.join(have)}; the polling server looks on for 100 ms after "
+            "each request (--idle-ms), and a polling guest for ever (--idle-us)." if have else "")
 
 
 def full_load(ctx, samples):

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a network trial makes of its programs' answers: frames of each direction, counters of three partitions, shares of the highest
-rate, sizes of a peer's frames, and how long a run is said to take."""
+"""What a network trial makes of its programs' answers: frames of each direction, counters of three partitions, shares of the
+highest rate, sizes of a peer's frames, and how long a run is said to take."""
 
 import os
 import random
@@ -53,7 +53,8 @@ class Values(unittest.TestCase):
     def test_counters_of_a_pair_are_summed_over_three_partitions_and_exact(self):
         n = net_trial.PAIR_FRAMES
         sent = result(tx=n, partitions={"guest0": {"cpu_bytes": 10 * n, "hcalls": {"H_PUT_TCE": n}}, "vios": {"cpu_bytes": 7}})
-        got = result(tx=0, rx=n, partitions={"guest1": {"cpu_bytes": 5 * n}, "vios": {"cpu_bytes": 1514 * n, "rdma_bytes": 3 * n}})
+        got = result(tx=0, rx=n, partitions={"guest1": {"cpu_bytes": 5 * n},
+                                               "vios": {"cpu_bytes": 1514 * n, "rdma_bytes": 3 * n}})
         v = net_trial.pair_values(sent, got)
         self.assertEqual((v["guest_bytes"], v["server_bytes"], v["rdma_bytes"], v["hcalls"]), (15, 1514, 3, 1),
                          "the server's counters are the receiver's reading, each guest's its own")
@@ -172,7 +173,8 @@ class Estimates(unittest.TestCase):
         for name in ("net", "net-sizes", "net-both", "net-latency", "net-pair"):
             e = experiment.find(name)
             samples = e.measure.seconds + e.measure.warm_seconds
-            least = sum((net_trial.MACHINE_SECONDS if p.op != "echo" else samples) for points in e.points.values() for p in points)
+            least = sum((net_trial.MACHINE_SECONDS if p.op != "echo" else samples)
+                        for points in e.points.values() for p in points)
             self.assertGreater(runner.block_seconds(e), least, name)
             self.assertLessEqual(runner.estimate_seconds(e)[1], 480, f"{name} takes longer than eight minutes")
 
@@ -206,7 +208,8 @@ class Copies(unittest.TestCase):
         n = net_trial.PAIR_FRAMES
         for more in ({"server": 1514 + 1 / n}, {"server": 1514.0, "guest": 1 / n}, {"server": 1514.0, "rdma": 1 / n}):
             self.assertEqual([r["answer"] for r in self.rows(**more)], ["not met"], more)
-        self.assertEqual([r["answer"] for r in self.rows(1600.0, kept=False)], ["not met"], "a count has no noise to be discarded for")
+        self.assertEqual([r["answer"] for r in self.rows(1600.0, kept=False)], ["not met"],
+                         "a count has no noise to be discarded for")
         self.assertEqual(targets.network_copies(Samples([])), [])
 
 

@@ -331,7 +331,8 @@ class DataPath(unittest.TestCase):
 
     def test_fitted_times_show_only_when_the_run_has_a_good_model_of_this_depth(self):
         def model(depth=1, error=0.1, low=40.0):
-            constants = {"hypercall": {"ns": 50.0, "low": low, "high": 60.0}, "request": {"ns": 300.0, "low": 200.0, "high": 400.0}}
+            constants = {"hypercall": {"ns": 50.0, "low": low, "high": 60.0},
+                         "request": {"ns": 300.0, "low": 200.0, "high": 400.0}}
             return Section("model", "M", "l", data={"depths": [{"depth": depth, "median_error": error, "constants": constants}]})
 
         def copy(*sections):

@@ -34,11 +34,13 @@ def quick(zero_ns=500.0, spread=0.02, hcalls=0, r_ns=200.0, big_ns=5000.0, copy_
         out.append(sample("zero-copy", Point(backend="memory", bs=65536, depth=32), b, ns_per_request=noisy(big_ns), **zero))
         for bs in targets.COPY_SIZES:
             pages = 2 + max(1, bs // 4096)
-            out.append(sample("copy", Point(backend="memory", bs=bs), b, ns_per_request=noisy(2000), hcalls_guest=3, hcalls_server=9,
-                              tce_updates=2 * pages, kicks=1, rdma_calls=8, rdma_bytes=copy_bytes + bs, requests=1000,
-                              start_seconds=start))
-        out.append(sample(LIMITS, Point(backend=LIMITS, op="round_trip", bs=64), b, "quick" + LIMITS_OF, ns_per_request=noisy(r_ns)))
-        out.append(sample(LIMITS, Point(backend=LIMITS, op="memcpy L3", bs=65536), b, "quick" + LIMITS_OF, ns_per_request=noisy(4500)))
+            out.append(sample("copy", Point(backend="memory", bs=bs), b, ns_per_request=noisy(2000), hcalls_guest=3,
+                              hcalls_server=9, tce_updates=2 * pages, kicks=1, rdma_calls=8, rdma_bytes=copy_bytes + bs,
+                              requests=1000, start_seconds=start))
+        out.append(sample(LIMITS, Point(backend=LIMITS, op="round_trip", bs=64), b, "quick" + LIMITS_OF,
+                          ns_per_request=noisy(r_ns)))
+        out.append(sample(LIMITS, Point(backend=LIMITS, op="memcpy L3", bs=65536), b, "quick" + LIMITS_OF,
+                          ns_per_request=noisy(4500)))
     return Samples(out)
 
 

@@ -158,7 +158,8 @@ class Whole(unittest.TestCase):
         self.assertGreaterEqual(len(found), 0.8 * len(mine), "10 % went unnoticed")
         for r in found:
             self.assertTrue(r["ratio"]["low"] < 1 / 1.10 < r["ratio"]["high"], f"{r['point']}: {r['ratio']} is not around 1/1.10")
-        others = [(r["point"], r["arm"]) for r in rows(report) if r["arm"] != "premapped" and r["answer"] != "no difference shown"]
+        others = [(r["point"], r["arm"]) for r in rows(report)
+                  if r["arm"] != "premapped" and r["answer"] != "no difference shown"]
         self.assertEqual(others, [])
 
     def test_any_single_experiment_alone_makes_a_report(self):
