@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the system tests share: the build under test, machines, and small checks. Real processes, no mocks."""
 
+import json
 import os
+import socket
 import sys
 import time
 import unittest
@@ -29,6 +31,57 @@ def until(condition, what, seconds=20):
             return value
         time.sleep(0.02)
     raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+def telemetry(m, *commands):
+    """The server's answers, in order; None where it has none. Straight from the socket that dpdk-telemetry.py uses."""
+    folder = "/var/run/dpdk" if os.geteuid() == 0 else os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/tmp"), "dpdk")
+    folder = os.path.join(folder, os.path.basename(m.dir))
+    name = next(f for f in os.listdir(folder) if f.startswith("dpdk_telemetry.v2"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.settimeout(30)
+        s.connect(os.path.join(folder, name))
+        s.recv(65536)
+        answers = []
+        for c in commands:
+            s.send(c.encode())
+            answers.append(next(iter(json.loads(s.recv(65536)).values())))
+    return answers
+
+
+def while_there(m, command):
+    """Answers to command,0 command,1 ... up to the first that there is none for."""
+    for i in range(64):
+        a = telemetry(m, f"{command},{i}")[0]
+        if a is None:
+            return
+        yield i, a
+
+
+class NetMachine(Machine):
+    """A machine with a network: when it ends, no port has a frame of a guest in place and no queue one in flight."""
+
+    def kept(self):
+        """What is still somewhere, in words; "" when nothing is."""
+        found = [f"port {i} ({p['name']}) has {p['lent']} frame(s) in place" for i, p in while_there(self, "/vio/port") if p["lent"]]
+        for a in telemetry(self, "/vio/list")[0] or {}:
+            found += [f"adapter {a}: queue {q['index']} has {q['in_flight']} in flight"
+                      for _, q in while_there(self, f"/vio/queue,{a}") if q["in_flight"]]
+        return "; ".join(found)
+
+    def nothing_kept(self):
+        """Fails when something stays, also after a while."""
+        try:
+            until(lambda: not self.kept(), "the server to have nothing of guests any more")
+        except AssertionError as e:
+            raise AssertionError(f"{e}: {self.kept()}\n{self.vios.log()}") from None
+
+    def __exit__(self, *exc):
+        try:
+            if not any(exc) and self.vios and self.vios.alive():
+                self.nothing_kept()
+        finally:
+            super().__exit__(*exc)
 
 
 def main():

@@ -8,7 +8,7 @@ import subprocess
 import time
 import unittest
 
-from common import ARMS, BUILD, SLOW, Machine, MachineError, Program, main
+from common import ARMS, BUILD, SLOW, MachineError, NetMachine, Program, main
 
 MORE_ARMS = ["copy,mapping=cached", "copy,ring=direct", "copy,notify=poll", "zero-copy,notify=crq",
              "zero-copy,notify=suppress", "zero-copy,payload=copybreak", "premapped,ring=copy"]
@@ -44,8 +44,8 @@ class Partner(Program):
 
 
 def machine(net="mtu=9000", **kw):
-    return Machine(BUILD, phypd_args=["--guests", "2", "--server-memory", "128"],
-                   vios_args=[f"--net={net}", f"--net={net}"], **kw)
+    return NetMachine(BUILD, phypd_args=["--guests", "2", "--server-memory", "128"],
+                      vios_args=[f"--net={net}", f"--net={net}"], **kw)
 
 
 class Frames(unittest.TestCase):
@@ -140,8 +140,8 @@ class Frames(unittest.TestCase):
                     self.assertGreater(r["run"]["tx_frames"], 0)
 
     def test_a_trunk_reaches_the_vlans_that_it_tags_and_no_others(self):
-        with Machine(BUILD, phypd_args=["--guests", "2", "--server-memory", "128"],
-                     vios_args=["--net=trunk=10+20", "--net=vlan=10"]) as m:
+        with NetMachine(BUILD, phypd_args=["--guests", "2", "--server-memory", "128"],
+                        vios_args=["--net=trunk=10+20", "--net=vlan=10"]) as m:
             for arm in ("copy", "zero-copy"):
                 p = Partner(m, "--arm", arm, "--forward", "io")
                 for vlan, comes_back in ((10, True), (20, False), (30, False)):

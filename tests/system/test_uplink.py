@@ -12,8 +12,7 @@ import sys
 import time
 import unittest
 
-from common import ARMS, BUILD, Machine, MachineError, Program, main, until
-from test_telemetry import ask
+from common import ARMS, BUILD, MachineError, NetMachine, Program, main, telemetry, until
 
 GUEST, STATION = bytes.fromhex("020000000001"), bytes.fromhex("020000000077")
 ETHERTYPE = b"\x88\xb5"  # local experiments
@@ -65,7 +64,7 @@ class Echo:
     """Machine, server with these options, and a guest that sends back what it gets."""
 
     def __init__(self, arm, vios_args, net="MAC=02:00:00:00:00:01"):
-        self.m = Machine(BUILD, phypd_args=["--guests", "1"], vios_args=["--net", net, *vios_args])
+        self.m = NetMachine(BUILD, phypd_args=["--guests", "1"], vios_args=["--net", net, *vios_args])
         self.arm = arm
 
     def __enter__(self):
@@ -80,8 +79,12 @@ class Echo:
         return self
 
     def __exit__(self, *exc):
-        self.guest.kill()
-        self.m.__exit__(*exc)
+        try:
+            if not any(exc):
+                self.m.nothing_kept()
+        finally:
+            self.guest.kill()
+            self.m.__exit__(*exc)
 
     def log(self):
         return self.m.vios.log() + self.guest.log()
@@ -103,10 +106,8 @@ def echoed(tap, payload, vlan=None, seconds=10):
 
 
 def counters(m, port):
-    """Counters of a port of the switch, and the answer as it came."""
-    answers, text = ask(m, f"/vio/port,{port}", "/vio/switch")
-    found = next((v for k, v in answers.items() if k.startswith("/vio/port")), None)
-    return found or {}, text
+    """Of a port of the switch."""
+    return telemetry(m, f"/vio/port,{port}")[0]
 
 
 @unittest.skipUnless(ABLE, "needs root, network namespaces and /dev/net/tun")
@@ -120,10 +121,10 @@ class Uplink(unittest.TestCase):
                         echoed(tap, body(n, size))
                     except AssertionError as err:
                         raise AssertionError(f"{err}\n{e.log()}") from None
-                port, text = counters(e.m, 1)
-                self.assertEqual(port["name"], "net_tap0", text)
-                self.assertGreaterEqual(port["in_place"], 2, text)  # the two largest
-                self.assertEqual(sum(v for k, v in port.items() if k.startswith("drop_")), 0, text)
+                port = counters(e.m, 1)
+                self.assertEqual(port["name"], "net_tap0", port)
+                self.assertGreaterEqual(port["in_place"], 2, port)  # the two largest
+                self.assertEqual(sum(v for k, v in port.items() if k.startswith("drop_")), 0, port)
 
     def test_vlans_are_kept_apart_on_a_trunk(self):
         with Echo("zero-copy", ["--uplink", "net_tap0,iface=vt0,trunk=10+11"], "MAC=02:00:00:00:00:01,vlan=10") as e:
@@ -166,7 +167,7 @@ class Uplink(unittest.TestCase):
 
     def test_frames_to_an_uplink_that_takes_nothing_are_dropped_and_nobody_hangs(self):
         path = "/tmp/vio-test-memif.sock"
-        with Machine(BUILD, vios_args=["--net", "", "--uplink", f"net_memif0,role=server,socket={path}"]) as m:
+        with NetMachine(BUILD, vios_args=["--net", "", "--uplink", f"net_memif0,role=server,socket={path}"]) as m:
             r = subprocess.run([m.path("guest/vio-net"), "--phyp", m.socket, "--forward", "txonly", "--count", "2000"],
                                capture_output=True, text=True, timeout=60, check=False)
             self.assertEqual(r.returncode, 0, r.stderr + m.vios.log())
@@ -184,7 +185,7 @@ class Refused(unittest.TestCase):
                            (["--net", "", "--net", ""], "2 devices")]:
             with self.subTest(args=args):
                 with self.assertRaises(MachineError) as e:
-                    with Machine(BUILD, vios_args=args):
+                    with NetMachine(BUILD, vios_args=args):
                         pass
                 self.assertIn(says, str(e.exception))
 
