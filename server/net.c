@@ -198,7 +198,8 @@ static void on_released(struct vio_hold *h)
 	} while (!vio_cas(&nh->nq->finished, old, nh->r)); /* pair X: the body is not touched any more */
 }
 
-/* Where the body lies, for window_busy(). The lcore ends its turn before that is asked, so the order is free. */
+/* Where the body lies, for window_busy(). The lcore ends its turn before that is asked, so the order is free.
+ */
 static void note_extent(const struct vio_frame *f)
 {
 	struct vio_net_hold *h = vio_container_of(f->hold, struct vio_net_hold, hold);
@@ -311,22 +312,41 @@ static inline bool take_plain(struct vio_squeue *q, struct vio_net *n, const str
 	return true;
 }
 
+/* Which of the frames that were forwarded are held? Their chains are moved behind the others; the number of
+ * those. at[i]: of frame i. */
+static unsigned sort_out(struct vio_squeue *q, struct vio_plain v[], unsigned n, const uint8_t at[],
+			 unsigned n_go)
+{
+	struct vio_net *net = vio_net_of(q);
+	unsigned n_done = 0, k = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct vio_hold *h = k < n_go && at[k] == i ? net->frame[k++].hold : NULL;
+
+		if (vio_unlikely(h && vio_load_acquire(&h->refs) > 1)) {
+			keep(q, &v[i]);
+			vio_hold_put(h);
+		} else {
+			v[n_done++] = v[i];
+		}
+	}
+	return n_done;
+}
+
 static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 {
 	struct vio_net *net = vio_net_of(q);
 	struct vio_net_queue *nq = vio_nq_of(q);
-	struct vio_plain go[VIO_BURST];
-	unsigned n_go = 0, n_done = 0;
+	unsigned n_go = 0, n_hold = 0;
+	uint8_t at[VIO_BURST];
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < n; i++) {
 		struct vio_frame *f = &net->frame[n_go];
 
 		bytes += v[i].len;
-		if (vio_unlikely(!take_plain(q, net, &v[i], &net->body[n_go], f))) {
-			v[n_done++] = v[i];
+		if (vio_unlikely(!take_plain(q, net, &v[i], &net->body[n_go], f)))
 			continue;
-		}
 		f->hold = NULL;
 		if (f->body_len >= VIO_HOLD_MIN) {
 			struct vio_net_hold *h = &nq->hold[v[i].head];
@@ -335,24 +355,14 @@ static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 			h->nq = nq;
 			h->r = &q->req[v[i].head];
 			f->hold = &h->hold;
+			n_hold++;
 		}
-		go[n_go++] = v[i];
+		at[n_go++] = (uint8_t)i;
 	}
 	vio_switch_forward(&net->port, net->frame, n_go);
-	for (unsigned i = 0; i < n_go; i++) {
-		struct vio_hold *h = net->frame[i].hold;
-
-		if (!h || vio_load_acquire(&h->refs) == 1) {
-			v[n_done++] = go[i];
-		} else {
-			keep(q, &go[i]);
-			note_extent(&net->frame[i]);
-			vio_hold_put(h);
-		}
-	}
 	vio_counter_add(&q->stats.writes, n);
 	vio_counter_add(&q->stats.bytes_written, bytes);
-	return n_done;
+	return n_hold ? sort_out(q, v, n, at, n_go) : n;
 }
 
 /* ---- all others ---- */

@@ -65,6 +65,7 @@ struct vio_uplink {
 	struct rte_mbuf *tx[VIO_FRAME_BURST];
 	unsigned n_tx;
 	uint64_t copied; /* bytes of the burst, not yet counted */
+	uint64_t fresh;  /* rearm_data of an mbuf that was just taken */
 	struct vio_frame frame[VIO_FRAME_BURST];
 	struct iovec iov[VIO_FRAME_BURST][RX_SEGS];
 	struct vio_segment segment;
@@ -268,6 +269,7 @@ static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool
 	if (tcp && (l4 < 20 || f->csum_start + l4 > f->head_len))
 		return false;
 	flags |= tcp ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
+	m->tx_offload = 0;
 	m->l2_len = (uint64_t)(l3 + (tagged ? VIO_TAG_LEN : 0)) & 0x7f;
 	m->l3_len = (uint64_t)(f->csum_start - l3) & 0x1ff;
 	m->l4_len = (uint64_t)l4 & 0xff;
@@ -326,9 +328,15 @@ static void send_burst(struct vio_uplink *u, struct vio_frame *const f[], unsign
 {
 	struct rte_mbuf *m[VIO_FRAME_BURST];
 
-	if (vio_likely(rte_pktmbuf_alloc_bulk(u->tx_pool, m, n) == 0)) {
-		for (unsigned i = 0; i < n; i++)
+	if (vio_likely(rte_mempool_get_bulk(u->tx_pool, (void **)m, n) == 0)) {
+		for (unsigned i = 0; i < n; i++) {
+			/* In the pool an mbuf is alone, and nobody's. tx_offload is looked at with flags
+			 * only. */
+			memcpy(&m[i]->rearm_data, &u->fresh, sizeof(u->fresh));
+			m[i]->ol_flags = 0;
+			m[i]->packet_type = 0;
 			put_frame(u, f[i], m[i]);
+		}
 		return;
 	}
 	for (unsigned i = 0; i < n; i++)
@@ -727,6 +735,16 @@ static int start(struct vio_uplink *u, struct vio_err *err)
 	return 0;
 }
 
+static uint64_t fresh_mbuf(void)
+{
+	struct rte_mbuf m = {
+		.data_off = RTE_PKTMBUF_HEADROOM, .refcnt = 1, .nb_segs = 1, .port = RTE_MBUF_PORT_INVALID};
+	uint64_t word;
+
+	memcpy(&word, &m.rearm_data, sizeof(word));
+	return word;
+}
+
 int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err *err)
 {
 	struct vio_uplink *u =
@@ -738,6 +756,7 @@ int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err 
 		return vio_err_set(err, -ENOMEM, "no memory for an uplink");
 	memset(u, 0, sizeof(*u));
 	u->id = RTE_MAX_ETHPORTS;
+	u->fresh = fresh_mbuf();
 	u->port.ops = &ops;
 	vio_port_defaults(&u->port);
 	rc = split(u, spec, devargs, sizeof(devargs), err);

@@ -16,6 +16,8 @@
 #include "server/windows.h"
 #include "vio/notify.h"
 
+#define USED_PER_LINE (VIO_CACHE_LINE / sizeof(struct vring_used_elem))
+
 static uint16_t *avail_event(const struct vio_squeue *q)
 {
 	return (uint16_t *)(void *)&q->used->ring[q->size];
@@ -105,6 +107,8 @@ static inline void prefetch_turn(const struct vio_squeue *q, unsigned n)
 	 */
 	if (((uintptr_t)used_slot ^ (uintptr_t)q->used) >= VIO_CACHE_LINE)
 		__builtin_prefetch(used_slot, 1);
+	for (unsigned i = USED_PER_LINE; i < n; i += USED_PER_LINE)
+		__builtin_prefetch(&q->used->ring[(q->used_idx + i) & mask], 1);
 }
 
 /* The descriptor, loaded once, if it is all of its chain and as the device wants it; its head is taken then.
