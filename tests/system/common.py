@@ -63,7 +63,8 @@ class NetMachine(Machine):
 
     def kept(self):
         """What is still somewhere, in words; "" when nothing is."""
-        found = [f"port {i} ({p['name']}) has {p['lent']} frame(s) in place" for i, p in while_there(self, "/vio/port") if p["lent"]]
+        found = [f"port {i} ({p['name']}) has {p['lent']} frame(s) in place"
+                 for i, p in while_there(self, "/vio/port") if p["lent"]]
         for a in telemetry(self, "/vio/list")[0] or {}:
             found += [f"adapter {a}: queue {q['index']} has {q['in_flight']} in flight"
                       for _, q in while_there(self, f"/vio/queue,{a}") if q["in_flight"]]
