@@ -55,7 +55,7 @@ EXTRA_LINES = [(0, (4, 1)), (0, (2, 1)), (0, (6, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 
 VARIANTS = ["copy,mapping=deferred", "copy,mapping=cached", "copy,mapping=pool", "copy-tuned,mapping=pool",
             "zero-copy,mapping=single-use", "zero-copy,mapping=deferred", "zero-copy,mapping=cached",
             "zero-copy,notify=suppress", "copy,ring=copy-delta", "copy,notify=suppress", "copy,ring=direct",
-            "copy-tuned,mapping=single-use", "copy-tuned,mapping=cached"]
+            "copy-tuned,mapping=single-use", "copy-tuned,mapping=cached", "vhost-user", "memif", "memif zero-copy"]
 SIZES = {"wide": (620, 360), "narrow": (400, 320), "square": (520, 500)}  # SVG units
 SEQUENCE = ["-", (0, (5, 1.5)), (0, (2, 1)), (0, (6, 1, 1, 1))]
 

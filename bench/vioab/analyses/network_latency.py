@@ -100,13 +100,13 @@ def comparisons(samples, points):
 
 def lead(compared, rows):
     told = []
-    for c in compared:
-        v = c["verdict"]
-        if c["percentile"] in (50, 99):
-            word = {"faster": "shorter than", "slower": "longer than"}.get(v.answer, "not shown to differ from")
-            told.append(f"{c['bs']} B: {name(c['percentile'])} {word} {c['rival']}'s ({v.absolute})")
+    for rival in RIVALS:
+        for answer, word in (("faster", "shorter than"), ("slower", "longer than"), (stats.NONE, "not shown to differ from")):
+            mine = [f"{name(c['percentile'])} at {c['bs']} B" for c in compared
+                    if (c["rival"], c["verdict"].answer) == (rival, answer) and c["percentile"] in (50, 99)]
+            told += [f"{word} {rival}'s: {parts.listed(mine)}"] if mine else []
     if told:
-        return "Zero-copy there and back at half of copy's highest rate. " + "; ".join(told) + "."
+        return "Latency of zero-copy there and back, at half of copy's highest rate: " + "; ".join(told) + "."
     behind = [f"{r['arm']} ({r['point'].bs} B, {load_text(r['point'])})" for r in rows if r["kept_up"] < KEPT_UP]
     return ("No two arms kept up with one rate in this run, so no latencies are compared"
             + (f"; behind were {parts.listed(behind)}" if behind else "") + ".")

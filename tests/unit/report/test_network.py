@@ -52,7 +52,10 @@ class Network(unittest.TestCase):
             self.assertAlmostEqual(s["worth"]["estimate"] / worth, 1, delta=0.05)
 
     def test_the_lead_says_that_a_peer_wins(self):
-        self.assertRegex(self.section(taken()).lead, r"only 0\.\d\d times memif zero-copy, which wins")
+        lead = self.section(taken()).lead
+        self.assertRegex(lead, r"at 4 sizes and directions: against copy faster at 4 \(\d\.\d\d to \d\.\d\d times\)")
+        self.assertRegex(lead, r"against memif zero-copy slower at 4 \(0\.[\d to.]+ times\), where memif zero-copy wins")
+        self.assertIn("against copy not shown to differ at 4", self.section(taken(lambda a, p: 100)).lead)
 
     def test_no_difference_is_not_called_one(self):
         got = self.section(taken(lambda a, p: 100))
@@ -184,8 +187,8 @@ class Latency(unittest.TestCase):
         for q in network_latency.QS:
             self.assertAlmostEqual(answers["copy", q][0] / 1.5, 1, delta=0.05)
             self.assertEqual((answers["copy", q][1], answers["premapped", q][1]), ("faster", "slower"))
-        self.assertRegex(got.lead, "p50 shorter than copy's")
-        self.assertRegex(got.lead, "p99 longer than premapped's")
+        self.assertIn("shorter than copy's: p50 at 64 B and p99 at 64 B", got.lead)
+        self.assertIn("longer than premapped's: p50 at 64 B and p99 at 64 B", got.lead)
 
     def test_identical_latencies_are_not_told_apart(self):
         got = self.section(latencies(lambda a, p: 2000))
