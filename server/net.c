@@ -44,11 +44,12 @@ static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_
 {
 	const struct vio_net *n = vio_container_of(be, struct vio_net, be);
 	const uint16_t len = offsetof(struct virtio_net_config, speed);
+	const uint64_t mac = vio_load_relaxed(&n->shown_mac);
 	struct virtio_net_config c;
 
 	(void)num_queues;
 	memset(&c, 0, sizeof(c));
-	memcpy(c.mac, n->mac, sizeof(c.mac));
+	memcpy(c.mac, &mac, sizeof(c.mac));
 	c.status = vio_le16(vio_load_relaxed(&n->port.up) ? VIRTIO_NET_S_LINK_UP : 0);
 	c.max_virtqueue_pairs = vio_le16(n->max_pairs);
 	c.mtu = vio_le16(n->port.mtu);
@@ -321,11 +322,12 @@ static unsigned sort_out(struct vio_squeue *q, struct vio_plain v[], unsigned n,
 	unsigned n_done = 0, k = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		struct vio_hold *h = k < n_go && at[k] == i ? net->frame[k++].hold : NULL;
+		const struct vio_frame *f = k < n_go && at[k] == i ? &net->frame[k++] : NULL;
 
-		if (vio_unlikely(h && vio_load_acquire(&h->refs) > 1)) {
+		if (vio_unlikely(f && f->hold && vio_load_acquire(&f->hold->refs) > 1)) {
 			keep(q, &v[i]);
-			vio_hold_put(h);
+			note_extent(f);
+			vio_hold_put(f->hold);
 		} else {
 			v[n_done++] = v[i];
 		}
@@ -498,6 +500,8 @@ static void queue_off(struct vio_squeue *q)
 
 	if (q->pull)
 		vio_store_release(&n->rx[q->index / 2], NULL);
+	if (q->index == n->ctrl)
+		vio_net_show_mac(n, n->mac); /* a reset takes ADDR_SET back */
 }
 
 const struct vio_dev_ops vio_dev_net = {
@@ -723,6 +727,7 @@ int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *
 		 "%02x:%02x:%02x:%02x:%02x:%02x, %s VLAN %u, MTU %u, %u queue pair(s)", n->mac[0], n->mac[1],
 		 n->mac[2], n->mac[3], n->mac[4], n->mac[5], n->port.vlan.trunk ? "trunk, native" : "access,",
 		 n->port.vlan.pvid, n->port.mtu, n->max_pairs);
+	vio_net_show_mac(n, n->mac);
 	vio_net_filter_reset(n);
 	*out = n;
 	return 0;
