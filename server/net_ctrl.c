@@ -2,6 +2,7 @@
 /* The control queue (VIRTIO 1.2, 5.1.6.5): filters, the address, the pairs in use. */
 #include <string.h>
 
+#include "server/adapter.h"
 #include "server/net_priv.h"
 #include "server/payload/payload.h"
 
@@ -9,6 +10,14 @@
 #define MAX_COMMAND 1024u
 
 static_assert(2 + 2 * (4 + 6 * VIO_NET_MACS) <= MAX_COMMAND, "two full tables fit");
+
+void vio_net_show_mac(struct vio_net *n, const uint8_t mac[6])
+{
+	uint64_t v = 0;
+
+	memcpy(&v, mac, 6);
+	vio_store_relaxed(&n->shown_mac, v);
+}
 
 void vio_net_filter_reset(struct vio_net *n)
 {
@@ -83,8 +92,22 @@ static bool set_pairs(struct vio_net *n, const uint8_t *data, uint32_t len)
 	return true;
 }
 
-static bool command(struct vio_net *n, const uint8_t *c, uint32_t len)
+static bool set_address(struct vio_squeue *q, struct vio_net *n, const uint8_t *mac, uint32_t len)
 {
+	if (len != 6 || (mac[0] & 1))
+		return false;
+	if (n->port.lock != 0 && memcmp(mac, n->mac, 6) != 0)
+		return false; /* it could send nothing from there */
+	memcpy(n->filter.mac, mac, 6);
+	vio_net_show_mac(n, mac); /* 5.1.6.5.2: reflected in `mac` of the config space */
+	if (q->adapter)
+		vio_adapter_config_changed(q->adapter);
+	return true;
+}
+
+static bool command(struct vio_squeue *q, const uint8_t *c, uint32_t len)
+{
+	struct vio_net *n = vio_net_of(q);
 	const uint8_t *data = c + 2;
 
 	len -= 2;
@@ -94,14 +117,8 @@ static bool command(struct vio_net *n, const uint8_t *c, uint32_t len)
 	    vio_net_has(n, VIRTIO_NET_F_CTRL_RX))
 		return set_tables(n, data, len);
 	if (c[0] == VIRTIO_NET_CTRL_MAC && c[1] == VIRTIO_NET_CTRL_MAC_ADDR_SET &&
-	    vio_net_has(n, VIRTIO_NET_F_CTRL_MAC_ADDR)) {
-		if (len != 6 || (data[0] & 1))
-			return false;
-		if (n->port.lock != 0 && memcmp(data, n->mac, 6) != 0)
-			return false; /* it could send nothing from there */
-		memcpy(n->filter.mac, data, 6);
-		return true;
-	}
+	    vio_net_has(n, VIRTIO_NET_F_CTRL_MAC_ADDR))
+		return set_address(q, n, data, len);
 	if (c[0] == VIRTIO_NET_CTRL_MQ && c[1] == VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET &&
 	    vio_net_has(n, VIRTIO_NET_F_MQ))
 		return set_pairs(n, data, len);
@@ -110,7 +127,6 @@ static bool command(struct vio_net *n, const uint8_t *c, uint32_t len)
 
 static void run(struct vio_squeue *q, struct vio_req *r)
 {
-	struct vio_net *n = vio_net_of(q);
 	uint8_t c[MAX_COMMAND];
 	uint64_t sum = 0, at = 0;
 	struct vio_seg *last;
@@ -131,7 +147,7 @@ static void run(struct vio_squeue *q, struct vio_req *r)
 		r->fault = q->payload->read(q, r->seg[i].at, c + at, r->seg[i].len);
 		at += r->seg[i].len;
 	}
-	if (r->fault == VIO_ST_OK && command(n, c, (uint32_t)sum))
+	if (r->fault == VIO_ST_OK && command(q, c, (uint32_t)sum))
 		r->dev_status = VIRTIO_NET_OK;
 }
 

@@ -64,6 +64,7 @@ struct vio_net {
 	struct vio_port port;
 	struct vio_net_env env;
 	uint8_t mac[6];
+	uint64_t shown_mac; /* in the config space: this one until ADDR_SET; any lcore, relaxed */
 	uint16_t max_pairs;
 	bool follows; /* link=uplink */
 	bool locked;  /* lock-mac=on */
@@ -103,5 +104,7 @@ void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n
 unsigned vio_net_ctrl_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
 			     struct vio_req *done[]);
 void vio_net_filter_reset(struct vio_net *n);
+/* The address that the config space shows from now on. Who calls it sees to it that the guest hears of it. */
+void vio_net_show_mac(struct vio_net *n, const uint8_t mac[6]);
 
 #endif

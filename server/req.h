@@ -192,7 +192,7 @@ struct vio_squeue {
 	uint32_t unit;   /* for H_SEND_CRQ */
 	uint16_t index;  /* of the adapter's queues */
 	uint8_t version; /* negotiated, for USED */
-	struct vio_adapter *adapter;
+	struct vio_adapter *adapter; /* NULL: a queue without one, in a test */
 	bool *attention; /* the adapter's: set after `fault`, so that it looks; may be NULL */
 	uint64_t fault_detail;
 	struct vio_sq_place place;

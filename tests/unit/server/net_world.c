@@ -381,6 +381,11 @@ uint8_t nw_step(struct nw *w, struct nw_guest *g, struct vio_msg m)
 	return g->messages == before ? 0xff : g->last.status;
 }
 
+const struct virtio_net_config *nw_config(const struct nw_guest *g)
+{
+	return (const void *)(g->mem + CONFIG);
+}
+
 uint8_t nw_features(struct nw *w, struct nw_guest *g, const struct nw_arm *arm, uint64_t features)
 {
 	struct vio_dev_header_v2 *h = (void *)(g->mem + HEADER);

@@ -85,6 +85,8 @@ void nw_check_leaks(struct nw *w);
 
 /* Turns until nothing moves. */
 void nw_run(struct nw *w);
+/* The configuration space, as the server wrote it last. */
+const struct virtio_net_config *nw_config(const struct nw_guest *g);
 /* From PROBE to RUNNING with these features and all queues that they have. Receive buffers are not posted. */
 void nw_up(struct nw *w, struct nw_guest *g, const struct nw_arm *arm, uint64_t features);
 /* The first steps of it: 0xff or the status that came back. */

@@ -517,6 +517,34 @@ static uint8_t control(struct nw *w, struct nw_guest *g, uint16_t q, uint8_t cla
 	return g->mem[NW_CTRL + 0x2000];
 }
 
+static void an_address_that_the_guest_sets_is_in_its_config_space_until_a_reset(void **state)
+{
+	(void)state;
+	for (unsigned a = 0; a < nw_n_arms; a++) {
+		const uint8_t mac[6] = {2, 0, 0, 0, 0, 9};
+		uint8_t configured[6];
+		struct nw_guest *g;
+		struct nw *w;
+		void *s;
+
+		nw_setup(&s);
+		w = s;
+		g = &w->g[1];
+		two_up(w, &nw_arms[a], &nw_arms[a], NW_ALL);
+		memcpy(configured, nw_config(g)->mac, 6);
+		assert_memory_not_equal(configured, mac, 6);
+		assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
+				 VIRTIO_NET_OK);
+		nw_run(w);
+		assert_memory_equal(nw_config(g)->mac, mac, 6);
+		assert_int_equal(g->last.op, VIO_OP_CONFIG);
+		assert_int_equal(nw_step(w, g, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
+		assert_int_equal(nw_features(w, g, &nw_arms[a], NW_ALL), VIO_ST_OK);
+		assert_memory_equal(nw_config(g)->mac, configured, 6);
+		nw_teardown(&s);
+	}
+}
+
 static void filters_let_through_what_was_asked_for(void **state)
 {
 	(void)state;
@@ -876,6 +904,7 @@ int main(void)
 		cmocka_unit_test(offload_follows_the_frame_through_a_change_of_tags),
 		cmocka_unit_test_setup_teardown(segments_too_long_for_the_exit_are_dropped_there, jumbo,
 						nw_teardown),
+		cmocka_unit_test(an_address_that_the_guest_sets_is_in_its_config_space_until_a_reset),
 		cmocka_unit_test(filters_let_through_what_was_asked_for),
 		cmocka_unit_test_setup_teardown(locked_guest_sends_from_its_own_address_only, locked,
 						nw_teardown),
