@@ -181,6 +181,9 @@ static int derive(struct vio_opts *o, struct vio_err *err)
 {
 	struct vio_wl_cfg *w = &o->wl;
 
+	if (w->run_ns == 0 && w->count == 0)
+		return vio_err_set(err, -EINVAL,
+				   "--seconds 0: would measure nothing; give more, or --count N");
 	if (w->batch == 0)
 		w->batch = w->depth == 1 ? 1 : w->depth / 2 > 64 ? 64 : w->depth / 2;
 	if (w->buffers == 0)
