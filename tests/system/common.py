@@ -88,6 +88,7 @@ class NetMachine(Machine):
 def main():
     """unittest, closing with the plain line that counts passed and failed."""
     result = unittest.main(exit=False, verbosity=2).result
-    bad = len(result.failures) + len(result.errors)
+    # A test with several wrong sub-tests is one that failed.
+    bad = len({getattr(t, "test_case", t) for t, _ in result.failures + result.errors})
     print(f"{result.testsRun - bad - len(result.skipped)} passed, {bad} failed, {len(result.skipped)} skipped")
     sys.exit(1 if bad or not result.testsRun else 0)

@@ -226,6 +226,7 @@ class Uplink(unittest.TestCase):
         with BondLan(["zero-copy"]) as lan:
             until(lambda: lan.run(0, "ping", "-n", "-c", "1", "-W", "1", lan.STATION, check=False).count("bytes from"),
                   "an answer to the first ping")
+            self.assertTrue(lan.ping(0, None, size=4000, address=lan.STATION), "fragments through a tap")
             ping = lan.spawn(0, "ping", "-n", "-i", str(every), "-c", str(count), "-W", "2", lan.STATION)
             time.sleep(1)
             sh("ip", "link", "set", "vt0", "down")
