@@ -24,8 +24,9 @@ PAIR_FRAMES = 240  # no more than a ring of 256 has buffers for: none is dropped
 PAIR_RATE = 20000  # frames a second
 PAIR_SECONDS = 5  # then the receiver gives up
 ECHO_DRAIN = "0.02"  # seconds; frames on the way belong to the measurement
+PAIR_DRAIN = "0.5"  # seconds without news after which the sender ends: longer than a busy machine keeps the server from its core
 # For estimates, seconds: to start and end a machine; a guest's start; all of a pair's load.
-MACHINE_SECONDS, GUEST_SECONDS, PAIR_SECONDS_USED = 0.3, 0.1, 0.1
+MACHINE_SECONDS, GUEST_SECONDS, PAIR_SECONDS_USED = 0.3, 0.1, 0.6
 
 GUEST_MAC, SECOND_MAC, SENDER_MAC = "02:56:49:4f:00:00", "02:56:49:4f:00:01", "02:00:00:00:00:99"
 ETHERTYPE_LOCAL = 0x88b5  # IEEE 802: local experiments
@@ -315,7 +316,8 @@ class NetTrial:
 
     def pair(self, m, arm, point, _):
         load = [*load_args(arm, point), "--count", str(PAIR_FRAMES), "--warm-seconds", "0"]
-        sender = Sender(m, [*load, "--partition", GUEST, "--forward", "txonly", "--peer", SECOND_MAC, "--rate", str(PAIR_RATE)])
+        sender = Sender(m, [*load, "--partition", GUEST, "--forward", "txonly", "--peer", SECOND_MAC, "--rate", str(PAIR_RATE),
+                            "--drain-seconds", PAIR_DRAIN])
         try:
             got = m.guest([*load, "--partition", RECEIVER, "--forward", "rxonly", "--seconds", str(PAIR_SECONDS),
                            "--drain-seconds", "0"], on_stage=lambda letter, _: sender.go() if letter == "M" else None)
