@@ -118,6 +118,10 @@ void vio_squeue_park(struct vio_squeue *q);
  * q->ctl is VIO_SQ_RUN and q->fault VIO_ST_OK. copied: bytes that the CPU copied for them.
  */
 unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned max);
+/* The same for chains of one descriptor, where the levels have them (struct vio_dev_ops). */
+unsigned vio_squeue_take_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max);
+void vio_squeue_give_plain(struct vio_squeue *q, const struct vio_plain v[], const uint32_t used_len[],
+			   unsigned n, uint64_t copied);
 void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n, uint64_t copied);
 
 #endif

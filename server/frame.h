@@ -31,7 +31,8 @@
 #define VIO_FRAME_MAX (65535u + VIO_ETH_LEN + VIO_TAG_LEN)
 /* Bytes from a head's first on that may be read, and are written to where there is room: a copy of constant
  * length. */
-#define VIO_HEAD_COPY 32u
+#define VIO_HEAD_COPY  32u
+#define VIO_COPY_SHORT 128u
 /* Bytes of a body below which it can't be held, but is copied by whoever needs it for longer. */
 #define VIO_HOLD_MIN 256u
 #define VIO_MTU_MIN  68u
@@ -103,6 +104,24 @@ static inline void vio_put_be16(uint8_t *p, uint16_t v)
 static inline uint32_t vio_frame_head_out(const struct vio_frame *f, bool tagged)
 {
 	return f->head_len + (tagged ? VIO_TAG_LEN : 0u);
+}
+
+/* At most VIO_COPY_SHORT bytes: spelt out, as a call would cost more than the copy. */
+static inline void vio_copy_short(uint8_t *to, const uint8_t *from, size_t len)
+{
+	if (len > 64) {
+		memcpy(to, from, 64);
+		memcpy(to + len - 64, from + len - 64, 64);
+	} else if (len >= 32) {
+		memcpy(to, from, 32);
+		memcpy(to + len - 32, from + len - 32, 32);
+	} else if (len >= 16) {
+		memcpy(to, from, 16);
+		memcpy(to + len - 16, from + len - 16, 16);
+	} else {
+		for (size_t i = 0; i < len; i++)
+			to[i] = from[i];
+	}
 }
 
 /* The head as it leaves, with its tag or without, to dst. */

@@ -414,13 +414,6 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 
 /* ------------------------------------------------------------------------ kinds of queue ---- */
 
-static unsigned none_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
-			    struct vio_req *done[])
-{
-	(void)q, (void)r, (void)n, (void)done;
-	return 0;
-}
-
 static unsigned none_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
 {
 	(void)q, (void)done, (void)max;
@@ -435,8 +428,6 @@ static const struct vio_dev_ops tx_ops = {.name = "net transmit",
 					  .plain_min = VIO_NET_HDR + PLAIN_HEAD,
 					  .plain_max = VIO_NET_HDR + VIO_FRAME_MAX,
 					  .complete = tx_complete};
-static const struct vio_dev_ops rx_ops = {
-	.name = "net receive", .one_lcore = true, .submit = none_submit, .complete = none_complete};
 static const struct vio_dev_ops ctrl_ops = {.name = "net control",
 					    .one_lcore = true,
 					    .has_status = true,
@@ -478,7 +469,7 @@ static void queue_open(struct vio_squeue *q)
 	} else if (q->index % 2) {
 		q->dev = &tx_ops;
 	} else {
-		q->dev = &rx_ops;
+		q->dev = &vio_net_rx_ops;
 		q->pull = true;
 		/* New buffers are looked for when there is a frame: nobody needs to tell of them. */
 		if (q->notify == VIO_NOTIFY_SUPPRESS)

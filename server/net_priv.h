@@ -99,6 +99,7 @@ static inline bool vio_net_has(const struct vio_net *n, unsigned feature)
 }
 
 /* net_rx.c */
+extern const struct vio_dev_ops vio_net_rx_ops;
 void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n);
 /* net_ctrl.c */
 unsigned vio_net_ctrl_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,

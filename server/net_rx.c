@@ -9,6 +9,7 @@
 #include "server/adapter.h"
 #include "server/net_priv.h"
 #include "server/payload/payload.h"
+#include "server/ring/ring.h"
 
 struct item {
 	struct vio_frame *f;
@@ -113,11 +114,11 @@ static inline void put_plain_header(uint8_t *to, unsigned n)
 	memcpy(to + 8, &back, 4);
 }
 
-static struct virtio_net_hdr_v1 header(const struct vio_net *net, const struct item *it)
+static struct virtio_net_hdr_v1 header(const struct vio_net *net, const struct vio_frame *f, bool tagged,
+				       unsigned n)
 {
-	struct virtio_net_hdr_v1 h = {.num_buffers = vio_le16((uint16_t)it->n)};
-	const struct vio_frame *f = it->f;
-	uint16_t tag = it->tagged ? VIO_TAG_LEN : 0;
+	struct virtio_net_hdr_v1 h = {.num_buffers = vio_le16((uint16_t)n)};
+	uint16_t tag = tagged ? VIO_TAG_LEN : 0;
 
 	if (f->flags == 0)
 		return h;
@@ -176,7 +177,7 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 		if (vio_likely(f->flags == 0)) {
 			put_plain_header(to, 1);
 		} else {
-			h = header(b->net, it);
+			h = header(b->net, it->f, it->tagged, it->n);
 			memcpy(to, &h, sizeof(h));
 		}
 		vio_frame_put_head(f, it->tagged, to + sizeof(h));
@@ -189,7 +190,7 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 		uint8_t first[VIO_FRAME_HEAD + VIO_TAG_LEN];
 		struct iovec src[2 + VIO_MAX_SEGS + 1];
 
-		h = header(b->net, it);
+		h = header(b->net, it->f, it->tagged, it->n);
 		vio_frame_put_head(f, it->tagged, first);
 		src[0] = (struct iovec){&h, sizeof(h)};
 		src[1] = (struct iovec){first, head};
@@ -203,7 +204,7 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
  * chain. */
 static void move(struct batch *b, const struct item *it, struct vio_req *const r[])
 {
-	struct virtio_net_hdr_v1 h = header(b->net, it);
+	struct virtio_net_hdr_v1 h = header(b->net, it->f, it->tagged, it->n);
 	struct vio_frame *f = it->f;
 	uint32_t before = (uint32_t)VIO_NET_HDR + vio_frame_head_out(f, it->tagged), off = 0;
 	uint8_t *from = f->local - before;
@@ -374,6 +375,142 @@ static bool wanted(const struct vio_net_filter *w, struct vio_frame *f)
 	return w->alluni || !memcmp(dst, w->mac, 6) || listed(w->uni, w->n_uni, dst);
 }
 
+/* ----------------------------------------------------------------- chains of one descriptor ---- */
+
+/* Can it lie in one such chain, without being cut, and is it wanted? */
+static inline bool simple(const struct vio_net *net, struct vio_frame *f)
+{
+	if (vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE &&
+			 !(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 ? net->guest_tso4 : net->guest_tso6)))
+		return false;
+	if (vio_unlikely((f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !net->guest_csum))
+		return false;
+	return vio_likely(net->filter.promisc) || wanted(&net->filter, f);
+}
+
+/* The one copy of a frame; the chain has room for it. Bytes written. */
+static inline uint32_t fill_plain(const struct vio_net *net, struct vio_frame *f, uint8_t *to)
+{
+	bool tagged = vio_port_tags(&net->port, f->vid);
+	uint32_t head = vio_frame_head_out(f, tagged);
+
+	if (vio_likely(f->flags == 0)) {
+		put_plain_header(to, 1);
+	} else {
+		struct virtio_net_hdr_v1 h = header(net, f, tagged, 1);
+
+		memcpy(to, &h, sizeof(h));
+	}
+	to += VIO_NET_HDR;
+	/* What is behind the head is not the guest's to see: only where the body is written over it. */
+	if (vio_likely(!tagged && head <= VIO_HEAD_COPY && f->body_len >= VIO_HEAD_COPY))
+		memcpy(to, vio_frame_head(f), VIO_HEAD_COPY);
+	else
+		vio_frame_put_head(f, tagged, to);
+	to += head;
+	if (vio_likely(f->n_body == 1 && f->body_len <= VIO_COPY_SHORT)) {
+		vio_copy_short(to, f->body->iov_base, f->body_len);
+	} else {
+		for (unsigned i = 0; i < f->n_body; i++) {
+			memcpy(to, f->body[i].iov_base, f->body[i].iov_len);
+			to += f->body[i].iov_len;
+		}
+	}
+	return (uint32_t)VIO_NET_HDR + head + f->body_len;
+}
+
+/* Chains that were taken and can't be used so: the long way has them first. */
+static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const struct vio_plain v[], unsigned n)
+{
+	if (n == 0)
+		return;
+	nq->held_at = nq->held_n = 0;
+	for (unsigned i = 0; i < n; i++) {
+		struct vio_req *r = &q->req[v[i].head];
+
+		r->q = q;
+		r->head = v[i].head;
+		r->n_seg = 1;
+		r->n_readable = 0;
+		r->fault = VIO_ST_OK;
+		r->state = VIO_REQ_POPPED;
+		r->seg[0] = (struct vio_seg){.at = v[i].at, .len = v[i].len, .dev_writes = true};
+		r->data = r->seg;
+		r->bounce = NULL;
+		r->io = VIO_IO_READ;
+		r->result = 0;
+		r->data_len = v[i].len;
+		nq->held[nq->held_n++] = r;
+	}
+}
+
+static void count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, uint64_t bytes)
+{
+	vio_counter_add(&net->port.stats.out_frames, n);
+	vio_counter_add(&net->port.stats.out_bytes, bytes);
+	vio_counter_add(&q->stats.reads, n);
+	vio_counter_add(&q->stats.bytes_read, bytes);
+	vio_counter_add(&q->stats.cpu_bytes, bytes);
+}
+
+/*
+ * The first frames of a burst, as far as each fits one chain of one descriptor. How many; the rest, and what
+ * is to be said of it, is left for the long way.
+ */
+static unsigned deliver_plain(struct vio_net *net, struct vio_frame *const f[], unsigned n)
+{
+	struct vio_squeue *q = vio_load_acquire(&net->rx[f[0]->flow % net->pairs]); /* pair L */
+	struct vio_plain v[VIO_BURST];
+	uint32_t used[VIO_BURST];
+	struct vio_net_queue *nq;
+	unsigned k = 0, have;
+	uint64_t bytes = 0;
+
+	static_assert(VIO_FRAME_BURST <= VIO_BURST, "a burst of frames is a burst of chains");
+	if (!q || q->fault != VIO_ST_OK || !q->ring->pop_plain || !q->payload->plain ||
+	    vio_load_acquire(&q->ctl) != VIO_SQ_RUN) /* pair K */
+		return 0;
+	nq = vio_nq_of(q);
+	if (nq->held_at != nq->held_n)
+		return 0;
+	while (k < n && simple(net, f[k]) &&
+	       (net->pairs == 1 || vio_load_acquire(&net->rx[f[k]->flow % net->pairs]) == q))
+		k++;
+	have = k ? vio_squeue_take_plain(q, v, k) : 0;
+	for (k = 0; k < have && v[k].len >= VIO_NET_HDR + VIO_TAG_LEN + f[k]->len; k++) {
+		used[k] = fill_plain(net, f[k], v[k].va);
+		bytes += used[k] - VIO_NET_HDR;
+	}
+	hold_plain(q, nq, v + k, have - k);
+	if (k > 0) {
+		count_plain(net, q, k, bytes);
+		vio_squeue_give_plain(q, v, used, k, bytes);
+	}
+	return k;
+}
+
+static unsigned no_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[])
+{
+	(void)q, (void)r, (void)n, (void)done;
+	return 0;
+}
+
+static unsigned no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
+{
+	(void)q, (void)done, (void)max;
+	return 0;
+}
+
+const struct vio_dev_ops vio_net_rx_ops = {.name = "net receive",
+					   .one_lcore = true,
+					   .submit = no_submit,
+					   .plain_flags = VRING_DESC_F_WRITE,
+					   .plain_min = VIO_NET_HDR,
+					   .plain_max = VIO_MAX_DATA,
+					   .complete = no_complete};
+
+/* ------------------------------------------------------------------------------------ all ---- */
+
 void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
 {
 	struct vio_net *net = vio_container_of(p, struct vio_net, port);
@@ -389,7 +526,7 @@ void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n
 	b.nq = NULL;
 	b.n = b.n_items = 0;
 	b.bytes = 0;
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = deliver_plain(net, f, n); i < n; i++) {
 		if (vio_unlikely(!net->filter.promisc && !wanted(&net->filter, f[i])))
 			vio_port_drop(p, VIO_DROP_FILTERED, 1);
 		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 && !net->guest_tso4))

@@ -259,17 +259,43 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 	return n_fresh + n_done;
 }
 
+/* Nobody needs to tell of posted buffers. */
+static inline void keep_parked(struct vio_squeue *q)
+{
+	if (q->event_idx && q->notify != VIO_NOTIFY_CRQ &&
+	    (uint16_t)(q->last_avail - q->parked_at) >= VIO_EVENT_REPARK)
+		q->ring->park(q);
+}
+
 unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned max)
 {
 	unsigned n;
 
-	if (q->event_idx && q->notify != VIO_NOTIFY_CRQ &&
-	    (uint16_t)(q->last_avail - q->parked_at) >= VIO_EVENT_REPARK)
-		q->ring->park(q);
+	keep_parked(q);
 	n = q->ring->pop(q, out, max);
 	if (n > 0)
 		count_burst(q, n);
 	return n;
+}
+
+unsigned vio_squeue_take_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max)
+{
+	unsigned n;
+	bool rest;
+
+	keep_parked(q);
+	n = q->ring->pop_plain(q, out, max, &rest);
+	if (n > 0)
+		count_burst(q, n);
+	return n;
+}
+
+void vio_squeue_give_plain(struct vio_squeue *q, const struct vio_plain v[], const uint32_t used_len[],
+			   unsigned n, uint64_t copied)
+{
+	given(q, n, q->ring->push_plain(q, v, used_len, n));
+	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->requests, n);
+	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->cpu_bytes, copied);
 }
 
 void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n, uint64_t copied)

@@ -21,7 +21,6 @@
 #define POOL_LENT 1535u
 #define RING      512u /* descriptors asked for; the device adjusts */
 #define MAX_PARTS 8u   /* of a bond */
-#define SHORT     128u /* bytes that are copied without a call */
 #define RX_SEGS   8u   /* mbufs in one frame that comes in */
 #define PAGE      4096u
 /* Empty or not, when a port is stopped: more than all that can be in it. */
@@ -182,24 +181,6 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 	return true;
 }
 
-/* Up to two lines: spelt out, as a call would cost more than the copy. */
-static inline void copy_short(uint8_t *to, const uint8_t *from, size_t len)
-{
-	if (len > 64) {
-		memcpy(to, from, 64);
-		memcpy(to + len - 64, from + len - 64, 64);
-	} else if (len >= 32) {
-		memcpy(to, from, 32);
-		memcpy(to + len - 32, from + len - 32, 32);
-	} else if (len >= 16) {
-		memcpy(to, from, 16);
-		memcpy(to + len - 16, from + len - 16, 16);
-	} else {
-		for (size_t i = 0; i < len; i++)
-			to[i] = from[i];
-	}
-}
-
 /* The body copied behind the head, into more mbufs where one has no room. */
 static bool copy_long(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
 {
@@ -237,9 +218,10 @@ static inline bool copy(struct vio_uplink *u, struct vio_frame *f, struct rte_mb
 {
 	u->copied += f->body_len;
 	/* All of it fits behind the head. */
-	if (vio_unlikely(f->n_body != 1 || f->body_len > SHORT))
+	if (vio_unlikely(f->n_body != 1 || f->body_len > VIO_COPY_SHORT))
 		return copy_long(u, f, head);
-	copy_short(rte_pktmbuf_mtod_offset(head, uint8_t *, head->data_len), f->body->iov_base, f->body_len);
+	vio_copy_short(rte_pktmbuf_mtod_offset(head, uint8_t *, head->data_len), f->body->iov_base,
+		       f->body_len);
 	head->data_len = (uint16_t)(head->data_len + f->body_len);
 	head->pkt_len += f->body_len;
 	return true;
@@ -396,8 +378,16 @@ static bool take(struct vio_uplink *u, struct rte_mbuf *m, struct vio_frame *f, 
 		vio_port_drop(&u->port, VIO_DROP_OVERSIZED, 1);
 		return false;
 	}
-	memset(f, 0, offsetof(struct vio_frame, buf));
-	memcpy(f->buf, rte_pktmbuf_mtod(m, uint8_t *), head);
+	if (vio_likely(head == VIO_ETH_LEN + VIO_TAG_LEN))
+		memcpy(f->buf, rte_pktmbuf_mtod(m, uint8_t *), VIO_ETH_LEN + VIO_TAG_LEN);
+	else
+		memcpy(f->buf, rte_pktmbuf_mtod(m, uint8_t *), head);
+	/* Field by field: this is a small part of the struct. */
+	f->head_at = 0;
+	f->flags = 0;
+	f->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	f->local = NULL;
+	f->hold = NULL;
 	f->len = rte_pktmbuf_pkt_len(m);
 	f->head_len = head;
 	f->body_len = f->len - head;
