@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "server/device.h"
 #include "world.h"
 
 static const enum vio_ring_access levels[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA, VIO_RING_DIRECT};
@@ -211,6 +212,152 @@ static void a_chain_rewritten_after_pop_has_no_effect(void **state)
 	}
 }
 
+/* ---- chains of one descriptor ---- */
+
+static const struct vio_dev_ops reads = {.plain_min = 8, .plain_max = 64};
+static const struct vio_dev_ops writes = {.plain_flags = VRING_DESC_F_WRITE, .plain_min = 8, .plain_max = 64};
+
+static void plain_queue(struct world *w, const struct vio_dev_ops *dev)
+{
+	struct w_cfg cfg = cfg_of(VIO_RING_DIRECT);
+
+	w_queue(w, &cfg);
+	w->q->dev = dev;
+	w_desc(w, 60, W_BUF, 16, dev->plain_flags, 0);
+	w_avail(w, 60);
+}
+
+static void what_is_wrong_with_a_plain_ring_is_left_to_pop_which_says_the_same(void **state)
+{
+	struct world *w = *state;
+
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(bad); i++) {
+		unsigned good = bad[i].want == VIO_ST_AVAIL_IDX ? 0 : bad[i].make == bad_head_twice ? 2 : 1;
+		struct vio_plain v[VIO_BURST];
+		struct vio_req *out[VIO_BURST];
+		bool rest;
+
+		plain_queue(w, &reads);
+		bad[i].make(w);
+		w_avail(w, 0);
+		w_publish(w);
+		assert_int_equal(w->q->ring->pop_plain(w->q, v, VIO_BURST, &rest), good);
+		assert_true(rest);
+		assert_int_equal(w->q->fault, VIO_ST_OK);
+		if (good) {
+			assert_int_equal(v[0].head, 60);
+			assert_ptr_equal(v[0].va, w->gmem + W_BUF);
+		}
+		assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 0);
+		if (w->q->fault != bad[i].want)
+			fail_msg("%s: fault %u, not %u", bad[i].what, w->q->fault, bad[i].want);
+	}
+}
+
+/* Right as chains, and not what the device asks for or may have: they come as requests, judged as ever. */
+static void descriptors_that_are_not_plain_come_as_requests(void **state)
+{
+	static const struct {
+		uint64_t at;
+		uint32_t len;
+		unsigned flags;
+		const struct vio_dev_ops *dev;
+		uint8_t want; /* of payload->get */
+	} t[] = {
+		{W_BUF, 16, VRING_DESC_F_WRITE, &reads, VIO_ST_OK},
+		{W_BUF, 16, 0, &writes, VIO_ST_OK},
+		{W_BUF, 16, 0x100, &reads, VIO_ST_OK}, /* a flag that does not exist */
+		{W_BUF, 7, 0, &reads, VIO_ST_OK},
+		{W_BUF, 65, 0, &reads, VIO_ST_OK},
+		{W_HOLE, 16, 0, &reads, VIO_ST_DESC_RANGE},
+		{W_RO + (1u << 20) - 8, 16, 0, &reads, VIO_ST_DESC_RANGE}, /* over its window's end */
+		{W_RO, 16, VRING_DESC_F_WRITE, &writes, VIO_ST_DESC_PERM},
+	};
+	struct world *w = *state;
+
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(t); i++) {
+		struct vio_plain v[VIO_BURST];
+		struct vio_req *out[VIO_BURST];
+		bool rest;
+
+		plain_queue(w, t[i].dev);
+		w_desc(w, 3, t[i].at, t[i].len, t[i].flags, 0);
+		w_avail(w, 3);
+		w_desc(w, 5, W_BUF, 16, t[i].dev->plain_flags, 0);
+		w_avail(w, 5); /* behind it: not before it */
+		w_publish(w);
+		assert_int_equal(w->q->ring->pop_plain(w->q, v, VIO_BURST, &rest), 1);
+		assert_true(rest);
+		assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 2);
+		assert_int_equal(w->q->fault, VIO_ST_OK);
+		assert_int_equal(out[0]->head, 3);
+		assert_int_equal(out[0]->n_readable, t[i].flags & VRING_DESC_F_WRITE ? 0 : 1);
+		out[0]->data = out[0]->seg;
+		out[0]->n_data = out[0]->n_seg;
+		out[0]->io = t[i].flags & VRING_DESC_F_WRITE ? VIO_IO_READ : VIO_IO_WRITE;
+		w->q->payload->get(w->q, out, 1);
+		assert_int_equal(out[0]->fault, t[i].want);
+	}
+}
+
+static void a_plain_chain_is_taken_once_and_its_head_until_it_is_given_back(void **state)
+{
+	const uint32_t used = 11;
+	struct world *w = *state;
+	struct vio_plain v[VIO_BURST];
+	struct vio_req *out[VIO_BURST];
+	uint32_t id, len;
+	bool rest;
+
+	plain_queue(w, &reads);
+	w_publish(w);
+	assert_int_equal(w->q->ring->pop_plain(w->q, v, VIO_BURST, &rest), 1);
+	assert_false(rest);
+	/* Rewritten: no effect. */
+	w_desc(w, 60, W_HOLE, 1u << 31, VRING_DESC_F_INDIRECT, 0);
+	assert_int_equal(v[0].len, 16);
+	assert_ptr_equal(v[0].va, w->gmem + W_BUF);
+	w->q->ring->push_plain(w->q, v, &used, 1);
+	assert_true(w_used(w, &id, &len));
+	assert_int_equal(id, 60);
+	assert_int_equal(len, 11);
+	/* Free again, for plain chains and for others; then in flight for both. */
+	w_desc(w, 60, W_BUF, 16, 0, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		w_avail(w, 60);
+		w_publish(w);
+		if (i == 0) {
+			assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 1);
+			w->q->ring->push(w->q, out, 1);
+		} else {
+			assert_int_equal(w->q->ring->pop_plain(w->q, v, VIO_BURST, &rest), 1);
+		}
+	}
+	w_avail(w, 60);
+	w_publish(w);
+	assert_int_equal(w->q->ring->pop_plain(w->q, v, VIO_BURST, &rest), 0);
+	assert_true(rest);
+	assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 0);
+	assert_int_equal(w->q->fault, VIO_ST_DESC_HEAD);
+}
+
+/* Taken by pop, a head is not plain either. */
+static void a_head_that_a_request_has_is_not_taken_as_plain(void **state)
+{
+	struct world *w = *state;
+	struct vio_plain v[VIO_BURST];
+	struct vio_req *out[VIO_BURST];
+	bool rest;
+
+	plain_queue(w, &reads);
+	w_publish(w);
+	assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 1);
+	w_avail(w, 60);
+	w_publish(w);
+	assert_int_equal(w->q->ring->pop_plain(w->q, v, VIO_BURST, &rest), 0);
+	assert_true(rest);
+}
+
 static void a_ring_outside_its_window_is_refused_at_attach(void **state)
 {
 	struct world *w = *state;
@@ -257,6 +404,10 @@ int main(void)
 		cmocka_unit_test(hostile_rings_fault_the_queue_and_name_why),
 		cmocka_unit_test(indirect_is_refused_when_not_negotiated),
 		cmocka_unit_test(a_chain_rewritten_after_pop_has_no_effect),
+		cmocka_unit_test(what_is_wrong_with_a_plain_ring_is_left_to_pop_which_says_the_same),
+		cmocka_unit_test(descriptors_that_are_not_plain_come_as_requests),
+		cmocka_unit_test(a_plain_chain_is_taken_once_and_its_head_until_it_is_given_back),
+		cmocka_unit_test(a_head_that_a_request_has_is_not_taken_as_plain),
 		cmocka_unit_test(a_ring_outside_its_window_is_refused_at_attach),
 		/* Last: the guest is dead. */
 		cmocka_unit_test(a_partner_that_is_gone_stops_a_copied_queue_quietly),
