@@ -58,9 +58,15 @@ struct vio_uplink {
 	char what[160];
 	struct rte_mempool *rx_pool, *tx_pool, *ext_pool, *lent_pool;
 	unsigned turns;
-	uint32_t share;                    /* 0: not known yet; all ports are there before frames flow */
-	uint32_t pieces[VIO_SWITCH_PORTS]; /* lent, by the port that they came in at; given back on any thread
-					    */
+	uint32_t share; /* 0: not known yet; all ports are there before frames flow */
+	/*
+	 * Pieces that are lent, by the port that they came in at, and frames (port.stats.lent): counted
+	 * without locked instructions by the switch's lcore, `home`, where they are lent and nearly always
+	 * come back; less those that came back on other threads.
+	 */
+	unsigned home;
+	uint32_t pieces[VIO_SWITCH_PORTS], away_pieces[VIO_SWITCH_PORTS];
+	uint64_t away_frames;
 	struct rte_mbuf *tx[VIO_FRAME_BURST];
 	unsigned n_tx;
 	uint64_t copied; /* bytes of the burst, not yet counted */
@@ -80,12 +86,24 @@ static struct vio_uplink *of(struct vio_port *p)
 /* Once: by the port when it frees the last piece, or by us when it is closed and has not. */
 static void let_go(struct lent *l)
 {
-	struct vio_hold *hold = vio_xchg_acq_rel(&l->hold, NULL); /* pair X */
+	struct vio_hold *hold = vio_load_relaxed(&l->hold);
+	struct vio_uplink *u = l->u;
+	unsigned here = rte_lcore_id();
 
-	if (!hold)
+	if (!hold) /* it was never lent, or is back */
 		return;
-	(void)vio_fetch_add(&l->u->pieces[l->from], -(uint32_t)l->pieces);
-	(void)vio_fetch_add(&l->u->port.stats.lent, -1ull);
+	if (vio_likely(here != LCORE_ID_ANY && here == vio_load_relaxed(&u->home))) {
+		/* We close it only when this lcore has ended. */
+		vio_store_relaxed(&l->hold, NULL);
+		vio_counter_add(&u->pieces[l->from], -(uint32_t)l->pieces);
+		vio_counter_add(&u->port.stats.lent, -1ull);
+	} else {
+		hold = vio_xchg_acq_rel(&l->hold, NULL); /* pair X */
+		if (!hold)
+			return;
+		(void)vio_fetch_add(&u->away_pieces[l->from], l->pieces);
+		(void)vio_fetch_add(&u->away_frames, 1);
+	}
 	vio_hold_put(hold);
 }
 
@@ -143,10 +161,11 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 {
 	uint32_t from = vio_switch_from(u->port.sw)->index;
 	struct rte_mbuf *m[VIO_MAX_SEGS + 1], *last = head;
+	uint32_t out = u->pieces[from] - vio_load_relaxed(&u->away_pieces[from]);
 	struct lent *l;
 	void *obj;
 
-	if (f->n_body > VIO_ARRAY_SIZE(m) || vio_load_relaxed(&u->pieces[from]) + f->n_body > share(u) ||
+	if (f->n_body > VIO_ARRAY_SIZE(m) || out + f->n_body > share(u) ||
 	    rte_mempool_get(u->lent_pool, &obj) < 0)
 		return false;
 	if (rte_pktmbuf_alloc_bulk(u->ext_pool, m, f->n_body) < 0) {
@@ -161,8 +180,8 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 	l->pool = u->lent_pool;
 	l->from = (uint16_t)from;
 	l->pieces = f->n_body;
-	(void)vio_fetch_add(&u->pieces[from], f->n_body);
-	(void)vio_fetch_add(&u->port.stats.lent, 1);
+	vio_counter_add(&u->pieces[from], f->n_body);
+	vio_counter_add(&u->port.stats.lent, 1);
 	rte_mbuf_ext_refcnt_set(&l->info, f->n_body);
 	vio_hold_get(f->hold);
 	for (unsigned i = 0; i < f->n_body; i++) {
@@ -346,6 +365,8 @@ static void deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
 {
 	struct vio_uplink *u = of(p);
 
+	if (vio_unlikely(u->home != rte_lcore_id()))
+		vio_store_relaxed(&u->home, rte_lcore_id());
 	for (unsigned i = 0, k; i < n; i = k) {
 		for (k = i; k < n && !must_cut(u, f[k]); k++)
 			;
@@ -468,8 +489,15 @@ static bool link_up(const struct vio_uplink *u)
 
 static void tick(struct vio_port *p)
 {
-	if (!of(p)->stopped)
-		vio_switch_link(p, link_up(of(p)));
+	struct vio_uplink *u = of(p);
+	uint64_t away = vio_load_relaxed(&u->away_frames);
+
+	if (vio_unlikely(away > 0)) { /* for telemetry, which knows the one number only */
+		vio_counter_add(&p->stats.lent, -away);
+		(void)vio_fetch_add(&u->away_frames, -away);
+	}
+	if (!u->stopped)
+		vio_switch_link(p, link_up(u));
 }
 
 static void reap(struct vio_port *p)
@@ -746,6 +774,7 @@ int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err 
 		return vio_err_set(err, -ENOMEM, "no memory for an uplink");
 	memset(u, 0, sizeof(*u));
 	u->id = RTE_MAX_ETHPORTS;
+	u->home = LCORE_ID_ANY;
 	u->fresh = fresh_mbuf();
 	u->port.ops = &ops;
 	vio_port_defaults(&u->port);
@@ -818,7 +847,7 @@ struct vio_port *vio_uplink_port(struct vio_uplink *u)
 
 unsigned vio_uplink_lent(const struct vio_uplink *u)
 {
-	return (unsigned)vio_load_acquire(&u->port.stats.lent);
+	return (unsigned)(vio_load_acquire(&u->port.stats.lent) - vio_load_acquire(&u->away_frames));
 }
 
 const char *vio_uplink_what(const struct vio_uplink *u)
