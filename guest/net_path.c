@@ -616,6 +616,12 @@ unsigned vio_net_tx_burst(struct vio_net *n, unsigned pair, struct vio_net_buf *
 			rc = net_reclaim(p);
 		if (vio_likely(rc >= 0))
 			done = send_all(p, frame, count);
+		/* Short of mappings, not of descriptors: frames that the device is done with hold them. */
+		if (vio_unlikely(rc >= 0 && done < count && !p->standing)) {
+			rc = net_reclaim(p);
+			if (rc > 0)
+				done += send_all(p, frame + done, count - done);
+		}
 	}
 	vio_gate_leave(&p->tx.pass);
 	if (vio_unlikely(rc < 0))
