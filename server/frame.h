@@ -118,6 +118,9 @@ static inline void vio_copy_short(uint8_t *to, const uint8_t *from, size_t len)
 	} else if (len >= 16) {
 		memcpy(to, from, 16);
 		memcpy(to + len - 16, from + len - 16, 16);
+	} else if (len >= 8) {
+		memcpy(to, from, 8);
+		memcpy(to + len - 8, from + len - 8, 8);
 	} else {
 		for (size_t i = 0; i < len; i++)
 			to[i] = from[i];

@@ -26,15 +26,22 @@ struct batch {
 	struct vio_net_queue *nq;
 	unsigned n, n_items;
 	uint32_t bytes;
+	unsigned left;                /* frames of the burst that are not added yet */
+	const struct vio_squeue *dry; /* had no chain left in this burst: not asked again */
 	struct item item[VIO_FRAME_BURST];
 };
 
 /* ------------------------------------------------------------------------------- chains ---- */
 
-/* Take more chains from the ring. False: there are none, or the guest did wrong. */
-static bool refill(struct vio_squeue *q, struct vio_net_queue *nq)
+/*
+ * Take more chains from the ring. False: there are none, or the guest did wrong. A ring that is copied is
+ * asked for a burst, whatever is needed. One in place for no more than there are frames, so that nothing is
+ * held when the burst ends: the next burst may then go the short way.
+ */
+static bool refill(struct vio_squeue *q, struct vio_net_queue *nq, unsigned frames)
 {
-	unsigned room, n;
+	unsigned room, n,
+		want = q->ring->pop_plain && q->payload->plain && frames < VIO_BURST ? frames : VIO_BURST;
 
 	if (nq->held_at > 0 && nq->held_n + VIO_BURST > VIO_NET_HELD) {
 		memmove(nq->held, nq->held + nq->held_at, (nq->held_n - nq->held_at) * sizeof(nq->held[0]));
@@ -42,7 +49,7 @@ static bool refill(struct vio_squeue *q, struct vio_net_queue *nq)
 		nq->held_at = 0;
 	}
 	room = VIO_NET_HELD - nq->held_n;
-	n = vio_squeue_take(q, nq->held + nq->held_n, room < VIO_BURST ? room : VIO_BURST);
+	n = vio_squeue_take(q, nq->held + nq->held_n, room < want ? room : want);
 	for (unsigned i = 0; i < n; i++) {
 		struct vio_req *r = nq->held[nq->held_n + i];
 		uint64_t sum = 0;
@@ -86,8 +93,11 @@ static int reserve(struct batch *b, uint32_t len, unsigned *n)
 	while (have < len) {
 		if (vio_unlikely(b->n + k == VIO_NET_BATCH || (k == 1 && !b->net->mrg)))
 			return VIO_DROP_TOO_SMALL;
-		if (nq->held_at + b->n + k == nq->held_n && vio_unlikely(!refill(b->q, nq)))
+		if (nq->held_at + b->n + k == nq->held_n &&
+		    vio_unlikely(b->dry == b->q || !refill(b->q, nq, b->left))) {
+			b->dry = b->q;
 			return VIO_DROP_NO_BUFFERS;
+		}
 		have += nq->held[nq->held_at + b->n + k++]->data_len;
 	}
 	*n = k;
@@ -342,7 +352,7 @@ static void add(struct batch *b, struct vio_frame *f)
 static void add_segments(struct batch *b, const struct vio_frame *f)
 {
 	struct vio_net *net = b->net;
-	uint32_t n = vio_offload_segments(f);
+	uint32_t n = vio_offload_segments(f), left = b->left;
 
 	vio_counter_add(&net->port.stats.segmented, 1);
 	for (uint32_t i = 0; i < n; i++) {
@@ -351,6 +361,7 @@ static void add_segments(struct batch *b, const struct vio_frame *f)
 		if (i % VIO_NET_SEGMENTS == 0)
 			flush(b);
 		vio_offload_segment(f, i, s);
+		b->left = left + (n - 1 - i);
 		add(b, &s->f);
 	}
 	flush(b);
@@ -402,9 +413,9 @@ static inline uint32_t fill_plain(const struct vio_net *net, struct vio_frame *f
 		memcpy(to, &h, sizeof(h));
 	}
 	to += VIO_NET_HDR;
-	/* What is behind the head is not the guest's to see: only where the body is written over it. */
-	if (vio_likely(!tagged && head <= VIO_HEAD_COPY && f->body_len >= VIO_HEAD_COPY))
-		memcpy(to, vio_frame_head(f), VIO_HEAD_COPY);
+	/* Not a byte more: what is behind the head is of another frame, and the guest may be looking. */
+	if (vio_likely(!tagged && head <= VIO_COPY_SHORT))
+		vio_copy_short(to, vio_frame_head(f), head);
 	else
 		vio_frame_put_head(f, tagged, to);
 	to += head;
@@ -447,6 +458,7 @@ static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const str
 static void count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, uint64_t bytes)
 {
 	vio_counter_add(&net->port.stats.out_frames, n);
+	vio_counter_add(&net->port.stats.out_plain, n);
 	vio_counter_add(&net->port.stats.out_bytes, bytes);
 	vio_counter_add(&q->stats.reads, n);
 	vio_counter_add(&q->stats.bytes_read, bytes);
@@ -526,7 +538,9 @@ void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n
 	b.nq = NULL;
 	b.n = b.n_items = 0;
 	b.bytes = 0;
+	b.dry = NULL;
 	for (unsigned i = deliver_plain(net, f, n); i < n; i++) {
+		b.left = n - i;
 		if (vio_unlikely(!net->filter.promisc && !wanted(&net->filter, f[i])))
 			vio_port_drop(p, VIO_DROP_FILTERED, 1);
 		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 && !net->guest_tso4))

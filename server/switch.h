@@ -87,6 +87,7 @@ struct vio_port_stats {
 	uint64_t checksummed; /* checksums finished in software for this port */
 	uint64_t out_copied;  /* of those out: bytes copied to hand them over, where the port could not have
 				 them in place */
+	uint64_t out_plain;   /* of those out, to a guest: by the short way, in one chain of one descriptor */
 	uint64_t in_place;    /* of those out: frames whose body left from where it was */
 	uint64_t not_lent;    /* of those out: frames copied because too much was lent already */
 	uint64_t lent;        /* now: frames that the port has in place and has not let go of; any thread */

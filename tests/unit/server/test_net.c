@@ -286,6 +286,42 @@ static void large_frame_is_merged_with_its_offload_fields(void **state)
 	}
 }
 
+static uint64_t plain(const struct nw_guest *g)
+{
+	return g->net->port.stats.out_plain;
+}
+
+/* It did: chains were taken in bursts, and while some were left over everything went the long way. */
+static void one_long_frame_or_a_dry_ring_does_not_keep_the_next_frames_from_the_short_way(void **state)
+{
+	struct nw *w = *state;
+	struct nw_guest *g = &w->g[1];
+	struct virtio_net_hdr_v1 h;
+	uint32_t len = tcp_frame(4000, 1, 0);
+
+	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
+	nw_up(w, g, NW_ZERO_COPY, NW_ALL);
+	nw_frame(out + 8192, 100, 1, 0, 0);
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t before = plain(g);
+
+		nw_post(g, 0, 12, 2048);
+		nw_send_cut(&w->g[0], 0, &tso4, out, len, 0);
+		nw_run(w);
+		assert_int_equal(nw_recv(g, 0, in, &h), len);
+		assert_int_equal(plain(g), before); /* it needs two chains */
+		for (unsigned k = 0; k < 10; k++) {
+			nw_send(&w->g[0], out + 8192, 100);
+			nw_run(w);
+			assert_int_equal(nw_recv(g, 0, in, &h), 100);
+		}
+		assert_int_equal(plain(g), before + 10);
+		nw_send(&w->g[0], out + 8192, 100);
+		nw_run(w);
+		assert_int_equal(nw_recv(g, 0, in, &h), -1); /* dry */
+	}
+}
+
 static void without_merging_a_large_frame_is_dropped_and_the_buffer_stays(void **state)
 {
 	struct nw *w = *state;
@@ -897,6 +933,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(copy_arm_is_one_rdma_in_and_one_out_a_frame, nw_setup,
 						nw_teardown),
 		cmocka_unit_test(large_frame_is_merged_with_its_offload_fields),
+		cmocka_unit_test_setup_teardown(
+			one_long_frame_or_a_dry_ring_does_not_keep_the_next_frames_from_the_short_way, nw_setup, nw_teardown),
 		cmocka_unit_test_setup_teardown(without_merging_a_large_frame_is_dropped_and_the_buffer_stays,
 						nw_setup, nw_teardown),
 		cmocka_unit_test(guest_without_tso_gets_segments_with_right_checksums),
