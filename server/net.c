@@ -353,9 +353,7 @@ static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 		if (f->body_len >= VIO_HOLD_MIN) {
 			struct vio_net_hold *h = &nq->hold[v[i].head];
 
-			h->hold = (struct vio_hold){.refs = 1, .done = on_released};
-			h->nq = nq;
-			h->r = &q->req[v[i].head];
+			h->hold.refs = 1; /* the rest is as it was set when the queue was opened */
 			f->hold = &h->hold;
 			n_hold++;
 		}
@@ -459,6 +457,19 @@ static uint8_t start(struct vio_backend *be, uint64_t f, uint64_t queues)
 	return VIO_ST_OK;
 }
 
+static void hold_init(struct vio_squeue *q)
+{
+	struct vio_net_queue *nq = vio_nq_of(q);
+
+	for (unsigned i = 0; i < nq->depth && i < q->size; i++) {
+		struct vio_net_hold *h = &nq->hold[i];
+
+		h->hold = (struct vio_hold){.done = on_released};
+		h->nq = nq;
+		h->r = &q->req[i];
+	}
+}
+
 static void queue_open(struct vio_squeue *q)
 {
 	struct vio_net *n = vio_net_of(q);
@@ -468,6 +479,7 @@ static void queue_open(struct vio_squeue *q)
 		q->dev = &ctrl_ops;
 	} else if (q->index % 2) {
 		q->dev = &tx_ops;
+		hold_init(q);
 	} else {
 		q->dev = &vio_net_rx_ops;
 		q->pull = true;

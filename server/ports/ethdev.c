@@ -69,6 +69,8 @@ struct vio_uplink {
 	uint64_t away_frames;
 	struct rte_mbuf *tx[VIO_FRAME_BURST];
 	unsigned n_tx;
+	struct rte_mbuf *ext[VIO_FRAME_BURST]; /* taken from ext_pool together, for pieces to come */
+	unsigned n_ext;
 	uint64_t copied; /* bytes of the burst, not yet counted */
 	uint64_t fresh;  /* rearm_data of an mbuf that was just taken */
 	struct vio_frame frame[VIO_FRAME_BURST];
@@ -156,6 +158,20 @@ static uint32_t share(struct vio_uplink *u)
 	return u->share;
 }
 
+/* `n` mbufs for lent pieces; one, mostly. */
+static inline bool take_ext(struct vio_uplink *u, struct rte_mbuf **m, unsigned n)
+{
+	if (vio_unlikely(n > 1))
+		return rte_pktmbuf_alloc_bulk(u->ext_pool, m, n) == 0;
+	if (vio_unlikely(u->n_ext == 0)) {
+		if (rte_pktmbuf_alloc_bulk(u->ext_pool, u->ext, VIO_FRAME_BURST) < 0)
+			return rte_pktmbuf_alloc_bulk(u->ext_pool, m, n) == 0;
+		u->n_ext = VIO_FRAME_BURST;
+	}
+	m[0] = u->ext[--u->n_ext];
+	return true;
+}
+
 /* The body as external buffers behind the head. False: not now. */
 static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
 {
@@ -168,7 +184,7 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 	if (f->n_body > VIO_ARRAY_SIZE(m) || out + f->n_body > share(u) ||
 	    rte_mempool_get(u->lent_pool, &obj) < 0)
 		return false;
-	if (rte_pktmbuf_alloc_bulk(u->ext_pool, m, f->n_body) < 0) {
+	if (!take_ext(u, m, f->n_body)) {
 		rte_mempool_put(u->lent_pool, obj);
 		return false;
 	}
@@ -632,7 +648,7 @@ static bool find_hardware(struct vio_uplink *u)
 static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
 {
 	struct rte_eth_dev_info info;
-	bool hardware;
+	bool hardware, chains;
 	int rc;
 
 	snprintf(u->name, sizeof(u->name), "%.*s", (int)strcspn(devargs, ","), devargs);
@@ -659,8 +675,9 @@ static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
 	if (!hardware || !(u->capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) ||
 	    !(u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM))
 		u->capa &= ~(uint64_t)RTE_ETH_TX_OFFLOAD_TCP_TSO;
-	u->in_place = (u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) &&
-		      (u->n_dma == 0 || rte_eal_iova_mode() == RTE_IOVA_VA);
+	/* The null port does not say that it takes chained mbufs, and frees them like any. */
+	chains = (u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) || !strcmp(info.driver_name, "net_null");
+	u->in_place = chains && (u->n_dma == 0 || rte_eal_iova_mode() == RTE_IOVA_VA);
 	snprintf(u->what, sizeof(u->what), "%s (%s), frames %s, checksums %s, segmentation %s", u->name,
 		 info.driver_name, u->in_place ? "leave in place" : "are copied out",
 		 u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM ? "by the port" : "in software",
@@ -692,7 +709,7 @@ static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
 
 	u->rx_pool = pool(u, "rx", POOL, room);
 	u->tx_pool = pool(u, "tx", POOL, room);
-	u->ext_pool = pool(u, "ext", POOL_LENT, 0);
+	u->ext_pool = pool(u, "ext", POOL_LENT + VIO_FRAME_BURST, 0); /* ... that wait in ext[] */
 	snprintf(name, sizeof(name), "vio_lent_%u", u->id);
 	u->lent_pool = rte_mempool_create(name, POOL_LENT, sizeof(struct lent), 64, 0, NULL, NULL, not_lent,
 					  NULL, SOCKET_ID_ANY, 0);
