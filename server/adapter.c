@@ -9,14 +9,15 @@
 
 /* ------------------------------------------------------------------- from the guest ---- */
 
-static void dispatch(struct vio_adapter *a, const struct vio_msg *m)
+/* False: enough for this turn. */
+static bool dispatch(struct vio_adapter *a, const struct vio_msg *m)
 {
 	uint8_t why = VIO_ST_BAD_MESSAGE;
 
 	switch (vio_sfsm_rx(&a->fsm, m, &why)) {
 	case VIO_TODO_KICK:
 		vio_akick(a, m);
-		return;
+		return true;
 	case VIO_TODO_NOTHING:
 		why = VIO_ST_OK;
 		break;
@@ -38,19 +39,21 @@ static void dispatch(struct vio_adapter *a, const struct vio_msg *m)
 			why = vio_astart(a);
 		break;
 	case VIO_TODO_WINDOW_ADD:
+		/* An accept, a mapping, DPDK's table and its devices: a fraction of a millisecond. */
 		vio_awindow_add(a, m);
-		return;
+		return false;
 	case VIO_TODO_WINDOW_DEL:
 		vio_awindow_del(a, m);
-		return;
+		return true;
 	case VIO_TODO_RESET:
 		vio_counter_add(&a->seen.resets, 1);
 		vio_aop_begin(a, VIO_AOP_RESET, m);
-		return;
+		return true;
 	case VIO_TODO_REFUSE:
 		break;
 	}
 	vio_adone(a, m, why);
+	return true;
 }
 
 /* What the transport event in byte 1 of an entry says about the partner. */
@@ -79,7 +82,8 @@ static void resume(struct vio_adapter *a)
 	vio_asend(a, hi, lo);
 }
 
-static void entry(struct vio_adapter *a, uint64_t hi, uint64_t lo)
+/* False: enough for this turn. */
+static bool entry(struct vio_adapter *a, uint64_t hi, uint64_t lo)
 {
 	bool reply = false;
 	uint64_t rhi = 0, rlo = 0;
@@ -88,21 +92,19 @@ static void entry(struct vio_adapter *a, uint64_t hi, uint64_t lo)
 	vio_atrace(a, hi, lo, true);
 	switch (vio_link_rx(&a->link, hi, lo, &reply, &rhi, &rlo)) {
 	case VIO_LINK_MESSAGE:
-		if (vio_msg_decode(hi, lo, &m) == 0)
-			dispatch(a, &m);
-		return;
+		return vio_msg_decode(hi, lo, &m) < 0 || dispatch(a, &m);
 	case VIO_LINK_RESTARTED:
 		vio_asay(a, "%s: it has started anew; its device begins from the beginning", a->u->partner);
 		a->has_reply = reply;
 		a->reply_hi = rhi;
 		a->reply_lo = rlo;
 		vio_aop_begin(a, VIO_AOP_RESTART, NULL);
-		return;
+		return true;
 	case VIO_LINK_LOST:
 		vio_counter_add(&a->seen.link_losses, 1);
 		vio_asay(a, "%s: gone: %s; its device waits for its return", a->u->partner, lost_text(hi));
 		vio_aop_begin(a, VIO_AOP_LOST, NULL);
-		return;
+		return true;
 	case VIO_LINK_RESUMED:
 		resume(a);
 		break;
@@ -113,6 +115,7 @@ static void entry(struct vio_adapter *a, uint64_t hi, uint64_t lo)
 	}
 	if (reply)
 		vio_asend(a, rhi, rlo);
+	return true;
 }
 
 unsigned vio_adapter_crq(struct vio_adapter *a)
@@ -122,8 +125,9 @@ unsigned vio_adapter_crq(struct vio_adapter *a)
 
 	/* What is left behind here is taken up again by vio_adapter_service(): no interrupt announces it. */
 	while (a->op == VIO_AOP_NONE && a->out_n == 0 && !a->stopping && phyp_crq_pop(&a->crq, &hi, &lo)) {
-		entry(a, hi, lo);
-		if (++n == VIO_ADAPTER_CRQ_BURST) {
+		bool on = entry(a, hi, lo);
+
+		if (++n == VIO_ADAPTER_CRQ_BURST || !on) {
 			vio_aattend(a);
 			break;
 		}

@@ -22,7 +22,8 @@
 
 /* Of the CRQ in the server's memory: one page, as ibmvscsi's. */
 #define VIO_ADAPTER_CRQ_BYTES CRQ_PAGE_BYTES
-/* Entries handled in one call, so that a guest that floods its CRQ does not starve the queues of others. */
+/* Entries handled in one call, so that a guest that floods its CRQ does not starve the queues of others; of
+ * announcements of windows, which take longest, one. */
 #define VIO_ADAPTER_CRQ_BURST 64
 /* Messages that wait for room in the guest's CRQ: one reply, NEEDS_RESET, INIT COMPLETE, and room to spare.
  */

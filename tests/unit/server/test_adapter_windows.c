@@ -307,6 +307,40 @@ static void a_window_added_while_running_reaches_the_backend_between_requests(vo
 	assert_int_equal(aw_used(w, 0), 2);
 }
 
+/* Each takes a while, and the lcore has the queues of other guests. */
+static void a_guest_that_announces_many_windows_leaves_the_lcore_turns_between_them(void **state)
+{
+	struct aw *w = *state;
+	const unsigned many = 16;
+	uint64_t cookie;
+	unsigned n;
+
+	aw_guest(w, 2);
+	aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
+	n = windows(w);
+	for (unsigned i = 0; i < many; i++) {
+		uint64_t at = 0x200000 + i * 0x1000ull, desc = AW_WDESC + i * sizeof(struct vio_window_desc);
+		struct vio_window_desc d;
+
+		cookie = aw_grant(w, 0, at, 0x1000);
+		d = aw_wdesc(w, at, 0x1000, RW, VIO_WINDOW_RINGS, cookie);
+		memcpy(w->gmem + desc, &d, sizeof(d));
+		aw_send_raw(w, (struct vio_msg){.version = w->fsm.version,
+						.op = VIO_OP_WINDOW_ADD,
+						.arg = aw_at(w, desc).v});
+	}
+	for (unsigned i = 0; i < many; i++) {
+		unsigned before = windows(w);
+
+		aw_turn(w);
+		/* One for the interrupt, one for the adapter's own turn. */
+		assert_in_range(windows(w) - before, 0, 2);
+	}
+	aw_run(w);
+	assert_int_equal(windows(w), n + many);
+	assert_false(vio_adapter_busy(w->a));
+}
+
 static void many_windows_come_and_go_without_a_trace(void **state)
 {
 	struct aw *w = *state;
@@ -411,6 +445,7 @@ int main(void)
 		T(withdrawal_is_answered_only_after_requests_in_flight_are_done),
 		T(withdrawal_waits_for_lcores_that_may_hold_the_old_table),
 		T(a_window_added_while_running_reaches_the_backend_between_requests),
+		T(a_guest_that_announces_many_windows_leaves_the_lcore_turns_between_them),
 		T(many_windows_come_and_go_without_a_trace),
 		T(a_grant_taken_back_by_force_is_withdrawn_without_complaint),
 		T(a_grant_taken_back_by_force_in_use_costs_the_guest_its_device_only),
