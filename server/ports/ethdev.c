@@ -816,6 +816,20 @@ static void take_back(struct rte_mempool *p, void *arg, void *obj, unsigned i)
 	let_go(obj);
 }
 
+/* The device is freed, and adapters may withdraw windows yet. A bond's parts stay, and so does what is mapped
+ * for them. */
+static void forget_device(struct vio_uplink *u)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < u->n_dma; k++) {
+		if (u->dma[k] != u->dev)
+			u->dma[n++] = u->dma[k];
+	}
+	u->n_dma = n;
+	u->dev = NULL;
+}
+
 void vio_uplink_stop(struct vio_uplink *u)
 {
 	struct rte_mbuf *m[VIO_FRAME_BURST];
@@ -833,8 +847,8 @@ void vio_uplink_stop(struct vio_uplink *u)
 		}
 		rte_eth_dev_stop(u->id);
 		rte_eth_dev_close(u->id);
-		if (u->dev)
-			rte_dev_remove(u->dev);
+		if (u->dev && rte_dev_remove(u->dev) == 0)
+			forget_device(u);
 	}
 	u->stopped = true;
 	if (vio_uplink_lent(u) > 0)

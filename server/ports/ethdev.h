@@ -25,8 +25,9 @@ struct vio_uplink;
 int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err *err);
 /*
  * Stop and close the device, and take back all frames that it has in place, whether it lets go of them or
- * not: nobody looks at them any more. The port stays in the switch, without a link. On the switch's lcore, or
- * when it has ended; before the adapters whose frames they are are destroyed.
+ * not: nobody looks at them any more. The port stays in the switch, without a link. When the switch's lcore
+ * has ended, and with no vio_uplink_mem_*() under way; these may follow. Before the adapters whose frames
+ * they are are destroyed.
  */
 void vio_uplink_stop(struct vio_uplink *u);
 /* The rest, and the stop if it has not been. Nobody uses the switch. */
