@@ -3,25 +3,28 @@
 
 The guest's side is testpmd with virtio-user (or a memif client), the server's side testpmd with vhost (or a memif server).
 testpmd's txonly writes headers and its rxonly frees what comes: headers are touched, payload is not. Both ways at once each end
-is a flowgen, which does both.
+gives back what it gets (mac), after the guest's side has put frames in: no frame is made, allocated or dropped meanwhile.
 """
 
-import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 
 from machine import MachineError, die_with_parent
+from vioab import telemetry
 
 PROGRAM = "dpdk-testpmd"
+EAL = ["--force-max-simd-bitwidth=512"]  # else no vectorised packed ring
 HUGE = ["--in-memory", "--single-file-segments", "-m", "96"]
 START_SECONDS = 20
+# The best of three in both directions and at 64 and 1514 bytes (docs/method.md): of virtio-user's defaults (split ring in order,
+# mergeable), the vectorised split ring and this one.
+RING = "packed_vq=1,mrg_rxbuf=0,in_order=1,vectorized=1"
 # arm -> (device of the server's side, device of the guest's side)
 PEERS = {
-    "vhost-user": ("net_vhost0,iface={sock},queues=1", "net_virtio_user0,path={sock},queues=1,queue_size=256"),
+    "vhost-user": ("net_vhost0,iface={sock},queues=1", f"net_virtio_user0,path={{sock}},queues=1,queue_size=256,{RING}"),
     "memif": ("net_memif0,role=server,socket={sock},socket-abstract=no,rsize=8",
               "net_memif0,role=client,socket={sock},socket-abstract=no,rsize=8,zero-copy=no"),
     "memif zero-copy": ("net_memif0,role=server,socket={sock},socket-abstract=no,rsize=8",
@@ -29,48 +32,50 @@ PEERS = {
 }
 START = {"vhost-user": 1.4, "memif": 0.8, "memif zero-copy": 0.8}  # seconds to start and end a pair: for estimates
 # op -> (forwarding mode of the guest's side, of the server's side)
-MODES = {"tx": ("txonly", "rxonly"), "rx": ("rxonly", "txonly"), "both": ("flowgen", "flowgen")}
+MODES = {"tx": ("txonly", "rxonly"), "rx": ("rxonly", "txonly"), "both": ("mac", "mac")}
+FIRST = "start tx_first 32\n"  # bursts of 32: what does not fit the rings is dropped once, the rest circulates
 LARGE = 2048  # bytes of a frame from which mbufs are made larger: testpmd's generator sends a frame as one mbuf
 OFF = 0.02  # of the size of frames, by counters that are not read all at once
 
 
 class Testpmd:
-    """One testpmd: forwards on `core`; its command thread sleeps on the other core."""
+    """One testpmd: forwards on `core`; its command thread sleeps on the other core. first: it puts frames in to circulate."""
 
-    def __init__(self, folder, name, core, other, device, mode, size):
+    def __init__(self, folder, name, core, other, device, mode, size, first=False):
         self.prefix = f"{os.path.basename(folder)}-{name}"
         self.log_path = os.path.join(folder, name + ".log")
         lcores = ",".join(str(c) for c in sorted((core, other)))
-        # --txpkts is refused, and 64 bytes stay, unless larger mbufs were asked for before it; flowgen counts the FCS in.
-        wanted = size + 4 if mode == "flowgen" else size
+        # --txpkts is refused, and 64 bytes stay, unless larger mbufs were asked for before it.
         bytes_of_one, number = (9344, 4096) if size >= LARGE else (2176, 8192)
         mbufs = [f"--mbuf-size={bytes_of_one}", f"--total-num-mbufs={number}"]
-        argv = [PROGRAM, "-l", lcores, "--main-lcore", str(other), "--no-pci", "--file-prefix", self.prefix, *HUGE, "--vdev",
-                device, "--", "--nb-cores=1", *mbufs, "--forward-mode", mode, "--txpkts", str(wanted), "--auto-start",
-                "--no-mlockall"]
+        argv = [PROGRAM, "-l", lcores, "--main-lcore", str(other), "--no-pci", "--file-prefix", self.prefix, *EAL, *HUGE,
+                "--vdev", device, "--", "--nb-cores=1", *mbufs, "--forward-mode", mode, "--txpkts", str(size), "--no-mlockall",
+                *self.begin(folder, first)]
         with open(self.log_path, "wb") as log:
             # A testpmd whose standard input ends stops: the pipe is held open.
             self.proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
                                          preexec_fn=die_with_parent)
+
+    @staticmethod
+    def begin(folder, first):
+        """Options that start forwarding; first: with frames of its own. (--tx-first would send one burst only.)"""
+        if not first:
+            return ["--auto-start"]
+        commands = os.path.join(folder, "first")
+        with open(commands, "w") as f:
+            f.write(FIRST)
+        return [f"--cmdline-file={commands}"]
 
     def log(self):
         with open(self.log_path, errors="replace") as f:
             return f.read()[-1500:]
 
     def path(self):
-        """Of its telemetry socket; with --in-memory DPDK adds a number to the name. None before it is there."""
-        folder = os.path.join(runtime_folder(), self.prefix)
-        found = [f for f in os.listdir(folder) if f.startswith("dpdk_telemetry.v2")] if os.path.isdir(folder) else []
-        return os.path.join(folder, found[0]) if found else None
+        return telemetry.path(self.prefix)
 
     def stats(self):
         """ethdev's counters of port 0."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-            s.settimeout(5)
-            s.connect(self.path())
-            s.recv(65536)
-            s.send(b"/ethdev/stats,0")
-            return json.loads(s.recv(65536))["/ethdev/stats"]
+        return telemetry.ask(self.prefix, "/ethdev/stats,0")[0]
 
     def stop(self):
         self.proc.terminate()
@@ -80,14 +85,7 @@ class Testpmd:
             self.proc.kill()
             self.proc.wait()
         self.proc.stdin.close()
-        shutil.rmtree(os.path.join(runtime_folder(), self.prefix), ignore_errors=True)
-
-
-def runtime_folder():
-    """Where DPDK keeps its sockets, as its own scripts look for it."""
-    if os.geteuid() == 0:
-        return "/var/run/dpdk"
-    return os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/tmp"), "dpdk")
+        shutil.rmtree(os.path.join(telemetry.runtime_folder(), self.prefix), ignore_errors=True)
 
 
 def available():
@@ -117,7 +115,7 @@ class Pair:
             guest, server = self.cores["guest_core"], self.cores["server_core"]
             guest_mode, server_mode = MODES[self.op]
             self.server = self.start("server", server, guest, devices[0], server_mode)
-            self.guest = self.start("guest", guest, server, devices[1], guest_mode)
+            self.guest = self.start("guest", guest, server, devices[1], guest_mode, self.op == "both")
             ends = {"tx": self.server, "rx": self.guest}
             self.receivers = {way: end for way, end in ends.items() if self.op in (way, "both")}
             self.wait(lambda: all(r.stats()["ipackets"] > 1000 for r in self.receivers.values()), "frames to arrive")
@@ -126,8 +124,8 @@ class Pair:
             raise
         return self
 
-    def start(self, name, core, other, device, mode):
-        p = Testpmd(self.folder, name, core, other, device, mode, self.size)
+    def start(self, name, core, other, device, mode, first=False):
+        p = Testpmd(self.folder, name, core, other, device, mode, self.size, first)
         self.ends.append(p)
         self.wait(p.path, f"testpmd ({name}) to start")
         return p

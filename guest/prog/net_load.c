@@ -356,7 +356,7 @@ int vio_nl_run(struct vio_nl *l, void (*mark)(void *ctx, bool end), void *ctx, c
 {
 	struct vio_net_stats before;
 	char first[sizeof(res->first_mismatch)];
-	uint64_t wrong;
+	uint64_t wrong, sent;
 
 	l->res = res;
 	for (unsigned i = 0; i < l->n_pairs; i++)
@@ -365,9 +365,11 @@ int vio_nl_run(struct vio_nl *l, void (*mark)(void *ctx, bool end), void *ctx, c
 		run_phase(l, 0, l->cfg.warm_ns, stop);
 	/* Wrong bytes are not forgotten: what the warm-up found wrong stays found. */
 	wrong = res->mismatches;
+	sent = res->tx_frames;
 	memcpy(first, res->first_mismatch, sizeof(first));
 	memset(res, 0, sizeof(*res));
 	res->mismatches = wrong;
+	res->tx_before = sent;
 	memcpy(res->first_mismatch, first, sizeof(first));
 	mark(ctx, false);
 	sum_stats(l, &before);

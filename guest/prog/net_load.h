@@ -37,7 +37,8 @@ struct vio_nl_cfg {
 struct vio_nl_result {
 	uint64_t elapsed_ns;
 	uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes;
-	uint64_t tx_full; /* bursts that the queue did not take in whole */
+	uint64_t tx_before; /* frames sent in the warm-up */
+	uint64_t tx_full;   /* bursts that the queue did not take in whole */
 	uint64_t own,
 		foreign; /* received: frames of this program's, others (not checked, not forwarded wrongly) */
 	uint64_t missing;                    /* numbers of a stream that never came, or came late */

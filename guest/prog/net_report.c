@@ -66,10 +66,10 @@ static json_t *run_json(const struct vio_nl_result *r)
 #define F(f) #f, ji(r->front.f)
 	return json_pack(
 		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-		"s:I, s:I, s:s}",
+		"s:I, s:I, s:I, s:s}",
 		R(elapsed_ns), R(tx_frames), R(tx_bytes), R(rx_frames), R(rx_bytes), R(tx_full), R(own),
 		R(foreign), R(missing), R(disordered), R(bytes_verified), R(mismatches), R(publishes),
-		R(late), F(rx_bufs), F(tx_bufs), F(rx_bad), F(tx_lost), F(tx_bad), F(refills),
+		R(late), F(rx_bufs), F(tx_bufs), F(rx_bad), F(tx_lost), F(tx_bad), F(refills), R(tx_before),
 		"first_mismatch", r->first_mismatch);
 #undef R
 #undef F

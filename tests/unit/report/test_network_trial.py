@@ -23,7 +23,8 @@ CORES = {"guest_core": 0, "server_core": 1}
 def result(tx=1000, rx=0, ns=1e6, own=0, missing=0, partitions=None, **run):
     latency = {"mean": 5.0, "max": 9.0, "p50": 1.0, "p90": 2.0, "p99": 3.0, "p99.9": 4.0, "histogram": [[1, own]]}
     return {"ready_ns": 1e6, "partitions": partitions or {}, "arm": "a", "arm_wanted": "a",
-            "run": {"elapsed_ns": ns, "tx_frames": tx, "tx_lost": 0, "rx_frames": rx, "tx_bytes": 64 * tx, "rx_bytes": 64 * rx,
+            "run": {"elapsed_ns": ns, "tx_before": 0, "tx_frames": tx, "tx_lost": 0, "rx_frames": rx, "tx_bytes": 64 * tx,
+                    "rx_bytes": 64 * rx,
                     "own": own, "missing": missing, "late": 0, "involuntary_switches": 0, "mismatches": 0, "rx_bad": 0,
                     "tx_bad": 0, "first_mismatch": "", "latency_ns": latency, **run}}
 
@@ -60,6 +61,38 @@ class Values(unittest.TestCase):
                          "the server's counters are the receiver's reading, each guest's its own")
         with self.assertRaises(MachineError):
             net_trial.pair_values(sent, result(tx=0, rx=n - 1))
+
+    def left(self, out, tx=9000, before=1000, lost=0, **drops):
+        run = result(tx=tx, tx_before=before, tx_lost=lost)["run"]
+        net_trial.check_left(run, {"name": "net0", "in_frames": out, **drops}, {"name": "null0", "out_frames": out}, 256)
+
+    def test_frames_that_the_server_dropped_do_not_pass_as_sent(self):
+        for out in (10000, 9744):  # the warm-up's are among them; a ring of them may be on the way
+            self.left(out)
+        self.left(9500, lost=500)
+        for out in (9743, 0, 9000, 10257):
+            with self.assertRaises(MachineError, msg=out):
+                self.left(out)
+        with self.assertRaisesRegex(MachineError, "10000 frames, 5000 left through null0.*net0: 5000 drop_source"):
+            self.left(5000, drop_source=5000, drop_vlan=0)
+
+    def trial(self, op, left):
+        exp = experiment.parse({"arms": ["copy"], "sweep": [{"backend": "net", "op": op}]}, "x", "x.toml")
+        trial, m = net_trial.NetTrial("build", CORES, exp), mock.MagicMock(dir="/tmp/vio-x", phypd_seconds=0.1, vios_seconds=0.1)
+        m.guest.return_value, m.vios.proc.pid = result(tx=5000, rx=5000), os.getpid()
+        m.__enter__.return_value = m
+        m.__exit__.return_value = None
+        ports = [{"name": "net0", "in_frames": left}, {"name": "null0", "out_frames": left}]
+        with mock.patch.object(trial, "machine", lambda *_: m), mock.patch.object(net_trial.telemetry, "ask", lambda *_: ports), \
+                mock.patch.object(net_trial.environment, "stolen", lambda *_: ""):
+            return trial.run("copy", [net(op)], random.Random(1))
+
+    def test_a_trial_fails_when_the_port_saw_other_frames_than_the_guest_sent(self):
+        for op in ("tx", "both"):
+            self.assertEqual(len(self.trial(op, 5000)), 1)
+            with self.assertRaises(MachineError, msg=op):
+                self.trial(op, 4000)
+        self.assertEqual(len(self.trial("rx", 0)), 1, "towards the guest frames are counted where they arrive")
 
     def test_wrong_bytes_are_never_a_sample(self):
         with self.assertRaises(WrongResult):
@@ -149,17 +182,36 @@ class Peers(unittest.TestCase):
         with self.assertRaises(MachineError):
             peers.arrived("memif", read(5, 64), read(5, 64), 64)
 
-    def argv(self, mode, size):
+    def argv(self, mode, size, first=False):
         with mock.patch.object(peers.subprocess, "Popen") as popen, tempfile.TemporaryDirectory() as d:
-            peers.Testpmd(d, "x", 0, 1, "net_null0", mode, size)
-            return popen.call_args[0][0]
+            peers.Testpmd(d, "x", 0, 1, "net_null0", mode, size, first)
+            argv = popen.call_args[0][0]
+            files = [a.split("=")[1] for a in argv if a.startswith("--cmdline-file=")]
+            self.commands = ""
+            for name in files:
+                with open(name) as f:
+                    self.commands += f.read()
+            return argv
 
-    def test_larger_mbufs_are_asked_for_before_the_size_and_flowgen_gets_its_fcs(self):
+    def test_both_ways_each_end_gives_back_and_one_puts_frames_in(self):
+        self.assertEqual(peers.MODES["both"], ("mac", "mac"))
+        self.assertNotIn("--auto-start", self.argv("mac", 64, first=True), "it would start before the frames are in")
+        self.assertEqual(self.commands, "start tx_first 32\n")
+        self.assertIn("--auto-start", self.argv("mac", 64))
+        self.assertEqual(self.commands, "")
+
+    def test_vhost_user_runs_the_tuning_that_was_best(self):
+        for wanted in ("packed_vq=1", "mrg_rxbuf=0", "in_order=1", "vectorized=1"):
+            self.assertIn(wanted, peers.PEERS["vhost-user"][1].split(","))
+        self.assertIn("--force-max-simd-bitwidth=512", self.argv("txonly", 64),
+                      "DPDK falls back in silence to an unvectorised ring")
+
+    def test_larger_mbufs_are_asked_for_before_the_size(self):
         argv = self.argv("txonly", 9000)
         self.assertLess(argv.index("--mbuf-size=9344"), argv.index("--txpkts"))
         self.assertEqual(argv[argv.index("--txpkts") + 1], "9000")
-        argv = self.argv("flowgen", 64)
-        self.assertEqual(argv[argv.index("--txpkts") + 1], "68")
+        argv = self.argv("mac", 64, first=True)
+        self.assertEqual(argv[argv.index("--txpkts") + 1], "64")
 
     def test_a_peer_is_never_asked_for_what_it_can_not_do(self):
         exp = experiment.parse({"arms": ["memif"], "sweep": [{"backend": "net", "op": "tx"}]}, "x", "x.toml")
