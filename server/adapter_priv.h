@@ -59,13 +59,6 @@ struct vio_aplace {
 	uint8_t have; /* bit per part */
 };
 
-/* A window table that was replaced; freed when no lcore can hold it. */
-struct vio_aretired {
-	struct vio_aretired *next;
-	const struct vio_wtable *table;
-	uint64_t token;
-};
-
 /* What telemetry reads from other threads: each field with a relaxed store by the adapter's lcore. */
 struct vio_aseen {
 	uint8_t state, version, last_fault, ring, payload, notify;
@@ -107,7 +100,7 @@ struct vio_adapter {
 	bool halted; /* queues are stopped because of NEEDS_RESET */
 
 	uint16_t next_window;
-	struct vio_aretired *retired;
+	struct vio_wtable *retired; /* tables that were replaced; freed when no lcore can hold them */
 
 	/* The operation. */
 	enum vio_aop op;
@@ -186,9 +179,9 @@ bool vio_awindow_busy(const struct vio_adapter *a);
 /* Steps of the operations, with nothing in flight (live: in the window); and after quiescence. */
 void vio_awindow_drained(struct vio_adapter *a);
 void vio_awindow_quiesced(struct vio_adapter *a);
-/* Return all grants. No queue exists. */
+/* Return all grants. No queue exists, but another lcore may search the table for an address (on_fault). */
 void vio_awindows_return(struct vio_adapter *a);
-/* Free replaced tables that no lcore can hold any more (all: nobody polls). */
+/* Free replaced tables that no lcore can hold any more (all: no lcore runs). */
 void vio_areap(struct vio_adapter *a, bool all);
 /* Tell the guest that all its windows are lost. */
 void vio_awindows_lost(struct vio_adapter *a, uint8_t why);

@@ -38,7 +38,6 @@ void vio_aop_begin(struct vio_adapter *a, enum vio_aop op, const struct vio_msg 
 static void clear(struct vio_adapter *a)
 {
 	vio_afree_queues(a);
-	vio_areap(a, true);
 	vio_awindows_return(a);
 	phyp_alias_set(a->part, a->u->unit, PHYP_ALIAS_TRANSIENT, NULL);
 	vio_aforget(a);

@@ -129,35 +129,36 @@ static uint16_t new_id(struct vio_adapter *a)
 	return a->next_window;
 }
 
-/* Publish `t`; the old table is freed once no queue's lcore can hold it. */
-static void publish(struct vio_adapter *a, const struct vio_wtable *t, struct vio_aretired *old)
+/*
+ * Publish `t`; the old table is freed once no lcore can hold it. Also without queues: an lcore that faults on
+ * another adapter's window looks through the tables of all.
+ */
+static void publish(struct vio_adapter *a, const struct vio_wtable *t)
 {
-	old->table = a->windows;
+	struct vio_wtable *old =
+		(void *)(uintptr_t)a->windows; /* we made it, and nobody reads these fields */
+
 	vio_store_release(&a->windows, t); /* pair R: what the table says, before the table */
-	if (!a->active || !old->table) {
-		free((void *)(uintptr_t)old->table);
-		free(old);
+	if (!old)
 		return;
-	}
 	old->token = a->env.quiesce_start(a->env.ctx);
-	old->next = a->retired;
+	old->next_retired = a->retired;
 	a->retired = old;
 	vio_aattend(a);
 }
 
 void vio_areap(struct vio_adapter *a, bool all)
 {
-	struct vio_aretired **at = &a->retired;
+	struct vio_wtable **at = &a->retired;
 
 	while (*at) {
-		struct vio_aretired *old = *at;
+		struct vio_wtable *old = *at;
 
 		if (!all && !a->env.quiesce_done(a->env.ctx, old->token)) {
-			at = &old->next;
+			at = &old->next_retired;
 			continue;
 		}
-		*at = old->next;
-		free((void *)(uintptr_t)old->table);
+		*at = old->next_retired;
 		free(old);
 	}
 }
@@ -186,15 +187,12 @@ static void tell_backend(struct vio_adapter *a, const struct vio_window *w, bool
 /* Take the grant and put the window into the table. */
 static uint8_t add(struct vio_adapter *a, struct vio_window *w)
 {
-	struct vio_aretired *old = calloc(1, sizeof(*old));
 	struct vio_wtable *t = NULL;
 	struct grant g = {{0}, 0, 0};
-	uint8_t why = old ? take(a, w->cookie, &g) : VIO_ST_WINDOW_FULL;
+	uint8_t why = take(a, w->cookie, &g);
 
-	if (why != VIO_ST_OK) {
-		free(old);
+	if (why != VIO_ST_OK)
 		return why;
-	}
 	why = judge_grant(w, &g);
 	if (why == VIO_ST_OK) {
 		w->logical = g.at;
@@ -207,12 +205,11 @@ static uint8_t add(struct vio_adapter *a, struct vio_window *w)
 	}
 	if (why != VIO_ST_OK) {
 		give_back(a, w->cookie);
-		free(old);
 		return why;
 	}
 	if (vio_awindow_live(a))
 		tell_backend(a, w, true);
-	publish(a, t, old);
+	publish(a, t);
 	return VIO_ST_OK;
 }
 
@@ -279,14 +276,11 @@ static bool holds_rings(const struct vio_adapter *a, const struct vio_window *w)
  */
 static bool close_window(struct vio_adapter *a, uint16_t id)
 {
-	struct vio_aretired *old = calloc(1, sizeof(*old));
 	struct vio_wtable *t = NULL;
 
-	if (!old || vio_wtable_close(a->windows, id, &t) < 0) {
-		free(old);
+	if (vio_wtable_close(a->windows, id, &t) < 0)
 		return false;
-	}
-	publish(a, t, old);
+	publish(a, t);
 	return true;
 }
 
@@ -321,17 +315,14 @@ bool vio_awindow_busy(const struct vio_adapter *a)
 void vio_awindow_drained(struct vio_adapter *a)
 {
 	bool add_it = a->op == VIO_AOP_WINDOW_ADD;
-	struct vio_aretired *old;
 	struct vio_wtable *t = NULL;
 
 	if (!add_it) {
-		old = calloc(1, sizeof(*old));
-		if (!old || vio_wtable_del(a->windows, a->op_msg.arg16, &t, &a->op_window) < 0) {
-			free(old);
+		if (vio_wtable_del(a->windows, a->op_msg.arg16, &t, &a->op_window) < 0) {
 			a->op_window.va = NULL; /* no memory: it stays, and the guest is told */
 			return;
 		}
-		publish(a, t, old);
+		publish(a, t);
 	}
 	/* Held and with nothing in flight, a queue's owner does not touch its backend; or it is live. */
 	tell_backend(a, &a->op_window, add_it);
@@ -359,7 +350,8 @@ void vio_awindow_quiesced(struct vio_adapter *a)
 
 bool vio_adapter_window_fault(struct vio_adapter *a, void *addr)
 {
-	/* The table can't go away: the thread polls and has not passed a quiescent state since (pair R). */
+	/* Whatever adapter's it is, the table can't go away: the thread polls and passes no quiescent state
+	 * meanwhile (pair R), and a table that is replaced waits for that. */
 	const struct vio_wtable *t = vio_load_acquire(&a->windows);
 	const uint8_t *at = addr;
 
@@ -385,10 +377,10 @@ void vio_awindows_return(struct vio_adapter *a)
 {
 	const struct vio_wtable *t = a->windows;
 
-	vio_store_release(&a->windows, NULL); /* pair R */
+	/* First of all, because others may have these addresses next; the table can still be read after. */
+	publish(a, NULL);
 	for (unsigned i = 0; t && i < t->n; i++)
 		give_back(a, t->w[i].cookie);
-	free((void *)(uintptr_t)t);
 }
 
 void vio_awindows_lost(struct vio_adapter *a, uint8_t why)

@@ -27,6 +27,10 @@ struct vio_window {
 
 struct vio_wtable {
 	unsigned n; /* sorted by IOBA, not overlapping */
+	/* Replaced, and waiting to be freed (adapter_windows.c): here, so that it takes no memory to let go
+	 * of one. */
+	struct vio_wtable *next_retired;
+	uint64_t token;
 	struct vio_window w[];
 };
 

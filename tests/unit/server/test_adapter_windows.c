@@ -359,6 +359,41 @@ static void many_windows_come_and_go_without_a_trace(void **state)
 	assert_false(vio_adapter_busy(w->a));
 }
 
+/* An lcore that faults on one guest's window looks through the tables of all adapters. */
+static void a_table_can_be_read_after_a_reset_until_every_lcore_has_ended_its_turn(void **state)
+{
+	struct aw *w = *state;
+	const struct vio_wtable *t;
+
+	aw_guest(w, 2);
+	aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
+	t = *w->polled[0]->windows_src;
+	aw_send_raw(w, (struct vio_msg){.version = w->fsm.version, .op = VIO_OP_RESET});
+	for (unsigned i = 0; i < 100 && windows(w) > 0; i++)
+		aw_turn(w);
+	assert_int_equal(windows(w), 0); /* in this turn, which this lcore may have begun with t */
+	assert_int_equal(t->n, 3);
+	assert_int_equal(t->w[2].id, w->window_id[2]);
+	assert_true(vio_adapter_busy(w->a));
+	aw_run(w);
+	assert_false(vio_adapter_busy(w->a));
+}
+
+static void a_table_replaced_before_the_device_runs_waits_for_the_lcores_too(void **state)
+{
+	struct aw *w = *state;
+	uint64_t cookie;
+
+	up_to_features(w);
+	assert_int_equal(aw_window(w, AW_BUF, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie), VIO_ST_OK);
+	w->lcores_stuck = true;
+	assert_int_equal(aw_window(w, 0x200000, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie), VIO_ST_OK);
+	assert_true(vio_adapter_busy(w->a));
+	w->lcores_stuck = false;
+	aw_run(w);
+	assert_false(vio_adapter_busy(w->a));
+}
+
 static void a_grant_taken_back_by_force_is_withdrawn_without_complaint(void **state)
 {
 	struct aw *w = *state;
@@ -447,6 +482,8 @@ int main(void)
 		T(a_window_added_while_running_reaches_the_backend_between_requests),
 		T(a_guest_that_announces_many_windows_leaves_the_lcore_turns_between_them),
 		T(many_windows_come_and_go_without_a_trace),
+		T(a_table_can_be_read_after_a_reset_until_every_lcore_has_ended_its_turn),
+		T(a_table_replaced_before_the_device_runs_waits_for_the_lcores_too),
 		T(a_grant_taken_back_by_force_is_withdrawn_without_complaint),
 		T(a_grant_taken_back_by_force_in_use_costs_the_guest_its_device_only),
 		T(the_place_of_a_grant_lost_by_force_is_not_given_away_before_its_return),
