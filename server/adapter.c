@@ -279,6 +279,7 @@ static void free_all(struct vio_adapter *a)
 	for (unsigned i = 0; a->q && i < a->cfg.num_queues; i++)
 		free(a->q[i]);
 	free(a->q);
+	free(a->op_table); /* of a withdrawal that the end of the process cut short */
 	free(a->place);
 	free(a);
 }

@@ -109,7 +109,8 @@ struct vio_adapter {
 	struct vio_msg op_msg;
 	bool has_reply; /* RESTART: INIT COMPLETE, sent when nothing of the past is touched any more */
 	uint64_t reply_hi, reply_lo;
-	struct vio_window op_window; /* ADD: the new one; DEL: out of the table, not yet returned */
+	struct vio_window op_window; /* ADD: the new one; DEL: the one to be returned */
+	struct vio_wtable *op_table; /* DEL: the table without it, to be published */
 
 	unsigned out_n;
 	struct {

@@ -287,15 +287,20 @@ static bool close_window(struct vio_adapter *a, uint16_t id)
 void vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m)
 {
 	const struct vio_window *w = by_id(a, m->arg16);
+	struct vio_wtable *t = NULL;
 
 	if (!w || holds_rings(a, w)) {
 		vio_adone(a, m, w ? VIO_ST_QUEUE : VIO_ST_WINDOW_ID);
 		return;
 	}
-	if (vio_awindow_live(a) && !close_window(a, m->arg16)) {
+	/* All memory that it takes, before anything is changed: a closed window could not be opened again. */
+	if (vio_wtable_del(a->windows, m->arg16, &t, &a->op_window) < 0 ||
+	    (vio_awindow_live(a) && !close_window(a, m->arg16))) {
+		free(t);
 		vio_adone(a, m, VIO_ST_WINDOW_FULL);
 		return;
 	}
+	a->op_table = t;
 	vio_aop_begin(a, VIO_AOP_WINDOW_DEL, m);
 }
 
@@ -315,14 +320,11 @@ bool vio_awindow_busy(const struct vio_adapter *a)
 void vio_awindow_drained(struct vio_adapter *a)
 {
 	bool add_it = a->op == VIO_AOP_WINDOW_ADD;
-	struct vio_wtable *t = NULL;
 
 	if (!add_it) {
-		if (vio_wtable_del(a->windows, a->op_msg.arg16, &t, &a->op_window) < 0) {
-			a->op_window.va = NULL; /* no memory: it stays, and the guest is told */
-			return;
-		}
-		publish(a, t);
+		/* No other message has changed the table meanwhile. */
+		publish(a, a->op_table);
+		a->op_table = NULL;
 	}
 	/* Held and with nothing in flight, a queue's owner does not touch its backend; or it is live. */
 	tell_backend(a, &a->op_window, add_it);
@@ -332,20 +334,15 @@ void vio_awindow_quiesced(struct vio_adapter *a)
 {
 	struct vio_msg m = a->op_msg;
 	bool held = a->op == VIO_AOP_WINDOW_ADD || !vio_awindow_live(a);
-	uint8_t why = VIO_ST_OK;
 
-	if (a->op == VIO_AOP_WINDOW_DEL) {
-		if (!a->op_window.va)
-			why = VIO_ST_WINDOW_FULL;
-		else
-			give_back(a, a->op_window.cookie); /* rescinded or gone meanwhile: then it is not ours
-							      either */
-	}
+	if (a->op == VIO_AOP_WINDOW_DEL)
+		give_back(a,
+			  a->op_window.cookie); /* rescinded or gone meanwhile: then it is not ours either */
 	memset(&a->op_window, 0, sizeof(a->op_window));
 	a->op = VIO_AOP_NONE;
 	if (!a->halted && held)
 		vio_actl(a, VIO_SQ_RUN);
-	vio_adone(a, &m, why);
+	vio_adone(a, &m, VIO_ST_OK);
 }
 
 bool vio_adapter_window_fault(struct vio_adapter *a, void *addr)

@@ -379,6 +379,60 @@ static void a_table_can_be_read_after_a_reset_until_every_lcore_has_ended_its_tu
 	assert_false(vio_adapter_busy(w->a));
 }
 
+/* What calloc() is linked to: the call after `calloc_left` more fails. */
+void *__real_calloc(size_t n, size_t bytes);
+void *__wrap_calloc(size_t n, size_t bytes);
+static unsigned calloc_left = UINT32_MAX;
+
+void *__wrap_calloc(size_t n, size_t bytes)
+{
+	if (calloc_left == UINT32_MAX)
+		return __real_calloc(n, bytes);
+	return calloc_left-- == 0 ? NULL : __real_calloc(n, bytes);
+}
+
+static bool never_busy(struct vio_backend_queue *bq, const void *va, uint64_t len)
+{
+	(void)bq, (void)va, (void)len;
+	return false;
+}
+
+static void a_withdrawal_that_finds_no_memory_leaves_the_window_as_it_was(void **state)
+{
+	struct aw *w = *state;
+	static struct vio_backend_ops live; /* the teardown uses it when this fails */
+	const struct vio_backend_ops *was = w->b.be.ops;
+	unsigned failed = 0, at;
+	uint8_t st;
+
+	aw_guest(w, 2);
+	for (unsigned kind = 0; kind < 2; kind++) {
+		live = *was;
+		live.window_busy = kind == 0 ? NULL : never_busy;
+		w->b.be.ops = &live;
+		aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
+		for (at = 0;; at++) {
+			calloc_left = at;
+			st = aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = w->window_id[2]});
+			calloc_left = UINT32_MAX;
+			if (st == VIO_ST_OK)
+				break;
+			failed++;
+			assert_int_equal(st, VIO_ST_WINDOW_FULL);
+			aw_request(w, 0);
+			aw_run(w);
+			assert_int_equal(w->fsm.state, VIO_G_RUNNING);
+			assert_int_equal(aw_used(w, 0), 1);
+		}
+		assert_true(at > 0);
+		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
+		for (unsigned i = 0; i < 3; i++)
+			assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[i]), H_SUCCESS);
+	}
+	assert_true(failed >= 3);
+	w->b.be.ops = was;
+}
+
 static void a_table_replaced_before_the_device_runs_waits_for_the_lcores_too(void **state)
 {
 	struct aw *w = *state;
@@ -484,6 +538,7 @@ int main(void)
 		T(many_windows_come_and_go_without_a_trace),
 		T(a_table_can_be_read_after_a_reset_until_every_lcore_has_ended_its_turn),
 		T(a_table_replaced_before_the_device_runs_waits_for_the_lcores_too),
+		T(a_withdrawal_that_finds_no_memory_leaves_the_window_as_it_was),
 		T(a_grant_taken_back_by_force_is_withdrawn_without_complaint),
 		T(a_grant_taken_back_by_force_in_use_costs_the_guest_its_device_only),
 		T(the_place_of_a_grant_lost_by_force_is_not_given_away_before_its_return),
