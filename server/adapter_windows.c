@@ -242,15 +242,6 @@ void vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m)
 	vio_aop_begin(a, VIO_AOP_WINDOW_ADD, &answer);
 }
 
-static const struct vio_window *by_id(const struct vio_adapter *a, uint16_t id)
-{
-	for (unsigned i = 0; a->windows && i < a->windows->n; i++) {
-		if (a->windows->w[i].id == id)
-			return &a->windows->w[i];
-	}
-	return NULL;
-}
-
 /* Rings that are worked on in place live as long as their queue. */
 static bool holds_rings(const struct vio_adapter *a, const struct vio_window *w)
 {
@@ -286,7 +277,7 @@ static bool close_window(struct vio_adapter *a, uint16_t id)
 
 void vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m)
 {
-	const struct vio_window *w = by_id(a, m->arg16);
+	const struct vio_window *w = vio_wtable_by_id(a->windows, m->arg16);
 	struct vio_wtable *t = NULL;
 
 	if (!w || holds_rings(a, w)) {
@@ -306,7 +297,7 @@ void vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m)
 
 bool vio_awindow_busy(const struct vio_adapter *a)
 {
-	const struct vio_window *w = by_id(a, a->op_msg.arg16);
+	const struct vio_window *w = vio_wtable_by_id(a->windows, a->op_msg.arg16);
 	struct vio_squeue *q;
 
 	vio_aqueues(a, i, q)

@@ -56,40 +56,47 @@ int vio_wtable_add(const struct vio_wtable *old, const struct vio_window *w, str
 	return 0;
 }
 
+const struct vio_window *vio_wtable_by_id(const struct vio_wtable *t, uint16_t id)
+{
+	for (unsigned i = 0; t && i < t->n; i++) {
+		if (t->w[i].id == id)
+			return &t->w[i];
+	}
+	return NULL;
+}
+
 int vio_wtable_del(const struct vio_wtable *old, uint16_t id, struct vio_wtable **out,
 		   struct vio_window *removed)
 {
-	unsigned n = old ? old->n : 0, pos = 0;
+	const struct vio_window *w = vio_wtable_by_id(old, id);
 	struct vio_wtable *t;
+	size_t pos;
 
-	while (pos < n && old->w[pos].id != id)
-		pos++;
-	if (pos == n)
+	if (!w)
 		return -ENOENT;
-	t = table_new(n - 1);
+	pos = (size_t)(w - old->w);
+	t = table_new(old->n - 1);
 	if (!t)
 		return -ENOMEM;
 	memcpy(t->w, old->w, pos * sizeof(t->w[0]));
-	memcpy(t->w + pos, old->w + pos + 1, (n - 1 - pos) * sizeof(t->w[0]));
-	*removed = old->w[pos];
+	memcpy(t->w + pos, w + 1, (t->n - pos) * sizeof(t->w[0]));
+	*removed = *w;
 	*out = t;
 	return 0;
 }
 
 int vio_wtable_close(const struct vio_wtable *old, uint16_t id, struct vio_wtable **out)
 {
-	unsigned n = old ? old->n : 0, pos = 0;
+	const struct vio_window *w = vio_wtable_by_id(old, id);
 	struct vio_wtable *t;
 
-	while (pos < n && old->w[pos].id != id)
-		pos++;
-	if (pos == n)
+	if (!w)
 		return -ENOENT;
-	t = table_new(n);
+	t = table_new(old->n);
 	if (!t)
 		return -ENOMEM;
-	memcpy(t->w, old->w, n * sizeof(t->w[0]));
-	t->w[pos].perm = 0;
+	memcpy(t->w, old->w, t->n * sizeof(t->w[0]));
+	t->w[w - old->w].perm = 0;
 	*out = t;
 	return 0;
 }

@@ -37,6 +37,8 @@ struct vio_wtable {
 /* New table = old (may be NULL) plus one. -EEXIST when it overlaps, -ENOSPC when full, -EINVAL when empty or
  * wrapping, -ENOMEM. Caller frees both with free(). */
 int vio_wtable_add(const struct vio_wtable *old, const struct vio_window *w, struct vio_wtable **out);
+/* NULL: there is none. `t` may be NULL. */
+const struct vio_window *vio_wtable_by_id(const struct vio_wtable *t, uint16_t id);
 /* New table without the window of this id; *removed filled. -ENOENT. */
 int vio_wtable_del(const struct vio_wtable *old, uint16_t id, struct vio_wtable **out,
 		   struct vio_window *removed);
