@@ -74,7 +74,7 @@ struct vio_adapter {
 	 */
 	bool attention;
 	bool config_changed; /* config space has to be written again; set by any thread (pair Q) */
-	bool rescinded; /* a queue's owner met a window that was taken back by force */
+	bool rescinded;      /* a queue's owner met a window that was taken back by force */
 	/* The published window table: loaded by every queue in every busy turn, changed on the control path
 	 * only. */
 	const struct vio_wtable *windows __attribute__((aligned(VIO_CACHE_LINE)));
@@ -92,7 +92,7 @@ struct vio_adapter {
 	/* Configuration as agreed so far. */
 	uint64_t offered, features;
 	uint16_t config_len;
-	struct ioba header, config; /* config: 0 until ACKNOWLEDGE */
+	struct ioba header, config;    /* config: 0 until ACKNOWLEDGE */
 	uint8_t ring, payload, notify; /* levels */
 	struct vio_aplace *place;      /* num_queues */
 	struct vio_squeue **q;         /* num_queues, allocated once; in use when its bit is in `active` */
@@ -180,6 +180,10 @@ bool vio_awindow_busy(const struct vio_adapter *a);
 /* Steps of the operations, with nothing in flight (live: in the window); and after quiescence. */
 void vio_awindow_drained(struct vio_adapter *a);
 void vio_awindow_quiesced(struct vio_adapter *a);
+/* Tell the backend of a queue that a window of buffers is there, or is no more; of other roles it need not
+ * know. */
+void vio_awindow_tell(const struct vio_adapter *a, struct vio_squeue *q, const struct vio_window *w,
+		      bool there);
 /* Return all grants. No queue exists, but another lcore may search the table for an address (on_fault). */
 void vio_awindows_return(struct vio_adapter *a);
 /* Free replaced tables that no lcore can hold any more (all: no lcore runs). */

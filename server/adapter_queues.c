@@ -98,28 +98,10 @@ static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, un
 	q->local_base = a->u->window;
 }
 
-static void tell_backend(struct vio_adapter *a, struct vio_squeue *q)
+static void tell_backend(const struct vio_adapter *a, struct vio_squeue *q, bool there)
 {
-	const struct vio_backend_ops *ops = a->cfg.backend->ops;
-
-	for (unsigned i = 0; ops->window_add && a->windows && i < a->windows->n; i++) {
-		const struct vio_window *w = &a->windows->w[i];
-
-		if (w->role == VIO_WINDOW_BUFFERS)
-			ops->window_add(q->backend, w->va, w->len, w->perm & TCE_WRITE);
-	}
-}
-
-static void untell_backend(struct vio_adapter *a, struct vio_squeue *q)
-{
-	const struct vio_backend_ops *ops = a->cfg.backend->ops;
-
-	for (unsigned i = 0; ops->window_del && a->windows && i < a->windows->n; i++) {
-		const struct vio_window *w = &a->windows->w[i];
-
-		if (w->role == VIO_WINDOW_BUFFERS)
-			ops->window_del(q->backend, w->va, w->len);
-	}
+	for (unsigned i = 0; a->windows && i < a->windows->n; i++)
+		vio_awindow_tell(a, q, &a->windows->w[i], there);
 }
 
 static void close_queue(struct vio_adapter *a, struct vio_squeue *q)
@@ -129,7 +111,7 @@ static void close_queue(struct vio_adapter *a, struct vio_squeue *q)
 	if (q->ring)
 		q->ring->detach(q);
 	if (q->backend) {
-		untell_backend(a, q);
+		tell_backend(a, q, false);
 		a->cfg.backend->ops->queue_close(q->backend);
 	}
 	free(q->req);
@@ -150,7 +132,7 @@ static uint8_t open_queue(struct vio_adapter *a, struct vio_squeue *q)
 		rc = a->cfg.backend->ops->queue_open(a->cfg.backend, q->size, &q->backend, &err);
 	}
 	if (rc == 0) {
-		tell_backend(a, q);
+		tell_backend(a, q, true);
 		rc = q->ring->attach(q, &err);
 		if (rc == 0) {
 			rc = q->payload->attach(q, &err);

@@ -168,20 +168,24 @@ bool vio_awindow_live(const struct vio_adapter *a)
 	return a->cfg.backend->ops->window_busy != NULL;
 }
 
-static void tell_backend(struct vio_adapter *a, const struct vio_window *w, bool there)
+void vio_awindow_tell(const struct vio_adapter *a, struct vio_squeue *q, const struct vio_window *w,
+		      bool there)
 {
 	const struct vio_backend_ops *ops = a->cfg.backend->ops;
-	struct vio_squeue *q;
 
 	if (w->role != VIO_WINDOW_BUFFERS)
 		return;
-	vio_aqueues(a, i, q)
-	{
-		if (there && ops->window_add)
-			ops->window_add(q->backend, w->va, w->len, w->perm & TCE_WRITE);
-		else if (!there && ops->window_del)
-			ops->window_del(q->backend, w->va, w->len);
-	}
+	if (there && ops->window_add)
+		ops->window_add(q->backend, w->va, w->len, w->perm & TCE_WRITE);
+	else if (!there && ops->window_del)
+		ops->window_del(q->backend, w->va, w->len);
+}
+
+static void tell_backend(struct vio_adapter *a, const struct vio_window *w, bool there)
+{
+	struct vio_squeue *q;
+
+	vio_aqueues(a, i, q) vio_awindow_tell(a, q, w, there);
 }
 
 /* Take the grant and put the window into the table. */
