@@ -313,8 +313,10 @@ static inline bool take_plain(struct vio_squeue *q, struct vio_net *n, const str
 	return true;
 }
 
-/* Which of the frames that were forwarded are held? Their chains are moved behind the others; the number of
- * those. at[i]: of frame i. */
+/*
+ * Which of the frames that were forwarded are held? Their chains are kept, the others moved to the front: their
+ * number. at[i]: the chain of frame i.
+ */
 static unsigned sort_out(struct vio_squeue *q, struct vio_plain v[], unsigned n, const uint8_t at[],
 			 unsigned n_go)
 {
