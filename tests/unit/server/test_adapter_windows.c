@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Windows: every refusal, and that a withdrawal is answered only when nothing touches the pages any more. */
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <linux/virtio_config.h>
 
 #include "adapter_world.h"
+#include "fault_guard.h"
 
 #define NEEDED (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ACCESS_PLATFORM)
 #define RW     (TCE_READ | TCE_WRITE)
@@ -460,35 +460,19 @@ static void a_grant_taken_back_by_force_is_withdrawn_without_complaint(void **st
 			 VIO_ST_OK);
 }
 
-/* What the program's handler does, here. */
-static struct vio_adapter *guarded;
-static unsigned faults;
-
-static void on_fault(int sig, siginfo_t *info, void *context)
-{
-	(void)context;
-	faults++;
-	if (!vio_adapter_window_fault(guarded, info->si_addr))
-		signal(sig, SIG_DFL);
-}
-
 static void a_grant_taken_back_by_force_in_use_costs_the_guest_its_device_only(void **state)
 {
 	struct aw *w = *state;
-	struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO}, was;
 
 	aw_guest(w, 2);
 	for (unsigned i = 0; i < 3; i++) {
 		aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
 		w->b.forced = true;
-		guarded = w->a;
-		faults = 0;
-		assert_int_equal(sigaction(SIGSEGV, &sa, &was), 0);
+		fault_guard_begin(w->a);
 		assert_int_equal(h_rescind_logical(w->gv, RESCIND_FORCED, w->cookie[i]), H_SUCCESS);
 		aw_request(w, 0);
 		aw_run(w);
-		assert_int_equal(sigaction(SIGSEGV, &was, NULL), 0);
-		assert_true(faults >= 1);
+		fault_guard_end();
 		assert_int_equal(w->last.op, VIO_OP_NEEDS_RESET);
 		assert_int_equal(w->last.status, VIO_ST_RESCINDED);
 		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);

@@ -3,7 +3,6 @@
  * rte_hash. */
 #include <sched.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 #include <rte_eth_ring.h>
 #include <rte_mbuf.h>
 
+#include "fault_guard.h"
 #include "net_world.h"
 #include "server/eal.h"
 #include "server/ports/ethdev.h"
@@ -268,23 +268,10 @@ static void windows_come_and_go_while_a_port_keeps_frames(void **state)
 	wire_down(&r);
 }
 
-/* What the program's handler does, here. */
-static struct vio_adapter *guarded;
-static unsigned faults;
-
-static void on_fault(int sig, siginfo_t *info, void *context)
-{
-	(void)context;
-	faults++;
-	if (!vio_adapter_window_fault(guarded, info->si_addr))
-		signal(sig, SIG_DFL);
-}
-
 /* The guest withdraws a window, and takes it back by force while the port still reads there: no fault of
  * ours. */
 static void window_taken_by_force_while_it_is_being_withdrawn_ends_nobody(void **state)
 {
-	struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO}, was;
 	struct nw_guest *g;
 	uint64_t cookie;
 	struct wire r;
@@ -301,11 +288,9 @@ static void window_taken_by_force_while_it_is_being_withdrawn_ends_nobody(void *
 	nw_run(w);
 	assert_int_equal(nw_step(w, g, withdraw(id)), 0xff);
 	assert_int_equal(h_rescind_logical(g->vcpu, RESCIND_FORCED, cookie), H_SUCCESS);
-	guarded = g->a;
-	assert_int_equal(sigaction(SIGSEGV, &sa, &was), 0);
+	fault_guard_begin(g->a);
 	assert_int_equal(wire_read(&r), 1000);
-	assert_int_equal(sigaction(SIGSEGV, &was, NULL), 0);
-	assert_true(faults >= 1);
+	fault_guard_end();
 	nw_run(w);
 	assert_false(vio_adapter_busy(g->a));
 	assert_int_equal(vio_uplink_lent(r.u), 0);
