@@ -270,9 +270,7 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 			finish(q, r[i]);
 			done[n_done++] = r[i];
 		} else {
-			h->hold = (struct vio_hold){.refs = 1, .done = on_released};
-			h->nq = nq;
-			h->r = r[i];
+			h->hold.refs = 1; /* the rest is as it was set when the queue was opened */
 			net->frame[n_go].hold = &h->hold;
 			go[n_go++] = r[i];
 		}
