@@ -312,8 +312,8 @@ static inline bool take_plain(struct vio_squeue *q, struct vio_net *n, const str
 }
 
 /*
- * Which of the frames that were forwarded are held? Their chains are kept, the others moved to the front: their
- * number. at[i]: the chain of frame i.
+ * Which of the frames that were forwarded are held? Their chains are kept, the others moved to the front:
+ * their number. at[i]: the chain of frame i.
  */
 static unsigned sort_out(struct vio_squeue *q, struct vio_plain v[], unsigned n, const uint8_t at[],
 			 unsigned n_go)
@@ -412,7 +412,7 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 
 /* ------------------------------------------------------------------------ kinds of queue ---- */
 
-static unsigned none_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
+unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
 {
 	(void)q, (void)done, (void)max;
 	return 0;
@@ -430,7 +430,7 @@ static const struct vio_dev_ops ctrl_ops = {.name = "net control",
 					    .one_lcore = true,
 					    .has_status = true,
 					    .submit = vio_net_ctrl_submit,
-					    .complete = none_complete};
+					    .complete = vio_net_no_complete};
 
 /* The control queue comes after as many pairs as were agreed on (5.1.2). */
 static uint8_t start(struct vio_backend *be, uint64_t f, uint64_t queues)

@@ -25,7 +25,8 @@ struct vio_net_hold {
 	struct vio_hold hold;
 	struct vio_net_queue *nq;
 	struct vio_req *r;
-	/* While a port has the body: the addresses between which all its pieces lie. to 0: none has (pair Y). */
+	/* While a port has the body: the addresses between which all its pieces lie. to 0: none has (pair Y).
+	 */
 	uintptr_t from, to;
 };
 
@@ -99,6 +100,8 @@ static inline bool vio_net_has(const struct vio_net *n, unsigned feature)
 }
 
 /* net_rx.c */
+/* vio_dev_ops.complete of queues that keep nothing back: 0. */
+unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max);
 extern const struct vio_dev_ops vio_net_rx_ops;
 void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n);
 /* net_ctrl.c */

@@ -507,19 +507,13 @@ static unsigned no_submit(struct vio_squeue *q, struct vio_req *const r[], unsig
 	return 0;
 }
 
-static unsigned no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
-{
-	(void)q, (void)done, (void)max;
-	return 0;
-}
-
 const struct vio_dev_ops vio_net_rx_ops = {.name = "net receive",
 					   .one_lcore = true,
 					   .submit = no_submit,
 					   .plain_flags = VRING_DESC_F_WRITE,
 					   .plain_min = VIO_NET_HDR,
 					   .plain_max = VIO_MAX_DATA,
-					   .complete = no_complete};
+					   .complete = vio_net_no_complete};
 
 /* ------------------------------------------------------------------------------------ all ---- */
 
