@@ -268,6 +268,21 @@ static void windows_come_and_go_while_a_port_keeps_frames(void **state)
 	wire_down(&r);
 }
 
+/* Guests up; this one withdraws a window at NW_END while the port has a frame from there, so that no answer
+ * comes yet. The cookie of its grant. */
+static uint64_t withdraw_while_lent(struct nw *w, struct nw_guest *g)
+{
+	uint64_t cookie;
+	uint16_t id;
+
+	pair_up(w, NW_ZERO_COPY);
+	id = extra_window(w, g, NW_END, &cookie);
+	send_from(g, NW_END, 1000, 0);
+	nw_run(w);
+	assert_int_equal(nw_step(w, g, withdraw(id)), 0xff);
+	return cookie;
+}
+
 /* The guest withdraws a window, and takes it back by force while the port still reads there: no fault of
  * ours. */
 static void window_taken_by_force_while_it_is_being_withdrawn_ends_nobody(void **state)
@@ -276,17 +291,12 @@ static void window_taken_by_force_while_it_is_being_withdrawn_ends_nobody(void *
 	uint64_t cookie;
 	struct wire r;
 	struct nw *w;
-	uint16_t id;
 
 	nw_setup(state);
 	w = *state;
 	g = &w->g[0];
 	wire_up(w, &r, "");
-	pair_up(w, NW_ZERO_COPY);
-	id = extra_window(w, g, NW_END, &cookie);
-	send_from(g, NW_END, 1000, 0);
-	nw_run(w);
-	assert_int_equal(nw_step(w, g, withdraw(id)), 0xff);
+	cookie = withdraw_while_lent(w, g);
 	assert_int_equal(h_rescind_logical(g->vcpu, RESCIND_FORCED, cookie), H_SUCCESS);
 	fault_guard_begin(g->a);
 	assert_int_equal(wire_read(&r), 1000);
@@ -302,20 +312,14 @@ static void window_taken_by_force_while_it_is_being_withdrawn_ends_nobody(void *
 static void nothing_new_leaves_from_a_window_that_is_being_withdrawn(void **state)
 {
 	struct nw_guest *g;
-	uint64_t cookie;
 	struct wire r;
 	struct nw *w;
-	uint16_t id;
 
 	nw_setup(state);
 	w = *state;
 	g = &w->g[0];
 	wire_up(w, &r, "");
-	pair_up(w, NW_ZERO_COPY);
-	id = extra_window(w, g, NW_END, &cookie);
-	send_from(g, NW_END, 1000, 0);
-	nw_run(w);
-	assert_int_equal(nw_step(w, g, withdraw(id)), 0xff);
+	withdraw_while_lent(w, g);
 	send_from(g, NW_END + 0x1000, 1000, 1);
 	nw_run(w);
 	assert_int_equal(r.port->stats.out_frames, 1);
