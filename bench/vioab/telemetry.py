@@ -21,13 +21,13 @@ def path(prefix):
     return os.path.join(folder, found[0]) if found else None
 
 
-def ask(prefix, *commands):
-    """Answers to commands, in order. OSError when the program has no socket yet, or no longer."""
+def ask_within(seconds, prefix, commands):
+    """Answers to commands, in order, each within so many seconds. OSError when the program has no socket yet, or no longer."""
     where = path(prefix)
     if not where:
         raise OSError(f"{prefix}: no telemetry socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-        s.settimeout(5)
+        s.settimeout(seconds)
         s.connect(where)
         s.recv(65536)
         answers = []
@@ -35,3 +35,8 @@ def ask(prefix, *commands):
             s.send(c.encode())
             answers.append(next(iter(json.loads(s.recv(65536)).values())))
     return answers
+
+
+def ask(prefix, *commands):
+    """ask_within() five seconds."""
+    return ask_within(5, prefix, commands)

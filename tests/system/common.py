@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the system tests share: the build under test, machines, and small checks. Real processes, no mocks."""
 
-import json
 import os
-import socket
 import sys
 import time
 import unittest
@@ -11,6 +9,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 from machine import Machine, MachineError, Program  # noqa: E402,F401
+from vioab.telemetry import ask_within  # noqa: E402
 
 BUILD = os.environ.get("VIO_BUILD", os.path.join(ROOT, "build"))
 ARMS = ["copy", "copy-tuned", "premapped", "zero-copy"]
@@ -34,19 +33,9 @@ def until(condition, what, seconds=20):
 
 
 def telemetry(m, *commands):
-    """The server's answers, in order; None where it has none. Straight from the socket that dpdk-telemetry.py uses."""
-    folder = "/var/run/dpdk" if os.geteuid() == 0 else os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/tmp"), "dpdk")
-    folder = os.path.join(folder, os.path.basename(m.dir))
-    name = next(f for f in os.listdir(folder) if f.startswith("dpdk_telemetry.v2"))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-        s.settimeout(30)
-        s.connect(os.path.join(folder, name))
-        s.recv(65536)
-        answers = []
-        for c in commands:
-            s.send(c.encode())
-            answers.append(next(iter(json.loads(s.recv(65536)).values())))
-    return answers
+    """The server's answers, in order; None where it has none."""
+    # Longer than a measurement waits: sanitizers, and a machine that others use too.
+    return ask_within(30, os.path.basename(m.dir), commands)
 
 
 def while_there(m, command):
