@@ -32,7 +32,7 @@ def analyse(ctx):
     points = sorted(samples.points(), key=lambda p: (p.touch == "all", list(WAYS).index(p.op), p.bs))
     out = Section(id=NAME, title="Network: frames between a guest and a port", lead="")
     rows, compared = rate_rows(samples, points), comparisons(ctx, samples, points)
-    rungs = [(p, ladder_rows(samples, p)) for p in points if ladder_rows(samples, p)]
+    rungs = [(p, steps) for p in points for steps in [ladder_rows(samples, p)] if steps]
     copied = pair_rows(pair)
     out.verdicts = [c["verdict"] for c in compared if c["arm"] == "zero-copy"]
     out.tables = [t for t in (rates_table(rows, samples), ratios_table(compared, samples), counts_table(samples, points),

@@ -6,7 +6,7 @@ import numpy as np
 
 from vioab import peers, plots, stats
 from vioab.analyses import parts
-from vioab.analyses.latency import name, of
+from vioab.analyses.latency import KEPT_UP, name, of
 from vioab.model import Figure, Section, Table
 
 NAME = "network_latency"
@@ -14,7 +14,6 @@ EXPERIMENT = "net-latency"
 QS = (50, 99, 99.9)
 METRIC = {50: "p50_ns", 99: "p99_ns", 99.9: "p999_ns"}  # of one process start
 RIVALS = ("copy", "premapped")
-KEPT_UP = 0.95  # of the offered frames came back; below, the queue grows for as long as the measurement lasts
 NO_PEER = "not measurable"
 
 
@@ -26,12 +25,13 @@ def analyse(ctx):
     out = Section(id="network-latency", title="Network: latency under load", lead="")
     points = sorted(samples.points(), key=lambda p: (p.bs, p.load_of, p.load, p.rate))
     closed, loaded = ([p for p in points if bool(p.load or p.rate) is yes] for yes in (False, True))
-    rows, compared = latency_rows(samples, loaded), comparisons(samples, loaded)
+    floors = {q: floor(samples, loaded, METRIC[q]) for q in QS}
+    rows, compared = latency_rows(samples, loaded), comparisons(samples, loaded, floors)
     out.verdicts = [c["verdict"] for c in compared]
     out.tables = [t for t in (latency_table(rows), highest_table(samples, closed), ratios_table(compared)) if t.rows]
     out.figures = [f for f in (figure(ctx, samples, rows, bs) for bs in sorted({p.bs for p in loaded})) if f]
     out.lead = lead(compared, rows)
-    out.text = TEXT + [noise_text(samples, loaded)]
+    out.text = TEXT + [noise_text(samples, floors)]
     out.data = {"latency": [{"bs": r["point"].bs, "load": r["point"].load, "load_of": r["point"].load_of, "arm": r["arm"],
                              "offered": r["offered"], "kept_up": r["kept_up"], "lost": r["lost"],
                              **{name(q): parts.data(iv) for q, iv in r["percentiles"].items()}} for r in rows],
@@ -76,8 +76,9 @@ def floor(samples, points, metric):
     return stats.noise_floor(type(samples)(s for s in samples if s.point in points), metric)
 
 
-def comparisons(samples, points):
-    """Zero-copy against each rival at one rate for both: per process start, paired by block. Above 1: zero-copy is faster."""
+def comparisons(samples, points, floors):
+    """Zero-copy against each rival at one rate for both: per process start, paired by block. Above 1: zero-copy is faster.
+    floors: {percentile: of floor()}"""
     out = []
     for p in points:
         if not (p.load_of or p.rate):
@@ -93,7 +94,7 @@ def comparisons(samples, points):
                 if iv is not None:
                     claim = f"{p.bs} B, {load_text(p)} rate: {name(q)} of {rival} over zero-copy's"
                     absolute = f"{plots.ns_text(np.median(y))} with {rival}, {plots.ns_text(np.median(x))} with zero-copy"
-                    v = stats.verdict(claim, iv, floor(samples, points, METRIC[q]), better="more", absolute=absolute)
+                    v = stats.verdict(claim, iv, floors[q], better="more", absolute=absolute)
                     out.append({"bs": p.bs, "load": load_text(p), "rival": rival, "percentile": q, "verdict": v})
     return out
 
@@ -112,11 +113,11 @@ def lead(compared, rows):
             + (f"; behind were {parts.listed(behind)}" if behind else "") + ".")
 
 
-def noise_text(samples, points):
-    floors = [f"{name(q)} {np.expm1(floor(samples, points, METRIC[q])):.1%}".replace("%", " %") for q in QS]
+def noise_text(samples, floors):
     if not parts.twins_of(samples):
         return "No A/A control was run, so there is no floor below which a difference is disbelieved."
-    return f"A/A floor, the largest difference between identical twins under load: {', '.join(floors)}."
+    told = ", ".join(f"{name(q)} {np.expm1(v):.1%}".replace("%", " %") for q, v in floors.items())
+    return f"A/A floor, the largest difference between identical twins under load: {told}."
 
 
 # --- tables and figure --------------------------------------------------------------------------------------------------
@@ -141,9 +142,8 @@ def latency_table(rows):
 
 
 def highest_table(samples, points):
-    rows = [[f"{p.bs} B", arm, parts.cell(parts.rate(parts.median(samples.at(p, arm))), 1e-6),
-             parts.cell(parts.rate(parts.median(samples.at(p, arm))), 8e-9 * p.bs)]
-            for p in points for arm in parts.arms_of(samples.at(p))]
+    rows = [[f"{p.bs} B", arm, parts.cell(frames, 1e-6), parts.cell(frames, 8e-9 * p.bs)]
+            for p in points for arm in parts.arms_of(samples.at(p)) for frames in [parts.rate(parts.median(samples.at(p, arm)))]]
     return Table(title="Highest rate there and back, closed loop", id="network-latency-highest",
                  head=["frame", "arm", "M frames/s each way", "Gbit/s each way"], rows=rows, note=parts.note(samples))
 
