@@ -50,19 +50,18 @@ def in_round_trips(samples, experiment):
     return out
 
 
-def steady_state(samples):
+def steady_state(samples, of="", unit="requests"):
     """Exact counts over all samples of zero-copy under load, discarded ones too: a count has no noise. In the open loop, on
     shared cores and between guests the server may go to sleep, and then a kick is needed: that is no steady state."""
     zc = [s for s in samples if s.arm == "zero-copy" and s.point.rate == 0 and s.point.load == 0 and s.point.cores == "split"
           and s.point.op != "pair" and "hcalls" in s.values]
     if not zc:
         return []
-    total = {k: sum(round(s.values[k] * s.values["requests"]) for s in zc) for k in ("hcalls", "tce_updates", "rdma_bytes")}
+    total = [sum(round(s.values[k] * s.values["requests"]) for s in zc) for k in ("hcalls", "tce_updates", "rdma_bytes")]
     n = int(sum(s.values["requests"] for s in zc))
-    closed = not any(total.values())
-    return [row("zero-copy, steady state, every sample", "0 hypercalls, 0 TCE updates, 0 bytes by RDMA",
-                f"{total['hcalls']} hypercalls, {total['tce_updates']} TCE updates, {total['rdma_bytes']} bytes by RDMA", None,
-                "met" if closed else "not met", f"in {n:,} requests of {len(zc)} process starts")]
+    return [row(f"{of}zero-copy, steady state, every sample", "0 hypercalls, 0 TCE updates, 0 bytes by RDMA",
+                "{} hypercalls, {} TCE updates, {} bytes by RDMA".format(*total), None, "not met" if any(total) else "met",
+                f"in {n:,} {unit} of {len(zc)} process starts")]
 
 
 def like_memcpy(samples, experiment):
@@ -143,18 +142,7 @@ def network(samples, experiment="net"):
                                f"at least {least:g} times its frames/s" if least else "reported: the peer to beat next",
                                f"{iv.estimate:.2f}", iv, answer(iv, least, False) if least else "reported",
                                f"{1e3 / np.median(x):.3g} against {1e3 / np.median(y):.3g} M frames/s"))
-    return out + network_counts(samples, experiment) + network_copies(samples)
-
-
-def network_counts(samples, experiment):
-    frames = [s for s in samples.where(experiment=experiment) if s.arm == "zero-copy" and "hcalls" in s.values]
-    if not frames:
-        return []
-    total = [sum(round(s.values[k] * s.values["requests"]) for s in frames) for k in ("hcalls", "tce_updates", "rdma_bytes")]
-    n = int(sum(s.values["requests"] for s in frames))
-    return [row("network, zero-copy, steady state, every sample", "0 hypercalls, 0 TCE updates, 0 bytes by RDMA",
-                "{} hypercalls, {} TCE updates, {} bytes by RDMA".format(*total), None, "not met" if any(total) else "met",
-                f"in {n:,} frames of {len(frames)} process starts")]
+    return out + steady_state(samples.where(experiment=experiment), "network, ", "frames") + network_copies(samples)
 
 
 def network_copies(samples, experiment="net-pair"):
