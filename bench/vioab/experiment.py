@@ -13,7 +13,6 @@ from vioab.model import AGAIN, Point
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(HERE, "experiments")
-NAMED_ARMS = ("copy", "copy-tuned", "premapped", "zero-copy", "unprotected")
 BACKENDS = ("null", "memory", "file", "net", "anchor")
 NET_OPS = ("tx", "rx", "both", "echo", "pair")
 OPS = ("read", "write", "mixed", *NET_OPS)

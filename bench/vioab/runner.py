@@ -10,7 +10,6 @@ import random
 import sys
 import time
 
-
 from machine import MachineError
 from vioab import anchors_run, environment, net_trial, stats, store, trial
 

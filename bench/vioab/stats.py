@@ -36,7 +36,6 @@ MIN_VERDICT = 5  # ... no verdict
 SD_SHARES = (0.025, 0.975)  # of the draws, for their standard error: the middle 95 %
 PERCENTILE_FROM = 10  # units from which the percentile interval covers what it says
 NONE = "no difference shown"
-WIDEST = math.log(1e4)  # an interval of a ratio over more than four powers of ten says nothing: no ends
 MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)  # standard error of a median in those of a mean, normal noise
 
 

@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 import numpy as np  # noqa: E402
 from machine import MachineError, WrongResult  # noqa: E402
 from vioab import cli, compare, environment, experiment, results, runner, store, trial  # noqa: E402
-from vioab.model import AGAIN, Point, Samples  # noqa: E402
+from vioab.model import AGAIN, Point  # noqa: E402
 
 GOOD = {"title": "t", "arms": ["copy", "zero-copy"], "again": ["copy"], "sweep": [{"bs": ["4k", 512], "depth": [1, 32]}]}
 
