@@ -16,7 +16,7 @@ import time
 
 from machine import Machine, MachineError, WrongResult, die_with_parent
 from vioab import environment, peers, telemetry
-from vioab.trial import GUEST, RDMA_CALLS, SERVER, TRIES, CpuClock, padded, point_dict
+from vioab.trial import GUEST, SERVER, TRIES, CpuClock, counts, padded, point_dict
 
 FORWARD = {"tx": "txonly", "rx": "rxonly", "both": "txonly", "echo": "flowgen"}  # txonly takes what comes, and frees it
 RECEIVER = "guest1"  # of a pair
@@ -77,22 +77,6 @@ def frames_of(run, op):
     return {"tx": out, "both": out + back}.get(op, back)
 
 
-def counts(result, frames, partitions):
-    """Counters of the named partitions over the measurement, a frame."""
-    parts = {name: result["partitions"].get(name, {}) for name in partitions}
-    server, guests = parts.get(SERVER, {}), [p for name, p in parts.items() if name != SERVER]
-
-    def every(key):
-        return sum(p.get(key, 0) for p in parts.values()) / frames
-    hcalls = [sum(sum(p.get("hcalls", {}).values()) for p in some) / frames for some in (guests, [server])]
-    return {"hcalls": sum(hcalls), "hcalls_guest": hcalls[0], "hcalls_server": hcalls[1],
-            "tce_updates": every("tce_updates"), "rdma_bytes": every("rdma_bytes"),
-            "rdma_calls": sum(p.get("hcalls", {}).get(c, 0) for p in parts.values() for c in RDMA_CALLS) / frames,
-            "guest_bytes": sum(p.get("cpu_bytes", 0) for p in guests) / frames,
-            "server_bytes": server.get("cpu_bytes", 0) / frames, "kicks": sum(p.get("kicks", 0) for p in guests) / frames,
-            "irqs": every("irq_raised"), "wakes": every("irq_wakes")}
-
-
 def values_of(result, op):
     """Metrics of model.METRICS from a vio-net result; a request is a frame."""
     run = result["run"]
@@ -102,7 +86,7 @@ def values_of(result, op):
     sent, got = run["tx_bytes"], run["rx_bytes"]
     out = {"requests": frames, "elapsed_ns": ns, "ns_per_request": ns / frames,
            "bytes": {"tx": sent, "both": sent + got}.get(op, got), "ready_ns": result["ready_ns"],
-           "switches": run["involuntary_switches"]} | counts(result, frames, (SERVER, GUEST))
+           "switches": run["involuntary_switches"]} | counts(result, frames)
     if op == "both":
         out |= {"tx_ns": ns / (run["tx_frames"] - run["tx_lost"]), "rx_ns": ns / run["rx_frames"]}
     return out

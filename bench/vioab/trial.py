@@ -70,24 +70,31 @@ def check(arm, result):
         raise WrongResult(f"{arm}: nothing was verified")
 
 
+def counts(result, n, partitions=(SERVER, GUEST)):
+    """Counters of the named partitions over the measurement, each of n requests."""
+    parts = {name: result["partitions"].get(name, {}) for name in partitions}
+    server, guests = parts.get(SERVER, {}), [p for name, p in parts.items() if name != SERVER]
+
+    def every(key):
+        return sum(p.get(key, 0) for p in parts.values()) / n
+    hcalls = [sum(sum(p.get("hcalls", {}).values()) for p in some) / n for some in (guests, [server])]
+    return {"hcalls": sum(hcalls), "hcalls_guest": hcalls[0], "hcalls_server": hcalls[1],
+            "tce_updates": every("tce_updates"), "rdma_bytes": every("rdma_bytes"),
+            "rdma_calls": sum(p.get("hcalls", {}).get(c, 0) for p in parts.values() for c in RDMA_CALLS) / n,
+            "guest_bytes": sum(p.get("cpu_bytes", 0) for p in guests) / n,
+            "server_bytes": server.get("cpu_bytes", 0) / n, "kicks": sum(p.get("kicks", 0) for p in guests) / n,
+            "irqs": every("irq_raised"), "wakes": every("irq_wakes")}
+
+
 def values_of(result):
     """The metrics of model.METRICS that a vio-blk result has."""
     run, n = result["run"], max(1, result["run"]["requests"])
     latency = run["latency_ns"]
-    server, guest = result["partitions"].get(SERVER, {}), result["partitions"].get(GUEST, {})
-
-    def both(key):
-        return (server.get(key, 0) + guest.get(key, 0)) / n
-    hcalls = {who: sum(part.get("hcalls", {}).values()) / n for who, part in (("guest", guest), ("server", server))}
     out = {"requests": run["requests"], "elapsed_ns": run["elapsed_ns"], "ns_per_request": run["elapsed_ns"] / n,
            "bytes": run["bytes_read"] + run["bytes_written"], "p50_ns": latency["p50"], "p90_ns": latency["p90"],
            "p99_ns": latency["p99"], "p999_ns": latency["p99.9"], "max_ns": latency["max"], "mean_latency_ns": latency["mean"],
-           "hcalls": hcalls["guest"] + hcalls["server"], "hcalls_guest": hcalls["guest"], "hcalls_server": hcalls["server"],
-           "tce_updates": both("tce_updates"), "rdma_bytes": both("rdma_bytes"),
-           "rdma_calls": sum(part.get("hcalls", {}).get(c, 0) for part in (server, guest) for c in RDMA_CALLS) / n,
-           "guest_bytes": guest.get("cpu_bytes", 0) / n, "server_bytes": server.get("cpu_bytes", 0) / n,
-           "kicks": guest.get("kicks", 0) / n, "irqs": both("irq_raised"), "wakes": both("irq_wakes"),
-           "polls_empty": server.get("polls_empty", 0) / n, "ready_ns": result["ready_ns"], "late": run["late"]}
+           "polls_empty": result["partitions"].get(SERVER, {}).get("polls_empty", 0) / n, "ready_ns": result["ready_ns"],
+           "late": run["late"]} | counts(result, n)
     for key, name in (("reach_bytes",) * 2, ("reach_write_bytes",) * 2, ("need_bytes",) * 2, ("ring_bytes",) * 2,
                       ("involuntary_switches", "switches"), ("unstarted",) * 2):
         if key in run:
