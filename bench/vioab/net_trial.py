@@ -15,8 +15,8 @@ import tempfile
 import time
 
 from machine import Machine, MachineError, WrongResult, die_with_parent
-from vioab import environment, peers, telemetry
-from vioab.trial import GUEST, SERVER, TRIES, CpuClock, counts, padded, point_dict
+from vioab import peers, telemetry
+from vioab.trial import GUEST, SERVER, CpuClock, counts, padded, point_dict, until_kept
 
 FORWARD = {"tx": "txonly", "rx": "rxonly", "both": "txonly", "echo": "flowgen"}  # txonly takes what comes, and frees it
 RECEIVER = "guest1"  # of a pair
@@ -259,17 +259,11 @@ class NetTrial:
                        env=padded(rng), program="guest/vio-net")
 
     def judged(self, point, out, measure):
-        """A sample and the discard rule: taken again when the host took time, TRIES times at most. measure() -> (values,
-        histogram)."""
+        """Samples of a point by the discard rule. measure() -> (values, histogram)."""
         used = (self.cores["guest_core"], self.cores["server_core"])
-        for _ in range(TRIES):
-            before, t0 = environment.steal_ticks(used), time.monotonic()
-            values, histogram = measure()
-            values["steal_ticks"] = environment.steal_ticks(used) - before
-            why = environment.stolen(values["steal_ticks"], time.monotonic() - t0, used)
+        for (values, histogram), ticks, why in until_kept(used, measure):
+            values["steal_ticks"] = ticks
             out.append({"point": point_dict(point), "values": values, "kept": not why, "why": why, "histogram": histogram})
-            if not why:
-                return
 
     def peer(self, arm, point):
         if point.touch not in ("", "headers") or point.rate or point.op not in peers.MODES:

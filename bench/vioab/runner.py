@@ -153,14 +153,8 @@ class Run:
     def whole(self, measure):
         """Samples of a program that measures many points in one start: the discard rule looks at all of it."""
         out = []
-        for _ in range(trial.TRIES):
-            before, t0 = environment.steal_ticks(self.used()), time.monotonic()
-            got = measure()
-            ticks = environment.steal_ticks(self.used()) - before
-            why = environment.stolen(ticks, time.monotonic() - t0, self.used())
+        for got, ticks, why in trial.until_kept(self.used(), measure):
             out += self.as_samples(got, ticks, why)
-            if not why:
-                break
         return out
 
     @staticmethod

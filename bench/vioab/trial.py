@@ -147,6 +147,19 @@ class Nothing:
         pass
 
 
+def until_kept(used, measure):
+    """The discard rule: what measure() gave, stolen ticks of the cores used meanwhile, and "" or why it does not count; again
+    until it counts, TRIES times at most."""
+    for _ in range(TRIES):
+        before, t0 = environment.steal_ticks(used), time.monotonic()
+        got = measure()
+        ticks = environment.steal_ticks(used) - before
+        why = environment.stolen(ticks, time.monotonic() - t0, used)
+        yield got, ticks, why
+        if not why:
+            return
+
+
 class Trial:
     """Runs one slot's points of one machine key. Samples come out as the dicts that store.RawLog keeps."""
 
@@ -173,31 +186,27 @@ class Trial:
         return out
 
     def measure(self, arm, key, points, rng, out):
+        used = (self.cores["guest_core"], self.cores["server_core"])
         with self.machine(arm, key, rng) as m, (Hog(self.cores["server_core"]) if key[2] == "hog" else Nothing()):
             start = m.phypd_seconds + m.vios_seconds
             for point in points:
-                for _ in range(TRIES):
-                    out.append(self.sample(m, arm, point, start))
-                    if out[-1]["kept"]:
-                        break
+                for (values, histogram), ticks, why in until_kept(used, lambda p=point: self.sample(m, arm, p)):
+                    values["steal_ticks"] = ticks
+                    if start:
+                        values["start_seconds"] = start + values["ready_ns"] / 1e9
+                    out.append({"point": point_dict(point), "values": values, "kept": not why, "why": why,
+                                "histogram": histogram})
                 start = 0
 
-    def sample(self, m, arm, point, start):
-        used = (self.cores["guest_core"], self.cores["server_core"])
+    def sample(self, m, arm, point):
+        """(values, histogram) of one start of the guest."""
         clock = CpuClock(m.vios.proc.pid)
-        before, t0 = environment.steal_ticks(used), time.monotonic()
         result = m.guest(guest_args(arm, point, self.experiment.measure),
                          on_stage=clock.stage if self.experiment.measure.cpu else None)
-        stolen = environment.steal_ticks(used) - before
         check(arm, result)
         values = values_of(result) | clock.values(result["run"]["elapsed_ns"])
-        values["steal_ticks"] = stolen
         values["server_rss_bytes"] = sum(m.vios.memory().get(k, 0) for k in ("vmrss_bytes", "hugetlbpages_bytes"))
-        if start:
-            values["start_seconds"] = start + result["ready_ns"] / 1e9
-        why = environment.stolen(stolen, time.monotonic() - t0, used)
-        return {"point": point_dict(point), "values": values, "kept": not why, "why": why,
-                "histogram": result["run"]["latency_ns"]["histogram"]}
+        return values, result["run"]["latency_ns"]["histogram"]
 
 
 def point_dict(point):

@@ -14,7 +14,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
 from machine import MachineError, WrongResult  # noqa: E402
-from vioab import experiment, net_trial, peers, runner, targets  # noqa: E402
+from vioab import environment, experiment, net_trial, peers, runner, targets  # noqa: E402
 from vioab.model import METRICS, Point, Sample, Samples  # noqa: E402
 
 CORES = {"guest_core": 0, "server_core": 1}
@@ -84,7 +84,7 @@ class Values(unittest.TestCase):
         m.__exit__.return_value = None
         ports = [{"name": "net0", "in_frames": left}, {"name": "null0", "out_frames": left}]
         with mock.patch.object(trial, "machine", lambda *_: m), mock.patch.object(net_trial.telemetry, "ask", lambda *_: ports), \
-                mock.patch.object(net_trial.environment, "stolen", lambda *_: ""):
+                mock.patch.object(environment, "stolen", lambda *_: ""):
             return trial.run("copy", [net(op)], random.Random(1))
 
     def test_a_trial_fails_when_the_port_saw_other_frames_than_the_guest_sent(self):
@@ -146,7 +146,7 @@ class Shares(unittest.TestCase):
         m = FakeMachine({"copy": 1e6, "zero-copy": 4e6})
         exp = experiment.parse({"arms": [arm], "sweep": [{"backend": "net", "op": "echo"}]}, "x", "x.toml")
         trial = net_trial.NetTrial("build", CORES, exp)
-        with mock.patch.object(trial, "machine", lambda *_: m), mock.patch.object(net_trial.environment, "stolen", lambda *_: ""):
+        with mock.patch.object(trial, "machine", lambda *_: m), mock.patch.object(environment, "stolen", lambda *_: ""):
             return trial.run(arm, points, random.Random(1)), m.asked
 
     def test_a_share_is_of_what_the_same_machine_did_just_before(self):
@@ -166,7 +166,7 @@ class Shares(unittest.TestCase):
         exp = experiment.parse({"arms": ["copy"], "sweep": [{"backend": "net", "op": "echo"}]}, "x", "x.toml")
         trial, answers = net_trial.NetTrial("build", CORES, exp), iter(["steal", ""])
         with mock.patch.object(trial, "machine", lambda *_: m), \
-                mock.patch.object(net_trial.environment, "stolen", lambda *_: next(answers)):
+                mock.patch.object(environment, "stolen", lambda *_: next(answers)):
             out = trial.run("copy", [net("echo")], random.Random(1))
         self.assertEqual([s["kept"] for s in out], [False, True])
 
