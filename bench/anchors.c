@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* bench-anchors: what real mapping, io_uring, wake-ups and copies between processes cost, nothing injected.
+/*
+ * bench-anchors: what real mapping, io_uring, wake-ups and copies between processes cost, nothing
+ * injected.
  */
 #include <getopt.h>
 #include <stdlib.h>
@@ -16,8 +18,7 @@
 static const char usage[] =
 	"bench-anchors: measure the real counterparts of the costs that experiments inject\n"
 	"\n"
-	"  --cores G,S      CPU of the guest, CPU of the server (default: chosen by hwloc, see "
-	"bench-topology)\n"
+	"  --cores G,S      CPU of the guest, CPU of the server (default: chosen by hwloc, see bench-topology)\n"
 	"  --points LIST    comma separated names of points, see below (default: all)\n"
 	"  --seconds S      total time, about (6; 0.2 to 600)\n"
 	"  --seed N         decides the order and the data (1)\n"
@@ -98,8 +99,9 @@ static int measure(struct anchors_result *r, struct vio_err *err)
 		rc = r->o[i].rc;
 		if (rc)
 			vio_err_set(err, rc, "%s, %s, %zu bytes, depth %u: %.200s",
-				    anchors_point_name(r->c[i].point), anchors_level_name(r->c[i].level),
-				    r->c[i].size, r->c[i].depth, r->o[i].why.msg);
+				    anchors_point_name(r->c[i].point),
+				    anchors_level_name(r->c[i].level), r->c[i].size, r->c[i].depth,
+				    r->o[i].why.msg);
 	}
 	getrusage(RUSAGE_CHILDREN, &children);
 	r->involuntary_switches = (uint64_t)children.ru_nivcsw;
@@ -143,7 +145,8 @@ static int run(const struct options *o, struct anchors_result *r, struct vio_err
 
 int main(int argc, char **argv)
 {
-	struct options o = {.seconds = 6, .seed = 1, .points = (1u << ANCHORS_N_POINTS) - 1, .dir = "."};
+	struct options o = {
+		.seconds = 6, .seed = 1, .points = (1u << ANCHORS_N_POINTS) - 1, .dir = "."};
 	struct anchors_result *r;
 	struct vio_err err = {""};
 	int rc = parse(argc, argv, &o, &err);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What bench-anchors is made of: cases, the pattern that their data is checked against, one function a kind
- * of case. Nothing here is injected; every number is the kernel's or the machine's own. No state outside the
- * arguments.
+ * What bench-anchors is made of: cases, the pattern that their data is checked against, one
+ * function a kind of case. Nothing here is injected; every number is the kernel's or the machine's
+ * own. No state outside the arguments.
  */
 #ifndef VIO_BENCH_ANCHORS_H
 #define VIO_BENCH_ANCHORS_H
@@ -15,8 +15,8 @@
 #include "bench/limits_measure.h"
 
 enum anchors_point {
-	ANCHORS_MAP,            /* copy pages out of a sealed memfd; the process has no other thread */
-	ANCHORS_MAP_THREADS,    /* the same while another thread runs on the other core */
+	ANCHORS_MAP,         /* copy pages out of a sealed memfd; the process has no other thread */
+	ANCHORS_MAP_THREADS, /* the same while another thread runs on the other core */
 	ANCHORS_URING_BUFFERED, /* io_uring reads of a file in the page cache */
 	ANCHORS_URING_DIRECT,   /* ... with O_DIRECT */
 	ANCHORS_KICK,           /* request and answer between two cores */
@@ -25,8 +25,10 @@ enum anchors_point {
 	ANCHORS_N_POINTS,
 };
 const char *anchors_point_name(enum anchors_point p);
-/* A set of points as bits (1 << point) from a comma separated list. -EINVAL with the sentence, which lists
- * them. */
+/*
+ * A set of points as bits (1 << point) from a comma separated list. -EINVAL with the sentence,
+ * which lists them.
+ */
 int anchors_parse_points(const char *list, unsigned *set, struct vio_err *err);
 
 /* The two ways of a point, and the third where there is one. */
@@ -39,9 +41,9 @@ enum anchors_level {
 	ANCHORS_POLL,        /* kick: both poll a cache line */
 	ANCHORS_EVENTFD,     /* kick: both sleep in read() of an eventfd */
 	ANCHORS_SPIN_SLEEP, /* kick: poll for ANCHORS_SPIN_NS, then sleep; the kicker looks whether to wake */
-	ANCHORS_NOBODY,     /* kick-write */
-	ANCHORS_READV,      /* rdma-copy: process_vm_readv */
-	ANCHORS_MEMCPY,     /* rdma-copy: through memory that both map */
+	ANCHORS_NOBODY, /* kick-write */
+	ANCHORS_READV,  /* rdma-copy: process_vm_readv */
+	ANCHORS_MEMCPY, /* rdma-copy: through memory that both map */
 	ANCHORS_N_LEVELS,
 };
 const char *anchors_level_name(enum anchors_level l);
@@ -84,32 +86,38 @@ struct anchors_outcome {
 };
 
 /*
- * Two files of ANCHORS_FILE_BYTES with the pattern, in `dir`, already without a name: nothing is left
- * whatever ends the program. A file system without O_DIRECT leaves direct_fd -1 and says why. -errno with the
- * sentence.
+ * Two files of ANCHORS_FILE_BYTES with the pattern, in `dir`, already without a name: nothing is
+ * left whatever ends the program. A file system without O_DIRECT leaves direct_fd -1 and says why.
+ * -errno with the sentence.
  */
 int anchors_files_open(struct anchors_env *env, const char *dir, struct vio_err *err);
 void anchors_files_close(struct anchors_env *env);
 
 /*
- * Run one case in a process of its own: the page-table state that one case's threads leave behind (on which
- * cores munmap must flush) is not met by the next one. The caller has one thread.
+ * Run one case in a process of its own: the page-table state that one case's threads leave behind
+ * (on which cores munmap must flush) is not met by the next one. The caller has one thread.
  */
-void anchors_run(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out);
+void anchors_run(const struct anchors_env *env, const struct anchors_case *c,
+		 struct anchors_outcome *out);
 
 /*
- * One kind of case each, in the calling process. 0: measured; ANCHORS_FORBIDDEN: not allowed here, `why` says
- * what; -EBADMSG: wrong data was moved; other -errno: failed.
+ * One kind of case each, in the calling process. 0: measured; ANCHORS_FORBIDDEN: not allowed here,
+ * `why` says what; -EBADMSG: wrong data was moved; other -errno: failed.
  */
 #define ANCHORS_FORBIDDEN 1
-int anchors_map(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out);
-int anchors_uring(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out);
-int anchors_kick(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out);
-int anchors_rdma(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out);
+int anchors_map(const struct anchors_env *env, const struct anchors_case *c,
+		struct anchors_outcome *out);
+int anchors_uring(const struct anchors_env *env, const struct anchors_case *c,
+		  struct anchors_outcome *out);
+int anchors_kick(const struct anchors_env *env, const struct anchors_case *c,
+		 struct anchors_outcome *out);
+int anchors_rdma(const struct anchors_env *env, const struct anchors_case *c,
+		 struct anchors_outcome *out);
 
 /*
- * Pattern: every 8 byte word depends on its place and on the seed, so that bytes from a wrong place, an old
- * batch or another file are seen. `first` is the place of the first byte; both are multiples of 8.
+ * Pattern: every 8 byte word depends on its place and on the seed, so that bytes from a wrong
+ * place, an old batch or another file are seen. `first` is the place of the first byte; both are
+ * multiples of 8.
  */
 void anchors_fill(void *to, size_t bytes, uint64_t seed, uint64_t first);
 bool anchors_matches(const void *at, size_t bytes, uint64_t seed, uint64_t first);

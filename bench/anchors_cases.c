@@ -29,13 +29,15 @@ static const struct point points[ANCHORS_N_POINTS] = {
 	[ANCHORS_MAP] = {"map",
 			 anchors_map,
 			 false,
-			 {ANCHORS_STANDING, ANCHORS_PER_REQUEST, ANCHORS_MAP_ONLY, ANCHORS_N_LEVELS},
+			 {ANCHORS_STANDING, ANCHORS_PER_REQUEST, ANCHORS_MAP_ONLY,
+			  ANCHORS_N_LEVELS},
 			 {4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB},
 			 {1}},
 	[ANCHORS_MAP_THREADS] = {"map-threads",
 				 anchors_map,
 				 true,
-				 {ANCHORS_STANDING, ANCHORS_PER_REQUEST, ANCHORS_MAP_ONLY, ANCHORS_N_LEVELS},
+				 {ANCHORS_STANDING, ANCHORS_PER_REQUEST, ANCHORS_MAP_ONLY,
+				  ANCHORS_N_LEVELS},
 				 {4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB},
 				 {1}},
 	[ANCHORS_URING_BUFFERED] = {"uring-buffered",
@@ -138,7 +140,8 @@ static unsigned add_point(enum anchors_point id, struct anchors_case *out)
 	for (unsigned l = 0; p->level[l] != ANCHORS_N_LEVELS; l++)
 		for (unsigned s = 0; s == 0 || p->size[s]; s++)
 			for (unsigned d = 0; p->depth[d]; d++)
-				out[n++] = (struct anchors_case){id, p->level[l], p->size[s], p->depth[d]};
+				out[n++] = (struct anchors_case){id, p->level[l], p->size[s],
+								 p->depth[d]};
 	return n;
 }
 
@@ -187,7 +190,8 @@ void anchors_poison(void *at, size_t bytes)
 int anchors_sample(const struct anchors_env *env, bench_op op, bench_op check, void *ctx,
 		   struct anchors_outcome *out)
 {
-	int rc = bench_sample_checked(op, check, ctx, env->case_ns, env->samples, &out->ns, &out->ops);
+	int rc = bench_sample_checked(op, check, ctx, env->case_ns, env->samples, &out->ns,
+				      &out->ops);
 
 	if (rc == -EBADMSG)
 		vio_err_set(&out->why, rc, "the data that came differs from what was written");
@@ -198,7 +202,8 @@ int anchors_sample(const struct anchors_env *env, bench_op op, bench_op check, v
 
 /* ----------------------------------------------------------------- processes ---- */
 
-static void run_here(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out)
+static void run_here(const struct anchors_env *env, const struct anchors_case *c,
+		     struct anchors_outcome *out)
 {
 	const struct point *p = &points[c->point];
 	int rc;
@@ -213,7 +218,8 @@ static void run_here(const struct anchors_env *env, const struct anchors_case *c
 }
 
 /* The child's end of the pipe: one write, less than PIPE_BUF, so all of it or nothing. */
-static _Noreturn void child(pid_t parent, int to, const struct anchors_env *env, const struct anchors_case *c)
+static _Noreturn void child(pid_t parent, int to, const struct anchors_env *env,
+			    const struct anchors_case *c)
 {
 	struct anchors_outcome out = {0};
 
@@ -231,7 +237,8 @@ static void broken(struct anchors_outcome *out, int rc, const char *what)
 	vio_err_set(&out->why, rc, "%s: %s", what, strerror(-rc));
 }
 
-void anchors_run(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out)
+void anchors_run(const struct anchors_env *env, const struct anchors_case *c,
+		 struct anchors_outcome *out)
 {
 	pid_t self = getpid(), pid;
 	int fd[2], status = 0;

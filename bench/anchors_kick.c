@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A request and its answer between two cores, three ways over one channel, so that only the waiting differs.
- * Barriers: pair H, a value handed from one core to the other; and as pair W, "I sleep" against "there is
- * news".
+ * A request and its answer between two cores, three ways over one channel, so that only the waiting
+ * differs. Barriers: pair H, a value handed from one core to the other; and as pair W, "I sleep"
+ * against "there is news".
  */
 #include <string.h>
 #include <sys/eventfd.h>
@@ -88,8 +88,8 @@ static uint64_t receive(struct channel *c, enum anchors_level level, uint64_t ol
 		vio_store_relaxed(&c->sleeps, 1u);
 		vio_fence_full(); /* as pair W: "I sleep" before the last look */
 		while (vio_load_relaxed(&c->value) == old)
-			if (!sleep_on(c)) /* returns at once for a wake-up that came too late: then look again
-					   */
+			/* Returns at once for a wake-up that came too late: then look again. */
+			if (!sleep_on(c))
 				return STOP;
 		vio_store_relaxed(&c->sleeps, 0u);
 	}
@@ -182,7 +182,8 @@ static int run(struct kick *k)
 	return rc ? rc : k->rc;
 }
 
-int anchors_kick(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out)
+int anchors_kick(const struct anchors_env *env, const struct anchors_case *c,
+		 struct anchors_outcome *out)
 {
 	struct bench_mem m;
 	struct kick *k;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mapping for each request by real mmap and munmap, against a mapping that stands. The memfd is sealed as a
- * partition's LMBs are; requests walk through it, so that the standing window does not sit in a few TLB
- * entries.
+ * Mapping for each request by real mmap and munmap, against a mapping that stands. The memfd is
+ * sealed as a partition's LMBs are; requests walk through it, so that the standing window does not
+ * sit in a few TLB entries.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -60,7 +60,8 @@ static int op_standing(void *ctx, uint64_t n)
 
 	for (uint64_t i = 0; i < n; i++) {
 		memcpy(m->dst, m->window + m->at, m->c->size);
-		__asm__ volatile("" ::"r"(m->dst) : "memory"); /* each copy counts, not only the last */
+		__asm__ volatile("" ::"r"(m->dst)
+				 : "memory"); /* each copy counts, not only the last */
 		next(m);
 	}
 	return 0;
@@ -88,7 +89,8 @@ static int op_map_only(void *ctx, uint64_t n)
 	struct map *m = ctx;
 
 	for (uint64_t i = 0; i < n; i++) {
-		void *p = mmap(NULL, m->c->size, PROT_READ, MAP_SHARED | MAP_POPULATE, m->fd, (off_t)m->at);
+		void *p = mmap(NULL, m->c->size, PROT_READ, MAP_SHARED | MAP_POPULATE, m->fd,
+			       (off_t)m->at);
 
 		if (p == MAP_FAILED)
 			return -errno;
@@ -147,7 +149,8 @@ static void measure_with_neighbour(void *ctx)
 	vio_store_release(&m->neighbour, (uint32_t)NEIGHBOUR_STOP);
 }
 
-int anchors_map(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out)
+int anchors_map(const struct anchors_env *env, const struct anchors_case *c,
+		struct anchors_outcome *out)
 {
 	struct map m = {.env = env, .c = c, .out = out, .window = MAP_FAILED};
 	struct bench_mem dst = {0};
@@ -166,8 +169,8 @@ int anchors_map(const struct anchors_env *env, const struct anchors_case *c, str
 	if (!rc) {
 		m.dst = dst.base;
 		if (c->point == ANCHORS_MAP_THREADS)
-			rc = bench_pair_run(env->cores.guest_core, measure_with_neighbour, neighbour, &m,
-					    &out->why);
+			rc = bench_pair_run(env->cores.guest_core, measure_with_neighbour,
+					    neighbour, &m, &out->why);
 		else
 			measure(&m);
 	}

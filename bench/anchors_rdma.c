@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Copy out of another process, which sits on the guest's core: process_vm_readv, where the kernel finds and
- * pins the pages at each call, against memcpy out of memory that both processes map.
+ * Copy out of another process, which sits on the guest's core: process_vm_readv, where the kernel
+ * finds and pins the pages at each call, against memcpy out of memory that both processes map.
  */
 #include <signal.h>
 #include <string.h>
@@ -22,7 +22,9 @@ struct rdma {
 	uint64_t batch; /* each has its own pattern */
 };
 
-/* The owner of the memory: fills it with the pattern of the seed that it is sent, answers, and sleeps again.
+/*
+ * The owner of the memory: fills it with the pattern of the seed that it is sent, answers, and
+ * sleeps again.
  */
 static _Noreturn void own(pid_t parent, int sock, uint8_t *mem, size_t bytes, unsigned cpu)
 {
@@ -95,10 +97,10 @@ static int measure(struct rdma *r, struct anchors_outcome *out)
 		return vio_err_set(&out->why, rc, "the process that owns the memory ended early");
 	rc = op(r, 1);
 	if (rc == -EPERM || rc == -ENOSYS) {
-		vio_err_set(&out->why, 0,
-			    "process_vm_readv of a child is forbidden here: %s (Yama: "
-			    "/proc/sys/kernel/yama/ptrace_scope above 1, or a seccomp filter)",
-			    strerror(-rc));
+		vio_err_set(
+			&out->why, 0,
+			"process_vm_readv of a child is forbidden here: %s (Yama: /proc/sys/kernel/yama/ptrace_scope above 1, or a seccomp filter)",
+			strerror(-rc));
 		return ANCHORS_FORBIDDEN;
 	}
 	return anchors_sample(r->env, op, check, r, out);
@@ -126,7 +128,8 @@ static int with_owner(struct rdma *r, int ends[2], struct anchors_outcome *out)
 	return rc;
 }
 
-int anchors_rdma(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out)
+int anchors_rdma(const struct anchors_env *env, const struct anchors_case *c,
+		 struct anchors_outcome *out)
 {
 	struct rdma r = {.env = env, .c = c};
 	struct bench_mem src = {0}, dst = {0};

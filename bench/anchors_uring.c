@@ -24,7 +24,8 @@ struct uring {
 
 static void start_read(struct uring *u, unsigned i)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring); /* as many as the depth: there is one */
+	struct io_uring_sqe *sqe =
+		io_uring_get_sqe(&u->ring); /* as many as the depth: there is one */
 	uint8_t *to = u->buffers + i * u->c->size;
 
 	u->random = u->random * 6364136223846793005ull + 1442695040888963407ull;
@@ -84,7 +85,8 @@ static int check(void *ctx, uint64_t n)
 	for (unsigned i = 0; i < u->c->depth; i++) {
 		if (u->at[i] == NOT_READ)
 			continue;
-		if (!anchors_matches(u->buffers + i * u->c->size, u->c->size, u->env->expected, u->at[i]))
+		if (!anchors_matches(u->buffers + i * u->c->size, u->c->size, u->env->expected,
+				     u->at[i]))
 			rc = -EBADMSG;
 		anchors_poison(u->buffers + i * u->c->size, u->c->size);
 		u->at[i] = NOT_READ;
@@ -102,7 +104,8 @@ static int register_buffers(struct uring *u, struct anchors_outcome *out)
 	rc = io_uring_register_buffers(&u->ring, iov, u->c->depth);
 	if (!rc)
 		return 0;
-	vio_err_set(&out->why, 0, "buffers can't be registered: %s (the limit of locked memory, ulimit -l)",
+	vio_err_set(&out->why, 0,
+		    "buffers can't be registered: %s (the limit of locked memory, ulimit -l)",
 		    strerror(-rc));
 	return ANCHORS_FORBIDDEN;
 }
@@ -112,10 +115,10 @@ static int with_ring(struct uring *u, struct anchors_outcome *out)
 	int rc = io_uring_queue_init(u->c->depth, &u->ring, 0);
 
 	if (rc) {
-		vio_err_set(&out->why, 0,
-			    "io_uring is not available: %s (/proc/sys/kernel/io_uring_disabled, "
-			    "or a seccomp filter)",
-			    strerror(-rc));
+		vio_err_set(
+			&out->why, 0,
+			"io_uring is not available: %s (/proc/sys/kernel/io_uring_disabled, or a seccomp filter)",
+			strerror(-rc));
 		return ANCHORS_FORBIDDEN;
 	}
 	if (u->c->level == ANCHORS_REGISTERED)
@@ -126,7 +129,8 @@ static int with_ring(struct uring *u, struct anchors_outcome *out)
 	return rc;
 }
 
-int anchors_uring(const struct anchors_env *env, const struct anchors_case *c, struct anchors_outcome *out)
+int anchors_uring(const struct anchors_env *env, const struct anchors_case *c,
+		  struct anchors_outcome *out)
 {
 	struct uring u = {.env = env, .c = c, .random = env->written};
 	struct bench_mem m;
@@ -173,7 +177,9 @@ static int nameless(const char *dir)
 	return fd < 0 ? -e : fd;
 }
 
-/* The pattern, written through to the disk: dirty pages would be written back in the middle of a measurement.
+/*
+ * The pattern, written through to the disk: dirty pages would be written back in the middle of a
+ * measurement.
  */
 static int fill_file(int fd, uint64_t seed)
 {
@@ -205,7 +211,8 @@ static void make_direct(struct anchors_env *env, int fd, const char *dir)
 	env->direct_fd = open(self, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	if (env->direct_fd < 0)
 		snprintf(env->no_direct, sizeof(env->no_direct),
-			 "the file system of %.80s does not take O_DIRECT: %s", dir, strerror(errno));
+			 "the file system of %.80s does not take O_DIRECT: %s", dir,
+			 strerror(errno));
 	close(fd);
 }
 

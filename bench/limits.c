@@ -12,13 +12,11 @@
 static const char usage[] =
 	"bench-limits: measure what this machine can do at best\n"
 	"\n"
-	"  --cores G,S      CPU of the guest, CPU of the server (default: chosen by hwloc, see "
-	"bench-topology)\n"
+	"  --cores G,S      CPU of the guest, CPU of the server (default: chosen by hwloc, see bench-topology)\n"
 	"  --seconds S      total time, about (6; 0.2 to 600)\n"
 	"  --quick          the same as --seconds 1\n"
 	"  --json FILE      write the JSON there (default and -: standard output)\n"
-	"  --table          print a readable table too: on standard output when the JSON goes to a FILE, "
-	"else on\n"
+	"  --table          print a readable table too: on standard output when the JSON goes to a FILE, else on\n"
 	"                   standard error\n"
 	"  --help           this text\n"
 	"\n"
@@ -96,13 +94,13 @@ static int measure_pair(struct limits_result *r, double total_ns, struct vio_err
 			.depth = i & 2 ? 32 : 1,
 			.reading = !(i & 4),
 		};
-		rc = limits_handover_run(s, (uint64_t)(total_ns * 0.16 / LIMITS_N_HANDOVER), COPY_SAMPLES, h,
-					 err);
+		rc = limits_handover_run(s, (uint64_t)(total_ns * 0.16 / LIMITS_N_HANDOVER),
+					 COPY_SAMPLES, h, err);
 		r->n_handover++;
 	}
 	if (!rc)
-		rc = limits_eventfd_wake(s, (uint64_t)(total_ns * 0.10), BATCHES, WAKES, &r->eventfd_wake,
-					 err);
+		rc = limits_eventfd_wake(s, (uint64_t)(total_ns * 0.10), BATCHES, WAKES,
+					 &r->eventfd_wake, err);
 	return rc;
 }
 
@@ -119,11 +117,12 @@ static int measure(struct limits_result *r, struct vio_err *err)
 	if (r->two_cores)
 		rc = measure_pair(r, total_ns, err);
 	for (unsigned i = 0; i < LIMITS_N_OPS && !rc; i++)
-		rc = limits_op_run(i, (uint64_t)(total_ns * 0.12 / LIMITS_N_OPS), BATCHES, &r->op[i], err);
+		rc = limits_op_run(i, (uint64_t)(total_ns * 0.12 / LIMITS_N_OPS), BATCHES,
+				   &r->op[i], err);
 	r->n_levels = bench_levels(&r->cores, bench_mem_allowance(), r->levels);
 	if (!rc)
-		rc = limits_memcpy_all(r->levels, r->n_levels, (uint64_t)(total_ns * 0.28), COPY_SAMPLES,
-				       r->copies, &r->n_copies, err);
+		rc = limits_memcpy_all(r->levels, r->n_levels, (uint64_t)(total_ns * 0.28),
+				       COPY_SAMPLES, r->copies, &r->n_copies, err);
 	getrusage(RUSAGE_SELF, &after);
 	r->involuntary_switches = (uint64_t)(after.ru_nivcsw - before.ru_nivcsw);
 	r->taken_seconds = (double)(vio_now_ns() - t0) / 1e9;
@@ -160,7 +159,8 @@ int main(int argc, char **argv)
 	if (!rc)
 		rc = measure(&r, &err);
 	if (!rc)
-		rc = bench_write_json(limits_json(&r), out, o.json ? o.json : "standard output", &err);
+		rc = bench_write_json(limits_json(&r), out, o.json ? o.json : "standard output",
+				      &err);
 	if (!rc && o.table)
 		limits_table(&r, o.json ? stdout : stderr);
 	if (out && out != stdout && fclose(out) && !rc)

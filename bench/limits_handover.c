@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What zero-copy can reach at best when one core fills blocks and another one reads them: memcpy into a ring
- * of blocks, a flag a slot. Barriers: pair H, the slot's flag.
+ * What zero-copy can reach at best when one core fills blocks and another one reads them: memcpy
+ * into a ring of blocks, a flag a slot. Barriers: pair H, the slot's flag.
  */
 #include <string.h>
 
@@ -13,8 +13,10 @@
 
 enum slot_state { SLOT_FREE, SLOT_FULL, SLOT_STOP };
 
-/* Both sides write a slot's flag by turns; alone on its lines, because neighbours are handed over at other
- * times. */
+/*
+ * Both sides write a slot's flag by turns; alone on its lines, because neighbours are handed over
+ * at other times.
+ */
 struct slot {
 	_Alignas(BENCH_BLOCK) uint32_t state;
 };
@@ -50,11 +52,13 @@ static void produce(struct handover *c, uint64_t n)
 	for (uint64_t i = 0; i < n; i++) {
 		struct slot *s = &c->slot[c->at];
 
-		while (vio_load_acquire(&s->state) != SLOT_FREE) /* pair H: the consumer's reads are over */
+		while (vio_load_acquire(&s->state) !=
+		       SLOT_FREE) /* pair H: the consumer's reads are over */
 			;
 		memcpy(c->ring + c->at * size, c->src + c->at * size, size);
 		c->sent += c->src_sum[c->at];
-		vio_store_release(&s->state, (uint32_t)SLOT_FULL); /* pair H: the block before its flag */
+		vio_store_release(&s->state,
+				  (uint32_t)SLOT_FULL); /* pair H: the block before its flag */
 		if (++c->at == c->h->depth)
 			c->at = 0;
 	}
@@ -103,8 +107,9 @@ static void consumer(void *ctx)
 			break;
 		if (reading)
 			sum += sum_words(c->ring + at * size, size);
-		vio_store_release(&s->state,
-				  (uint32_t)SLOT_FREE); /* pair H: the reads before the slot's return */
+		vio_store_release(
+			&s->state,
+			(uint32_t)SLOT_FREE); /* pair H: the reads before the slot's return */
 		if (++at == c->h->depth)
 			at = 0;
 	}
@@ -125,8 +130,8 @@ static void fill(uint8_t *src, uint64_t *sums, size_t size, unsigned depth)
 	}
 }
 
-int limits_handover_run(unsigned server_cpu, uint64_t budget_ns, unsigned samples, struct limits_handover *h,
-			struct vio_err *err)
+int limits_handover_run(unsigned server_cpu, uint64_t budget_ns, unsigned samples,
+			struct limits_handover *h, struct vio_err *err)
 {
 	const size_t ring_bytes = h->size * h->depth;
 	struct bench_mem data = {0}, ctl = {0};
@@ -135,8 +140,8 @@ int limits_handover_run(unsigned server_cpu, uint64_t budget_ns, unsigned sample
 	int rc = bench_mem_get(BENCH_MEM_SHARED, 2 * ring_bytes, &data, err);
 
 	if (!rc)
-		rc = bench_mem_get(BENCH_MEM_SHARED, h->depth * (sizeof(struct slot) + sizeof(*sums)), &ctl,
-				   err);
+		rc = bench_mem_get(BENCH_MEM_SHARED,
+				   h->depth * (sizeof(struct slot) + sizeof(*sums)), &ctl, err);
 	if (!rc) {
 		c.slot = (struct slot *)(void *)ctl.base;
 		sums = (uint64_t *)(void *)(ctl.base + h->depth * sizeof(struct slot));
@@ -148,9 +153,10 @@ int limits_handover_run(unsigned server_cpu, uint64_t budget_ns, unsigned sample
 		rc = bench_pair_run(server_cpu, producer, consumer, &c, err);
 	}
 	if (!rc && h->reading && c.sent != c.received)
-		rc = vio_err_set(err, -EIO,
-				 "hand-over of %zu byte blocks: the reader's sum differs from the writer's",
-				 h->size);
+		rc = vio_err_set(
+			err, -EIO,
+			"hand-over of %zu byte blocks: the reader's sum differs from the writer's",
+			h->size);
 	bench_mem_put(&ctl);
 	bench_mem_put(&data);
 	return rc;

@@ -45,8 +45,8 @@ json_t *bench_series_json(const struct bench_series *s)
 	list = json_array();
 	for (unsigned i = 0; i < s->n; i++)
 		json_array_append_new(list, json_real(s->v[i]));
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:o}", "min_ns", q.min, "q1_ns", q.q1, "median_ns",
-			 q.median, "q3_ns", q.q3, "max_ns", q.max, "samples_ns", list);
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:o}", "min_ns", q.min, "q1_ns", q.q1,
+			 "median_ns", q.median, "q3_ns", q.q3, "max_ns", q.max, "samples_ns", list);
 }
 
 /* Bytes a nanosecond are 10^9 bytes a second. 0 without samples. */
@@ -67,7 +67,8 @@ static json_t *copies_json(const struct limits_result *r)
 
 		json_object_set_new(o, "size_bytes", json_integer((json_int_t)p->size));
 		json_object_set_new(o, "level", json_string(p->level.name));
-		json_object_set_new(o, "footprint_bytes", json_integer((json_int_t)p->level.footprint));
+		json_object_set_new(o, "footprint_bytes",
+				    json_integer((json_int_t)p->level.footprint));
 		json_object_set_new(o, "footprint_rule", json_string(p->level.rule));
 		json_object_set_new(o, "gb_per_s", json_real(gb_per_s(p->size, &p->ns)));
 		json_object_set_new(o, "pages", json_string(pages(p->huge)));
@@ -99,15 +100,17 @@ static json_t *handover_json(const struct limits_result *r)
 
 static json_t *not_measured(const struct limits_result *r)
 {
-	static const char *const two_core_keys[] = {"round_trip", "round_trip_shared", "eventfd_wake",
-						    "memcpy_handover"};
+	static const char *const two_core_keys[] = {"round_trip", "round_trip_shared",
+						    "eventfd_wake", "memcpy_handover"};
 	json_t *o = json_object();
 
-	for (unsigned i = 0; !r->two_cores && i < sizeof(two_core_keys) / sizeof(two_core_keys[0]); i++)
+	for (unsigned i = 0; !r->two_cores && i < sizeof(two_core_keys) / sizeof(two_core_keys[0]);
+	     i++)
 		json_object_set_new(o, two_core_keys[i], json_string(r->cores.reason));
 	for (unsigned i = 0; i < r->n_levels; i++)
 		if (r->levels[i].skipped[0])
-			json_object_set_new(o, r->levels[i].name, json_string(r->levels[i].skipped));
+			json_object_set_new(o, r->levels[i].name,
+					    json_string(r->levels[i].skipped));
 	return o;
 }
 
@@ -151,7 +154,8 @@ static void row(FILE *f, const char *name, const struct bench_series *s)
 	if (bench_series_summary(s, &q))
 		fprintf(f, "%-42s %10s\n", name, "not measured");
 	else
-		fprintf(f, "%-42s %10.1f %10.1f %10.1f %10.1f\n", name, q.median, q.q1, q.q3, q.min);
+		fprintf(f, "%-42s %10.1f %10.1f %10.1f %10.1f\n", name, q.median, q.q1, q.q3,
+			q.min);
 }
 
 static const char *size_text(size_t n, char out[32])
@@ -169,12 +173,12 @@ void limits_table(const struct limits_result *r, FILE *f)
 {
 	char a[32], b[32], name[128];
 
-	fprintf(f, "guest on CPU %u, server on CPU %u: %s\n", r->cores.guest_core, r->cores.server_core,
-		r->cores.reason);
+	fprintf(f, "guest on CPU %u, server on CPU %u: %s\n", r->cores.guest_core,
+		r->cores.server_core, r->cores.reason);
 	fprintf(f, "%.1f s, preempted %llu times\n\n", r->taken_seconds,
 		(unsigned long long)r->involuntary_switches);
-	fprintf(f, "%-42s %10s %10s %10s %10s\n", "nanoseconds", "median", "quartile 1", "quartile 3",
-		"least");
+	fprintf(f, "%-42s %10s %10s %10s %10s\n", "nanoseconds", "median", "quartile 1",
+		"quartile 3", "least");
 	row(f, "R: core-to-core round trip", &r->round_trip);
 	snprintf(name, sizeof(name), "R in shared memory, %s pages", pages(r->shared_huge));
 	row(f, name, &r->round_trip_shared);
@@ -186,16 +190,16 @@ void limits_table(const struct limits_result *r, FILE *f)
 		const struct limits_memcpy *p = &r->copies[i];
 		double g = gb_per_s(p->size, &p->ns);
 
-		snprintf(name, sizeof(name), "%s in %s (footprint %s)", size_text(p->size, a), p->level.name,
-			 size_text(p->level.footprint, b));
+		snprintf(name, sizeof(name), "%s in %s (footprint %s)", size_text(p->size, a),
+			 p->level.name, size_text(p->level.footprint, b));
 		fprintf(f, "%-42s %10.2f %10.1f %10s\n", name, g, g > 0 ? (double)p->size / g : 0,
 			pages(p->huge));
 	}
 	for (unsigned i = 0; i < r->n_levels; i++)
 		fprintf(f, "  %s: %s%s%s\n", r->levels[i].name, r->levels[i].rule,
 			r->levels[i].skipped[0] ? "; not measured: " : "", r->levels[i].skipped);
-	fprintf(f, "\n%-42s %10s %10s %10s\n", "memcpy handed over to the other core", "GB/s", "ns a block",
-		"pages");
+	fprintf(f, "\n%-42s %10s %10s %10s\n", "memcpy handed over to the other core", "GB/s",
+		"ns a block", "pages");
 	for (unsigned i = 0; i < r->n_handover; i++) {
 		const struct limits_handover *p = &r->handover[i];
 		double g = gb_per_s(p->size, &p->ns);

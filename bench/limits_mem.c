@@ -18,7 +18,8 @@
 /* fallocate() first: it answers when pages are short, where a touch would end in SIGBUS. */
 static int map_memfd(size_t bytes, bool huge, struct bench_mem *m)
 {
-	int fd = memfd_create("bench-limits", MFD_CLOEXEC | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+	int fd =
+		memfd_create("bench-limits", MFD_CLOEXEC | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
 	void *p;
 	int e;
 
@@ -76,26 +77,28 @@ int bench_mem_get(enum bench_mem_kind kind, size_t bytes, struct bench_mem *m, s
 	int rc;
 
 	/*
-	 * Never left to the kernel: fallocate() of a memfd and MAP_POPULATE really take page after page, and
-	 * when the pages run out it is other people's processes that the kernel kills.
+	 * Never left to the kernel: fallocate() of a memfd and MAP_POPULATE really take page after
+	 * page, and when the pages run out it is other people's processes that the kernel kills.
 	 */
 	if (!bench_mem_fits(bytes, avail))
 		return vio_err_set(err, -ENOMEM,
-				   "%zu bytes are more than a quarter of the %" PRIu64 " available", bytes,
-				   avail);
+				   "%zu bytes are more than a quarter of the %" PRIu64 " available",
+				   bytes, avail);
 	plain = VIO_ALIGN_UP(bytes, (size_t)PLAIN_PAGE);
 	if (kind == BENCH_MEM_SHARED) {
 		if (map_memfd(VIO_ALIGN_UP(bytes, (size_t)HUGE_PAGE), true, m) == 0)
 			return 0;
 		rc = map_memfd(plain, false, m);
 		if (rc)
-			return vio_err_set(err, rc, "no shared memory of %zu bytes (memfd): %s", plain,
-					   strerror(-rc));
+			return vio_err_set(err, rc, "no shared memory of %zu bytes (memfd): %s",
+					   plain, strerror(-rc));
 		return 0;
 	}
-	p = mmap(NULL, plain, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	p = mmap(NULL, plain, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+		 -1, 0);
 	if (p == MAP_FAILED)
-		return vio_err_set(err, -errno, "no memory of %zu bytes: %s", plain, strerror(errno));
+		return vio_err_set(err, -errno, "no memory of %zu bytes: %s", plain,
+				   strerror(errno));
 	*m = (struct bench_mem){.base = p, .bytes = plain, .fd = -1};
 	return 0;
 }

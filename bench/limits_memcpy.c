@@ -60,8 +60,10 @@ unsigned bench_levels(const struct bench_cores *cores, uint64_t max_bytes,
 	return n;
 }
 
-/* A walk through one level with one block size. Goes on where it stopped, so that batches cover the
- * footprint. */
+/*
+ * A walk through one level with one block size. Goes on where it stopped, so that batches cover the
+ * footprint.
+ */
 struct walk {
 	uint8_t *dst;
 	const uint8_t *src;
@@ -93,24 +95,27 @@ static double copy_for(struct walk *w, uint64_t ns)
 	return (double)(now - t0) / (double)n;
 }
 
-static int one_point(const struct bench_mem *m, uint64_t budget_ns, unsigned samples, struct limits_memcpy *p,
-		     struct vio_err *err)
+static int one_point(const struct bench_mem *m, uint64_t budget_ns, unsigned samples,
+		     struct limits_memcpy *p, struct vio_err *err)
 {
 	size_t half = p->level.footprint / 2;
-	struct walk w = {.src = m->base, .dst = m->base + half, .size = p->size, .blocks = half / p->size};
+	struct walk w = {
+		.src = m->base, .dst = m->base + half, .size = p->size, .blocks = half / p->size};
 
 	memset(w.dst, 0, p->size);
 	copy_for(&w, budget_ns / (samples + 1));
 	for (unsigned i = 0; i < samples; i++)
 		bench_series_add(&p->ns, copy_for(&w, budget_ns / (samples + 1)));
 	if (memcmp(w.dst, w.src, p->size))
-		return vio_err_set(err, -EIO, "memcpy of %zu bytes: the copy differs from its source",
+		return vio_err_set(err, -EIO,
+				   "memcpy of %zu bytes: the copy differs from its source",
 				   p->size);
 	return 0;
 }
 
-int limits_memcpy_all(struct bench_level *levels, unsigned n_levels, uint64_t budget_ns, unsigned samples,
-		      struct limits_memcpy *out, unsigned *n_out, struct vio_err *err)
+int limits_memcpy_all(struct bench_level *levels, unsigned n_levels, uint64_t budget_ns,
+		      unsigned samples, struct limits_memcpy *out, unsigned *n_out,
+		      struct vio_err *err)
 {
 	static const size_t sizes[] = {64, 512, 4096, 65536, MIB};
 	const unsigned n_sizes = sizeof(sizes) / sizeof(sizes[0]);
@@ -136,7 +141,8 @@ int limits_memcpy_all(struct bench_level *levels, unsigned n_levels, uint64_t bu
 
 			if (2 * sizes[s] > levels[l].footprint || *n_out == LIMITS_MAX_MEMCPY)
 				continue;
-			*p = (struct limits_memcpy){.level = levels[l], .size = sizes[s], .huge = m.huge};
+			*p = (struct limits_memcpy){
+				.level = levels[l], .size = sizes[s], .huge = m.huge};
 			rc = one_point(&m, budget_ns / points, samples, p, err);
 			(*n_out)++;
 		}

@@ -35,7 +35,8 @@ static int op_eventfd(void *ctx, uint64_t n)
 	uint64_t v = 1;
 
 	for (uint64_t i = 0; i < n; i++)
-		if (write(c->fd, &v, sizeof(v)) != sizeof(v) || read(c->fd, &v, sizeof(v)) != sizeof(v))
+		if (write(c->fd, &v, sizeof(v)) != sizeof(v) ||
+		    read(c->fd, &v, sizeof(v)) != sizeof(v))
 			return -errno;
 	return v == 1 ? 0 : -EIO;
 }
@@ -90,7 +91,8 @@ static const struct {
 	const char *name, *text;
 } ops[LIMITS_N_OPS] = {
 	[LIMITS_SYSCALL] = {op_syscall, "syscall", "system call (getppid)"},
-	[LIMITS_EVENTFD_WRITE_READ] = {op_eventfd, "eventfd_write_read", "eventfd write + read, one thread"},
+	[LIMITS_EVENTFD_WRITE_READ] = {op_eventfd, "eventfd_write_read",
+				       "eventfd write + read, one thread"},
 	[LIMITS_CLOCK_GETTIME] = {op_clock, "clock_gettime", "clock_gettime"},
 	[LIMITS_TICK_READ] = {op_ticks, "tick_read", "tick counter"},
 	[LIMITS_MAP_PAGE] = {op_map_page, "map_touch_unmap", "map, touch, unmap a 4 KiB page"},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Two pinned threads that answer each other. Barriers: pair H, a value handed from one core to the other; the
- * release store and the acquire load of a line.
+ * Two pinned threads that answer each other. Barriers: pair H, a value handed from one core to the
+ * other; the release store and the acquire load of a line.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -13,8 +13,10 @@
 #include "vio/atomics.h"
 #include "vio/cycles.h"
 
-/* A batch looks at the clock once in this many round trips: often enough to end on time, too seldom to be
- * seen. */
+/*
+ * A batch looks at the clock once in this many round trips: often enough to end on time, too seldom
+ * to be seen.
+ */
 #define LOOK_EVERY 256u
 /* Uncounted round trips at the start of a batch: the other thread arrives, lines and clocks settle. */
 #define WARM_ROUNDS 1000u
@@ -37,8 +39,7 @@ static int pin_error(unsigned cpu, int e, struct vio_err *err)
 {
 	return vio_err_set(
 		err, -e,
-		"can't pin a thread to CPU %u (%s): this process may not run there, or the machine has no "
-		"such CPU; see the list with `taskset -cp $$`",
+		"can't pin a thread to CPU %u (%s): this process may not run there, or the machine has no such CPU; see the list with `taskset -cp $$`",
 		cpu, strerror(e));
 }
 
@@ -68,8 +69,8 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-int bench_pair_run(unsigned server_cpu, void (*guest)(void *ctx), void (*server)(void *ctx), void *ctx,
-		   struct vio_err *err)
+int bench_pair_run(unsigned server_cpu, void (*guest)(void *ctx), void (*server)(void *ctx),
+		   void *ctx, struct vio_err *err)
 {
 	struct thread_arg arg = {.fn = server, .ctx = ctx};
 	pthread_attr_t attr;
@@ -131,8 +132,9 @@ static double round_trip_batch(const struct round_trip *r, struct lines *l)
 		now = vio_now_ns();
 	}
 	one_round_trip(l, STOP);
-	vio_store_release(&l->ping,
-			  0); /* pair H: the server comes back to these lines after the other ones */
+	vio_store_release(
+		&l->ping,
+		0); /* pair H: the server comes back to these lines after the other ones */
 	return (double)(now - t0) / (double)(i - WARM_ROUNDS);
 }
 
@@ -164,8 +166,8 @@ static void round_trip_server(void *ctx)
 }
 
 int limits_round_trip(unsigned server_cpu, uint64_t budget_ns, unsigned batches, uint64_t rounds,
-		      struct bench_series *private_mem, struct bench_series *shared_mem, bool *shared_huge,
-		      struct vio_err *err)
+		      struct bench_series *private_mem, struct bench_series *shared_mem,
+		      bool *shared_huge, struct vio_err *err)
 {
 	struct bench_mem priv, shared;
 	struct round_trip r = {
@@ -200,8 +202,10 @@ struct wake {
 	int rc; /* the guest's: 0 or -errno */
 };
 
-/* The largest value that an eventfd takes tells the other end to stop: the guest at the end, the server on
- * failure. */
+/*
+ * The largest value that an eventfd takes tells the other end to stop: the guest at the end, the
+ * server on failure.
+ */
 #define WAKE_STOP (UINT64_MAX - 1)
 
 static bool put(int fd, uint64_t v)

@@ -55,22 +55,25 @@ static int no_check(void *ctx, uint64_t n)
 	return 0;
 }
 
-int bench_sample(bench_op op, void *ctx, uint64_t budget_ns, unsigned samples, struct bench_series *out)
+int bench_sample(bench_op op, void *ctx, uint64_t budget_ns, unsigned samples,
+		 struct bench_series *out)
 {
 	uint64_t ops;
 
 	return bench_sample_checked(op, no_check, ctx, budget_ns, samples, out, &ops);
 }
 
-int bench_sample_checked(bench_op op, bench_op check, void *ctx, uint64_t budget_ns, unsigned samples,
-			 struct bench_series *out, uint64_t *ops)
+int bench_sample_checked(bench_op op, bench_op check, void *ctx, uint64_t budget_ns,
+			 unsigned samples, struct bench_series *out, uint64_t *ops)
 {
 	uint64_t batch_ns = budget_ns / (samples + 1) + 1, n = 1, took = 0;
 	int rc;
 
 	*ops = 0;
-	/* Doubling until a quarter of a batch costs about half a batch in all, and warms up what is to be
-	 * timed. */
+	/*
+	 * Doubling until a quarter of a batch costs about half a batch in all, and warms up what is
+	 * to be timed.
+	 */
 	for (;;) {
 		uint64_t t0 = vio_now_ns();
 

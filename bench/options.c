@@ -26,8 +26,8 @@ int bench_parse_cores(const char *text, struct bench_core_option *o, struct vio_
 	const char *p = text;
 
 	if (!cpu_number(&p, ',', &o->guest) || !cpu_number(&p, '\0', &o->server))
-		return vio_err_set(err, -EINVAL, "--cores %s: must be two CPU numbers, as in --cores 2,3",
-				   text);
+		return vio_err_set(err, -EINVAL,
+				   "--cores %s: must be two CPU numbers, as in --cores 2,3", text);
 	o->given = true;
 	return 0;
 }
@@ -38,7 +38,8 @@ int bench_parse_seconds(const char *text, double *seconds, struct vio_err *err)
 	double v = strtod(text, &end);
 
 	if (end == text || *end || !(v >= 0.2 && v <= 600))
-		return vio_err_set(err, -EINVAL, "--seconds %s: must be a number from 0.2 to 600", text);
+		return vio_err_set(err, -EINVAL, "--seconds %s: must be a number from 0.2 to 600",
+				   text);
 	*seconds = v;
 	return 0;
 }

@@ -21,8 +21,8 @@ int bench_parse_cores(const char *text, struct bench_core_option *o, struct vio_
 /* Seconds from 0.2 to 600; -EINVAL with the sentence. */
 int bench_parse_seconds(const char *text, double *seconds, struct vio_err *err);
 /*
- * The cores asked for, or else those that hwloc chooses. *two: false when both are one CPU, and cores->reason
- * says why. -errno with the sentence.
+ * The cores asked for, or else those that hwloc chooses. *two: false when both are one CPU, and
+ * cores->reason says why. -errno with the sentence.
  */
 int bench_choose_cores(const struct bench_core_option *o, struct bench_cores *cores, bool *two,
 		       struct vio_err *err);

@@ -7,8 +7,9 @@
 /* What the choice needs to know of one CPU. */
 struct cpu {
 	unsigned os_index;
-	unsigned core; /* os_index of the first CPU of its physical core: an identity, not a CPU to run on */
-	int node;      /* -1: none */
+	unsigned
+		core; /* os_index of the first CPU of its physical core: an identity, not a CPU to run on */
+	int node; /* -1: none */
 	hwloc_obj_t pu, l3;
 };
 
@@ -28,7 +29,8 @@ int bench_topology_load(hwloc_topology_t *topo, hwloc_bitmap_t *allowed, struct 
 		int e = errno;
 
 		hwloc_topology_destroy(t);
-		return vio_err_set(err, -ENODEV, "hwloc can't read this machine's topology: %s", strerror(e));
+		return vio_err_set(err, -ENODEV, "hwloc can't read this machine's topology: %s",
+				   strerror(e));
 	}
 	set = hwloc_bitmap_alloc();
 	if (!set || hwloc_get_cpubind(t, set, HWLOC_CPUBIND_THREAD)) {
@@ -36,7 +38,8 @@ int bench_topology_load(hwloc_topology_t *topo, hwloc_bitmap_t *allowed, struct 
 
 		hwloc_bitmap_free(set);
 		hwloc_topology_destroy(t);
-		return vio_err_set(err, -ENODEV, "hwloc can't tell on which CPUs this process may run: %s",
+		return vio_err_set(err, -ENODEV,
+				   "hwloc can't tell on which CPUs this process may run: %s",
 				   strerror(e));
 	}
 	*topo = t;
@@ -74,7 +77,8 @@ static int list_cpus(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, struct
 	list->v = calloc(n > 0 ? (size_t)n : 1, sizeof(*list->v));
 	if (!list->v)
 		return vio_err_set(err, -ENOMEM, "no memory for %d CPUs", n);
-	hwloc_bitmap_foreach_begin(i, all) hwloc_obj_t pu = hwloc_get_pu_obj_by_os_index(topo, (unsigned)i);
+	hwloc_bitmap_foreach_begin(i, all) hwloc_obj_t pu =
+		hwloc_get_pu_obj_by_os_index(topo, (unsigned)i);
 
 	if (pu && (!allowed || hwloc_bitmap_isset(allowed, (unsigned)i)))
 		describe_cpu(topo, pu, &list->v[list->n++]);
@@ -82,9 +86,9 @@ static int list_cpus(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, struct
 	if (list->n == 0) {
 		free(list->v);
 		list->v = NULL;
-		return vio_err_set(err, -ENODEV,
-				   "none of the CPUs on which this process may run is in the topology "
-				   "that hwloc shows; is HWLOC_XMLFILE or HWLOC_SYNTHETIC set?");
+		return vio_err_set(
+			err, -ENODEV,
+			"none of the CPUs on which this process may run is in the topology that hwloc shows; is HWLOC_XMLFILE or HWLOC_SYNTHETIC set?");
 	}
 	return 0;
 }
@@ -109,8 +113,8 @@ static uint64_t cache_bytes(hwloc_topology_t topo, hwloc_obj_type_t type, hwloc_
 	return o && o->attr ? o->attr->cache.size : 0;
 }
 
-static void fill(hwloc_topology_t topo, const struct cpus *list, const struct cpu *g, const struct cpu *s,
-		 struct bench_cores *out)
+static void fill(hwloc_topology_t topo, const struct cpus *list, const struct cpu *g,
+		 const struct cpu *s, struct bench_cores *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->guest_core = g->os_index;
@@ -136,23 +140,23 @@ static void fill(hwloc_topology_t topo, const struct cpus *list, const struct cp
 
 static void explain(struct bench_cores *c)
 {
-	const char *l3 = !c->l3_visible ? "no L3 visible" : c->l3_shared ? "one L3" : "different L3s";
+	const char *l3 = !c->l3_visible ? "no L3 visible"
+			 : c->l3_shared ? "one L3"
+					: "different L3s";
 	const char *numa = c->numa_node < 0 ? "no NUMA node visible"
 			   : c->numa_shared ? "one NUMA node"
 					    : "different NUMA nodes";
 
 	if (c->guest_core == c->server_core && c->n_cpus == 1)
-		snprintf(c->reason, sizeof(c->reason),
-			 "CPU %u is the only one on which this process may run: guest and server take turns "
-			 "on it, "
-			 "and two-core numbers can't be measured",
-			 c->guest_core);
+		snprintf(
+			c->reason, sizeof(c->reason),
+			"CPU %u is the only one on which this process may run: guest and server take turns on it, and two-core numbers can't be measured",
+			c->guest_core);
 	else if (c->guest_core == c->server_core)
-		snprintf(c->reason, sizeof(c->reason),
-			 "guest and server are both CPU %u: they take turns on it, and two-core numbers "
-			 "can't be "
-			 "measured",
-			 c->guest_core);
+		snprintf(
+			c->reason, sizeof(c->reason),
+			"guest and server are both CPU %u: they take turns on it, and two-core numbers can't be measured",
+			c->guest_core);
 	else if (c->smt_siblings)
 		snprintf(
 			c->reason, sizeof(c->reason),
@@ -160,12 +164,13 @@ static void explain(struct bench_cores *c)
 			c->guest_core, c->server_core,
 			c->n_cores == 1 ? "; this process may use no other core" : "");
 	else
-		snprintf(c->reason, sizeof(c->reason), "different physical cores, %s, %s%s", numa, l3,
+		snprintf(c->reason, sizeof(c->reason), "different physical cores, %s, %s%s", numa,
+			 l3,
 			 c->guest_core && c->server_core ? "; CPU 0 is left to the system" : "");
 }
 
-int bench_topology_choose(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, struct bench_cores *out,
-			  struct vio_err *err)
+int bench_topology_choose(hwloc_topology_t topo, hwloc_const_cpuset_t allowed,
+			  struct bench_cores *out, struct vio_err *err)
 {
 	struct cpus list;
 	const struct cpu *g, *s;
@@ -222,8 +227,7 @@ int bench_topology_describe(hwloc_topology_t topo, hwloc_const_cpuset_t allowed,
 	} else {
 		rc = vio_err_set(
 			err, -EINVAL,
-			"CPU %u: this process may not run there, or the machine has no such CPU; see the "
-			"list with `taskset -cp $$`",
+			"CPU %u: this process may not run there, or the machine has no such CPU; see the list with `taskset -cp $$`",
 			g ? server_cpu : guest_cpu);
 	}
 	free(list.v);
@@ -234,10 +238,11 @@ json_t *bench_cores_json(const struct bench_cores *c)
 {
 	json_t *l3 = c->l3_visible ? json_boolean(c->l3_shared) : json_null();
 
-	return json_pack("{s:i, s:i, s:s, s:i, s:i, s:b, s:b, s:o, s:b, s:i, s:I, s:I, s:I}", "guest_core",
-			 (int)c->guest_core, "server_core", (int)c->server_core, "reason", c->reason,
-			 "n_cpus", (int)c->n_cpus, "n_cores", (int)c->n_cores, "smt", (int)c->smt,
-			 "smt_siblings", (int)c->smt_siblings, "l3_shared", l3, "numa_shared",
-			 (int)c->numa_shared, "numa_node", c->numa_node, "l1_bytes", (json_int_t)c->l1_bytes,
-			 "l2_bytes", (json_int_t)c->l2_bytes, "l3_bytes", (json_int_t)c->l3_bytes);
+	return json_pack("{s:i, s:i, s:s, s:i, s:i, s:b, s:b, s:o, s:b, s:i, s:I, s:I, s:I}",
+			 "guest_core", (int)c->guest_core, "server_core", (int)c->server_core,
+			 "reason", c->reason, "n_cpus", (int)c->n_cpus, "n_cores", (int)c->n_cores,
+			 "smt", (int)c->smt, "smt_siblings", (int)c->smt_siblings, "l3_shared", l3,
+			 "numa_shared", (int)c->numa_shared, "numa_node", c->numa_node, "l1_bytes",
+			 (json_int_t)c->l1_bytes, "l2_bytes", (json_int_t)c->l2_bytes, "l3_bytes",
+			 (json_int_t)c->l3_bytes);
 }

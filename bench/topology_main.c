@@ -12,13 +12,10 @@ static const char usage[] =
 	"  --text      one line for a person in place of JSON\n"
 	"  --help      this text\n"
 	"\n"
-	"Among the CPUs on which this process may run: different physical cores, one NUMA node, one L3, and "
-	"not CPU 0\n"
-	"when there are more than two. JSON keys: guest_core, server_core (CPU numbers), reason, n_cpus, "
-	"n_cores\n"
+	"Among the CPUs on which this process may run: different physical cores, one NUMA node, one L3, and not CPU 0\n"
+	"when there are more than two. JSON keys: guest_core, server_core (CPU numbers), reason, n_cpus, n_cores\n"
 	"(allowed), smt (some core has several CPUs), smt_siblings (the two chosen ones are of one core),\n"
-	"l3_shared (null: no L3 visible), numa_shared, numa_node (-1: none), l1_bytes, l2_bytes, l3_bytes "
-	"(0: not visible).\n"
+	"l3_shared (null: no L3 visible), numa_shared, numa_node (-1: none), l1_bytes, l2_bytes, l3_bytes (0: not visible).\n"
 	"Exit code: 0 two CPUs, 1 failed, 2 wrong use, 3 only one CPU (guest_core equals server_core).\n";
 
 static const struct option longs[] = {
@@ -33,8 +30,8 @@ static int print(const struct bench_cores *c, bool text)
 	int rc = 0;
 
 	if (text) {
-		printf("guest on CPU %u, server on CPU %u: %s (CPUs: %u, cores: %u)\n", c->guest_core,
-		       c->server_core, c->reason, c->n_cpus, c->n_cores);
+		printf("guest on CPU %u, server on CPU %u: %s (CPUs: %u, cores: %u)\n",
+		       c->guest_core, c->server_core, c->reason, c->n_cpus, c->n_cores);
 	} else {
 		j = bench_cores_json(c);
 		rc = !j || json_dumpf(j, stdout, JSON_INDENT(1)) || putchar('\n') == EOF;
@@ -66,7 +63,8 @@ int main(int argc, char **argv)
 		text = true;
 	}
 	if (optind < argc) {
-		fprintf(stderr, "bench-topology: %s: takes options only, see --help\n", argv[optind]);
+		fprintf(stderr, "bench-topology: %s: takes options only, see --help\n",
+			argv[optind]);
 		return 2;
 	}
 	rc = bench_topology_load(&topo, &allowed, &err);

@@ -8,14 +8,14 @@
 #include "guest/blk_priv.h"
 
 /*
- * SIZE_MAX is taken only when the caller asks for it (cfg.transport.features): a device must then be given
- * data in segments of at most size_max, while without it any buffer is one segment, one descriptor, and one
- * RDMA call for each 128 KiB.
+ * SIZE_MAX is taken only when the caller asks for it (cfg.transport.features): a device must then
+ * be given data in segments of at most size_max, while without it any buffer is one segment, one
+ * descriptor, and one RDMA call for each 128 KiB.
  */
-#define FEATURES                                                                                             \
-	(1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_RO |            \
-	 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES |     \
-	 1ull << VIRTIO_BLK_F_MQ)
+#define FEATURES                                                                                   \
+	(1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_RO |  \
+	 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_DISCARD |                               \
+	 1ull << VIRTIO_BLK_F_WRITE_ZEROES | 1ull << VIRTIO_BLK_F_MQ)
 
 static int start(struct vio_blk *b, struct vio_err *err)
 {
@@ -47,7 +47,8 @@ int vio_blk_open(struct phyp_part *part, struct vio_mem *mem, const struct vio_b
 	int rc;
 
 	if (cfg->max_len % VIO_SECTOR)
-		return vio_err_set(err, -EINVAL, "largest request of %u bytes: must be a multiple of %u",
+		return vio_err_set(err, -EINVAL,
+				   "largest request of %u bytes: must be a multiple of %u",
 				   cfg->max_len, VIO_SECTOR);
 	b = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*b), VIO_CACHE_LINE));
 	if (!b)
@@ -74,8 +75,10 @@ void vio_blk_close(struct vio_blk *b)
 {
 	if (!b)
 		return;
-	/* First of all the server must not touch what is about to be unmapped; no answer is no reason to
-	 * stay. */
+	/*
+	 * First of all the server must not touch what is about to be unmapped; no answer is no
+	 * reason to stay.
+	 */
 	if (b->f.t && phyp_alive(b->f.part))
 		vio_transport_quiesce(b->f.t);
 	blk_teardown(b);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The data path of the block front end. Everything goes in bursts through the arm's tables: payload, mapping,
- * ring; one publish and at most one kick a call. No allocation, no system call (but a sleep), no lock.
+ * The data path of the block front end. Everything goes in bursts through the arm's tables:
+ * payload, mapping, ring; one publish and at most one kick a call. No allocation, no system call
+ * (but a sleep), no lock.
  */
 #include "guest/blk_priv.h"
 
@@ -61,7 +62,8 @@ static int check(const struct vio_blk *b, const struct vio_blk_req *r)
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		if (!i->can_zero)
 			return -ENOTSUP;
-		return r->len > 0 && r->len % VIO_SECTOR == 0 && r->len / VIO_SECTOR <= i->max_zero_sectors &&
+		return r->len > 0 && r->len % VIO_SECTOR == 0 &&
+				       r->len / VIO_SECTOR <= i->max_zero_sectors &&
 				       range_ok(i, r->sector, r->len)
 			       ? 0
 			       : -EINVAL;
@@ -116,7 +118,8 @@ void blk_fill(struct vio_blk *b, struct blk_slot *s)
 		w->range.flags = vio_le32(r->type == VIRTIO_BLK_T_WRITE_ZEROES && r->unmap
 						  ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
 						  : 0);
-		seg(m, gla_add(s->wire_at, offsetof(struct blk_wire, range)), sizeof(w->range), false);
+		seg(m, gla_add(s->wire_at, offsetof(struct blk_wire, range)), sizeof(w->range),
+		    false);
 	}
 	seg(m, gla_add(s->wire_at, offsetof(struct blk_wire, status)), 1, true);
 }
@@ -190,7 +193,8 @@ static unsigned room_for(struct blk_queue *q, struct vio_blk_req *const r[], uns
 }
 
 /*
- * Slots whose payload is there: map, add. How many are in the ring; -errno: the first can't be mapped, ever.
+ * Slots whose payload is there: map, add. How many are in the ring; -errno: the first can't be
+ * mapped, ever.
  */
 static int map_and_add(struct blk_queue *q, struct blk_slot *const s[], unsigned n)
 {
@@ -203,7 +207,8 @@ static int map_and_add(struct blk_queue *q, struct blk_slot *const s[], unsigned
 	}
 	mapped = q->v.dma->ops->map(q->v.dma, m, n);
 	for (int i = 0; i < mapped; i++) {
-		if (vio_unlikely(vio_vring_add(q->v.vr, s[i]->map.seg, s[i]->map.n_seg, s[i]) != 0)) {
+		if (vio_unlikely(vio_vring_add(q->v.vr, s[i]->map.seg, s[i]->map.n_seg, s[i]) !=
+				 0)) {
 			q->v.dma->ops->unmap(q->v.dma, m + i, (unsigned)(mapped - i));
 			return i;
 		}
@@ -213,8 +218,8 @@ static int map_and_add(struct blk_queue *q, struct blk_slot *const s[], unsigned
 }
 
 /*
- * A run of at most BLK_BURST good requests. How many were taken; *why: 0, or why the one after them is
- * refused.
+ * A run of at most BLK_BURST good requests. How many were taken; *why: 0, or why the one after them
+ * is refused.
  */
 static unsigned give(struct blk_queue *q, struct vio_blk_req *const r[], unsigned n, int *why)
 {
@@ -263,7 +268,8 @@ static unsigned submit(struct blk_queue *q, struct vio_blk_req *const r[], unsig
 		unsigned run = 0, took = 0;
 		int why = 0;
 
-		while (run < BLK_BURST && done + run < n && vio_likely((why = check(b, r[done + run])) == 0))
+		while (run < BLK_BURST && done + run < n &&
+		       vio_likely((why = check(b, r[done + run])) == 0))
 			run++;
 		if (vio_likely(run > 0)) {
 			took = give(q, r + done, run, &why);
@@ -305,11 +311,13 @@ static int result_of(uint8_t status)
 {
 	if (vio_likely(status == VIRTIO_BLK_S_OK))
 		return 0;
-	return status == VIRTIO_BLK_S_UNSUPP ? -ENOTSUP : -EIO; /* BLK_NO_STATUS too: the device wrote none */
+	return status == VIRTIO_BLK_S_UNSUPP ? -ENOTSUP
+					     : -EIO; /* BLK_NO_STATUS too: the device wrote none */
 }
 
 /* Completed slots: unmap, copy back, free. n <= BLK_BURST. */
-static void finish(struct blk_queue *q, const struct vio_used *used, unsigned n, struct vio_blk_req *done[])
+static void finish(struct blk_queue *q, const struct vio_used *used, unsigned n,
+		   struct vio_blk_req *done[])
 {
 	struct vio_dma_map *m[BLK_BURST];
 	struct vio_gbuf *buf[BLK_BURST];
@@ -348,9 +356,9 @@ static int take(struct vio_fq *v, void *out, unsigned max)
 	unsigned total = 0;
 
 	/*
-	 * One request at a time: which slot it is is known before the used element has said so (the one that
-	 * was taken last), and its status line comes over together with the element's instead of after it.
-	 * Only a guess.
+	 * One request at a time: which slot it is is known before the used element has said so (the
+	 * one that was taken last), and its status line comes over together with the element's
+	 * instead of after it. Only a guess.
 	 */
 	if (q->n_free + 1u == q->b->info.depth && vio_vring_has_used(q->v.vr))
 		__builtin_prefetch(q->slot[q->free[q->n_free]].wire);

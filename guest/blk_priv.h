@@ -24,10 +24,10 @@
 #define BLK_NO_STATUS 0xffu
 
 /*
- * The part of a request that the device sees besides data. Header and status share one cache line on purpose:
- * the line goes to the server's core once, when it reads the header, is still there when it stores the
- * status, and comes back once, when the guest looks at the status. In lines of their own there would be a
- * transfer more each way. Two requests never share a line.
+ * The part of a request that the device sees besides data. Header and status share one cache line
+ * on purpose: the line goes to the server's core once, when it reads the header, is still there
+ * when it stores the status, and comes back once, when the guest looks at the status. In lines of
+ * their own there would be a transfer more each way. Two requests never share a line.
  */
 struct blk_wire {
 	struct virtio_blk_outhdr hdr;                 /* device reads */
@@ -73,7 +73,8 @@ struct vio_blk {
 
 	/* The rest is for set-up and recovery. */
 	struct vio_blk_cfg cfg;
-	struct vio_mem_piece area; /* wire parts, bounce buffers, and buffers when the device sees them */
+	struct vio_mem_piece
+		area; /* wire parts, bounce buffers, and buffers when the device sees them */
 	struct ioba area_at;
 	struct vio_mem_piece buffers; /* for vio_blk_alloc() */
 	uint32_t bounce_slots;        /* a queue's */
@@ -95,7 +96,8 @@ static inline void blk_slot_free(struct blk_queue *q, struct blk_slot *s)
 
 /* ---- blk_setup.c ---- */
 /* Geometry and limits from config space; -EPROTO when they make no sense. */
-int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size_max, struct vio_err *err);
+int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size_max,
+		    struct vio_err *err);
 /* Carve and map everything, once. After vio_transport_start(). */
 int blk_setup(struct vio_blk *b, struct vio_err *err);
 void blk_teardown(struct vio_blk *b);

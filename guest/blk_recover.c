@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What becomes of requests when the server goes, comes back, or stops the device: they stay in their slots
- * and are sent again in their order. Reads and writes may be done twice without harm, and nobody was told yet
- * that they are done.
+ * What becomes of requests when the server goes, comes back, or stops the device: they stay in
+ * their slots and are sent again in their order. Reads and writes may be done twice without harm,
+ * and nobody was told yet that they are done.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -32,15 +32,17 @@ static int same_disk(struct vio_front *f, struct vio_err *err)
 	if (ti->version != is->version || ti->features != is->features ||
 	    memcmp(&ti->arm, &is->arm, sizeof(ti->arm)) != 0 || ti->num_queues < is->num_queues ||
 	    ti->queue_size != is->queue_size)
-		return vio_err_set(err, -ENOTSUP,
-				   "the VIO server came back with other abilities (protocol %u, arm %s, "
-				   "features 0x%" PRIx64 ", %u queue(s) of %u); open the disk anew",
-				   ti->version, ti->arm.name, ti->features, ti->num_queues, ti->queue_size);
+		return vio_err_set(
+			err, -ENOTSUP,
+			"the VIO server came back with other abilities (protocol %u, arm %s, features 0x%" PRIx64
+			", %u queue(s) of %u); open the disk anew",
+			ti->version, ti->arm.name, ti->features, ti->num_queues, ti->queue_size);
 	rc = blk_read_config(b, &now, &size_max, err);
 	if (rc)
 		return rc;
 	if (now.sectors != is->sectors || now.block_size != is->block_size ||
-	    now.read_only != is->read_only || now.num_queues < is->num_queues || size_max < b->size_max)
+	    now.read_only != is->read_only || now.num_queues < is->num_queues ||
+	    size_max < b->size_max)
 		return vio_err_set(err, -ENOTSUP,
 				   "the VIO server came back with another disk (%" PRIu64
 				   " sectors, before %" PRIu64 "); open it anew",
@@ -130,8 +132,7 @@ void blk_redo(struct blk_queue *q)
 		blk_fill(q->b, s);
 		rc = q->v.dma->ops->map(q->v.dma, &m, 1);
 		if (rc == 1 && vio_vring_add(q->v.vr, m->seg, m->n_seg, s) == 0) {
-			sent++; /* its seq stays: should the server go again, the order is still the first one
-				 */
+			sent++; /* its seq stays: should the server go again, the order is still the first one */
 		} else {
 			if (rc == 1)
 				q->v.dma->ops->unmap(q->v.dma, &m, 1);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Memory of an open disk. Carved and mapped once; after a restart the same memory is announced again. Besides
- * the rings (front_mem.c):
+ * Memory of an open disk. Carved and mapped once; after a restart the same memory is announced
+ * again. Besides the rings (front_mem.c):
  *
  *   area    wire parts | bounce buffers | buffers for the application           device reads and writes
  *
- * In arms with payload in place and the pool, the area is a window (one for each LMB that it touches, at
- * contiguous IOBAs). Else it is only TCE-mapped, by the mapping level. Buffers of the bounce arm are the
- * guest's alone and outside the area.
+ * In arms with payload in place and the pool, the area is a window (one for each LMB that it
+ * touches, at contiguous IOBAs). Else it is only TCE-mapped, by the mapping level. Buffers of the
+ * bounce arm are the guest's alone and outside the area.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -40,7 +40,8 @@ static uint32_t max_segs(const struct vio_blk_info *i, const struct virtio_blk_c
 	return n;
 }
 
-int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size_max, struct vio_err *err)
+int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size_max,
+		    struct vio_err *err)
 {
 	const struct vio_transport_info *ti = vio_transport_get_info(b->f.t);
 	const uint32_t want = b->cfg.max_len ? b->cfg.max_len : BLK_DEFAULT_LEN;
@@ -61,18 +62,20 @@ int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size
 	info->sectors = vio_le64(c.capacity);
 	info->block_size = has(info, VIRTIO_BLK_F_BLK_SIZE) ? vio_le32(c.blk_size) : VIO_SECTOR;
 	*size_max = has(info, VIRTIO_BLK_F_SIZE_MAX) ? vio_le32(c.size_max) : UINT32_MAX;
-	if (info->num_queues == 0 || info->block_size < VIO_BLK_SHORTEST || info->block_size > 1u << 20 ||
-	    (info->block_size & (info->block_size - 1)) || info->sectors > UINT64_MAX / VIO_SECTOR ||
-	    *size_max < VIO_SECTOR)
-		return vio_err_set(err, -EPROTO,
-				   "the disk's configuration makes no sense: %" PRIu64
-				   " sectors, blocks of %u bytes, %u queues, segments of at most %u bytes",
-				   info->sectors, info->block_size, info->num_queues, *size_max);
+	if (info->num_queues == 0 || info->block_size < VIO_BLK_SHORTEST ||
+	    info->block_size > 1u << 20 || (info->block_size & (info->block_size - 1)) ||
+	    info->sectors > UINT64_MAX / VIO_SECTOR || *size_max < VIO_SECTOR)
+		return vio_err_set(
+			err, -EPROTO,
+			"the disk's configuration makes no sense: %" PRIu64
+			" sectors, blocks of %u bytes, %u queues, segments of at most %u bytes",
+			info->sectors, info->block_size, info->num_queues, *size_max);
 	most = (uint64_t)max_segs(info, &c) * *size_max;
 	info->max_len = (uint32_t)((want < most ? want : most) & ~((uint64_t)info->block_size - 1));
 	if (info->max_len == 0)
-		return vio_err_set(err, -EINVAL, "requests of at most %u bytes: the disk's blocks have %u",
-				   want, info->block_size);
+		return vio_err_set(err, -EINVAL,
+				   "requests of at most %u bytes: the disk's blocks have %u", want,
+				   info->block_size);
 	info->read_only = has(info, VIRTIO_BLK_F_RO);
 	info->can_flush = has(info, VIRTIO_BLK_F_FLUSH);
 	info->can_discard = has(info, VIRTIO_BLK_F_DISCARD) && !info->read_only;
@@ -115,9 +118,10 @@ static int size_pool(struct vio_blk *b, uint64_t *buffers, struct vio_err *err)
 }
 
 /*
- * Alignment and unit of the area. One that crosses LMBs is announced in pieces. The server's hypervisor puts
- * what has 2 MiB at such a border of its address space, so pieces of whole 2 MiB follow each other there as
- * they do in the DMA window: payload unchecked, which adds one constant to any address, needs that.
+ * Alignment and unit of the area. One that crosses LMBs is announced in pieces. The server's
+ * hypervisor puts what has 2 MiB at such a border of its address space, so pieces of whole 2 MiB
+ * follow each other there as they do in the DMA window: payload unchecked, which adds one constant
+ * to any address, needs that.
  */
 static uint64_t area_grain(const struct vio_blk *b, uint64_t len, bool grant)
 {
@@ -142,10 +146,11 @@ static int carve_area(struct vio_blk *b, struct vio_err *err)
 	b->copybreak = b->cfg.copybreak ? b->cfg.copybreak : PAGE;
 	b->copybreak = b->copybreak > b->info.max_len ? b->info.max_len + 1 : b->copybreak;
 	if (ops->needs_bounce) {
-		uint32_t most =
-			bounce_only || b->copybreak > b->info.max_len ? b->info.max_len : b->copybreak;
+		uint32_t most = bounce_only || b->copybreak > b->info.max_len ? b->info.max_len
+									      : b->copybreak;
 
-		b->bounce_slot_len = VIO_ALIGN_UP((uint64_t)most, most < PAGE ? VIO_CACHE_LINE : PAGE);
+		b->bounce_slot_len =
+			VIO_ALIGN_UP((uint64_t)most, most < PAGE ? VIO_CACHE_LINE : PAGE);
 	}
 	rc = size_pool(b, &buffers, err);
 	if (rc)
@@ -153,7 +158,8 @@ static int carve_area(struct vio_blk *b, struct vio_err *err)
 	/* vio_blk_alloc() aligns: room for one small and one large piece that are not multiples. */
 	buffers = VIO_ALIGN_UP(buffers, PAGE) + 2 * PAGE;
 	len = b->bounce_off +
-	      VIO_ALIGN_UP((uint64_t)b->info.num_queues * b->bounce_slots * b->bounce_slot_len, PAGE);
+	      VIO_ALIGN_UP((uint64_t)b->info.num_queues * b->bounce_slots * b->bounce_slot_len,
+			   PAGE);
 	all = len + (bounce_only ? 0 : buffers);
 	g = area_grain(b, all, grant);
 	rc = vio_mem_carve(b->f.mem, VIO_ALIGN_UP(all, g), g, false,
@@ -163,7 +169,8 @@ static int carve_area(struct vio_blk *b, struct vio_err *err)
 	if (bounce_only)
 		rc = vio_mem_carve(b->f.mem, buffers, PAGE, false, "I/O buffers", &b->buffers, err);
 	else
-		b->buffers = (struct vio_mem_piece){gla_add(b->area.at, len), b->area.va + len, buffers};
+		b->buffers =
+			(struct vio_mem_piece){gla_add(b->area.at, len), b->area.va + len, buffers};
 	return rc || !pool ? rc : vio_front_area(&b->f, &b->area, grant, &b->area_at, err);
 }
 
@@ -173,8 +180,9 @@ static int new_payload(struct vio_blk *b, struct blk_queue *q, struct vio_err *e
 	const struct vio_gpayload_cfg c = {
 		.part = b->f.part,
 		.counters = q->v.cnt,
-		.bounce = gla_add(b->area.at, b->bounce_off + (uint64_t)q->v.index * b->bounce_slots *
-								      b->bounce_slot_len),
+		.bounce =
+			gla_add(b->area.at, b->bounce_off + (uint64_t)q->v.index * b->bounce_slots *
+								    b->bounce_slot_len),
 		.slot_len = (uint32_t)b->bounce_slot_len,
 		.n_slots = b->bounce_slots,
 		.copybreak = b->copybreak,
@@ -184,15 +192,16 @@ static int new_payload(struct vio_blk *b, struct blk_queue *q, struct vio_err *e
 }
 
 /*
- * DMA window for one queue's mapping level: for everything in flight, what it keeps, and as much again
- * against holes. With exposures every segment takes whole backing pages.
+ * DMA window for one queue's mapping level: for everything in flight, what it keeps, and as much
+ * again against holes. With exposures every segment takes whole backing pages.
  */
 static uint64_t slice_len(const struct vio_blk *b)
 {
 	uint64_t page = vio_front_tce_page(&b->f),
 		 room = vio_transport_room(b->f.t) / b->info.num_queues & ~(page - 1);
 	uint64_t unit = vio_front_grain(&b->f, vio_payload_in_place(b->info.arm.payload));
-	uint64_t units = (b->info.max_len + unit - 1) / unit + 1 + 2; /* unaligned data, header, status */
+	uint64_t units =
+		(b->info.max_len + unit - 1) / unit + 1 + 2; /* unaligned data, header, status */
 	uint64_t requests = b->info.depth, kept = 0;
 
 	if (b->size_max < b->info.max_len)
@@ -207,7 +216,8 @@ static uint64_t slice_len(const struct vio_blk *b)
 
 static int new_dma(struct vio_blk *b, struct blk_queue *q, uint64_t slice, struct vio_err *err)
 {
-	struct vio_dma_cfg c = {.defer_batch = b->cfg.defer_batch, .quota_pages = b->cfg.quota_pages};
+	struct vio_dma_cfg c = {.defer_batch = b->cfg.defer_batch,
+				.quota_pages = b->cfg.quota_pages};
 
 	if (b->info.arm.mapping == VIO_MAP_POOL) {
 		c.pool_addr = b->area.at;
@@ -231,7 +241,8 @@ static int new_slots(struct vio_blk *b, struct blk_queue *q, struct vio_err *err
 	q->redo = calloc(depth, sizeof(*q->redo));
 	q->ret = calloc(2ull * depth, sizeof(struct vio_blk_req *));
 	if (!q->slot || !q->free || !q->redo || !q->ret)
-		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u requests", q->v.index, depth);
+		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u requests", q->v.index,
+				   depth);
 	memset(q->slot, 0, depth * sizeof(*q->slot));
 	for (uint32_t i = depth; i-- > 0;) { /* slot 0 on top */
 		uint64_t off = first + i * sizeof(struct blk_wire);
@@ -297,7 +308,8 @@ int blk_setup(struct vio_blk *b, struct vio_err *err)
 	b->f.queue_size = b->info.queue_size;
 	rc = new_vcpus(b, err);
 	if (rc == 0)
-		rc = vio_front_rings(&b->f, b->info.features, b->info.arm.ring == VIO_RING_DIRECT, 4, err);
+		rc = vio_front_rings(&b->f, b->info.features, b->info.arm.ring == VIO_RING_DIRECT,
+				     4, err);
 	b->info.ring_bytes = vio_transport_control_bytes(b->f.t) + b->f.window_bytes;
 	if (rc == 0)
 		rc = carve_area(b, err);

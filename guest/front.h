@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the front end of every virtio device has in common, whatever its requests are: virtqueues in memory
- * that the server may see, notification levels, sleeping, and what happens when the server goes, comes back,
- * or stops the device. Inside of guest/ only: blk*.c and net*.c embed a struct vio_front and struct vio_fq's.
+ * What the front end of every virtio device has in common, whatever its requests are: virtqueues in
+ * memory that the server may see, notification levels, sleeping, and what happens when the server
+ * goes, comes back, or stops the device. Inside of guest/ only: blk*.c and net*.c embed a struct
+ * vio_front and struct vio_fq's.
  *
  *   front_path.c      CRQ, kicks
  *   front_idle.c      spin or sleep
  *   front_recover.c   the server goes, comes back, stops the device
  *   front_mem.c       rings, windows, mapping levels
  *
- * Threads: a queue belongs to one thread at a time. When the device has to be configured anew, whichever
- * thread notices first closes the gate, waits until the other queues' threads are out of the data path, does
- * the work for all on its own virtual processor, and opens the gate. What needs a queue's own virtual
- * processor (unmapping, mapping, sending again) is left to the queue's owner, who sees at its next poll that
- * the device's `epoch` has moved.
+ * Threads: a queue belongs to one thread at a time. When the device has to be configured anew,
+ * whichever thread notices first closes the gate, waits until the other queues' threads are out of
+ * the data path, does the work for all on its own virtual processor, and opens the gate. What needs
+ * a queue's own virtual processor (unmapping, mapping, sending again) is left to the queue's owner,
+ * who sees at its next poll that the device's `epoch` has moved.
  */
 #ifndef VIO_GUEST_FRONT_H
 #define VIO_GUEST_FRONT_H
@@ -61,7 +62,8 @@ struct pollfd;
 struct vio_front_ops {
 	const char *device; /* "disk": for messages */
 	const char *item;   /* "request" */
-	const char *fate;   /* what becomes of items in flight when the server is back: "sent again" */
+	const char
+		*fate; /* what becomes of items in flight when the server is back: "sent again" */
 	/* Items that the device holds. */
 	unsigned (*held)(const struct vio_front *f);
 	/* After vio_transport_start(): is what came back what went? -ENOTSUP with a sentence. */
@@ -88,7 +90,8 @@ struct vio_front {
 	uint32_t broken; /* a queue's owner found the used ring to be nonsense */
 	bool waiting;    /* said that the server has gone */
 	unsigned strikes, timeouts;
-	uint32_t give_up; /* the epoch in which what is outstanding is given up instead of sent again */
+	uint32_t
+		give_up; /* the epoch in which what is outstanding is given up instead of sent again */
 	const struct vio_front_ops *ops;
 	struct phyp_part *part;
 	struct vio_mem *mem;
@@ -115,21 +118,23 @@ void vio_fq_kick(struct vio_fq *q);
 void vio_fq_publish(struct vio_fq *q);
 
 /*
- * The next look at a used ring, as the notification level says: `take` collects at most max from the ring and
- * returns how many, or a negative errno when the ring is nonsense. *ok: the device runs. Data path; inline,
- * so that `take` is a direct call.
+ * The next look at a used ring, as the notification level says: `take` collects at most max from
+ * the ring and returns how many, or a negative errno when the ring is nonsense. *ok: the device
+ * runs. Data path; inline, so that `take` is a direct call.
  */
 typedef int vio_fq_take_fn(struct vio_fq *q, void *ctx, unsigned max);
 
 /* Level crq: the used ring is looked at when a message says so, and then to its end. */
-static inline int vio_fq_poll_crq(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max, bool *ok)
+static inline int vio_fq_poll_crq(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max,
+				  bool *ok)
 {
 	int n;
 
 	*ok = vio_fq_look_at_crq(q);
 	if (!vio_load_relaxed(&q->pending))
 		return 0;
-	vio_xchg_acq_rel(&q->pending, 0); /* pair U; a USED that comes from here on is for another look */
+	vio_xchg_acq_rel(&q->pending,
+			 0); /* pair U; a USED that comes from here on is for another look */
 	n = take(q, ctx, max);
 	if (n == (int)max || vio_vring_has_used(q->vr))
 		vio_store_relaxed(&q->pending,
@@ -137,9 +142,12 @@ static inline int vio_fq_poll_crq(struct vio_fq *q, vio_fq_take_fn *take, void *
 	return n;
 }
 
-/* Levels suppress and poll: the ring itself. When it is empty, suppress asks to be told; and is the server
- * still there? */
-static inline int vio_fq_poll_ring(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max, bool *ok)
+/*
+ * Levels suppress and poll: the ring itself. When it is empty, suppress asks to be told; and is the
+ * server still there?
+ */
+static inline int vio_fq_poll_ring(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max,
+				   bool *ok)
 {
 	int n = take(q, ctx, max);
 
@@ -156,7 +164,8 @@ static inline int vio_fq_poll_ring(struct vio_fq *q, vio_fq_take_fn *take, void 
 	return vio_vring_arm(q->vr) ? take(q, ctx, max) : 0;
 }
 
-static inline int vio_fq_poll(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max, bool *ok)
+static inline int vio_fq_poll(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max,
+			      bool *ok)
 {
 	return q->f->notify == VIO_NOTIFY_CRQ ? vio_fq_poll_crq(q, take, ctx, max, ok)
 					      : vio_fq_poll_ring(q, take, ctx, max, ok);
@@ -176,14 +185,14 @@ static inline void vio_fq_worked(struct vio_fq *q, unsigned n)
 /* May the calling thread run on one core only? */
 bool vio_front_one_core(void);
 /*
- * The queues of one thread (q[0] is where it sleeps and is prodded) have nothing to do: spin or sleep as the
- * notification level says, until something may have happened, at most timeout_ns. more: there is something
- * after all, which the rings don't show.
+ * The queues of one thread (q[0] is where it sleeps and is prodded) have nothing to do: spin or
+ * sleep as the notification level says, until something may have happened, at most timeout_ns.
+ * more: there is something after all, which the rings don't show.
  */
 void vio_fq_idle(struct vio_fq *const q[], unsigned n, bool more, uint64_t timeout_ns);
 /* The same, also ending when one of the file descriptors is ready: revents is then as poll(2) leaves it. */
-void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pollfd *fds, unsigned n_fds,
-		     uint64_t timeout_ns);
+void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pollfd *fds,
+		     unsigned n_fds, uint64_t timeout_ns);
 /* End vio_fq_idle() early, also one that has not begun. Any thread of the partition. */
 void vio_fq_prod(struct vio_fq *q);
 
@@ -191,7 +200,8 @@ void vio_fq_prod(struct vio_fq *q);
 
 /* Something happened to the server: do what can be done now. The caller is not inside the gate. */
 void vio_front_recover(struct vio_front *f, struct vio_fq *q);
-__attribute__((format(printf, 2, 3))) void vio_front_say(const struct vio_front *f, const char *fmt, ...);
+__attribute__((format(printf, 2, 3))) void vio_front_say(const struct vio_front *f, const char *fmt,
+							 ...);
 
 /* ---- front_mem.c ---- */
 
@@ -199,22 +209,25 @@ __attribute__((format(printf, 2, 3))) void vio_front_say(const struct vio_front 
 uint64_t vio_front_grain(const struct vio_front *f, bool granted);
 uint64_t vio_front_tce_page(const struct vio_front *f);
 /* A long-lived window; withdrawn by vio_front_fini(). */
-int vio_front_window(struct vio_front *f, const struct vio_mem_piece *mem, uint64_t perm, uint8_t role,
-		     bool grant, struct ioba *at, struct vio_err *err);
+int vio_front_window(struct vio_front *f, const struct vio_mem_piece *mem, uint64_t perm,
+		     uint8_t role, bool grant, struct ioba *at, struct vio_err *err);
 /* The same for buffers that may cross LMBs: one window for each, at contiguous IOBAs, the first at *at. */
-int vio_front_area(struct vio_front *f, const struct vio_mem_piece *area, bool grant, struct ioba *at,
-		   struct vio_err *err);
-/* Memory and vrings of all queues of q[]; f->queue_size entries each. direct: the server accesses them in
- * place. group: descriptors a group (struct vio_vring_cfg). */
-int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t group, struct vio_err *err);
+int vio_front_area(struct vio_front *f, const struct vio_mem_piece *area, bool grant,
+		   struct ioba *at, struct vio_err *err);
+/*
+ * Memory and vrings of all queues of q[]; f->queue_size entries each. direct: the server accesses
+ * them in place. group: descriptors a group (struct vio_vring_cfg).
+ */
+int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t group,
+		    struct vio_err *err);
 /* Pages for multi-TCE calls, one a queue. */
 int vio_front_lists(struct vio_front *f, struct vio_err *err);
 /*
- * One queue's mapping level. c: pool_addr, pool_len and pool_at, or slice_len; defer_batch and quota_pages;
- * the rest is filled in here.
+ * One queue's mapping level. c: pool_addr, pool_len and pool_at, or slice_len; defer_batch and
+ * quota_pages; the rest is filled in here.
  */
-int vio_front_dma(struct vio_front *f, struct vio_fq *q, const struct vio_arm *arm, struct vio_dma_cfg *c,
-		  struct vio_err *err);
+int vio_front_dma(struct vio_front *f, struct vio_fq *q, const struct vio_arm *arm,
+		  struct vio_dma_cfg *c, struct vio_err *err);
 /* QUEUE messages for all, and DRIVER_OK. */
 int vio_front_go(struct vio_front *f, struct vio_err *err);
 /* What this file and its helpers made for a queue; then the windows. */

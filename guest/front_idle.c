@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* When a thread's queues have nothing to do: spin or sleep as the notification level says, without losing a
- * wake-up. */
+/*
+ * When a thread's queues have nothing to do: spin or sleep as the notification level says, without
+ * losing a wake-up.
+ */
 #include <poll.h>
 #include <sched.h>
 
@@ -25,8 +27,9 @@ static bool something(struct vio_fq *const q[], unsigned n)
 	if (!vio_fq_look_at_crq(q[0]))
 		return true;
 	for (unsigned i = 0; i < n; i++)
-		any |= q[0]->f->notify == VIO_NOTIFY_CRQ ? vio_load_acquire(&q[i]->pending) != 0 /* pair U */
-							 : vio_vring_has_used(q[i]->vr);
+		any |= q[0]->f->notify == VIO_NOTIFY_CRQ
+			       ? vio_load_acquire(&q[i]->pending) != 0 /* pair U */
+			       : vio_vring_has_used(q[i]->vr);
 	return any;
 }
 
@@ -75,8 +78,8 @@ void vio_fq_idle(struct vio_fq *const q[], unsigned n, bool more, uint64_t timeo
 	vio_fq_idle_fds(q, n, more, NULL, 0, timeout_ns);
 }
 
-void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pollfd *fds, unsigned n_fds,
-		     uint64_t timeout_ns)
+void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pollfd *fds,
+		     unsigned n_fds, uint64_t timeout_ns)
 {
 	struct vio_fq *me = q[0];
 	struct vio_front *f = me->f;
@@ -88,8 +91,9 @@ void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pol
 		/* Nothing to spin for: recovery is driven by polls. */
 		if (!vio_load_acquire(&f->dead) && !vio_xchg_acq_rel(&me->prodded, 0))
 			phyp_vcpu_wait_fds(me->vcpu, 0,
-					   timeout_ns < VIO_FRONT_NAP_NS ? timeout_ns : VIO_FRONT_NAP_NS, fds,
-					   n_fds);
+					   timeout_ns < VIO_FRONT_NAP_NS ? timeout_ns
+									 : VIO_FRONT_NAP_NS,
+					   fds, n_fds);
 		return;
 	}
 	busy = keep_polling(me) || more || arm_all(q, n) || something(q, n);

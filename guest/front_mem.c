@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Memory that every front end needs. Carved and mapped once; after a restart the same memory is announced
- * again.
+ * Memory that every front end needs. Carved and mapped once; after a restart the same memory is
+ * announced again.
  *
  *   rings   of all queues: descriptor table, available ring, indirect tables    device reads
  *   used    of all queues: used rings                                           device reads and writes
  *
- * One piece each, because a grant is made of whole backing pages (2 MiB where there are some): a piece a
- * queue would waste most of them. With ring access in place they are windows, else only TCE-mapped.
+ * One piece each, because a grant is made of whole backing pages (2 MiB where there are some): a
+ * piece a queue would waste most of them. With ring access in place they are windows, else only
+ * TCE-mapped.
  */
 #include <stdlib.h>
 
@@ -30,8 +31,8 @@ uint64_t vio_front_grain(const struct vio_front *f, bool granted)
 	return granted && backing > g ? backing : g;
 }
 
-int vio_front_window(struct vio_front *f, const struct vio_mem_piece *mem, uint64_t perm, uint8_t role,
-		     bool grant, struct ioba *at, struct vio_err *err)
+int vio_front_window(struct vio_front *f, const struct vio_mem_piece *mem, uint64_t perm,
+		     uint8_t role, bool grant, struct ioba *at, struct vio_err *err)
 {
 	struct vio_gwindow *w;
 	int rc;
@@ -52,8 +53,8 @@ int vio_front_window(struct vio_front *f, const struct vio_mem_piece *mem, uint6
 }
 
 /* Their IOBAs follow each other because nothing is asked for in between. */
-int vio_front_area(struct vio_front *f, const struct vio_mem_piece *area, bool grant, struct ioba *first,
-		   struct vio_err *err)
+int vio_front_area(struct vio_front *f, const struct vio_mem_piece *area, bool grant,
+		   struct ioba *first, struct vio_err *err)
 {
 	uint64_t lmb = f->lmb_size, done = 0;
 	struct ioba at;
@@ -62,15 +63,16 @@ int vio_front_area(struct vio_front *f, const struct vio_mem_piece *area, bool g
 		uint64_t from = area->at.v + done, left = area->len - done, len = lmb - from % lmb;
 		struct vio_mem_piece piece = {gla_add(area->at, done), area->va + done,
 					      len < left ? len : left};
-		int rc = vio_front_window(f, &piece, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS, grant, &at,
-					  err);
+		int rc = vio_front_window(f, &piece, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS,
+					  grant, &at, err);
 
 		if (rc)
 			return rc;
 		if (done == 0)
 			*first = at;
 		else if (at.v != first->v + done)
-			return vio_err_set(err, -ENOSPC, "the pool's I/O bus addresses are not contiguous");
+			return vio_err_set(err, -ENOSPC,
+					   "the pool's I/O bus addresses are not contiguous");
 		done += piece.len;
 	}
 	return 0;
@@ -107,13 +109,16 @@ static int new_vring(const struct vio_front *f, struct vio_fq *q, uint64_t featu
 	return rc;
 }
 
-int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t group, struct vio_err *err)
+int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t group,
+		    struct vio_err *err)
 {
 	const uint16_t n = f->queue_size;
 	uint64_t g = vio_front_grain(f, direct), off = 0, uoff = 0, queues = 0;
-	uint64_t tables = features >> VIRTIO_RING_F_INDIRECT_DESC & 1 ? vio_vring_tables_bytes(n, group) : 0;
+	uint64_t tables =
+		features >> VIRTIO_RING_F_INDIRECT_DESC & 1 ? vio_vring_tables_bytes(n, group) : 0;
 	uint64_t read = VIO_ALIGN_UP(vio_vring_desc_bytes(n), PART_ALIGN) +
-			VIO_ALIGN_UP(vio_vring_avail_bytes(n), PART_ALIGN) + VIO_ALIGN_UP(tables, PART_ALIGN);
+			VIO_ALIGN_UP(vio_vring_avail_bytes(n), PART_ALIGN) +
+			VIO_ALIGN_UP(tables, PART_ALIGN);
 	uint64_t used = VIO_ALIGN_UP(vio_vring_used_bytes(n), PART_ALIGN);
 	struct ioba at, uat;
 	int rc;
@@ -123,12 +128,13 @@ int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t
 	rc = vio_mem_carve(f->mem, VIO_ALIGN_UP(read * queues, g), g, direct,
 			   "descriptor tables and available rings", &f->rings, err);
 	if (rc == 0)
-		rc = vio_mem_carve(f->mem, VIO_ALIGN_UP(used * queues, g), g, direct, "used rings", &f->used,
-				   err);
+		rc = vio_mem_carve(f->mem, VIO_ALIGN_UP(used * queues, g), g, direct, "used rings",
+				   &f->used, err);
 	if (rc == 0)
 		rc = vio_front_window(f, &f->rings, TCE_READ, VIO_WINDOW_RINGS, direct, &at, err);
 	if (rc == 0)
-		rc = vio_front_window(f, &f->used, TCE_READ | TCE_WRITE, VIO_WINDOW_RINGS, direct, &uat, err);
+		rc = vio_front_window(f, &f->used, TCE_READ | TCE_WRITE, VIO_WINDOW_RINGS, direct,
+				      &uat, err);
 	for (unsigned i = 0; rc == 0 && i < f->n_queues; i++) {
 		struct vio_fq *q = f->q[i];
 
@@ -150,8 +156,8 @@ int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t
 int vio_front_lists(struct vio_front *f, struct vio_err *err)
 {
 	struct vio_mem_piece lists;
-	int rc = vio_mem_carve(f->mem, (uint64_t)f->n_queues * PAGE, PAGE, false, "multi-TCE lists", &lists,
-			       err);
+	int rc = vio_mem_carve(f->mem, (uint64_t)f->n_queues * PAGE, PAGE, false, "multi-TCE lists",
+			       &lists, err);
 
 	for (unsigned i = 0; rc == 0 && i < f->n_queues; i++)
 		if (f->q[i])
@@ -159,8 +165,8 @@ int vio_front_lists(struct vio_front *f, struct vio_err *err)
 	return rc;
 }
 
-int vio_front_dma(struct vio_front *f, struct vio_fq *q, const struct vio_arm *arm, struct vio_dma_cfg *c,
-		  struct vio_err *err)
+int vio_front_dma(struct vio_front *f, struct vio_fq *q, const struct vio_arm *arm,
+		  struct vio_dma_cfg *c, struct vio_err *err)
 {
 	const struct phyp_unit_info *u = phyp_unit(f->part, f->unit);
 	int rc = 0;
@@ -173,7 +179,8 @@ int vio_front_dma(struct vio_front *f, struct vio_fq *q, const struct vio_arm *a
 		rc = vio_transport_slice(f->t, c->slice_len, &c->slice, err);
 		if (rc == 0 && vio_payload_in_place(arm->payload) &&
 		    vio_transport_expose(f->t, q->vcpu, &c->expose))
-			rc = vio_err_set(err, -ENOSPC, "queue %u: no room for its exposures", q->index);
+			rc = vio_err_set(err, -ENOSPC, "queue %u: no room for its exposures",
+					 q->index);
 	}
 	return rc ? rc : vio_dma_level(arm->mapping)->create(c, &q->dma, err);
 }
@@ -186,8 +193,8 @@ int vio_front_go(struct vio_front *f, struct vio_err *err)
 		const struct vio_fq *q = f->q[i];
 
 		if (q)
-			rc = vio_transport_queue(f->t, q->index, f->queue_size, q->desc_at, q->avail_at,
-						 q->used_at, err);
+			rc = vio_transport_queue(f->t, q->index, f->queue_size, q->desc_at,
+						 q->avail_at, q->used_at, err);
 	}
 	return rc ? rc : vio_transport_driver_ok(f->t, err);
 }

@@ -54,6 +54,7 @@ void vio_fq_kick(struct vio_fq *q)
 
 void vio_fq_publish(struct vio_fq *q)
 {
-	if (q->f->notify == VIO_NOTIFY_CRQ ? vio_vring_publish_always(q->vr) : vio_vring_publish(q->vr))
+	if (q->f->notify == VIO_NOTIFY_CRQ ? vio_vring_publish_always(q->vr)
+					   : vio_vring_publish(q->vr))
 		vio_fq_kick(q);
 }

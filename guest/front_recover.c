@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The server goes, comes back, or stops the device: what is done once for all queues, with the gate closed.
- * What a queue's owner does with what it has in flight is the device's affair (blk_recover.c, net_recover.c).
+ * The server goes, comes back, or stops the device: what is done once for all queues, with the gate
+ * closed. What a queue's owner does with what it has in flight is the device's affair
+ * (blk_recover.c, net_recover.c).
  */
 #include <inttypes.h>
 #include <sched.h>
@@ -29,7 +30,8 @@ static unsigned held(const struct vio_front *f)
 static void die(struct vio_front *f, const char *why)
 {
 	vio_front_say(f, "%s; %u outstanding %s(s) end with an error", why, held(f), f->ops->item);
-	vio_store_release(&f->dead, true); /* owners give up their own: pair G's close has let them out */
+	vio_store_release(&f->dead,
+			  true); /* owners give up their own: pair G's close has let them out */
 }
 
 /* Did anything complete since the last time that the device had to be reset? */
@@ -124,8 +126,7 @@ static void restart(struct vio_front *f, const struct vio_fq *me)
 		return;
 	case -ETIMEDOUT:
 	case -EPROTO:
-	case -EPERM: /* a window or DRIVER_OK was refused; a second look at the same server may find it
-			recovered */
+	case -EPERM: /* a window or DRIVER_OK was refused; a second look at the same server may find it recovered */
 		cannot_configure(f, err.msg);
 		return;
 	default:
@@ -135,13 +136,14 @@ static void restart(struct vio_front *f, const struct vio_fq *me)
 	if (give_up) {
 		f->strikes = 0;
 		f->give_up = f->epoch + 1;
-		vio_front_say(f,
-			      "the device was stopped %u times without completing one %s (%s); %u %s(s) "
-			      "given up",
-			      VIO_FRONT_MAX_STRIKES + 1, f->ops->item, vio_transport_why(f->t), n,
-			      f->ops->item);
+		vio_front_say(
+			f,
+			"the device was stopped %u times without completing one %s (%s); %u %s(s) given up",
+			VIO_FRONT_MAX_STRIKES + 1, f->ops->item, vio_transport_why(f->t), n,
+			f->ops->item);
 	} else {
-		vio_front_say(f, "the VIO server is back; %u %s(s) %s", n, f->ops->item, f->ops->fate);
+		vio_front_say(f, "the VIO server is back; %u %s(s) %s", n, f->ops->item,
+			      f->ops->fate);
 	}
 	reopen(f, me);
 }
@@ -153,8 +155,8 @@ static void stopped(struct vio_front *f)
 				  : vio_transport_why(f->t);
 
 	f->strikes = progress(f) ? 1 : f->strikes + 1;
-	vio_front_say(f, "the VIO server stopped the device: %s; resetting it (%u %s(s) held)", why, held(f),
-		      f->ops->item);
+	vio_front_say(f, "the VIO server stopped the device: %s; resetting it (%u %s(s) held)", why,
+		      held(f), f->ops->item);
 	vio_store_relaxed(&f->broken, 0);
 	reset_device(f);
 }
@@ -205,8 +207,10 @@ void vio_front_recover(struct vio_front *f, struct vio_fq *q)
 		return; /* another thread is at it */
 	if (!vio_load_relaxed(&f->gate.closed))
 		vio_gate_close(&f->gate);
-	/* The data path is short; in it nobody waits for anybody but, with exposures, for the server, and
-	 * that ends. */
+	/*
+	 * The data path is short; in it nobody waits for anybody but, with exposures, for the
+	 * server, and that ends.
+	 */
 	for (unsigned i = 0; i < f->n_queues; i++)
 		while (f->q[i] && !vio_gate_left(&f->q[i]->pass))
 			sched_yield();

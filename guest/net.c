@@ -22,9 +22,10 @@ static int start(struct vio_net *n, struct vio_err *err)
 		return rc;
 	ti = vio_transport_get_info(n->f.t);
 	if (ti->type != VIRTIO_ID_NET)
-		return vio_err_set(err, -ENODEV,
-				   "unit %u is not a network card: virtio device type %u, expected %u",
-				   tc->unit, ti->type, VIRTIO_ID_NET);
+		return vio_err_set(
+			err, -ENODEV,
+			"unit %u is not a network card: virtio device type %u, expected %u",
+			tc->unit, ti->type, VIRTIO_ID_NET);
 	rc = net_read_config(n, &n->info, err);
 	if (rc == 0)
 		rc = net_setup(n, err);
@@ -35,7 +36,8 @@ static int start(struct vio_net *n, struct vio_err *err)
 
 static int check_cfg(const struct vio_net_cfg *c, struct vio_err *err)
 {
-	if (c->buf_len & (c->buf_len - 1) || (c->buf_len && (c->buf_len < 256 || c->buf_len > 131072)))
+	if (c->buf_len & (c->buf_len - 1) ||
+	    (c->buf_len && (c->buf_len < 256 || c->buf_len > 131072)))
 		return vio_err_set(err, -EINVAL,
 				   "buffers of %u bytes: must be a power of two from 256 to 131072",
 				   c->buf_len);
@@ -81,8 +83,10 @@ void vio_net_close(struct vio_net *n)
 {
 	if (!n)
 		return;
-	/* First of all the server must not touch what is about to be unmapped; no answer is no reason to
-	 * stay. */
+	/*
+	 * First of all the server must not touch what is about to be unmapped; no answer is no
+	 * reason to stay.
+	 */
 	if (n->f.t && phyp_alive(n->f.part))
 		vio_transport_quiesce(n->f.t);
 	net_teardown(n);
@@ -138,7 +142,8 @@ bool vio_net_look_at_config(struct vio_net *n)
 	if (vio_likely(vio_transport_config_changes(n->f.t) == n->config_changes))
 		return false;
 	n->config_changes = vio_transport_config(n->f.t, &c, sizeof(c));
-	up = !(n->info.features >> VIRTIO_NET_F_STATUS & 1) || vio_le16(c.status) & VIRTIO_NET_S_LINK_UP;
+	up = !(n->info.features >> VIRTIO_NET_F_STATUS & 1) ||
+	     vio_le16(c.status) & VIRTIO_NET_S_LINK_UP;
 	mtu = n->info.features >> VIRTIO_NET_F_MTU & 1 ? vio_le16(c.mtu) : n->info.mtu;
 	if (up == n->info.link_up && mtu == n->info.mtu)
 		return false;
@@ -154,8 +159,8 @@ void vio_net_idle(struct vio_net *n, unsigned pair, bool wait_tx, uint64_t timeo
 	vio_fq_idle(q, wait_tx ? 2 : 1, false, timeout_ns);
 }
 
-void vio_net_idle_fds(struct vio_net *n, unsigned pair, bool wait_tx, struct pollfd *fds, unsigned n_fds,
-		      uint64_t timeout_ns)
+void vio_net_idle_fds(struct vio_net *n, unsigned pair, bool wait_tx, struct pollfd *fds,
+		      unsigned n_fds, uint64_t timeout_ns)
 {
 	struct vio_fq *const q[] = {&n->p[pair].rx, &n->p[pair].tx};
 

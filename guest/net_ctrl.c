@@ -18,7 +18,8 @@ static int post(struct net_ctrl *c, uint32_t len)
 
 	m->n_seg = 2;
 	m->seg[0] = (struct vio_dma_seg){.addr = c->at, .len = len};
-	m->seg[1] = (struct vio_dma_seg){.addr = gla_add(c->at, ACK_OFF), .len = 1, .dev_writes = true};
+	m->seg[1] =
+		(struct vio_dma_seg){.addr = gla_add(c->at, ACK_OFF), .len = 1, .dev_writes = true};
 	vio_store_relaxed(c->va + ACK_OFF, (uint8_t)NO_ANSWER);
 	if (c->v.dma->ops->map(c->v.dma, &m, 1) != 1)
 		return -EAGAIN;
@@ -55,7 +56,8 @@ int net_command(struct vio_net *n, uint8_t class, uint8_t cmd, const void *data,
 {
 	struct net_ctrl *c = n->ctrl;
 	uint64_t since = vio_now_ns(),
-		 limit = (n->cfg.transport.timeout_ms ? n->cfg.transport.timeout_ms : 5000) * 1000000ull;
+		 limit = (n->cfg.transport.timeout_ms ? n->cfg.transport.timeout_ms : 5000) *
+			 1000000ull;
 	int rc;
 
 	if (!c || len > NET_CTRL_DATA)
@@ -72,14 +74,15 @@ int net_command(struct vio_net *n, uint8_t class, uint8_t cmd, const void *data,
 		if (c->v.kick_due)
 			vio_fq_kick(&c->v);
 		if (vio_now_ns() - since > limit)
-			return vio_err_set(err, -ETIMEDOUT, "command %u/%u was not answered in time", class,
-					   cmd);
+			return vio_err_set(err, -ETIMEDOUT,
+					   "command %u/%u was not answered in time", class, cmd);
 		phyp_irq_take(c->v.vcpu);
 		phyp_vcpu_wait(c->v.vcpu, NAP_NS / 4, NAP_NS);
 	}
 	/* A frame that arrived meanwhile is found by the next poll: USED for it is kept as `pending`. */
 	if (rc < 0)
-		return vio_err_set(err, rc, "the VIO server went away at command %u/%u", class, cmd);
+		return vio_err_set(err, rc, "the VIO server went away at command %u/%u", class,
+				   cmd);
 	if (vio_load_relaxed(c->va + ACK_OFF) != VIRTIO_NET_OK)
 		return vio_err_set(err, -EINVAL, "the device refused command %u/%u", class, cmd);
 	return 0;
@@ -115,12 +118,12 @@ int net_tell(struct vio_net *n, struct vio_err *err)
 	if (n->info.pairs > 1) {
 		const struct virtio_net_ctrl_mq mq = {.virtqueue_pairs = vio_le16(n->info.pairs)};
 
-		rc = net_command(n, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &mq, sizeof(mq),
-				 err);
+		rc = net_command(n, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &mq,
+				 sizeof(mq), err);
 	}
 	if (rc == 0 && w->mac_said)
-		rc = net_command(n, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, w->mac, sizeof(w->mac),
-				 err);
+		rc = net_command(n, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, w->mac,
+				 sizeof(w->mac), err);
 	if (rc == 0 && w->allmulti_said)
 		rc = set_flag(n, VIRTIO_NET_CTRL_RX_ALLMULTI, w->allmulti, err);
 	if (rc == 0 && w->promisc_said)
@@ -129,8 +132,8 @@ int net_tell(struct vio_net *n, struct vio_err *err)
 }
 
 /* A command of the program's; pair 0's owner. */
-static int ask(struct vio_net *n, bool able, uint8_t class, uint8_t cmd, const void *data, uint32_t len,
-	       struct vio_err *err)
+static int ask(struct vio_net *n, bool able, uint8_t class, uint8_t cmd, const void *data,
+	       uint32_t len, struct vio_err *err)
 {
 	struct net_pair *p = n->p;
 	int rc;
@@ -153,7 +156,8 @@ int vio_net_promisc(struct vio_net *n, bool on, struct vio_err *err)
 
 	n->wishes.promisc_said = n->info.can_rx_mode;
 	n->wishes.promisc = on;
-	return ask(n, n->info.can_rx_mode, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &v, 1, err);
+	return ask(n, n->info.can_rx_mode, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &v, 1,
+		   err);
 }
 
 int vio_net_allmulti(struct vio_net *n, bool on, struct vio_err *err)
@@ -162,12 +166,14 @@ int vio_net_allmulti(struct vio_net *n, bool on, struct vio_err *err)
 
 	n->wishes.allmulti_said = n->info.can_rx_mode;
 	n->wishes.allmulti = on;
-	return ask(n, n->info.can_rx_mode, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &v, 1, err);
+	return ask(n, n->info.can_rx_mode, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &v, 1,
+		   err);
 }
 
 int vio_net_set_mac(struct vio_net *n, const uint8_t mac[6], struct vio_err *err)
 {
-	int rc = ask(n, n->info.can_set_mac, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6, err);
+	int rc = ask(n, n->info.can_set_mac, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac,
+		     6, err);
 
 	if (rc == 0 || rc == -ENOTCONN) {
 		n->wishes.mac_said = true;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The data path of the network front end. Everything goes in bursts through the arm's tables: payload,
- * mapping, ring; one publish and at most one kick a call. No allocation, no system call (but a sleep), no
- * lock.
+ * The data path of the network front end. Everything goes in bursts through the arm's tables:
+ * payload, mapping, ring; one publish and at most one kick a call. No allocation, no system call
+ * (but a sleep), no lock.
  */
 #include <string.h>
 
@@ -16,8 +16,9 @@ static struct net_pair *pair_of_rx(struct vio_fq *v)
 /* ------------------------------------------------------------------------- refill ---- */
 
 /*
- * At most NET_BURST buffers into the ring, not yet published. How many. In the order in which they were
- * freed: a buffer then mostly comes to the descriptor that it had, which need not be written again.
+ * At most NET_BURST buffers into the ring, not yet published. How many. In the order in which they
+ * were freed: a buffer then mostly comes to the descriptor that it had, which need not be written
+ * again.
  */
 static unsigned post_some(struct net_pair *p, unsigned want)
 {
@@ -371,7 +372,8 @@ void vio_net_tx_reclaim(struct vio_net *n, unsigned pair)
 		vio_front_recover(&n->f, &p->tx);
 }
 
-unsigned vio_net_tx_alloc(struct vio_net *n, unsigned pair, struct vio_net_buf *buf[], unsigned count)
+unsigned vio_net_tx_alloc(struct vio_net *n, unsigned pair, struct vio_net_buf *buf[],
+			  unsigned count)
 {
 	struct net_pair *p = &n->p[pair];
 
@@ -379,7 +381,9 @@ unsigned vio_net_tx_alloc(struct vio_net *n, unsigned pair, struct vio_net_buf *
 		vio_net_tx_reclaim(n, pair);
 		count = p->n_free < count ? p->n_free : count;
 	}
-	/* The lines are where the device read them: have them all on their way before the first is written.
+	/*
+	 * The lines are where the device read them: have them all on their way before the first is
+	 * written.
 	 */
 	p->n_free -= count;
 	for (unsigned i = 0; i < count; i++)
@@ -397,7 +401,8 @@ unsigned vio_net_tx_alloc(struct vio_net *n, unsigned pair, struct vio_net_buf *
 	return count;
 }
 
-void vio_net_free(struct vio_net *n, unsigned pair, struct vio_net_buf *const frame[], unsigned count)
+void vio_net_free(struct vio_net *n, unsigned pair, struct vio_net_buf *const frame[],
+		  unsigned count)
 {
 	struct net_pair *p = &n->p[pair];
 
@@ -406,8 +411,8 @@ void vio_net_free(struct vio_net *n, unsigned pair, struct vio_net_buf *const fr
 }
 
 /*
- * What the payload level is to be asked for, for one frame. The number of buffers; 0: it can't be sent at
- * all.
+ * What the payload level is to be asked for, for one frame. The number of buffers; 0: it can't be
+ * sent at all.
  */
 static unsigned describe(const struct vio_net *n, struct vio_net_buf *frame, struct vio_gbuf *g[])
 {
@@ -490,7 +495,9 @@ static int send_long(struct net_pair *p, struct vio_net_buf *frame)
 	return rc < 0 && vio_fq_look_at_crq(&p->tx) ? SEND_NEVER : SEND_LATER;
 }
 
-/* Frames of one buffer, together: at most NET_BURST. How many are in the ring; fewer: send_long() says why.
+/*
+ * Frames of one buffer, together: at most NET_BURST. How many are in the ring; fewer: send_long()
+ * says why.
  */
 static unsigned send_short(struct net_pair *p, struct vio_net_buf *const frame[], unsigned count)
 {
@@ -542,8 +549,8 @@ static unsigned send_standing(struct net_pair *p, struct vio_net_buf *const fram
 		struct net_buf *b = net_buf_of(frame[n]);
 		const uint64_t off = (uint64_t)(b->b.data - (uint8_t *)b->b.hdr);
 
-		if (vio_unlikely(b->b.len == 0 || off < VIO_NET_HDR || off > cap || b->b.len > cap - off ||
-				 b->b.len > VIO_NET_MAX_FRAME))
+		if (vio_unlikely(b->b.len == 0 || off < VIO_NET_HDR || off > cap ||
+				 b->b.len > cap - off || b->b.len > VIO_NET_MAX_FRAME))
 			break;
 		b->b.hdr->num_buffers = 0;
 		b->state = NET_SENDING;
@@ -600,7 +607,8 @@ static unsigned send_all(struct net_pair *p, struct vio_net_buf *const frame[], 
 	return done;
 }
 
-unsigned vio_net_tx_burst(struct vio_net *n, unsigned pair, struct vio_net_buf *const frame[], unsigned count)
+unsigned vio_net_tx_burst(struct vio_net *n, unsigned pair, struct vio_net_buf *const frame[],
+			  unsigned count)
 {
 	struct net_pair *p = &n->p[pair];
 	unsigned done = 0;

@@ -8,8 +8,8 @@
  *   net_ctrl.c     control queue
  *   net_recover.c  what becomes of buffers when the server goes, comes back, stops the device
  *
- * What it shares with other devices' front ends, the threads and the gate among it, is in front.h. A pair's
- * two queues share its virtual processor.
+ * What it shares with other devices' front ends, the threads and the gate among it, is in front.h.
+ * A pair's two queues share its virtual processor.
  */
 #ifndef VIO_GUEST_NET_PRIV_H
 #define VIO_GUEST_NET_PRIV_H
@@ -29,9 +29,9 @@ static_assert(sizeof(struct virtio_net_hdr_v1) == VIO_NET_HDR, "VIRTIO 1.2 5.1.6
 enum net_buf_state { NET_FREE, NET_POSTED, NET_HELD, NET_SENDING };
 
 /*
- * Line 0 is all that is needed where buffers are the device's as they are (standing), line 1 begins with the
- * mapping of a buffer that is alone in its chain. The size is an odd number of lines, so that line 0 of all
- * buffers are spread over the cache.
+ * Line 0 is all that is needed where buffers are the device's as they are (standing), line 1 begins
+ * with the mapping of a buffer that is alone in its chain. The size is an odd number of lines, so
+ * that line 0 of all buffers are spread over the cache.
  */
 struct net_buf {
 	struct vio_net_buf b; /* first */
@@ -53,11 +53,13 @@ struct net_pair {
 	/* Touched by its owner on every call. */
 	struct vio_net *n;
 	struct net_buf *buf;
-	struct net_buf *
-		*free; /* the warmest on top; taken in bursts, each in the order in which it was freed */
+	struct net_buf **
+		free; /* the warmest on top; taken in bursts, each in the order in which it was freed */
 	uint32_t n_free, n_posted, n_sending;
-	/* Payload in place and mapping pool: a buffer's I/O bus address is known, and nothing is to be done
-	 * before it is given to the device or after it came back. */
+	/*
+	 * Payload in place and mapping pool: a buffer's I/O bus address is known, and nothing is to
+	 * be done before it is given to the device or after it came back.
+	 */
 	bool standing;
 	/* A frame of which not all buffers have been taken from the ring. */
 	struct net_buf *part, *part_tail;
@@ -95,11 +97,13 @@ struct vio_net {
 	struct net_ctrl *ctrl; /* NULL: the device has none */
 	struct net_wishes wishes;
 	uint32_t config_changes;
-	struct vio_mem_piece area; /* control page, bounce buffers, and buffers when the device sees them */
+	struct vio_mem_piece
+		area; /* control page, bounce buffers, and buffers when the device sees them */
 	struct ioba area_at;
 	uint64_t bounce_off, slot_len;
 	struct vio_mem_piece buffers;
-	uint64_t stride, next_buffer; /* from one buffer to the next; guest-logical address of the next one */
+	uint64_t stride,
+		next_buffer; /* from one buffer to the next; guest-logical address of the next one */
 };
 
 static inline struct net_buf *net_buf_of(struct vio_net_buf *b)
@@ -125,7 +129,9 @@ void net_teardown(struct vio_net *n);
 int net_reclaim(struct net_pair *p);
 
 /* ---- net_ctrl.c ---- */
-/* One command to its answer, by pair 0's owner, inside the gate. 0, -EINVAL refused, -ENOTCONN, -ETIMEDOUT.
+/*
+ * One command to its answer, by pair 0's owner, inside the gate. 0, -EINVAL refused, -ENOTCONN,
+ * -ETIMEDOUT.
  */
 int net_command(struct vio_net *n, uint8_t class, uint8_t cmd, const void *data, uint32_t len,
 		struct vio_err *err);

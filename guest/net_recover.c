@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What becomes of buffers when the server goes, comes back, or stops the device: all of them are free again.
- * A frame in flight may or may not have reached the network; it is not sent again, because a network may lose
- * a frame but should not invent one, and is counted as lost.
+ * What becomes of buffers when the server goes, comes back, or stops the device: all of them are
+ * free again. A frame in flight may or may not have reached the network; it is not sent again,
+ * because a network may lose a frame but should not invent one, and is counted as lost.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -30,18 +30,19 @@ static int same_card(struct vio_front *f, struct vio_err *err)
 
 	if (ti->version != is->version || ti->features != is->features ||
 	    memcmp(&ti->arm, &is->arm, sizeof(ti->arm)) != 0 || ti->queue_size != is->queue_size)
-		return vio_err_set(err, -ENOTSUP,
-				   "the VIO server came back with other abilities (protocol %u, arm %s, "
-				   "features 0x%" PRIx64 ", queues of %u); open the card anew",
-				   ti->version, ti->arm.name, ti->features, ti->queue_size);
+		return vio_err_set(
+			err, -ENOTSUP,
+			"the VIO server came back with other abilities (protocol %u, arm %s, features 0x%" PRIx64
+			", queues of %u); open the card anew",
+			ti->version, ti->arm.name, ti->features, ti->queue_size);
 	rc = net_read_config(n, &now, err);
 	if (rc)
 		return rc;
 	if (now.max_pairs != is->max_pairs || now.mtu != is->mtu)
-		return vio_err_set(err, -ENOTSUP,
-				   "the VIO server came back with another card (%u pairs of queues, MTU %u; "
-				   "before %u and %u); open it anew",
-				   now.max_pairs, now.mtu, is->max_pairs, is->mtu);
+		return vio_err_set(
+			err, -ENOTSUP,
+			"the VIO server came back with another card (%u pairs of queues, MTU %u; before %u and %u); open it anew",
+			now.max_pairs, now.mtu, is->max_pairs, is->mtu);
 	n->info.link_up = now.link_up;
 	if (!n->wishes.mac_said)
 		memcpy(n->info.mac, now.mac, sizeof(now.mac));

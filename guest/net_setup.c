@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Features, and the memory of an open card. Carved and mapped once; after a restart the same memory is
- * announced again. Besides the rings (front_mem.c):
+ * Features, and the memory of an open card. Carved and mapped once; after a restart the same memory
+ * is announced again. Besides the rings (front_mem.c):
  *
  *   area    control page | bounce buffers | receive and transmit buffers     device reads and writes
  *
- * In arms with payload in place and the pool, the area is a window (one for each LMB that it touches, at
- * contiguous IOBAs). Else it is only TCE-mapped, by the mapping level. Buffers of the bounce arm are the
- * guest's alone and outside the area. None crosses an LMB border, where a window ends: buffers have lengths
- * that are powers of two and are aligned to them. In arms with the pool they lie one line further apart, so
- * that their first lines are not all in the same few sets of the caches, and the borders are left out.
+ * In arms with payload in place and the pool, the area is a window (one for each LMB that it
+ * touches, at contiguous IOBAs). Else it is only TCE-mapped, by the mapping level. Buffers of the
+ * bounce arm are the guest's alone and outside the area. None crosses an LMB border, where a window
+ * ends: buffers have lengths that are powers of two and are aligned to them. In arms with the pool
+ * they lie one line further apart, so that their first lines are not all in the same few sets of
+ * the caches, and the borders are left out.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,9 @@
 #define COPYBREAK 256u
 
 #define BIT(b) (1ull << VIRTIO_NET_F_##b)
-#define OFFLOAD                                                                                              \
-	(BIT(CSUM) | BIT(GUEST_CSUM) | BIT(HOST_TSO4) | BIT(HOST_TSO6) | BIT(GUEST_TSO4) | BIT(GUEST_TSO6))
+#define OFFLOAD                                                                                    \
+	(BIT(CSUM) | BIT(GUEST_CSUM) | BIT(HOST_TSO4) | BIT(HOST_TSO6) | BIT(GUEST_TSO4) |         \
+	 BIT(GUEST_TSO6))
 
 static bool has(const struct vio_net_info *i, unsigned bit)
 {
@@ -80,13 +82,13 @@ int net_read_config(struct vio_net *n, struct vio_net_info *i, struct vio_err *e
 	if (has(i, VIRTIO_NET_F_MAC))
 		memcpy(i->mac, c.mac, sizeof(i->mac));
 	else /* an address of this end's own: locally administered */
-		memcpy(i->mac, (const uint8_t[]){0x02, 0x56, 0x49, 0x4f, 0xff, (uint8_t)n->f.unit}, 6);
+		memcpy(i->mac, (const uint8_t[]){0x02, 0x56, 0x49, 0x4f, 0xff, (uint8_t)n->f.unit},
+		       6);
 	need = 2u * i->max_pairs + (i->can_control ? 1 : 0);
 	if (i->max_pairs == 0 || need > ti->num_queues || i->mtu < 68)
 		return vio_err_set(
 			err, -EPROTO,
-			"the network card's configuration makes no sense: %u pairs of queues and %s "
-			"control queue in %u queues, MTU %u",
+			"the network card's configuration makes no sense: %u pairs of queues and %s control queue in %u queues, MTU %u",
 			i->max_pairs, i->can_control ? "a" : "no", ti->num_queues, i->mtu);
 	i->pairs = n->cfg.pairs < i->max_pairs ? n->cfg.pairs : i->max_pairs;
 	return 0;
@@ -101,14 +103,12 @@ static int check_room(const struct vio_net *n, struct vio_err *err)
 	if (!i->merge && most + VIO_NET_HDR > n->cap)
 		return vio_err_set(
 			err, -EINVAL,
-			"receive buffers of %u bytes can't take frames of %u, and the device does not "
-			"merge buffers; use larger ones%s",
+			"receive buffers of %u bytes can't take frames of %u, and the device does not merge buffers; use larger ones%s",
 			n->cfg.buf_len, most, i->guest_tso4 ? " or do without offload" : "");
 	if (i->merge && n->max_merge > i->queue_size)
 		return vio_err_set(
 			err, -EINVAL,
-			"a frame of %u bytes takes %u receive buffers of %u bytes, but a queue has only "
-			"%u entries; use larger buffers or queues",
+			"a frame of %u bytes takes %u receive buffers of %u bytes, but a queue has only %u entries; use larger buffers or queues",
 			most, n->max_merge, n->cfg.buf_len, i->queue_size);
 	return 0;
 }
@@ -144,14 +144,16 @@ static int carve_area(struct vio_net *n, struct vio_err *err)
 		n->slot_len = bounce_only || n->cfg.copybreak > bl ? bl : pow2_up(n->cfg.copybreak);
 	n->bounce_off = n->slot_len > NET_PAGE ? n->slot_len : NET_PAGE;
 	len = VIO_ALIGN_UP(n->bounce_off + slots * n->slot_len, bl > NET_PAGE ? bl : NET_PAGE);
-	rc = vio_mem_carve(n->f.mem, VIO_ALIGN_UP(len + (bounce_only ? 0 : buffers), g), align, false,
-			   "network buffers", &n->area, err);
+	rc = vio_mem_carve(n->f.mem, VIO_ALIGN_UP(len + (bounce_only ? 0 : buffers), g), align,
+			   false, "network buffers", &n->area, err);
 	if (rc)
 		return rc;
 	if (bounce_only)
-		rc = vio_mem_carve(n->f.mem, buffers, align, false, "network buffers", &n->buffers, err);
+		rc = vio_mem_carve(n->f.mem, buffers, align, false, "network buffers", &n->buffers,
+				   err);
 	else
-		n->buffers = (struct vio_mem_piece){gla_add(n->area.at, len), n->area.va + len, buffers};
+		n->buffers =
+			(struct vio_mem_piece){gla_add(n->area.at, len), n->area.va + len, buffers};
 	n->next_buffer = n->buffers.at.v;
 	return rc || !pool ? rc : vio_front_area(&n->f, &n->area, grant, &n->area_at, err);
 }
@@ -164,8 +166,9 @@ static int new_payload(struct vio_net *n, struct vio_fq *q, struct vio_err *err)
 	const struct vio_gpayload_cfg c = {
 		.part = n->f.part,
 		.counters = q->cnt,
-		.bounce = gla_add(n->area.at,
-				  n->bounce_off + (uint64_t)q->index * n->info.queue_size * n->slot_len),
+		.bounce = gla_add(n->area.at, n->bounce_off + (uint64_t)q->index *
+								      n->info.queue_size *
+								      n->slot_len),
 		.slot_len = (uint32_t)n->slot_len,
 		.n_slots = ops->needs_bounce ? n->info.queue_size : 0,
 		.copybreak = n->cfg.copybreak,
@@ -175,18 +178,20 @@ static int new_payload(struct vio_net *n, struct vio_fq *q, struct vio_err *err)
 }
 
 /*
- * DMA window for one queue's mapping level: for everything in flight, what it keeps, and as much again
- * against holes. With exposures every buffer takes whole backing pages.
+ * DMA window for one queue's mapping level: for everything in flight, what it keeps, and as much
+ * again against holes. With exposures every buffer takes whole backing pages.
  */
 static uint64_t slice_len(const struct vio_net *n, bool ctrl)
 {
 	uint64_t page = vio_front_tce_page(&n->f),
 		 room = vio_transport_room(n->f.t) / (2ull * n->info.pairs + 1) & ~(page - 1);
 	uint64_t unit = vio_front_grain(&n->f, vio_payload_in_place(n->info.arm.payload));
-	uint64_t units = (n->cfg.buf_len + unit - 1) / unit, bufs = ctrl ? 2 : n->info.queue_size, kept = 0;
+	uint64_t units = (n->cfg.buf_len + unit - 1) / unit, bufs = ctrl ? 2 : n->info.queue_size,
+		 kept = 0;
 
 	if (n->info.arm.mapping == VIO_MAP_DEFERRED)
-		bufs += (uint64_t)(n->cfg.defer_batch ? n->cfg.defer_batch : DEFER) * (ctrl ? 2 : 1);
+		bufs += (uint64_t)(n->cfg.defer_batch ? n->cfg.defer_batch : DEFER) *
+			(ctrl ? 2 : 1);
 	else if (n->info.arm.mapping == VIO_MAP_CACHED && !ctrl)
 		kept = (n->cfg.quota_pages ? n->cfg.quota_pages : QUOTA) * page;
 	kept = 2 * (bufs * units * unit + kept);
@@ -195,7 +200,8 @@ static uint64_t slice_len(const struct vio_net *n, bool ctrl)
 
 static int new_dma(struct vio_net *n, struct vio_fq *q, uint64_t slice, struct vio_err *err)
 {
-	struct vio_dma_cfg c = {.defer_batch = n->cfg.defer_batch, .quota_pages = n->cfg.quota_pages};
+	struct vio_dma_cfg c = {.defer_batch = n->cfg.defer_batch,
+				.quota_pages = n->cfg.quota_pages};
 
 	if (n->info.arm.mapping == VIO_MAP_POOL) {
 		c.pool_addr = n->area.at;
@@ -231,7 +237,8 @@ static int new_buffers(struct vio_net *n, struct net_pair *p, unsigned pair, str
 		struct net_buf *b = &p->buf[i];
 
 		b->at = place_buffer(n);
-		b->b.hdr = (struct virtio_net_hdr_v1 *)(void *)(n->buffers.va + (b->at.v - n->buffers.at.v));
+		b->b.hdr = (struct virtio_net_hdr_v1 *)(void *)(n->buffers.va +
+								(b->at.v - n->buffers.at.v));
 		net_buf_free(p, b);
 	}
 	return 0;
@@ -351,7 +358,8 @@ int net_setup(struct vio_net *n, struct vio_err *err)
 	if (rc == 0)
 		rc = new_pairs(n, err);
 	if (rc == 0)
-		rc = vio_front_rings(&n->f, n->info.features, n->info.arm.ring == VIO_RING_DIRECT, 1, err);
+		rc = vio_front_rings(&n->f, n->info.features, n->info.arm.ring == VIO_RING_DIRECT,
+				     1, err);
 	if (rc == 0)
 		rc = carve_area(n, err);
 	if (rc == 0)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * Guest transport: the CRQ, and what is made of what arrives in it.
- */
+/* Guest transport: the CRQ, and what is made of what arrives in it. */
 #include <string.h>
 
 #include "guest/transport_priv.h"
@@ -125,8 +123,8 @@ void vio_t_hello(struct vio_transport *t, struct phyp_vcpu *vcpu)
 }
 
 /* The device can't go on: status text, and the detail. The first reason stays. */
-__attribute__((format(printf, 4, 5))) static void stop(struct vio_transport *t, enum vio_transport_state s,
-						       uint8_t why, const char *fmt, ...)
+__attribute__((format(printf, 4, 5))) static void
+stop(struct vio_transport *t, enum vio_transport_state s, uint8_t why, const char *fmt, ...)
 {
 	char detail[96];
 	va_list ap;
@@ -168,14 +166,15 @@ static void rx_message(struct vio_transport *t, const struct vio_msg *m)
 		break;
 	case VIO_GE_NEEDS_RESET:
 		if (m->arg16 == 0xffff)
-			stop(t, VIO_T_NEEDS_RESET, m->status, "no queue, 0x%llx", (unsigned long long)m->arg);
+			stop(t, VIO_T_NEEDS_RESET, m->status, "no queue, 0x%llx",
+			     (unsigned long long)m->arg);
 		else
 			stop(t, VIO_T_NEEDS_RESET, m->status, "queue %u, 0x%llx", m->arg16,
 			     (unsigned long long)m->arg);
 		break;
 	case VIO_GE_BAD:
-		stop(t, VIO_T_NEEDS_RESET, t->fsm.why, "the server sent %s, which is not allowed now",
-		     vio_op_name(m->op));
+		stop(t, VIO_T_NEEDS_RESET, t->fsm.why,
+		     "the server sent %s, which is not allowed now", vio_op_name(m->op));
 		break;
 	case VIO_GE_CONFIG: /* a network card's link; capacity and limits of an open disk don't change here */
 		vio_store_release(&t->config_changes, t->config_changes + 1); /* pair S */
@@ -228,8 +227,8 @@ void vio_t_drain(struct vio_transport *t, struct phyp_vcpu *vcpu)
 
 	/*
 	 * Who finds the lock taken leaves its entry to the holder. The holder lets go with a
-	 * read-modify-write, which is ordered after that of the one who left, and then looks again: it sees
-	 * the entry that the other one saw.
+	 * read-modify-write, which is ordered after that of the one who left, and then looks again:
+	 * it sees the entry that the other one saw.
 	 */
 	do {
 		if (vio_xchg_acq_rel(&t->lock, 1))
@@ -246,11 +245,12 @@ void vio_t_drain(struct vio_transport *t, struct phyp_vcpu *vcpu)
 
 static int closed(struct vio_transport *t, struct vio_err *err, uint8_t op)
 {
-	return vio_err_set(err, -ENOTCONN, "the VIO server (partition %s) went away at %s", t->u->partner,
-			   vio_op_name(op));
+	return vio_err_set(err, -ENOTCONN, "the VIO server (partition %s) went away at %s",
+			   t->u->partner, vio_op_name(op));
 }
 
-int vio_t_send(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m, struct vio_err *err)
+int vio_t_send(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m,
+	       struct vio_err *err)
 {
 	uint64_t since = vio_now_ns(), hi, lo;
 	uint32_t session;
@@ -273,18 +273,18 @@ int vio_t_send(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *
 		if (vio_load_relaxed(&t->session) != session)
 			return closed(t, err, m->op);
 		if (!vio_t_again(vcpu, since, t->cfg.timeout_ms * 1000000ull))
-			return vio_err_set(err, -ETIMEDOUT,
-					   "the VIO server (partition %s) takes no message: its queue was "
-					   "full for %u ms at %s",
-					   t->u->partner, t->cfg.timeout_ms, vio_op_name(m->op));
+			return vio_err_set(
+				err, -ETIMEDOUT,
+				"the VIO server (partition %s) takes no message: its queue was full for %u ms at %s",
+				t->u->partner, t->cfg.timeout_ms, vio_op_name(m->op));
 	}
 	if (rc == H_SUCCESS) {
 		trace(t, hi, lo, true);
 		return 0;
 	}
 	if (rc != H_CLOSED)
-		return vio_err_set(err, -EIO, "sending %s to the VIO server failed: %s", vio_op_name(m->op),
-				   phyp_rc_name(rc));
+		return vio_err_set(err, -EIO, "sending %s to the VIO server failed: %s",
+				   vio_op_name(m->op), phyp_rc_name(rc));
 	vio_t_lock(t);
 	if (t->session == session)
 		link_lost(t);
@@ -300,12 +300,14 @@ static void nap(struct vio_transport *t, struct phyp_vcpu *vcpu)
 		phyp_vcpu_wait(vcpu, VIO_T_SPIN_NS, VIO_T_NAP_NS);
 }
 
-int vio_t_ask(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m, struct vio_err *err)
+int vio_t_ask(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m,
+	      struct vio_err *err)
 {
 	uint64_t since = vio_now_ns();
 	uint32_t session = vio_load_relaxed(&t->session), got;
 	/* These are answered by a stopped device too. */
-	bool patient = m->op == VIO_OP_RESET || m->op == VIO_OP_WINDOW_ADD || m->op == VIO_OP_WINDOW_DEL;
+	bool patient =
+		m->op == VIO_OP_RESET || m->op == VIO_OP_WINDOW_ADD || m->op == VIO_OP_WINDOW_DEL;
 	int rc;
 
 	vio_store_relaxed(&t->answer, VIO_T_NO_ANSWER);
@@ -320,18 +322,20 @@ int vio_t_ask(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m
 		if (got == VIO_T_OK)
 			return 0;
 		if (got == VIO_T_REFUSED)
-			return vio_err_set(err, -EPERM, "the VIO server refused %s: %s", vio_op_name(m->op),
-					   vio_status_text(t->answer_why));
+			return vio_err_set(err, -EPERM, "the VIO server refused %s: %s",
+					   vio_op_name(m->op), vio_status_text(t->answer_why));
 		if (!patient && vio_t_state(t) == VIO_T_NEEDS_RESET)
-			return vio_err_set(err, -EPROTO, "the device stopped before it answered %s: %s",
+			return vio_err_set(err, -EPROTO,
+					   "the device stopped before it answered %s: %s",
 					   vio_op_name(m->op), t->why);
 		if (!phyp_alive(t->part))
 			return vio_err_set(err, -EPIPE, "the hypervisor (phypd) went away at %s",
 					   vio_op_name(m->op));
 		if (vio_now_ns() - since > t->cfg.timeout_ms * 1000000ull)
-			return vio_err_set(err, -ETIMEDOUT,
-					   "the VIO server (partition %s) did not answer %s within %u ms",
-					   t->u->partner, vio_op_name(m->op), t->cfg.timeout_ms);
+			return vio_err_set(
+				err, -ETIMEDOUT,
+				"the VIO server (partition %s) did not answer %s within %u ms",
+				t->u->partner, vio_op_name(m->op), t->cfg.timeout_ms);
 		nap(t, vcpu);
 	}
 }
@@ -371,7 +375,8 @@ int vio_transport_kick(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t
 /* The server is away: now and then ask whether it is back, should its INIT have been missed. */
 static void look_for_server(struct vio_transport *t, struct phyp_vcpu *vcpu)
 {
-	if (vio_now_ns() - vio_load_relaxed(&t->hello_ns) < VIO_T_HELLO_NS || vio_xchg_acq_rel(&t->lock, 1))
+	if (vio_now_ns() - vio_load_relaxed(&t->hello_ns) < VIO_T_HELLO_NS ||
+	    vio_xchg_acq_rel(&t->lock, 1))
 		return;
 	/* Only on an empty queue: the server's own INIT may be in it. */
 	if (t->link.state == VIO_LINK_DOWN && !vio_t_waiting(t))
@@ -381,7 +386,8 @@ static void look_for_server(struct vio_transport *t, struct phyp_vcpu *vcpu)
 		vio_t_drain(t, vcpu);
 }
 
-enum vio_transport_state vio_transport_poll(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t *used)
+enum vio_transport_state vio_transport_poll(struct vio_transport *t, struct phyp_vcpu *vcpu,
+					    uint64_t *used)
 {
 	if (vio_unlikely(vio_t_waiting(t)))
 		vio_t_drain(t, vcpu);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The slides' device configuration sequence, guest side. Each step waits for its answer; what the server
- * wrote is read once into a private copy, then judged.
+ * The slides' device configuration sequence, guest side. Each step waits for its answer; what the
+ * server wrote is read once into a private copy, then judged.
  */
 #include <string.h>
 
@@ -26,8 +26,9 @@ struct offer {
 /* Written for whoever looks at the header; the server never reads it. */
 static void set_status(struct vio_transport *t, uint8_t bits)
 {
-	size_t off = t->info.version == VIO_PROTO_V1 ? offsetof(struct vio_dev_header_v1, device_status)
-						     : offsetof(struct vio_dev_header_v2, device_status);
+	size_t off = t->info.version == VIO_PROTO_V1
+			     ? offsetof(struct vio_dev_header_v1, device_status)
+			     : offsetof(struct vio_dev_header_v2, device_status);
 	uint8_t s;
 
 	vio_t_get(&s, (uint8_t *)vio_t_page(t, VIO_T_HEADER) + off, 1);
@@ -47,8 +48,8 @@ static void read_v1(struct vio_transport *t, struct offer *o)
 	if (h.vqs_size < 16)
 		i->queue_size = (uint16_t)(1u << h.vqs_size);
 	i->config_len = h.config_len;
-	*o = (struct offer){vio_from_be32(h.device_features), 1u << VIO_RING_COPY, 1u << VIO_PAYLOAD_RDMA,
-			    1u << VIO_NOTIFY_CRQ};
+	*o = (struct offer){vio_from_be32(h.device_features), 1u << VIO_RING_COPY,
+			    1u << VIO_PAYLOAD_RDMA, 1u << VIO_NOTIFY_CRQ};
 }
 
 static void read_v2(struct vio_transport *t, struct offer *o)
@@ -75,17 +76,19 @@ static int read_header(struct vio_transport *t, struct offer *o, struct vio_err 
 	else
 		read_v2(t, o);
 	if (t->cfg.type && i->type != t->cfg.type)
-		return vio_err_set(err, -ENODEV, "unit %u is %s: virtio device type %u, expected %u",
-				   t->cfg.unit,
-				   t->cfg.type == VIRTIO_ID_BLOCK ? "not a disk" : "of another kind", i->type,
-				   t->cfg.type);
+		return vio_err_set(err, -ENODEV,
+				   "unit %u is %s: virtio device type %u, expected %u", t->cfg.unit,
+				   t->cfg.type == VIRTIO_ID_BLOCK ? "not a disk"
+								  : "of another kind",
+				   i->type, t->cfg.type);
 	offered = i->queue_size;
 	if (i->num_queues == 0 || i->num_queues > VIO_MAX_QUEUES || offered < 4 ||
-	    offered > VIO_MAX_QUEUE_SIZE || (offered & (offered - 1)) || i->config_len > VIO_MAX_CONFIG)
-		return vio_err_set(err, -EPROTO,
-				   "the VIO server's device header makes no sense: type %u, %u queues of %u, "
-				   "%u bytes of config space",
-				   i->type, i->num_queues, offered, i->config_len);
+	    offered > VIO_MAX_QUEUE_SIZE || (offered & (offered - 1)) ||
+	    i->config_len > VIO_MAX_CONFIG)
+		return vio_err_set(
+			err, -EPROTO,
+			"the VIO server's device header makes no sense: type %u, %u queues of %u, %u bytes of config space",
+			i->type, i->num_queues, offered, i->config_len);
 	if (t->cfg.num_queues && t->cfg.num_queues < i->num_queues)
 		i->num_queues = t->cfg.num_queues;
 	if (i->version == VIO_PROTO_V1 || t->cfg.queue_size == 0)
@@ -109,28 +112,29 @@ static const struct vio_arm *named(const char *name)
 
 static bool offers(const struct offer *o, const struct vio_arm *a)
 {
-	return (o->ring >> a->ring & 1) && (o->payload >> a->payload & 1) && (o->notify >> a->notify & 1);
+	return (o->ring >> a->ring & 1) && (o->payload >> a->payload & 1) &&
+	       (o->notify >> a->notify & 1);
 }
 
 static int refuse_arm(const struct vio_transport *t, const struct offer *o, struct vio_err *err)
 {
 	const struct vio_arm *a = &t->cfg.arm;
 
-	return vio_err_set(err, -ENOTSUP,
-			   "the VIO server does not offer arm %s (protocol %u:%s%s%s%s%s%s); choose another "
-			   "arm, let vios --allow it, or go on with copy (--fallback)",
-			   a->name, t->info.version, o->ring >> a->ring & 1 ? "" : " ring=",
-			   o->ring >> a->ring & 1 ? "" : vio_ring_name(a->ring),
-			   o->payload >> a->payload & 1 ? "" : " payload=",
-			   o->payload >> a->payload & 1 ? "" : vio_payload_name(a->payload),
-			   o->notify >> a->notify & 1 ? "" : " notify=",
-			   o->notify >> a->notify & 1 ? "" : vio_notify_name(a->notify));
+	return vio_err_set(
+		err, -ENOTSUP,
+		"the VIO server does not offer arm %s (protocol %u:%s%s%s%s%s%s); choose another arm, let vios --allow it, or go on with copy (--fallback)",
+		a->name, t->info.version, o->ring >> a->ring & 1 ? "" : " ring=",
+		o->ring >> a->ring & 1 ? "" : vio_ring_name(a->ring),
+		o->payload >> a->payload & 1 ? "" : " payload=",
+		o->payload >> a->payload & 1 ? "" : vio_payload_name(a->payload),
+		o->notify >> a->notify & 1 ? "" : " notify=",
+		o->notify >> a->notify & 1 ? "" : vio_notify_name(a->notify));
 }
 
 /*
- * The arm in force: the wanted one, or copy. A version 1 server has the copy levels and no word for others.
- * The mapping lifetime is the guest's own affair, so an arm that wanted copies anyway keeps it; of a
- * zero-copy arm nothing is kept.
+ * The arm in force: the wanted one, or copy. A version 1 server has the copy levels and no word for
+ * others. The mapping lifetime is the guest's own affair, so an arm that wanted copies anyway keeps
+ * it; of a zero-copy arm nothing is kept.
  */
 static int choose_arm(struct vio_transport *t, const struct offer *o, struct vio_err *err)
 {
@@ -151,11 +155,12 @@ static int choose_arm(struct vio_transport *t, const struct offer *o, struct vio
 	}
 	if (!offers(o, arm))
 		return refuse_arm(t, o, err);
-	vio_t_say(t,
-		  "the VIO server does not offer arm %s (protocol %u); falling back to %s: mapping=%s, "
-		  "payload=%s, ring=%s, notify=%s",
-		  want->name, t->info.version, arm->name, vio_mapping_name(arm->mapping),
-		  vio_payload_name(arm->payload), vio_ring_name(arm->ring), vio_notify_name(arm->notify));
+	vio_t_say(
+		t,
+		"the VIO server does not offer arm %s (protocol %u); falling back to %s: mapping=%s, payload=%s, ring=%s, notify=%s",
+		want->name, t->info.version, arm->name, vio_mapping_name(arm->mapping),
+		vio_payload_name(arm->payload), vio_ring_name(arm->ring),
+		vio_notify_name(arm->notify));
 	return 0;
 }
 
@@ -170,10 +175,10 @@ static int choose_features(struct vio_transport *t, const struct offer *o, struc
 		return 0;
 	}
 	if ((o->features & NEEDED) != NEEDED)
-		return vio_err_set(err, -ENOTSUP,
-				   "the VIO server's device lacks VIRTIO_F_VERSION_1 or "
-				   "VIRTIO_F_ACCESS_PLATFORM (features 0x%llx); version 2 needs both",
-				   (unsigned long long)o->features);
+		return vio_err_set(
+			err, -ENOTSUP,
+			"the VIO server's device lacks VIRTIO_F_VERSION_1 or VIRTIO_F_ACCESS_PLATFORM (features 0x%llx); version 2 needs both",
+			(unsigned long long)o->features);
 	t->info.features = (want & o->features) | NEEDED;
 	return 0;
 }
@@ -189,7 +194,8 @@ static void write_choice(struct vio_transport *t)
 		vio_t_put(h + offsetof(struct vio_dev_header_v1, guest_features), &f, sizeof(f));
 	} else {
 		struct be64 f = vio_to_be64(t->info.features);
-		const uint8_t levels[3] = {(uint8_t)a->ring, (uint8_t)a->payload, (uint8_t)a->notify};
+		const uint8_t levels[3] = {(uint8_t)a->ring, (uint8_t)a->payload,
+					   (uint8_t)a->notify};
 
 		static_assert(offsetof(struct vio_dev_header_v2, notify) ==
 				      offsetof(struct vio_dev_header_v2, ring) + 2,
@@ -210,12 +216,13 @@ static int wait_for_server(struct vio_transport *t, struct vio_err *err)
 		if (s == VIO_T_DEAD)
 			return vio_err_set(err, -EPIPE, "the hypervisor (phypd) is gone");
 		if (s == VIO_T_RUNNING || s == VIO_T_NEEDS_RESET)
-			return vio_err_set(err, -EPROTO, "the device is configured already; reset it first");
+			return vio_err_set(err, -EPROTO,
+					   "the device is configured already; reset it first");
 		if (vio_now_ns() - since > t->cfg.timeout_ms * 1000000ull)
-			return vio_err_set(err, -ETIMEDOUT,
-					   "no VIO server on unit %u (0x%x) within %u ms: partition %s has "
-					   "not initialised its CRQ; is vios running?",
-					   t->cfg.unit, t->u->unit, t->cfg.timeout_ms, t->u->partner);
+			return vio_err_set(
+				err, -ETIMEDOUT,
+				"no VIO server on unit %u (0x%x) within %u ms: partition %s has not initialised its CRQ; is vios running?",
+				t->cfg.unit, t->u->unit, t->cfg.timeout_ms, t->u->partner);
 		vio_transport_wait(t, VIO_T_SPIN_NS, VIO_T_NAP_NS);
 	}
 	return 0;
@@ -223,8 +230,9 @@ static int wait_for_server(struct vio_transport *t, struct vio_err *err)
 
 static int probe(struct vio_transport *t, struct offer *o, struct vio_err *err)
 {
-	struct vio_msg m = {
-		.op = VIO_OP_PROBE, .arg16 = VIO_DEV_HEADER_BYTES, .arg = vio_t_page_at(t, VIO_T_HEADER).v};
+	struct vio_msg m = {.op = VIO_OP_PROBE,
+			    .arg16 = VIO_DEV_HEADER_BYTES,
+			    .arg = vio_t_page_at(t, VIO_T_HEADER).v};
 	static const uint8_t zero[VIO_DEV_HEADER_BYTES];
 	int rc;
 
@@ -297,10 +305,12 @@ int vio_transport_queue(struct vio_transport *t, uint16_t index, uint16_t size, 
 
 	if (index >= t->info.num_queues || size > t->info.queue_size ||
 	    (parts == 3 && size != t->info.queue_size))
-		return vio_err_set(err, -EINVAL, "queue %u of %u entries: the device has %u queues of %u",
-				   index, size, t->info.num_queues, t->info.queue_size);
+		return vio_err_set(err, -EINVAL,
+				   "queue %u of %u entries: the device has %u queues of %u", index,
+				   size, t->info.num_queues, t->info.queue_size);
 	for (unsigned i = 0; rc == 0 && i < parts; i++) {
-		struct vio_msg m = {.op = VIO_OP_QUEUE, .arg8 = (uint8_t)i, .arg16 = index, .arg = arg[i]};
+		struct vio_msg m = {
+			.op = VIO_OP_QUEUE, .arg8 = (uint8_t)i, .arg16 = index, .arg = arg[i]};
 
 		rc = vio_t_send(t, t->vcpu, &m, err);
 	}
@@ -309,7 +319,8 @@ int vio_transport_queue(struct vio_transport *t, uint16_t index, uint16_t size, 
 
 int vio_transport_driver_ok(struct vio_transport *t, struct vio_err *err)
 {
-	struct vio_msg m = {.op = VIO_OP_DRIVER_OK}, kick = {.version = t->info.version, .op = VIO_OP_KICK};
+	struct vio_msg m = {.op = VIO_OP_DRIVER_OK},
+		       kick = {.version = t->info.version, .op = VIO_OP_KICK};
 	uint32_t session = vio_load_relaxed(&t->session);
 	uint64_t lo;
 	int rc;

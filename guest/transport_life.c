@@ -18,19 +18,22 @@ static int crq_register(struct vio_transport *t, struct vio_err *err)
 	t->crq = (struct phyp_crq){.entry = entry, .n = VIO_T_PAGE / CRQ_ENTRY_BYTES};
 	vio_store_relaxed(&t->slot, entry);
 	vio_link_init(&t->link);
-	while (vio_t_busy(rc = h_reg_crq(t->vcpu, t->u->unit, vio_t_page_at(t, VIO_T_CRQ), VIO_T_PAGE)))
+	while (vio_t_busy(
+		rc = h_reg_crq(t->vcpu, t->u->unit, vio_t_page_at(t, VIO_T_CRQ), VIO_T_PAGE)))
 		if (!vio_t_again(t->vcpu, since, VIO_T_BUSY_NS))
 			break;
 	if (rc == H_RESOURCE || vio_t_busy(rc))
-		return vio_err_set(err, -EBUSY, "unit %u (0x%x): its CRQ is in use already (%s)", t->cfg.unit,
-				   t->u->unit, phyp_rc_name(rc));
+		return vio_err_set(err, -EBUSY, "unit %u (0x%x): its CRQ is in use already (%s)",
+				   t->cfg.unit, t->u->unit, phyp_rc_name(rc));
 	if (rc != H_SUCCESS && rc != H_CLOSED)
-		return vio_err_set(err, -EIO, "unit %u (0x%x): H_REG_CRQ: %s", t->cfg.unit, t->u->unit,
-				   phyp_rc_name(rc));
+		return vio_err_set(err, -EIO, "unit %u (0x%x): H_REG_CRQ: %s", t->cfg.unit,
+				   t->u->unit, phyp_rc_name(rc));
 	t->registered = true;
 	phyp_irq_route(t->vcpu, t->u->unit);
-	/* A kick costs what it does on the CPU in every arm: without this the hypervisor would map the
-	 * server's queue anew, by system calls, for each. */
+	/*
+	 * A kick costs what it does on the CPU in every arm: without this the hypervisor would map
+	 * the server's queue anew, by system calls, for each.
+	 */
 	rc_alias = phyp_alias_set(t->part, t->u->unit, PHYP_ALIAS_CRQ, err);
 	if (rc_alias)
 		return rc_alias;
@@ -84,27 +87,32 @@ int vio_transport_reset(struct vio_transport *t, struct vio_err *err)
 	return rc == -ETIMEDOUT ? rc : -ETIMEDOUT;
 }
 
-int vio_transport_open(struct phyp_vcpu *vcpu, struct vio_mem *mem, const struct vio_transport_cfg *cfg,
-		       struct vio_transport **out, struct vio_err *err)
+int vio_transport_open(struct phyp_vcpu *vcpu, struct vio_mem *mem,
+		       const struct vio_transport_cfg *cfg, struct vio_transport **out,
+		       struct vio_err *err)
 {
 	struct phyp_part *part = phyp_vcpu_part(vcpu);
-	const struct phyp_unit_info *u = cfg->unit < phyp_n_units(part) ? phyp_unit(part, cfg->unit) : NULL;
+	const struct phyp_unit_info *u =
+		cfg->unit < phyp_n_units(part) ? phyp_unit(part, cfg->unit) : NULL;
 	struct vio_transport *t;
 	int rc = vio_arm_check(&cfg->arm, err);
 
 	if (rc)
 		return rc;
 	if (!u)
-		return vio_err_set(err, -ENODEV,
-				   "unit %u: partition %s has %u virtual adapter(s), counted from 0",
-				   cfg->unit, phyp_name(part), phyp_n_units(part));
+		return vio_err_set(
+			err, -ENODEV,
+			"unit %u: partition %s has %u virtual adapter(s), counted from 0",
+			cfg->unit, phyp_name(part), phyp_n_units(part));
 	if (u->is_server)
-		return vio_err_set(err, -ENODEV,
-				   "unit %u of partition %s is a server end; a guest needs a client end",
-				   cfg->unit, phyp_name(part));
+		return vio_err_set(
+			err, -ENODEV,
+			"unit %u of partition %s is a server end; a guest needs a client end",
+			cfg->unit, phyp_name(part));
 	t = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*t), VIO_CACHE_LINE));
 	if (!t)
-		return vio_err_set(err, -ENOMEM, "no memory for the transport of unit %u", cfg->unit);
+		return vio_err_set(err, -ENOMEM, "no memory for the transport of unit %u",
+				   cfg->unit);
 	memset(t, 0, sizeof(*t));
 	t->vcpu = vcpu;
 	t->part = part;
@@ -129,7 +137,8 @@ void vio_transport_quiesce(struct vio_transport *t)
 	unsigned timeout = t->cfg.timeout_ms;
 	enum vio_gstate s = vio_t_gstate(t);
 
-	if (!t->registered || t->link.state != VIO_LINK_UP || s == VIO_G_IDLE || s == VIO_G_RESETTING)
+	if (!t->registered || t->link.state != VIO_LINK_UP || s == VIO_G_IDLE ||
+	    s == VIO_G_RESETTING)
 		return;
 	if (timeout > 1000)
 		t->cfg.timeout_ms = 1000; /* nobody needs the answer */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The DMA window of the guest's unit: TCEs of what lives long, grants, windows, and room for the queues'
- * mapping levels. The layout is in transport_priv.h.
+ * The DMA window of the guest's unit: TCEs of what lives long, grants, windows, and room for the
+ * queues' mapping levels. The layout is in transport_priv.h.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -32,7 +32,8 @@ static void unmap(struct vio_transport *t, struct ioba at, uint64_t len)
 }
 
 /* One call's worth, n <= TCE_MAX_MULTI. */
-static int64_t put_list(struct vio_transport *t, struct ioba at, struct gla from, uint64_t n, uint8_t perm)
+static int64_t put_list(struct vio_transport *t, struct ioba at, struct gla from, uint64_t n,
+			uint8_t perm)
 {
 	uint64_t *list = vio_t_page(t, VIO_T_LIST), since = vio_now_ns();
 	int64_t rc;
@@ -71,7 +72,8 @@ static int map(struct vio_transport *t, struct ioba at, struct gla from, uint64_
 
 /* ------------------------------------------------------------------ control memory ---- */
 
-static int map_control_page(struct vio_transport *t, uint64_t off, uint64_t perm, struct vio_err *err)
+static int map_control_page(struct vio_transport *t, uint64_t off, uint64_t perm,
+			    struct vio_err *err)
 {
 	uint64_t since = vio_now_ns();
 	int64_t rc;
@@ -89,8 +91,10 @@ static int map_control_page(struct vio_transport *t, uint64_t off, uint64_t perm
 
 int vio_t_control_map(struct vio_transport *t, struct vio_mem *mem, struct vio_err *err)
 {
-	/* The server writes and reads the header, writes config space, reads the descriptor; the CRQ is the
-	 * hypervisor's. */
+	/*
+	 * The server writes and reads the header, writes config space, reads the descriptor; the
+	 * CRQ is the hypervisor's.
+	 */
 	static const uint64_t perm[] = {
 		[VIO_T_HEADER] = TCE_READ | TCE_WRITE,
 		[VIO_T_CONFIG] = TCE_WRITE,
@@ -98,8 +102,8 @@ int vio_t_control_map(struct vio_transport *t, struct vio_mem *mem, struct vio_e
 		[VIO_T_CRQ] = TCE_READ | TCE_WRITE,
 	};
 	uint64_t page = tce_page(t);
-	int rc = vio_mem_carve(mem, VIO_ALIGN_UP(VIO_T_PAGES * (uint64_t)VIO_T_PAGE, page), page, false,
-			       "the adapter's control memory", &t->control, err);
+	int rc = vio_mem_carve(mem, VIO_ALIGN_UP(VIO_T_PAGES * (uint64_t)VIO_T_PAGE, page), page,
+			       false, "the adapter's control memory", &t->control, err);
 
 	t->low = t->u->window;
 	t->high = ioba_add(t->u->window, t->u->window_bytes & ~(page - 1));
@@ -155,16 +159,18 @@ static void rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t co
 		 vio_t_again(vcpu, since, t->cfg.timeout_ms * 1000000ull));
 	/* Without the hypervisor nobody has anything of anybody, and others say that it has gone. */
 	if ((rc == H_PARTIAL || vio_t_busy(rc)) && phyp_alive(t->part))
-		vio_t_say(t,
-			  "the hypervisor has not finished taking pages back from the VIO server after %u ms "
-			  "(cookie 0x%" PRIx64 ")",
-			  t->cfg.timeout_ms, cookie);
+		vio_t_say(
+			t,
+			"the hypervisor has not finished taking pages back from the VIO server after %u ms (cookie 0x%" PRIx64
+			")",
+			t->cfg.timeout_ms, cookie);
 }
 
-static int grant(struct vio_transport *t, struct phyp_vcpu *vcpu, struct gla from, uint64_t len, uint8_t perm,
-		 uint64_t *cookie, struct vio_err *err)
+static int grant(struct vio_transport *t, struct phyp_vcpu *vcpu, struct gla from, uint64_t len,
+		 uint8_t perm, uint64_t *cookie, struct vio_err *err)
 {
-	uint64_t flags = GRANT_SYSTEM_MEMORY, page = phyp_backing_page(t->part), since = vio_now_ns();
+	uint64_t flags = GRANT_SYSTEM_MEMORY, page = phyp_backing_page(t->part),
+		 since = vio_now_ns();
 	int64_t rc;
 
 	if (from.v % page || len % page || len == 0)
@@ -181,8 +187,9 @@ static int grant(struct vio_transport *t, struct phyp_vcpu *vcpu, struct gla fro
 	if (rc == H_SUCCESS)
 		return 0;
 	return vio_err_set(err, phyp_rc_errno(rc),
-			   "granting %" PRIu64 " bytes at 0x%" PRIx64 " to the VIO server failed: %s", len,
-			   from.v, phyp_rc_name(rc));
+			   "granting %" PRIu64 " bytes at 0x%" PRIx64
+			   " to the VIO server failed: %s",
+			   len, from.v, phyp_rc_name(rc));
 }
 
 static struct vio_twin *find(struct vio_transport *t, bool used, uint16_t id)
@@ -217,8 +224,9 @@ void vio_t_void_windows(struct vio_transport *t, bool all)
 /* ------------------------------------------------------------------------- windows ---- */
 
 /* Grant [from, from+len), tell the server. The range is TCE-mapped at `at`. With txn. */
-static int announce(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at, struct gla from,
-		    uint64_t len, uint8_t perm, uint8_t role, struct vio_twin *w, struct vio_err *err)
+static int announce(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at,
+		    struct gla from, uint64_t len, uint8_t perm, uint8_t role, struct vio_twin *w,
+		    struct vio_err *err)
 {
 	struct vio_msg m = {.op = VIO_OP_WINDOW_ADD, .arg = vio_t_page_at(t, VIO_T_WDESC).v};
 	struct vio_window_desc d = {.liobn = vio_to_be32(t->u->liobn),
@@ -243,8 +251,9 @@ static int announce(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba
 	return 0;
 }
 
-static int add(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at, struct gla from, uint64_t len,
-	       uint8_t perm, uint8_t role, uint16_t *id, uint64_t *cookie, struct vio_err *err)
+static int add(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at, struct gla from,
+	       uint64_t len, uint8_t perm, uint8_t role, uint16_t *id, uint64_t *cookie,
+	       struct vio_err *err)
 {
 	struct vio_twin *w;
 	int rc;
@@ -254,7 +263,8 @@ static int add(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at, 
 	pthread_mutex_lock(&t->txn);
 	w = find(t, false, 0);
 	rc = w ? announce(t, vcpu, at, from, len, perm, role, w, err)
-	       : vio_err_set(err, -ENOSPC, "all %u windows of the adapter are in use", VIO_MAX_WINDOWS);
+	       : vio_err_set(err, -ENOSPC, "all %u windows of the adapter are in use",
+			     VIO_MAX_WINDOWS);
 	if (rc == 0) {
 		*id = w->id;
 		*cookie = w->cookie;
@@ -285,8 +295,8 @@ static int del(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t id, str
 	return rc;
 }
 
-int vio_transport_window(struct vio_transport *t, const struct vio_mem_piece *mem, uint8_t perm, uint8_t role,
-			 bool grant_too, struct vio_gwindow *out, struct vio_err *err)
+int vio_transport_window(struct vio_transport *t, const struct vio_mem_piece *mem, uint8_t perm,
+			 uint8_t role, bool grant_too, struct vio_gwindow *out, struct vio_err *err)
 {
 	uint64_t page = tce_page(t), lmb = phyp_lmb_size(t->part);
 	struct ioba at = t->low;
@@ -313,7 +323,8 @@ int vio_transport_window(struct vio_transport *t, const struct vio_mem_piece *me
 	if (rc)
 		return rc;
 	if (grant_too) {
-		rc = add(t, t->vcpu, at, mem->at, mem->len, perm, role, &out->id, &out->cookie, err);
+		rc = add(t, t->vcpu, at, mem->at, mem->len, perm, role, &out->id, &out->cookie,
+			 err);
 		if (rc) {
 			unmap(t, at, mem->len);
 			return rc;
@@ -328,7 +339,8 @@ int vio_transport_window_again(struct vio_transport *t, struct vio_gwindow *w, s
 {
 	if (!w->granted)
 		return 0; /* its TCEs never went away */
-	return add(t, t->vcpu, w->at, w->mem.at, w->mem.len, w->perm, w->role, &w->id, &w->cookie, err);
+	return add(t, t->vcpu, w->at, w->mem.at, w->mem.len, w->perm, w->role, &w->id, &w->cookie,
+		   err);
 }
 
 int vio_transport_window_del(struct vio_transport *t, struct vio_gwindow *w, struct vio_err *err)
@@ -346,7 +358,8 @@ int vio_transport_window_del(struct vio_transport *t, struct vio_gwindow *w, str
 /* ------------------------------------------------------------------------ exposures ---- */
 
 /* The mapping level only learns that it failed; the person learns why, once for each session. */
-static int expose_add(void *ctx, struct ioba at, struct gla addr, uint64_t len, uint8_t perm, uint16_t *id)
+static int expose_add(void *ctx, struct ioba at, struct gla addr, uint64_t len, uint8_t perm,
+		      uint16_t *id)
 {
 	struct vio_texpose *x = ctx;
 	struct vio_err err = {""};
@@ -367,7 +380,8 @@ static int expose_del(void *ctx, uint16_t id)
 	return del(x->t, x->vcpu, id, NULL);
 }
 
-int vio_transport_expose(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_dma_expose *out)
+int vio_transport_expose(struct vio_transport *t, struct phyp_vcpu *vcpu,
+			 struct vio_dma_expose *out)
 {
 	struct vio_texpose *x;
 
@@ -391,7 +405,8 @@ int vio_transport_slice(struct vio_transport *t, uint64_t len, struct ioba *at, 
 	len = VIO_ALIGN_UP(len, tce_page(t));
 	if (len == 0 || len > vio_transport_room(t))
 		return vio_err_set(err, -ENOSPC,
-				   "a slice of %" PRIu64 " bytes does not fit the unit's DMA window (%" PRIu64
+				   "a slice of %" PRIu64
+				   " bytes does not fit the unit's DMA window (%" PRIu64
 				   " bytes left); give the adapter a larger one",
 				   len, vio_transport_room(t));
 	t->high.v -= len;

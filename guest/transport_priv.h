@@ -10,13 +10,14 @@
  * The DMA window of the unit, from its first IOBA (which is never 0):
  *
  *   +0            control: device header | config space | window descriptor | CRQ   (4 KiB each)
- *   +control      long-lived windows, upwards, in the order in which they were asked for, without holes:
- * pieces that follow each other in memory and are asked for one after the other have contiguous IOBAs
+ *   +control      long-lived windows, upwards, in the order in which they were asked for, without
+ *                 holes: pieces that follow each other in memory and are asked for one after the
+ *                 other have contiguous IOBAs
  *   ...           free
  *   end           slices of the queues' mapping levels, downwards
  *
- * With TCE pages of 4 KiB each control page has the permission that it needs; with larger ones they share a
- * page.
+ * With TCE pages of 4 KiB each control page has the permission that it needs; with larger ones they
+ * share a page.
  */
 #ifndef VIO_GUEST_TRANSPORT_PRIV_H
 #define VIO_GUEST_TRANSPORT_PRIV_H
@@ -67,9 +68,9 @@ struct vio_transport {
 	uint64_t kick_hi;     /* KICK's first doubleword, without the queue */
 
 	/*
-	 * Try-lock of the receiving side: crq, link, fsm. Whoever finds it taken leaves; the holder looks
-	 * again after letting go (vio_t_drain()). On its own line: kicks of other threads read the line
-	 * above.
+	 * Try-lock of the receiving side: crq, link, fsm. Whoever finds it taken leaves; the holder
+	 * looks again after letting go (vio_t_drain()). On its own line: kicks of other threads
+	 * read the line above.
 	 */
 	uint32_t lock __attribute__((aligned(VIO_CACHE_LINE)));
 	struct phyp_crq crq;
@@ -96,15 +97,19 @@ struct vio_transport {
 	bool mapped;
 	struct ioba low, high; /* free: [low, high) */
 
-	/* One window message at a time, whichever queue's thread it comes from. Not the data path: it waits
-	 * for the server. */
+	/*
+	 * One window message at a time, whichever queue's thread it comes from. Not the data path:
+	 * it waits for the server.
+	 */
 	pthread_mutex_t txn;
 	struct vio_twin win[VIO_MAX_WINDOWS];
 	struct vio_texpose expose[VIO_MAX_QUEUES];
 	unsigned n_expose;
 };
 
-/* The valid byte alone says whether an entry is there: the sender prepares the rest of the doubleword before.
+/*
+ * The valid byte alone says whether an entry is there: the sender prepares the rest of the
+ * doubleword before.
  */
 static inline bool vio_t_waiting(const struct vio_transport *t)
 {
@@ -137,8 +142,10 @@ void vio_t_get(void *dst, const void *shared, size_t len);
 void vio_t_put(void *shared, const void *src, size_t len);
 
 /* ---- transport.c ---- */
-/* Wait a moment before a busy call is made again; false when `since` (vio_now_ns()) is longer ago than
- * `limit_ns`. */
+/*
+ * Wait a moment before a busy call is made again; false when `since` (vio_now_ns()) is longer ago
+ * than `limit_ns`.
+ */
 bool vio_t_again(struct phyp_vcpu *vcpu, uint64_t since, uint64_t limit_ns);
 /* Handle what arrived, unless another thread is at it. */
 void vio_t_drain(struct vio_transport *t, struct phyp_vcpu *vcpu);
@@ -146,19 +153,24 @@ void vio_t_drain(struct vio_transport *t, struct phyp_vcpu *vcpu);
 void vio_t_new_session(struct vio_transport *t, enum vio_transport_state s);
 /* With the lock: say INIT. */
 void vio_t_hello(struct vio_transport *t, struct phyp_vcpu *vcpu);
-/* Check with the state machine, trace, send; a full queue is waited for. -EPROTO, -ENOTCONN, -ETIMEDOUT,
- * -EIO. */
-int vio_t_send(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m, struct vio_err *err);
 /*
- * vio_t_send(), then wait for the answer: 0; -EPERM refused (t->answer_why); and vio_t_send()'s. Messages
- * that have an answer only, one at a time.
+ * Check with the state machine, trace, send; a full queue is waited for. -EPROTO, -ENOTCONN,
+ * -ETIMEDOUT, -EIO.
  */
-int vio_t_ask(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m, struct vio_err *err);
+int vio_t_send(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m,
+	       struct vio_err *err);
+/*
+ * vio_t_send(), then wait for the answer: 0; -EPERM refused (t->answer_why); and vio_t_send()'s.
+ * Messages that have an answer only, one at a time.
+ */
+int vio_t_ask(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m,
+	      struct vio_err *err);
 void vio_t_set_state(struct vio_transport *t, enum vio_transport_state s);
 void vio_t_lock(struct vio_transport *t);
 void vio_t_unlock(struct vio_transport *t);
 enum vio_gstate vio_t_gstate(struct vio_transport *t);
-__attribute__((format(printf, 2, 3))) void vio_t_say(const struct vio_transport *t, const char *fmt, ...);
+__attribute__((format(printf, 2, 3))) void vio_t_say(const struct vio_transport *t, const char *fmt,
+						     ...);
 
 /* ---- transport_mem.c ---- */
 int vio_t_control_map(struct vio_transport *t, struct vio_mem *mem, struct vio_err *err);

@@ -2,11 +2,12 @@
 /*
  * Driver side of a split virtqueue.
  *
- * What costs here is the transfer of cache lines between two cores, so the driver keeps a private copy of
- * everything that it has written (indices, descriptors, available entries) and stores only what differs. A
- * request that looks like the one that last used its group (same header, buffer and status: the rule with a
- * pool) then leaves the descriptor line and the available ring's line where the device already has them, and
- * one line less moves for each. Nothing that the driver wrote is ever read back from shared memory.
+ * What costs here is the transfer of cache lines between two cores, so the driver keeps a private
+ * copy of everything that it has written (indices, descriptors, available entries) and stores only
+ * what differs. A request that looks like the one that last used its group (same header, buffer and
+ * status: the rule with a pool) then leaves the descriptor line and the available ring's line where
+ * the device already has them, and one line less moves for each. Nothing that the driver wrote is
+ * ever read back from shared memory.
  */
 #include "guest/vring.h"
 
@@ -54,7 +55,8 @@ struct vio_vring {
 	struct ioba tables_at;
 } __attribute__((aligned(VIO_CACHE_LINE)));
 
-_Static_assert(offsetof(struct vio_vring, shadow) == VIO_CACHE_LINE, "the hot fields fill the first line");
+_Static_assert(offsetof(struct vio_vring, shadow) == VIO_CACHE_LINE,
+	       "the hot fields fill the first line");
 _Static_assert(sizeof(struct vring_desc) * LINE_DESCS == VIO_CACHE_LINE, "a group is a line");
 
 /* A group for a new chain; there is one. The one freed last, or the one freed longest ago. */
@@ -138,17 +140,22 @@ static int check(const struct vio_vring_cfg *cfg, struct vio_err *err)
 	const uintptr_t mask = VIO_CACHE_LINE - 1;
 
 	if (cfg->size < LINE_DESCS || cfg->size > 32768 || (cfg->size & (cfg->size - 1)) != 0)
-		return vio_err_set(err, -EINVAL, "queue size %u is not a power of two from 4 to 32768",
+		return vio_err_set(err, -EINVAL,
+				   "queue size %u is not a power of two from 4 to 32768",
 				   cfg->size);
 	if (cfg->group != 0 && cfg->group != 1 && cfg->group != LINE_DESCS)
-		return vio_err_set(err, -EINVAL, "groups of %u descriptors: 1 or %u", cfg->group, LINE_DESCS);
+		return vio_err_set(err, -EINVAL, "groups of %u descriptors: 1 or %u", cfg->group,
+				   LINE_DESCS);
 	if (!cfg->desc || !cfg->avail || !cfg->used || ((uintptr_t)cfg->desc & mask) ||
 	    ((uintptr_t)cfg->avail & mask) || ((uintptr_t)cfg->used & mask))
-		return vio_err_set(err, -EINVAL, "the rings' memory is missing or not aligned to %u bytes",
-				   VIO_CACHE_LINE);
-	if (cfg->indirect && (!cfg->tables || ((uintptr_t)cfg->tables & 15) || (cfg->tables_at.v & 15)))
 		return vio_err_set(err, -EINVAL,
-				   "indirect descriptors: the tables are missing or not aligned to 16 bytes");
+				   "the rings' memory is missing or not aligned to %u bytes",
+				   VIO_CACHE_LINE);
+	if (cfg->indirect &&
+	    (!cfg->tables || ((uintptr_t)cfg->tables & 15) || (cfg->tables_at.v & 15)))
+		return vio_err_set(
+			err, -EINVAL,
+			"indirect descriptors: the tables are missing or not aligned to 16 bytes");
 	return 0;
 }
 
@@ -205,15 +212,18 @@ void vio_vring_reset(struct vio_vring *vr)
 
 static inline uint16_t seg_flags(const struct vio_dma_seg *s, bool last)
 {
-	return (uint16_t)((s->dev_writes ? VRING_DESC_F_WRITE : 0) | (last ? 0 : VRING_DESC_F_NEXT));
+	return (uint16_t)((s->dev_writes ? VRING_DESC_F_WRITE : 0) |
+			  (last ? 0 : VRING_DESC_F_NEXT));
 }
 
 /* Segments that fit a group: written over its own descriptors, whose order never changes. */
-static inline void put_short(struct vio_vring *vr, unsigned first, const struct vio_dma_seg *seg, unsigned n)
+static inline void put_short(struct vio_vring *vr, unsigned first, const struct vio_dma_seg *seg,
+			     unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		desc_put(vr, first + i, seg[i].at.v,
-			 tail_word(seg[i].len, seg_flags(&seg[i], i + 1 == n), (uint16_t)(first + i + 1)));
+			 tail_word(seg[i].len, seg_flags(&seg[i], i + 1 == n),
+				   (uint16_t)(first + i + 1)));
 }
 
 /* A chain over several groups; takes those after the first. */
@@ -231,19 +241,22 @@ static void put_long(struct vio_vring *vr, uint16_t head, const struct vio_dma_s
 			g = vr->group[g].next;
 			next = (uint16_t)(g << vr->shift);
 		}
-		desc_put(vr, at, seg[i].at.v, tail_word(seg[i].len, seg_flags(&seg[i], i + 1 == n), next));
+		desc_put(vr, at, seg[i].at.v,
+			 tail_word(seg[i].len, seg_flags(&seg[i], i + 1 == n), next));
 	}
 }
 
-static void put_indirect(struct vio_vring *vr, uint16_t g, const struct vio_dma_seg *seg, unsigned n)
+static void put_indirect(struct vio_vring *vr, uint16_t g, const struct vio_dma_seg *seg,
+			 unsigned n)
 {
 	const size_t first = (size_t)g * VIO_DMA_MAX_SEG;
 	struct vring_desc *t = &vr->tables[first];
 
 	for (unsigned i = 0; i < n; i++) {
 		desc_store(&t[i], 0, vio_le64(seg[i].at.v));
-		desc_store(&t[i], 1,
-			   tail_word(seg[i].len, seg_flags(&seg[i], i + 1 == n), (uint16_t)(i + 1)));
+		desc_store(
+			&t[i], 1,
+			tail_word(seg[i].len, seg_flags(&seg[i], i + 1 == n), (uint16_t)(i + 1)));
 	}
 	desc_put(vr, (unsigned)(g << vr->shift), vr->tables_at.v + first * sizeof(t[0]),
 		 tail_word((uint32_t)(n * sizeof(t[0])), VRING_DESC_F_INDIRECT, 0));
@@ -286,7 +299,8 @@ int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned 
 	return 0;
 }
 
-void vio_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n, bool dev_writes)
+void vio_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n,
+			bool dev_writes)
 {
 	const uint16_t flags = dev_writes ? VRING_DESC_F_WRITE : 0;
 	uint16_t avail = vr->avail_idx;
@@ -313,8 +327,9 @@ bool vio_vring_publish(struct vio_vring *vr)
 	if (vr->avail_idx == old)
 		return false;
 	vr->published = vr->avail_idx;
-	return vio_publish_and_check(&vr->avail->idx, vr->published, old, vr->avail_event, &vr->used->flags,
-				     VRING_USED_F_NO_NOTIFY, vr->event_idx); /* pairs A, N */
+	return vio_publish_and_check(&vr->avail->idx, vr->published, old, vr->avail_event,
+				     &vr->used->flags, VRING_USED_F_NO_NOTIFY,
+				     vr->event_idx); /* pairs A, N */
 }
 
 bool vio_vring_publish_always(struct vio_vring *vr)
@@ -335,8 +350,10 @@ static bool unpublished(const struct vio_vring *vr, uint16_t head)
 	return false;
 }
 
-/* The chain's groups go back so that the next chain of this length gets them in the same order, links and
- * all. */
+/*
+ * The chain's groups go back so that the next chain of this length gets them in the same order,
+ * links and all.
+ */
 static inline void release(struct vio_vring *vr, uint16_t g)
 {
 	const unsigned n = vr->group[g].n_groups, top = vr->n_free;
@@ -368,15 +385,16 @@ static int give_up(struct vio_vring *vr)
 
 static void park(struct vio_vring *vr)
 {
-	vio_park(vr->event_idx ? vr->used_event : NULL, &vr->avail->flags, VRING_AVAIL_F_NO_INTERRUPT,
-		 vr->last_used);
+	vio_park(vr->event_idx ? vr->used_event : NULL, &vr->avail->flags,
+		 VRING_AVAIL_F_NO_INTERRUPT, vr->last_used);
 	vr->parked = true;
 	vr->parked_at = vr->last_used;
 }
 
 void vio_vring_park(struct vio_vring *vr)
 {
-	if (!vr->parked || (vr->event_idx && (uint16_t)(vr->last_used - vr->parked_at) >= VIO_EVENT_REPARK))
+	if (!vr->parked ||
+	    (vr->event_idx && (uint16_t)(vr->last_used - vr->parked_at) >= VIO_EVENT_REPARK))
 		park(vr);
 }
 
@@ -393,8 +411,10 @@ int vio_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
 		return 0;
 	if (vio_unlikely(fresh > (uint16_t)(vr->published - vr->last_used)))
 		return give_up(vr);
-	/* A burst's elements lie in one to a few lines, all of them in the device's cache: ask for all at
-	 * once. */
+	/*
+	 * A burst's elements lie in one to a few lines, all of them in the device's cache: ask for
+	 * all at once.
+	 */
 	for (i = 8; i < n + 7; i += 8)
 		__builtin_prefetch(&vr->used->ring[(vr->last_used + i) & vr->mask], 0);
 	for (i = 0; i < n; i++) {
@@ -415,7 +435,8 @@ int vio_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
 	if (vio_unlikely(i < n)) {
 		int rc = give_up(vr);
 
-		return i > 0 ? (int)i : rc; /* what came before the lie was right; the next call says it */
+		return i > 0 ? (int)i
+			     : rc; /* what came before the lie was right; the next call says it */
 	}
 	if (vr->parked)
 		vio_vring_park(vr);

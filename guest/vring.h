@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Driver side of a split virtqueue (VIRTIO 1.2, section 2.7): event index, indirect descriptors, and publishing in
- * batches. One thread owns a queue. Indices are kept privately; of what the device writes, each field is read once and
- * checked.
+ * Driver side of a split virtqueue (VIRTIO 1.2, section 2.7): event index, indirect descriptors,
+ * and publishing in batches. One thread owns a queue. Indices are kept privately; of what the
+ * device writes, each field is read once and checked.
  *
- * Descriptors are handed out in groups of four (one 64-byte line), not from a free list of single ones: a block request of
- * three descriptors then always lies in one line, and the device needs one line transfer for a chain instead of up to
- * three. The last freed group is used again first, because its line is still in this core's cache. A longer chain takes
- * several groups, linked. The number of requests outstanding is therefore at most size/4 (without indirect).
+ * Descriptors are handed out in groups of four (one 64-byte line), not from a free list of single
+ * ones: a block request of three descriptors then always lies in one line, and the device needs one
+ * line transfer for a chain instead of up to three. The last freed group is used again first,
+ * because its line is still in this core's cache. A longer chain takes several groups, linked. The
+ * number of requests outstanding is therefore at most size/4 (without indirect).
  *
- * A network queue's chains are of one descriptor: there a group is one descriptor, so that a line holds four chains
- * and size of them can be outstanding. Descriptors are then handed out in a circle instead: with a device that
- * completes in order the available ring's entries never change, and their lines stay where the device has them.
+ * A network queue's chains are of one descriptor: there a group is one descriptor, so that a line
+ * holds four chains and size of them can be outstanding. Descriptors are then handed out in a
+ * circle instead: with a device that completes in order the available ring's entries never change,
+ * and their lines stay where the device has them.
  */
 #ifndef VIO_GUEST_VRING_H
 #define VIO_GUEST_VRING_H
@@ -56,36 +58,47 @@ static inline uint64_t vio_vring_used_bytes(uint16_t size)
 
 static inline uint64_t vio_vring_tables_bytes(uint16_t size, uint8_t group)
 {
-	return size / (group == 1 ? 1u : 4u) * (uint64_t)VIO_DMA_MAX_SEG * sizeof(struct vring_desc);
+	return size / (group == 1 ? 1u : 4u) * (uint64_t)VIO_DMA_MAX_SEG *
+	       sizeof(struct vring_desc);
 }
 
 /*
- * Make a chain of the mapped segments (device-readable ones first) and put it into the available ring; not visible to
- * the device before publish. `token` comes back with the used element, never NULL. -ENOSPC: no descriptors now.
+ * Make a chain of the mapped segments (device-readable ones first) and put it into the available
+ * ring; not visible to the device before publish. `token` comes back with the used element, never
+ * NULL. -ENOSPC: no descriptors now.
  */
 int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token);
-/* Chains of one segment each: what vio_vring_add() would do for each of them. There is room for all (counted with
- * vio_vring_room()), no length is 0, no token NULL. */
+/*
+ * Chains of one segment each: what vio_vring_add() would do for each of them. There is room for all
+ * (counted with vio_vring_room()), no length is 0, no token NULL.
+ */
 struct vio_vring_one {
 	struct ioba at;
 	uint32_t len;
 	void *token;
 };
-void vio_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n, bool dev_writes);
-/* Make everything added since the last publish visible. Returns whether the device wants a kick (always false when
- * nothing was added). */
+void vio_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n,
+			bool dev_writes);
+/*
+ * Make everything added since the last publish visible. Returns whether the device wants a kick
+ * (always false when nothing was added).
+ */
 bool vio_vring_publish(struct vio_vring *vr);
 
-/* The same for a caller that kicks whatever the device wishes (level crq): no fence and no look at its wish. Returns
- * whether there was anything. */
+/*
+ * The same for a caller that kicks whatever the device wishes (level crq): no fence and no look at
+ * its wish. Returns whether there was anything.
+ */
 bool vio_vring_publish_always(struct vio_vring *vr);
 
 struct vio_used {
 	void *token;
 	uint32_t len;
 };
-/* Take used elements, at most max. -EPROTO: the device returned an id that is not outstanding or an index out of
- * bounds; the queue is unusable then. */
+/*
+ * Take used elements, at most max. -EPROTO: the device returned an id that is not outstanding or an
+ * index out of bounds; the queue is unusable then.
+ */
 int vio_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max);
 /* Ask for used-buffer notifications, then look once more: true = there is something, don't sleep. */
 bool vio_vring_arm(struct vio_vring *vr);

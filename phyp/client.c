@@ -28,8 +28,10 @@ struct hv_client {
 	uint32_t stop;
 };
 
-/* One request, one reply of at least a struct wire_rep. fd, n_fds: as wire_recv(). 0, what phypd answered, or
- * -EPIPE. */
+/*
+ * One request, one reply of at least a struct wire_rep. fd, n_fds: as wire_recv(). 0, what phypd
+ * answered, or -EPIPE.
+ */
 static int request(struct hv_client *c, const struct wire_req *req, void *rep, size_t len, int *fd,
 		   unsigned *n_fds)
 {
@@ -45,7 +47,8 @@ static int request(struct hv_client *c, const struct wire_req *req, void *rep, s
 	return r->rc;
 }
 
-static int get_lmbs(struct hv_client *c, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS], unsigned *n)
+static int get_lmbs(struct hv_client *c, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS],
+		    unsigned *n)
 {
 	struct wire_req req = {.version = WIRE_VERSION, .op = WIRE_LMBS, .part = p};
 	int rc;
@@ -137,7 +140,8 @@ static void agent_stop(struct phyp_part *part)
 
 /* --------------------------------------------------------------------------- control plane ---- */
 
-static int remote_lmbs(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS], unsigned *n)
+static int remote_lmbs(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS],
+		       unsigned *n)
 {
 	return get_lmbs(part->client, p, gen, fd, n);
 }
@@ -185,8 +189,10 @@ static void remote_close(struct phyp_part *part)
 	struct wire_rep rep = {0};
 
 	agent_stop(part);
-	/* phypd closes the CRQs, tells the partners, takes the grants back; the answer says that this is
-	 * done. */
+	/*
+	 * phypd closes the CRQs, tells the partners, takes the grants back; the answer says that
+	 * this is done.
+	 */
 	if (phyp_alive(part))
 		request(c, &bye, &rep, sizeof(rep), NULL, NULL);
 	hv_part_free(part);
@@ -230,13 +236,14 @@ static int dial(const char *path, int *sock, struct vio_err *err)
 		close(s);
 		return vio_err_set(
 			err, rc,
-			"%s: no permission to write to phypd's socket: be the user who started phypd", path);
+			"%s: no permission to write to phypd's socket: be the user who started phypd",
+			path);
 	}
 	if (rc) {
 		close(s);
 		/* Not a socket at all: nobody listens there either. */
-		return vio_err_set(err, rc, "no phypd at %s (%s): start one with phypd --socket %s", path,
-				   strerror(-rc), path);
+		return vio_err_set(err, rc, "no phypd at %s (%s): start one with phypd --socket %s",
+				   path, strerror(-rc), path);
 	}
 	*sock = s;
 	return 0;
@@ -250,15 +257,17 @@ static int hello(struct hv_client *c, const char *partition, uint32_t *part, str
 	unsigned n = 1;
 
 	if (strlen(partition) >= sizeof(req.name))
-		return vio_err_set(err, -ESRCH, "partition '%s': the name is longer than %zu characters",
+		return vio_err_set(err, -ESRCH,
+				   "partition '%s': the name is longer than %zu characters",
 				   partition, sizeof(req.name) - 1);
 	memcpy(req.name, partition, strlen(partition) + 1);
 	if (cpu >= 0 && numa_available() >= 0)
 		req.node = numa_node_of_cpu(cpu);
 	rc = request(c, &req, &rep, sizeof(rep), &fd, &n);
 	if (rc == -EPIPE)
-		return vio_err_set(err, -ECONNREFUSED,
-				   "phypd closed the connection at once: it is ending, or of another kind");
+		return vio_err_set(
+			err, -ECONNREFUSED,
+			"phypd closed the connection at once: it is ending, or of another kind");
 	if (rc == 0 && n != 1)
 		rc = vio_err_set(err, -EPROTO, "phypd sent no hypervisor segment");
 	else if (rc)
@@ -318,7 +327,8 @@ static int attach(struct hv_client *c, uint32_t idx, struct phyp_part **out, str
 	return 0;
 }
 
-int phyp_connect(const char *socket_path, const char *partition, struct phyp_part **out, struct vio_err *err)
+int phyp_connect(const char *socket_path, const char *partition, struct phyp_part **out,
+		 struct vio_err *err)
 {
 	struct hv_client *c = calloc(1, sizeof(*c));
 	uint32_t idx;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * CRQs: registration, sending, transport events, receiving. LoPAR, "Command/Response Queue"; where it is
- * silent, as QEMU's spapr_vio behaves.
+ * CRQs: registration, sending, transport events, receiving. LoPAR, "Command/Response Queue"; where
+ * it is silent, as QEMU's spapr_vio behaves.
  *
- * A send takes the receiving queue's lock only. Registering, freeing and enabling take both ends' locks,
- * because they decide whether the pair is connected.
+ * A send takes the receiving queue's lock only. Registering, freeing and enabling take both ends'
+ * locks, because they decide whether the pair is connected.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +75,8 @@ static int crq_alias_make(struct hv_slots *s, struct hv_seg *seg, struct hv_unit
 		/* Contiguous pages share a mapping, as far as their LMB goes. */
 		if (!m || gla[i] - m->gla >= m->len) {
 			m = &a->map[a->n_maps++];
-			while (i + len / CRQ_PAGE_BYTES < n && gla[i + len / CRQ_PAGE_BYTES] == gla[i] + len)
+			while (i + len / CRQ_PAGE_BYTES < n &&
+			       gla[i + len / CRQ_PAGE_BYTES] == gla[i] + len)
 				len += CRQ_PAGE_BYTES;
 		}
 		a->page[i] = hv_peer_map(s->part, s->lu->peer, s->gen, m, gla[i], &len);
@@ -103,16 +104,18 @@ static uint64_t *slot_part(struct hv_slots *s, struct hv_seg *seg, struct hv_uni
 			return (uint64_t *)(void *)(a->page[i / ENTRIES_A_PAGE] + in);
 	}
 	return (uint64_t *)(void *)hv_peer_map(s->part, s->lu->peer, s->gen, &s->map,
-					       hv_crq_pages(seg, dst)[i / ENTRIES_A_PAGE] + in, &len);
+					       hv_crq_pages(seg, dst)[i / ENTRIES_A_PAGE] + in,
+					       &len);
 }
 
 uint64_t *hv_slot_machine(struct hv_slots *s, struct hv_seg *seg, struct hv_unit *dst, uint32_t i)
 {
 	uint64_t len = CRQ_ENTRY_BYTES;
 
-	return (uint64_t *)(void *)hv_tmap_get(
-		&s->map, &seg->part[dst->part], s->fd,
-		hv_crq_pages(seg, dst)[i / ENTRIES_A_PAGE] + (i % ENTRIES_A_PAGE) * CRQ_ENTRY_BYTES, &len);
+	return (uint64_t *)(void *)hv_tmap_get(&s->map, &seg->part[dst->part], s->fd,
+					       hv_crq_pages(seg, dst)[i / ENTRIES_A_PAGE] +
+						       (i % ENTRIES_A_PAGE) * CRQ_ENTRY_BYTES,
+					       &len);
 }
 
 /* ------------------------------------------------------------------------------- entries ---- */
@@ -123,8 +126,9 @@ static bool slot_free(uint64_t raw_hi)
 }
 
 /*
- * Did a sender that died here write its entry? It had put `scrub` into the free slot's first word, a value
- * with byte 0 free that neither an entry nor the receiver (who clears the whole word) leaves there.
+ * Did a sender that died here write its entry? It had put `scrub` into the free slot's first word,
+ * a value with byte 0 free that neither an entry nor the receiver (who clears the whole word)
+ * leaves there.
  */
 static bool finish_intent(struct hv_crq *c, const uint64_t *slot)
 {
@@ -138,10 +142,11 @@ static bool finish_intent(struct hv_crq *c, const uint64_t *slot)
 
 /*
  * Write an event over the last valid entry of a full queue. The receiver takes entries with a
- * compare-and-swap (phyp_crq_pop()), so either it took the old entry or it finds the event. false: it took
- * it, the queue has room now.
+ * compare-and-swap (phyp_crq_pop()), so either it took the old entry or it finds the event. false:
+ * it took it, the queue has room now.
  */
-static bool put_over_last(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s, uint64_t raw_hi)
+static bool put_over_last(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s,
+			  uint64_t raw_hi)
 {
 	struct hv_crq *c = &dst->crq;
 	uint64_t *last = s->slot(s, seg, dst, (c->tail + c->n - 1) % c->n);
@@ -150,16 +155,18 @@ static bool put_over_last(struct hv_seg *seg, struct hv_unit *dst, struct hv_slo
 	return last && !slot_free(old) && vio_cas(&last[0], old, raw_hi);
 }
 
-int64_t hv_crq_put(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s, uint64_t hi, uint64_t lo,
-		   bool event)
+int64_t hv_crq_put(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s, uint64_t hi,
+		   uint64_t lo, bool event)
 {
 	struct hv_crq *c = &dst->crq;
 	uint64_t raw = vio_to_be64(hi).raw, *slot = s->slot(s, seg, dst, c->tail);
 
 	if (slot && vio_unlikely(c->intent) && finish_intent(c, slot))
 		slot = s->slot(s, seg, dst, c->tail);
-	/* The queue is the receiver's memory: one that plays with its entries is looked at a few times, not
-	 * for ever. */
+	/*
+	 * The queue is the receiver's memory: one that plays with its entries is looked at a few
+	 * times, not for ever.
+	 */
 	for (unsigned tries = 0; slot && !slot_free(vio_load_acquire(&slot[0]));
 	     tries++) { /* pair C: pop before reuse */
 		if (!event || tries == 4)
@@ -172,9 +179,10 @@ int64_t hv_crq_put(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s, 
 		return H_HARDWARE;
 	c->scrub = vio_to_be64((UINT64_MAX >> 8) ^ (hi & 1)).raw;
 	vio_store_relaxed(&slot[0], c->scrub);
-	vio_store_release(&c->intent,
-			  c->tail +
-				  1); /* pair E: scrub before intent, intent before entry (a death between) */
+	vio_store_release(
+		&c->intent,
+		c->tail +
+			1); /* pair E: scrub before intent, intent before entry (a death between) */
 	vio_store_relaxed(&slot[1], vio_to_be64(lo).raw);
 	vio_fence_release(); /* pair C: second doubleword before the first */
 	vio_store_release(&slot[0], raw);
@@ -188,15 +196,16 @@ static uint64_t event_word(uint8_t event)
 	return (uint64_t)CRQ_TRANSPORT << 56 | (uint64_t)event << 48;
 }
 
-struct hv_unit *hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct hv_slots *s)
+struct hv_unit *hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint8_t event,
+			     struct hv_slots *s)
 {
 	struct hv_unit *far = partner_of(seg, u), *told = NULL;
 
 	hv_pair_lock(seg, u);
 	/*
-	 * The event first: a caller that dies in here leaves the queue registered or the pair linked, and
-	 * phypd does all of it once more (pair E). The partner may then find the event twice, never not at
-	 * all.
+	 * The event first: a caller that dies in here leaves the queue registered or the pair
+	 * linked, and phypd does all of it once more (pair E). The partner may then find the event
+	 * twice, never not at all.
 	 */
 	if (u->crq.state != HV_CRQ_FREE || u->link || (far && far->link)) {
 		if (far && far->crq.state != HV_CRQ_FREE &&
@@ -261,8 +270,8 @@ int64_t hv_reg_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	if (!lu)
 		return H_PARAMETER;
 	w = &v->part->win[lu->index];
-	if (bytes == 0 || bytes % CRQ_PAGE_BYTES || bytes > CRQ_MAX_BYTES || ioba % CRQ_PAGE_BYTES ||
-	    !resolve_pages(w, ioba, bytes, NULL))
+	if (bytes == 0 || bytes % CRQ_PAGE_BYTES || bytes > CRQ_MAX_BYTES ||
+	    ioba % CRQ_PAGE_BYTES || !resolve_pages(w, ioba, bytes, NULL))
 		return H_PARAMETER;
 	if (!lu->far)
 		return H_NOT_FOUND;
@@ -370,8 +379,10 @@ int64_t hv_send_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 		return H_CLOSED;
 	s = slots_for(v->part, lu);
 	hv_lock(&lu->far->crq.lock);
-	/* Again under the lock that a free or death has to take; and the memory is the connected
-	 * generation's. */
+	/*
+	 * Again under the lock that a free or death has to take; and the memory is the connected
+	 * generation's.
+	 */
 	if (vio_load_relaxed(&lu->u->link) == s.gen && s.gen != 0)
 		rc = hv_crq_put(v->part->seg, lu->far, &s, a[1], a[2], false);
 	hv_unlock(&lu->far->crq.lock);
@@ -390,8 +401,10 @@ bool phyp_crq_pop(struct phyp_crq *q, uint64_t *hi, uint64_t *lo)
 		return false;
 	do
 		second = vio_load_relaxed(&e[1]);
-	/* Not a plain store: the hypervisor may be writing a transport event over the last entry of a full
-	 * queue. Pair C: the second word is read before the slot is free again. */
+	/*
+	 * Not a plain store: the hypervisor may be writing a transport event over the last entry of
+	 * a full queue. Pair C: the second word is read before the slot is free again.
+	 */
 	while (!vio_cas(&e[0], first, 0ull));
 	q->next = q->next + 1 == q->n ? 0 : q->next + 1;
 	*hi = vio_from_be64((struct be64){first});

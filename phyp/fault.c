@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The fault filter: answers chosen calls with chosen codes, delays TCE updates, or ends the process at a
- * call. */
+/*
+ * The fault filter: answers chosen calls with chosen codes, delays TCE updates, or ends the process
+ * at a call.
+ */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,11 +186,10 @@ int phyp_fault_create(const char *spec, struct phyp_filter **out, struct vio_err
 
 		why = f->n < MAX_ITEMS ? parse_item(&p, &f->item[f->n]) : "too many items";
 		if (why)
-			vio_err_set(err, -EINVAL,
-				    "fault '%s': at '%.40s': %s; an item is CALL@N=CODE, CODE xCOUNT, DIE or "
-				    "LATE, like "
-				    "H_SEND_CRQ@3=H_BUSYx2",
-				    spec, start, why);
+			vio_err_set(
+				err, -EINVAL,
+				"fault '%s': at '%.40s': %s; an item is CALL@N=CODE, CODE xCOUNT, DIE or LATE, like H_SEND_CRQ@3=H_BUSYx2",
+				spec, start, why);
 		f->n++;
 		if (*p != ',')
 			break;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Shared logical resources: the calls by which a partition lets its partner CPU-map pages. LoPAR, "Shared
- * Logical Resources"; the numbers are rHype's.
+ * Shared logical resources: the calls by which a partition lets its partner CPU-map pages. LoPAR,
+ * "Shared Logical Resources"; the numbers are rHype's.
  *
- * Permission on a CPU: a grant that inhibits writing is mapped read-only. One that inhibits reading only is
- * mapped read-write, because no MMU here maps a page writable and not readable; one that inhibits both is
- * refused.
+ * Permission on a CPU: a grant that inhibits writing is mapped read-only. One that inhibits reading
+ * only is mapped read-write, because no MMU here maps a page writable and not readable; one that
+ * inhibits both is refused.
  *
- * A grant's state changes under grant_lock; the sharer's translation changes under its process's acc_lock,
- * taken first. So a forced rescind that finds a grant accepted can rely on the agent, who takes acc_lock, to
- * see the mapping complete.
+ * A grant's state changes under grant_lock; the sharer's translation changes under its process's
+ * acc_lock, taken first. So a forced rescind that finds a grant accepted can rely on the agent, who
+ * takes acc_lock, to see the mapping complete.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -23,8 +23,10 @@ static uint64_t cookie_of(const struct hv_seg *seg, const struct hv_grant *g)
 	return (uint64_t)g->seq << COOKIE_INDEX_BITS | (uint64_t)(g - seg->grant);
 }
 
-/* The live grant of a cookie. Else NULL and *rc: H_RESCINDED for one that existed, H_PARAMETER. grant_lock is
- * held. */
+/*
+ * The live grant of a cookie. Else NULL and *rc: H_RESCINDED for one that existed, H_PARAMETER.
+ * grant_lock is held.
+ */
 static struct hv_grant *find(struct hv_seg *seg, uint64_t cookie, int64_t *rc)
 {
 	uint64_t i = cookie & ((1u << COOKIE_INDEX_BITS) - 1), seq = cookie >> COOKIE_INDEX_BITS;
@@ -48,8 +50,8 @@ static int64_t check_range(const struct phyp_part *part, uint64_t gla, uint64_t 
 
 	if (gla >= HV_LOGICAL_BASE)
 		return H_PERMISSION; /* a re-grant of accepted pages: this model does not offer it */
-	if (len == 0 || (gla | len) & (part->backing - 1) || !vio_range_ok(gla, len, part->mem_bytes) ||
-	    !vio_range_ok(gla & (lmb - 1), len, lmb))
+	if (len == 0 || (gla | len) & (part->backing - 1) ||
+	    !vio_range_ok(gla, len, part->mem_bytes) || !vio_range_ok(gla & (lmb - 1), len, lmb))
 		return H_PARAMETER;
 	return H_SUCCESS;
 }
@@ -62,8 +64,8 @@ int64_t hv_grant_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	struct hv_grant *g = seg->grant, *end = seg->grant + PHYP_MAX_GRANTS;
 	int64_t rc = check_range(v->part, a[2], a[3]);
 
-	if (a[0] & ~(GRANT_SYSTEM_MEMORY | both) || !(a[0] & GRANT_SYSTEM_MEMORY) || (a[0] & both) == both ||
-	    a[1] != 0 || !lu || !lu->far)
+	if (a[0] & ~(GRANT_SYSTEM_MEMORY | both) || !(a[0] & GRANT_SYSTEM_MEMORY) ||
+	    (a[0] & both) == both || a[1] != 0 || !lu || !lu->far)
 		return H_PARAMETER;
 	if (rc != H_SUCCESS)
 		return rc;
@@ -80,8 +82,9 @@ int64_t hv_grant_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 		g->flags = (uint32_t)(a[0] & both);
 		g->gla = a[2];
 		g->len = a[3];
-		vio_store_release(&g->state,
-				  HV_GRANT_GRANTED); /* pair E: a death before this leaves it free */
+		vio_store_release(
+			&g->state,
+			HV_GRANT_GRANTED); /* pair E: a death before this leaves it free */
 		ret[0] = cookie_of(seg, g);
 		rc = H_SUCCESS;
 	}
@@ -182,8 +185,10 @@ uint32_t hv_grants_orphan(struct hv_seg *seg, uint32_t part)
 
 /* ------------------------------------------------------------------------------ the sharer ---- */
 
-/* acc[] is read by phyp_mem() without the lock: its words are stored one by one, between odd and even
- * acc_seq. */
+/*
+ * acc[] is read by phyp_mem() without the lock: its words are stored one by one, between odd and
+ * even acc_seq.
+ */
 static void acc_store(struct hv_acc *to, const struct hv_acc *from)
 {
 	vio_store_relaxed(&to->off, from->off);
@@ -260,8 +265,10 @@ static int64_t map(struct phyp_part *part, const struct hv_grant *g, uint64_t co
 	struct hv_peer *peer = part->peer[g->owner];
 	const struct hv_part *owner = &part->seg->part[g->owner];
 	int prot = g->flags & GRANT_NO_WRITE ? PROT_READ : PROT_READ | PROT_WRITE;
-	/* Large pages need their alignment, and large ranges profit; single pages would only waste room by
-	 * it. */
+	/*
+	 * Large pages need their alignment, and large ranges profit; single pages would only waste
+	 * room by it.
+	 */
 	int at = acc_gap(part, g->len, g->len >= 2ull << 20 ? 2ull << 20 : owner->backing, off);
 	uint64_t in = g->gla & ((1ull << owner->lmb_shift) - 1);
 	int64_t rc = H_RESCINDED;
@@ -270,7 +277,8 @@ static int64_t map(struct phyp_part *part, const struct hv_grant *g, uint64_t co
 		return H_NOT_ENOUGH_RESOURCES;
 	pthread_mutex_lock(&peer->lock);
 	if (peer->gen == g->owner_gen) {
-		void *va = mmap(part->acc_va + *off, g->len, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE,
+		void *va = mmap(part->acc_va + *off, g->len, prot,
+				MAP_SHARED | MAP_FIXED | MAP_POPULATE,
 				peer->fd[g->gla >> owner->lmb_shift], (off_t)in);
 
 		rc = va == MAP_FAILED ? H_NOT_ENOUGH_RESOURCES : H_SUCCESS;
@@ -292,7 +300,8 @@ static int64_t look(struct phyp_part *part, uint64_t cookie, struct hv_grant *co
 	g = find(seg, cookie, &rc);
 	if (g && g->sharer != part->idx)
 		rc = H_PARAMETER;
-	else if (g && (g->state == HV_GRANT_RESCINDING || g->state == HV_GRANT_GONE || !owner_lives(seg, g)))
+	else if (g && (g->state == HV_GRANT_RESCINDING || g->state == HV_GRANT_GONE ||
+		       !owner_lives(seg, g)))
 		rc = H_RESCINDED;
 	else if (g && g->state == HV_GRANT_GRANTED) {
 		*copy = *g;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The entry of all calls: counting, filters, injected trap cost, dispatch; and the names of calls and codes.
+/*
+ * The entry of all calls: counting, filters, injected trap cost, dispatch; and the names of calls
+ * and codes.
  */
 #include "phyp/hv.h"
 #include "vio/cycles.h"
@@ -29,8 +31,10 @@ static const struct {
 };
 static_assert(VIO_ARRAY_SIZE(ops) <= PHYP_N_OPS, "a counter for each call");
 
-/* 1 + the position in ops[] by opcode / 4: opcodes are multiples of 4. Each call goes through here once or
- * twice. */
+/*
+ * 1 + the position in ops[] by opcode / 4: opcodes are multiples of 4. Each call goes through here
+ * once or twice.
+ */
 #define POS(op) [(op) / 4]
 static const uint8_t position[H_ENABLE_CRQ / 4 + 1] = {
 	POS(H_GET_TCE) = 1,          POS(H_PUT_TCE) = 2,           POS(H_REG_CRQ) = 3,

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * libphyp inside: one process's view of the machine. Nothing outside phyp/ and its tests includes this.
+ * libphyp inside: one process's view of the machine. Nothing outside phyp/ and its tests includes
+ * this.
  *
- * Lock order, outermost first: acc_lock, CRQ locks (lower unit first), grant_lock, a peer's lock. A request
- * to the control plane (phypd) is made with none of them held: phypd itself takes CRQ locks.
+ * Lock order, outermost first: acc_lock, CRQ locks (lower unit first), grant_lock, a peer's lock. A
+ * request to the control plane (phypd) is made with none of them held: phypd itself takes CRQ
+ * locks.
  */
 #ifndef PHYP_HV_H
 #define PHYP_HV_H
@@ -33,7 +35,8 @@ struct hv_peer {
 	uint32_t gen;         /* of fd[]; 0: none; also read without the lock */
 	unsigned n_fds;
 	int fd[PHYP_MAX_LMBS];
-	struct hv_alias *alias; /* read without the lock by calls that are marked busy; see hv_peer_drop() */
+	struct hv_alias *
+		alias; /* read without the lock by calls that are marked busy; see hv_peer_drop() */
 	int evfd[HV_EVFDS];
 };
 
@@ -72,9 +75,9 @@ struct hv_win {
 };
 
 /*
- * An accepted grant: [off, off+len) of the range for accepted grants. len 0: taken back by force. Its place,
- * `room` bytes, stays empty until the sharer returns it: the sharer may not know yet, and must not meet
- * another grant's pages there.
+ * An accepted grant: [off, off+len) of the range for accepted grants. len 0: taken back by force.
+ * Its place, `room` bytes, stays empty until the sharer returns it: the sharer may not know yet,
+ * and must not meet another grant's pages there.
  */
 struct hv_acc {
 	uint64_t off, len, room, cookie;
@@ -82,12 +85,16 @@ struct hv_acc {
 
 /* What differs between the in-process machine and phypd. */
 struct hv_plane {
-	/* The memory of partition p: its generation and descriptors, which the caller then owns. -ESRCH: not
-	 * active. */
-	int (*lmbs)(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS], unsigned *n);
+	/*
+	 * The memory of partition p: its generation and descriptors, which the caller then owns.
+	 * -ESRCH: not active.
+	 */
+	int (*lmbs)(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS],
+		    unsigned *n);
 	/* Have the sharer's agent sweep (hv_agent_sweep()). */
 	void (*poke)(struct phyp_part *part, uint32_t sharer);
-	int (*stats)(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n, struct vio_err *err);
+	int (*stats)(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n,
+		     struct vio_err *err);
 	void (*close)(struct phyp_part *part);
 };
 
@@ -139,9 +146,7 @@ struct phyp_part {
 
 /* ---------------------------------------------------------------- partition view (part.c) ---- */
 
-/*
- * Build the view of partition idx, which is active and whose LMBs are fd[] (not kept).
- */
+/* Build the view of partition idx, which is active and whose LMBs are fd[] (not kept). */
 int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv_plane *plane,
 		struct phyp_part **out, struct vio_err *err);
 /* Give the view the eventfds of partition p, its own or a partner's. */
@@ -154,40 +159,44 @@ struct hv_lunit *hv_own_unit(struct phyp_part *part, uint64_t unit);
 /* The machine has gone, or the partition was killed: wake everybody up. */
 void hv_part_lost(struct phyp_part *part);
 /*
- * The hypervisor's agent in a partition's process: removes the translations of grants under forced rescind,
- * and forgets the memory of partners that are no more. Any thread, with no lock held.
+ * The hypervisor's agent in a partition's process: removes the translations of grants under forced
+ * rescind, and forgets the memory of partners that are no more. Any thread, with no lock held.
  */
 void hv_agent_sweep(struct phyp_part *part);
 
 /* ------------------------------------------------------------------- memory (lmb.c, peer.c) ---- */
 
 /*
- * A partition's LMBs: zeroed, preallocated, sealed. node: -1 or a NUMA node. *backing: their page size.
- * -ENOMEM with a sentence.
+ * A partition's LMBs: zeroed, preallocated, sealed. node: -1 or a NUMA node. *backing: their page
+ * size. -ENOMEM with a sentence.
  */
-int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_LMBS], uint64_t *backing,
-		   struct vio_err *err);
+int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_LMBS],
+		   uint64_t *backing, struct vio_err *err);
 /* All LMBs, contiguous, at va (reserved by the caller). flags: further mmap flags. 0 or -errno. */
 int hv_lmbs_map(uint8_t *va, const int *fd, unsigned n, uint64_t lmb_bytes, int prot, int flags);
 /* Address space, inaccessible, aligned to 2 MiB. NULL: none. */
 uint8_t *hv_reserve(uint64_t bytes);
 
 /*
- * Pointer to [gla, gla+len) in the LMBs fd[]: *map is used when it covers the start, else replaced. *len is
- * cut at the end of what could be mapped (an LMB's end). NULL: cannot.
+ * Pointer to [gla, gla+len) in the LMBs fd[]: *map is used when it covers the start, else replaced.
+ * *len is cut at the end of what could be mapped (an LMB's end). NULL: cannot.
  */
 uint8_t *hv_tmap_get(struct hv_tmap *map, const struct hv_part *p, const int *fd, uint64_t gla,
 		     uint64_t *len);
 void hv_tmap_put(struct hv_tmap *map);
 
-/* Have the descriptors of the partner's generation gen, and the standing alias when wanted. 0 or -errno. Asks
- * the control plane when they are not there: no lock may be held. */
+/*
+ * Have the descriptors of the partner's generation gen, and the standing alias when wanted. 0 or
+ * -errno. Asks the control plane when they are not there: no lock may be held.
+ */
 int hv_peer_ready(struct phyp_part *part, struct hv_peer *peer, uint32_t gen, bool alias);
 /* hv_tmap_get() in the partner's memory of generation gen. */
-uint8_t *hv_peer_map(struct phyp_part *part, struct hv_peer *peer, uint32_t gen, struct hv_tmap *map,
-		     uint64_t gla, uint64_t *len);
-/* Forget descriptors (when of another generation than keep_gen) and alias. Waits for calls that use the
- * alias. The caller is not in one. */
+uint8_t *hv_peer_map(struct phyp_part *part, struct hv_peer *peer, uint32_t gen,
+		     struct hv_tmap *map, uint64_t gla, uint64_t *len);
+/*
+ * Forget descriptors (when of another generation than keep_gen) and alias. Waits for calls that use
+ * the alias. The caller is not in one.
+ */
 void hv_peer_drop(struct phyp_part *part, struct hv_peer *peer, uint32_t keep_gen);
 /* Forget the standing CRQ alias; the caller holds the partner's CRQ lock. */
 void hv_crq_alias_drop(struct hv_crq_alias *a);
@@ -195,8 +204,10 @@ void hv_crq_alias_drop(struct hv_crq_alias *a);
 static inline void hv_busy_begin(struct phyp_vcpu *v)
 {
 	vio_store_relaxed(&v->busy, 1u);
-	/* Pair P: mark busy before the alias is read. With membarrier() in hv_peer_drop() the compiler's
-	 * order will do. */
+	/*
+	 * Pair P: mark busy before the alias is read. With membarrier() in hv_peer_drop() the
+	 * compiler's order will do.
+	 */
 	if (vio_likely(v->part->asymmetric))
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	else
@@ -205,7 +216,8 @@ static inline void hv_busy_begin(struct phyp_vcpu *v)
 
 static inline void hv_busy_end(struct phyp_vcpu *v)
 {
-	vio_store_release(&v->busy, 0u); /* pair P: the last use of the alias before it counts as unused */
+	vio_store_release(&v->busy,
+			  0u); /* pair P: the last use of the alias before it counts as unused */
 }
 
 /* ------------------------------------------------------------------------ CRQ (crq.c) ---- */
@@ -224,32 +236,38 @@ struct hv_slots {
 uint64_t *hv_slot_machine(struct hv_slots *s, struct hv_seg *seg, struct hv_unit *dst, uint32_t i);
 
 /*
- * Append an entry to dst's queue, whose lock is held. event: never dropped, written over the last valid entry
- * when the queue is full. H_SUCCESS, H_DROPPED, H_HARDWARE (the memory can't be reached).
+ * Append an entry to dst's queue, whose lock is held. event: never dropped, written over the last
+ * valid entry when the queue is full. H_SUCCESS, H_DROPPED, H_HARDWARE (the memory can't be
+ * reached).
  */
-int64_t hv_crq_put(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s, uint64_t hi, uint64_t lo,
-		   bool event);
+int64_t hv_crq_put(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s, uint64_t hi,
+		   uint64_t lo, bool event);
 /* Lock u and its partner, in order. */
 void hv_pair_lock(struct hv_seg *seg, struct hv_unit *u);
 void hv_pair_unlock(struct hv_seg *seg, struct hv_unit *u);
 /*
- * Close u's queue and tell the partner by transport event `event`. Returns the partner when it was told (its
- * interrupt is then to be raised), else NULL.
+ * Close u's queue and tell the partner by transport event `event`. Returns the partner when it was
+ * told (its interrupt is then to be raised), else NULL.
  */
-struct hv_unit *hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct hv_slots *s);
+struct hv_unit *hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint8_t event,
+			     struct hv_slots *s);
 /* Put a transport event into u's own queue; event 6 suspends it. false: not registered. */
 bool hv_crq_event(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct hv_slots *s);
 
-/* Raise u's interrupt if it is enabled. evfd: its partition's. Bit 0 of the result: raised, bit 1: woke a
- * sleeper. */
+/*
+ * Raise u's interrupt if it is enabled. evfd: its partition's. Bit 0 of the result: raised, bit 1:
+ * woke a sleeper.
+ */
 unsigned hv_irq_raise(struct hv_seg *seg, struct hv_unit *u, const int *evfd);
 /* The vcpu's line has something new: wake it if it sleeps. */
 bool hv_line_wake(struct hv_line *line, int evfd);
 
 /* --------------------------------------------------------------------- grants (grant.c) ---- */
 
-/* A dead partition's side of all grants: what it accepted is returned, what it gave is under forced rescind;
- * bits of the sharers to poke. */
+/*
+ * A dead partition's side of all grants: what it accepted is returned, what it gave is under forced
+ * rescind; bits of the sharers to poke.
+ */
 uint32_t hv_grants_orphan(struct hv_seg *seg, uint32_t part);
 /* Grants of `owner` (of generation `gen`): force those that are accepted; bits of the sharers to poke. */
 uint32_t hv_grants_force(struct hv_seg *seg, uint32_t owner, uint32_t gen);
@@ -276,7 +294,8 @@ static inline const struct hv_win *hv_window(const struct phyp_part *part, uint6
 {
 	uint64_t i = liobn - HV_LIOBN_BASE;
 
-	return vio_likely(i < PHYP_MAX_UNITS && part->win[i].kind != HV_WIN_NONE) ? &part->win[i] : NULL;
+	return vio_likely(i < PHYP_MAX_UNITS && part->win[i].kind != HV_WIN_NONE) ? &part->win[i]
+										  : NULL;
 }
 
 /* --------------------------------------------------------------- the machine (machine.c) ---- */
@@ -292,20 +311,23 @@ struct phyp_machine {
 	struct phyp_part *open[PHYP_MAX_PARTS]; /* in-process */
 };
 
-int hv_machine_create(const struct phyp_profile *profile, struct phyp_machine **out, struct vio_err *err);
+int hv_machine_create(const struct phyp_profile *profile, struct phyp_machine **out,
+		      struct vio_err *err);
 void hv_machine_destroy(struct phyp_machine *m);
 /* Index by name, or -1. */
 int hv_machine_find(const struct phyp_machine *m, const char *name);
 /* Fresh memory, a new generation. near: NUMA node for a profile that says -1, or -1. */
 int hv_machine_activate(struct phyp_machine *m, uint32_t p, int near, struct vio_err *err);
 /*
- * The partition's process is no more: close its CRQs with `event` to the partners, clear its TCEs, return
- * what it accepted, forget its memory. Bits of the partitions whose agents have to sweep. Grants that it gave
- * stay until hv_grants_force().
+ * The partition's process is no more: close its CRQs with `event` to the partners, clear its TCEs,
+ * return what it accepted, forget its memory. Bits of the partitions whose agents have to sweep.
+ * Grants that it gave stay until hv_grants_force().
  */
 uint32_t hv_machine_deactivate(struct phyp_machine *m, uint32_t p, uint8_t event);
-/* Transport event into a unit's queue (6 suspends it until H_ENABLE_CRQ). -ENOENT no such unit, -ENOTCONN no
- * queue. */
+/*
+ * Transport event into a unit's queue (6 suspends it until H_ENABLE_CRQ). -ENOENT no such unit,
+ * -ENOTCONN no queue.
+ */
 int hv_machine_event(struct phyp_machine *m, uint32_t unit, uint8_t event);
 
 #endif

@@ -98,8 +98,10 @@ uint64_t phyp_irq_take(struct phyp_vcpu *vcpu)
 	if (!(vio_load_relaxed(&vcpu->line->pending) & ~HV_PROD))
 		return 0;
 	bits = vio_fetch_and(&vcpu->line->pending, HV_PROD) & ~HV_PROD;
-	/* Pair I: the bit is clear before the queue is looked at. A sender that still saw it set has stored
-	 * its entry, so we see the entry; one that came later raises again. */
+	/*
+	 * Pair I: the bit is clear before the queue is looked at. A sender that still saw it set
+	 * has stored its entry, so we see the entry; one that came later raises again.
+	 */
 	vio_fence_full();
 	vio_counter_add(&vcpu->c->irq_taken, (uint64_t)__builtin_popcountll(bits));
 	return bits;
@@ -176,8 +178,10 @@ static int poll_all(struct phyp_vcpu *v, struct others *o, const struct timespec
 	return n;
 }
 
-/* Block once, at most until `end` on CLOCK_MONOTONIC. 0: look again; 1: one of the others is ready;
- * -ETIMEDOUT, -EINTR. */
+/*
+ * Block once, at most until `end` on CLOCK_MONOTONIC. 0: look again; 1: one of the others is ready;
+ * -ETIMEDOUT, -EINTR.
+ */
 static int block(struct phyp_vcpu *v, uint64_t end, struct others *o)
 {
 	struct timespec ts, *limit = NULL;
@@ -214,8 +218,8 @@ int phyp_vcpu_wait(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns
 	return phyp_vcpu_wait_fds(vcpu, spin_ns, timeout_ns, NULL, 0);
 }
 
-int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns, struct pollfd *fds,
-		       unsigned n)
+int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns,
+		       struct pollfd *fds, unsigned n)
 {
 	struct others others = {fds, n < PHYP_WAIT_FDS ? n : PHYP_WAIT_FDS};
 	uint64_t spin, start_ticks, end = UINT64_MAX;

@@ -35,7 +35,9 @@ static int lmb_create(const char *part, uint64_t bytes, bool huge, int node)
 	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0);
 	int fd, rc;
 
-	/* The owner's name shows in /proc/PID/maps: who has whose memory mapped can be read, and is tested.
+	/*
+	 * The owner's name shows in /proc/PID/maps: who has whose memory mapped can be read, and is
+	 * tested.
 	 */
 	snprintf(name, sizeof(name), "lmb-%s", part);
 	fd = memfd_create(name, flags);
@@ -71,8 +73,8 @@ static int create_all(const struct phyp_part_profile *p, bool huge, int node, in
 }
 
 /*
- * Plain pages are taken one by one until the machine has none left, and then the kernel kills somebody: ask
- * first. MiB that could be had now; UINT64_MAX when the kernel does not say.
+ * Plain pages are taken one by one until the machine has none left, and then the kernel kills
+ * somebody: ask first. MiB that could be had now; UINT64_MAX when the kernel does not say.
  */
 static uint64_t available_mib(void)
 {
@@ -89,8 +91,8 @@ static uint64_t available_mib(void)
 	return found ? kib >> 10 : UINT64_MAX;
 }
 
-int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_LMBS], uint64_t *backing,
-		   struct vio_err *err)
+int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_LMBS],
+		   uint64_t *backing, struct vio_err *err)
 {
 	int rc = -ENOMEM;
 
@@ -100,17 +102,16 @@ int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_
 	if (rc == 0)
 		return 0;
 	if (p->pages == PHYP_PAGES_2M)
-		return vio_err_set(err, -ENOMEM,
-				   "partition %s: no %u MiB in 2 MiB pages (%s); reserve them in "
-				   "/proc/sys/vm/nr_hugepages, or choose pages auto or 4k",
-				   p->name, p->memory_mib, strerror(-rc));
+		return vio_err_set(
+			err, -ENOMEM,
+			"partition %s: no %u MiB in 2 MiB pages (%s); reserve them in /proc/sys/vm/nr_hugepages, or choose pages auto or 4k",
+			p->name, p->memory_mib, strerror(-rc));
 	*backing = 4096;
 	if (p->memory_mib > available_mib())
-		return vio_err_set(err, -ENOMEM,
-				   "partition %s: %u MiB wanted, this machine has %llu MiB left; give it "
-				   "less memory_mib "
-				   "(phypd --server-memory, --guest-memory)",
-				   p->name, p->memory_mib, (unsigned long long)available_mib());
+		return vio_err_set(
+			err, -ENOMEM,
+			"partition %s: %u MiB wanted, this machine has %llu MiB left; give it less memory_mib (phypd --server-memory, --guest-memory)",
+			p->name, p->memory_mib, (unsigned long long)available_mib());
 	rc = create_all(p, false, node, fd);
 	if (rc)
 		return vio_err_set(err, -ENOMEM, "partition %s: no %u MiB of memory (%s)", p->name,
@@ -121,8 +122,8 @@ int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_
 int hv_lmbs_map(uint8_t *va, const int *fd, unsigned n, uint64_t lmb_bytes, int prot, int flags)
 {
 	for (unsigned i = 0; i < n; i++) {
-		if (mmap(va + i * lmb_bytes, lmb_bytes, prot, MAP_SHARED | MAP_FIXED | flags, fd[i], 0) ==
-		    MAP_FAILED)
+		if (mmap(va + i * lmb_bytes, lmb_bytes, prot, MAP_SHARED | MAP_FIXED | flags, fd[i],
+			 0) == MAP_FAILED)
 			return -errno;
 	}
 	return 0;
@@ -130,8 +131,8 @@ int hv_lmbs_map(uint8_t *va, const int *fd, unsigned n, uint64_t lmb_bytes, int 
 
 uint8_t *hv_reserve(uint64_t bytes)
 {
-	uint8_t *va =
-		mmap(NULL, bytes + HUGE_2M, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *va = mmap(NULL, bytes + HUGE_2M, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint8_t *start;
 	uint64_t head;
 
@@ -146,7 +147,8 @@ uint8_t *hv_reserve(uint64_t bytes)
 	return start;
 }
 
-uint8_t *hv_tmap_get(struct hv_tmap *map, const struct hv_part *p, const int *fd, uint64_t gla, uint64_t *len)
+uint8_t *hv_tmap_get(struct hv_tmap *map, const struct hv_part *p, const int *fd, uint64_t gla,
+		     uint64_t *len)
 {
 	uint64_t lmb = 1ull << p->lmb_shift, in = gla & (lmb - 1), from, to;
 

@@ -7,7 +7,8 @@
 
 #include "phyp/hv.h"
 
-int phyp_local_create(const struct phyp_profile *profile, struct phyp_machine **out, struct vio_err *err)
+int phyp_local_create(const struct phyp_profile *profile, struct phyp_machine **out,
+		      struct vio_err *err)
 {
 	return hv_machine_create(profile, out, err);
 }
@@ -18,7 +19,8 @@ void phyp_local_destroy(struct phyp_machine *m)
 		hv_machine_destroy(m);
 }
 
-static int local_lmbs(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS], unsigned *n)
+static int local_lmbs(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS],
+		      unsigned *n)
 {
 	struct phyp_machine *m = part->local;
 	int rc = 0;
@@ -41,8 +43,10 @@ static int local_lmbs(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[
 	return rc;
 }
 
-/* m->open[] stays as it is while its partition sweeps: closing and killing are not concurrent with it (one
- * test drives them), calls are. */
+/*
+ * m->open[] stays as it is while its partition sweeps: closing and killing are not concurrent with
+ * it (one test drives them), calls are.
+ */
 static void sweep(struct phyp_machine *m, uint32_t bits)
 {
 	for (uint32_t p = 0; p < PHYP_MAX_PARTS; p++) {
@@ -105,7 +109,8 @@ int phyp_local_open(struct phyp_machine *m, const char *partition, struct phyp_p
 	struct phyp_part *part;
 
 	if (p < 0)
-		return vio_err_set(err, -ENOENT, "there is no partition %s in the profile", partition);
+		return vio_err_set(err, -ENOENT, "there is no partition %s in the profile",
+				   partition);
 	rc = hv_machine_activate(m, (uint32_t)p, -1, err);
 	if (rc)
 		return rc;

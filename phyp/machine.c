@@ -20,7 +20,8 @@ static int evfds_create(struct phyp_machine *m, struct vio_err *err)
 	return 0;
 }
 
-int hv_machine_create(const struct phyp_profile *profile, struct phyp_machine **out, struct vio_err *err)
+int hv_machine_create(const struct phyp_profile *profile, struct phyp_machine **out,
+		      struct vio_err *err)
 {
 	struct phyp_machine *m = calloc(1, sizeof(*m));
 	int rc;
@@ -139,7 +140,8 @@ uint32_t hv_machine_deactivate(struct phyp_machine *m, uint32_t p, uint8_t event
 		told = hv_crq_close(seg, u, event, &s);
 		hv_tmap_put(&s.map);
 		/* Also when there was nothing left to tell: whoever died may have told and not yet raised. */
-		if (!told && u->partner != HV_NONE && seg->unit[u->partner].crq.state != HV_CRQ_FREE)
+		if (!told && u->partner != HV_NONE &&
+		    seg->unit[u->partner].crq.state != HV_CRQ_FREE)
 			told = &seg->unit[u->partner];
 		if (told)
 			hv_irq_raise(seg, told, m->evfd[told->part]);

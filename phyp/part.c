@@ -27,7 +27,8 @@ static int add_peer(struct phyp_part *part, uint32_t p)
 	return 0;
 }
 
-static void set_window(struct phyp_part *part, uint32_t index, enum hv_win_kind kind, struct hv_lunit *lu)
+static void set_window(struct phyp_part *part, uint32_t index, enum hv_win_kind kind,
+		       struct hv_lunit *lu)
 {
 	const struct hv_unit *u = &part->seg->unit[index];
 
@@ -130,7 +131,8 @@ int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv
 	pthread_mutex_init(&part->acc_lock, NULL);
 	for (unsigned i = 0; i < HV_EVFDS; i++)
 		part->evfd[i] = -1;
-	part->asymmetric = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+	part->asymmetric =
+		syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
 	part->exposure = seg->exposure != 0;
 	part->hcall_ticks = ticks(part, seg->cost.hcall_ns);
 	part->tce_ticks = ticks(part, seg->cost.tce_ns);
@@ -144,8 +146,8 @@ int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv
 		rc = map_all(part, fd);
 	if (rc) {
 		hv_part_free(part);
-		return vio_err_set(err, rc, "partition %s: cannot map its memory: %s", seg->part[idx].name,
-				   strerror(-rc));
+		return vio_err_set(err, rc, "partition %s: cannot map its memory: %s",
+				   seg->part[idx].name, strerror(-rc));
 	}
 	*out = part;
 	return 0;
@@ -218,7 +220,8 @@ void hv_agent_sweep(struct phyp_part *part)
 		struct hv_peer *peer = part->peer[p];
 		uint32_t active = vio_load_acquire(&part->seg->part[p].active);
 
-		if (peer && vio_load_relaxed(&peer->gen) != 0 && vio_load_relaxed(&peer->gen) != active)
+		if (peer && vio_load_relaxed(&peer->gen) != 0 &&
+		    vio_load_relaxed(&peer->gen) != active)
 			hv_peer_drop(part, peer, HV_NONE);
 	}
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * How this process reaches a partner's memory: descriptors of its LMBs by generation, transient mappings,
- * standing aliases. A partner that died and came back has other memory; whatever was made for the older
- * generation is compared with the connection's generation before each use and never used again.
+ * How this process reaches a partner's memory: descriptors of its LMBs by generation, transient
+ * mappings, standing aliases. A partner that died and came back has other memory; whatever was made
+ * for the older generation is compared with the connection's generation before each use and never
+ * used again.
  */
 #include <linux/membarrier.h>
 #include <sched.h>
@@ -22,8 +23,10 @@ static void close_fds(struct hv_peer *peer)
 	vio_store_relaxed(&peer->gen, 0u);
 }
 
-/* No thread of this partition uses what it read from peer->alias before the call. The caller is not busy
- * itself. */
+/*
+ * No thread of this partition uses what it read from peer->alias before the call. The caller is not
+ * busy itself.
+ */
 static void wait_for_calls(struct phyp_part *part)
 {
 	/* Pair P: whoever was not seen busy after this reads the alias pointer that we stored before. */
@@ -34,7 +37,8 @@ static void wait_for_calls(struct phyp_part *part)
 	for (unsigned i = 0; i < PHYP_MAX_VCPUS; i++) {
 		struct phyp_vcpu *v = vio_load_acquire(&part->vcpu[i]);
 
-		while (v && vio_load_acquire(&v->busy)) /* pair P; a call's copy is at most 128 KiB long */
+		while (v && vio_load_acquire(
+				    &v->busy)) /* pair P; a call's copy is at most 128 KiB long */
 			sched_yield();
 	}
 }
@@ -77,8 +81,8 @@ static int make_alias(struct phyp_part *part, struct hv_peer *peer)
 	rc = a->base ? 0 : -ENOMEM;
 	/* Faults belong to the set-up, not to the first calls. */
 	if (rc == 0)
-		rc = hv_lmbs_map(a->base, peer->fd, peer->n_fds, 1ull << p->lmb_shift, PROT_READ | PROT_WRITE,
-				 MAP_POPULATE);
+		rc = hv_lmbs_map(a->base, peer->fd, peer->n_fds, 1ull << p->lmb_shift,
+				 PROT_READ | PROT_WRITE, MAP_POPULATE);
 	if (rc) {
 		if (a->base)
 			munmap(a->base, a->len);
@@ -140,8 +144,8 @@ int hv_peer_ready(struct phyp_part *part, struct hv_peer *peer, uint32_t gen, bo
 	return rc;
 }
 
-uint8_t *hv_peer_map(struct phyp_part *part, struct hv_peer *peer, uint32_t gen, struct hv_tmap *map,
-		     uint64_t gla, uint64_t *len)
+uint8_t *hv_peer_map(struct phyp_part *part, struct hv_peer *peer, uint32_t gen,
+		     struct hv_tmap *map, uint64_t gla, uint64_t *len)
 {
 	uint8_t *va = NULL;
 
@@ -168,19 +172,23 @@ int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind, 
 	bool wanted = false;
 
 	if (!lu || !lu->far)
-		return vio_err_set(err, -ENOENT,
-				   "partition %s has no adapter with unit address 0x%x and a partner",
-				   phyp_name(part), unit);
+		return vio_err_set(
+			err, -ENOENT,
+			"partition %s has no adapter with unit address 0x%x and a partner",
+			phyp_name(part), unit);
 	if (kind == PHYP_ALIAS_RDMA && !lu->info.is_server)
-		return vio_err_set(err, -EPERM,
-				   "unit 0x%x: a client end makes no RDMA calls into its server's memory",
-				   unit);
+		return vio_err_set(
+			err, -EPERM,
+			"unit 0x%x: a client end makes no RDMA calls into its server's memory",
+			unit);
 	lu->kind = kind;
 	if (kind != PHYP_ALIAS_TRANSIENT) {
-		/* Made now when the partner is there, so that the first call pays nothing; else by the first
-		 * call after it came.
+		/*
+		 * Made now when the partner is there, so that the first call pays nothing; else by
+		 * the first call after it came.
 		 */
-		hv_peer_ready(part, lu->peer, vio_load_acquire(&part->seg->part[lu->peer->part].active),
+		hv_peer_ready(part, lu->peer,
+			      vio_load_acquire(&part->seg->part[lu->peer->part].active),
 			      kind == PHYP_ALIAS_RDMA);
 		return 0;
 	}

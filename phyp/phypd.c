@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * phypd: builds a machine from a partition profile and keeps it. This file: options and the start. The
- * profile's format is in `help` below, for phypd --help too.
+ * phypd: builds a machine from a partition profile and keeps it. This file: options and the start.
+ * The profile's format is in `help` below, for phypd --help too.
  */
 #include <getopt.h>
 #include <stdlib.h>
@@ -13,25 +13,19 @@
 #define EXIT_USE 2
 
 static const char help[] =
-	"usage: phypd [--socket PATH] [--profile FILE | --guests N --server-memory MIB --guest-memory MIB "
-	"--pages KIND]\n"
+	"usage: phypd [--socket PATH] [--profile FILE | --guests N --server-memory MIB --guest-memory MIB --pages KIND]\n"
 	"             [--cost SPEC] [--exposure] [--trace] [--ready-fd N]\n"
 	"\n"
-	"The hypervisor's control plane: hands partitions their memory, notices their deaths. Ends on "
-	"SIGTERM or SIGINT.\n"
+	"The hypervisor's control plane: hands partitions their memory, notices their deaths. Ends on SIGTERM or SIGINT.\n"
 	"\n"
-	"  --socket PATH        control socket (default /tmp/vio-phyp.sock); that of a dead phypd is "
-	"replaced\n"
-	"  --guests N           guests guest0... with an adapter each, besides the server vios: 1 to 15 "
-	"(default 1)\n"
+	"  --socket PATH        control socket (default /tmp/vio-phyp.sock); that of a dead phypd is replaced\n"
+	"  --guests N           guests guest0... with an adapter each, besides the server vios: 1 to 15 (default 1)\n"
 	"  --server-memory MIB  memory of vios, a multiple of 16 (default 128)\n"
 	"  --guest-memory MIB   memory of each guest, a multiple of 16 (default 64)\n"
 	"  --pages KIND         auto (2 MiB pages where enough are free), 4k or 2m (default auto)\n"
 	"  --profile FILE       partitions and adapters from FILE instead\n"
-	"  --cost SPEC          injected costs: free (default), vmexit, ibmvnic, ibmvnic-indirect, or "
-	"hcall=NS,tce=NS,rdma=NS\n"
-	"  --exposure           count how much guest memory TCEs expose, and for how long: each TCE call "
-	"then costs tens of ns more\n"
+	"  --cost SPEC          injected costs: free (default), vmexit, ibmvnic, ibmvnic-indirect, or hcall=NS,tce=NS,rdma=NS\n"
+	"  --exposure           count how much guest memory TCEs expose, and for how long: each TCE call then costs tens of ns more\n"
 	"  --trace              say on standard error who comes and goes\n"
 	"  --ready-fd N         write a line to descriptor N when partitions can connect\n"
 	"  --help               this text\n"
@@ -43,12 +37,10 @@ static const char help[] =
 	"                      \"memory_mib\": 256,    a multiple of lmb_mib, at most 256 LMBs\n"
 	"                      \"lmb_mib\": 16,        optional: a power of two, 2 or more (16)\n"
 	"                      \"pages\": \"auto\",      optional: auto, 4k, 2m\n"
-	"                      \"numa_node\": -1 },    optional: -1 is the node of the core that starts the "
-	"partition\n"
+	"                      \"numa_node\": -1 },    optional: -1 is the node of the core that starts the partition\n"
 	"                    { \"name\": \"lpar1\", \"memory_mib\": 64 } ],\n"
 	"    \"adapters\": [ { \"server\": \"vios\", \"client\": \"lpar1\",\n"
-	"                    \"window_mib\": 0,        optional: each end's DMA window; 0 is twice the end's "
-	"memory\n"
+	"                    \"window_mib\": 0,        optional: each end's DMA window; 0 is twice the end's memory\n"
 	"                    \"page_shift\": 12 } ] }  optional: size of a TCE's page, 12, 16 or 21\n";
 
 struct options {
@@ -127,9 +119,11 @@ static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
 	opterr = 0;
 	while (rc == 0 && (c = getopt_long(argc, argv, ":h", longs, &i)) != -1) {
 		if (c == ':')
-			return vio_err_set(err, -EINVAL, "%s: a value is missing", argv[optind - 1]);
+			return vio_err_set(err, -EINVAL, "%s: a value is missing",
+					   argv[optind - 1]);
 		if (c == '?')
-			return vio_err_set(err, -EINVAL, "%s: unknown option; phypd --help lists them",
+			return vio_err_set(err, -EINVAL,
+					   "%s: unknown option; phypd --help lists them",
 					   argv[optind - 1]);
 		if (c == 'h') {
 			fputs(help, stdout);
@@ -138,12 +132,13 @@ static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
 		rc = option(o, c, longs[i].name, optarg, err);
 	}
 	if (rc == 0 && optind < argc)
-		return vio_err_set(err, -EINVAL, "%s: unexpected; phypd takes options only", argv[optind]);
+		return vio_err_set(err, -EINVAL, "%s: unexpected; phypd takes options only",
+				   argv[optind]);
 	if (rc == 0 && o->profile && o->sized)
-		return vio_err_set(err, -EINVAL,
-				   "--profile %s: already says what --guests, --server-memory, "
-				   "--guest-memory and --pages say",
-				   o->profile);
+		return vio_err_set(
+			err, -EINVAL,
+			"--profile %s: already says what --guests, --server-memory, --guest-memory and --pages say",
+			o->profile);
 	return rc;
 }
 
@@ -159,7 +154,8 @@ static int make_profile(struct options *o, struct vio_err *err)
 	} else {
 		if (o->server_mib % 16 || o->guest_mib % 16)
 			return vio_err_set(err, -EINVAL, "%s %u: must be a multiple of 16",
-					   o->server_mib % 16 ? "--server-memory" : "--guest-memory",
+					   o->server_mib % 16 ? "--server-memory"
+							      : "--guest-memory",
 					   o->server_mib % 16 ? o->server_mib : o->guest_mib);
 		phyp_profile_default(p, o->guests, o->server_mib, o->guest_mib);
 		for (unsigned i = 0; i < p->n_parts; i++)
@@ -190,8 +186,7 @@ static int check_hugepages(const struct phyp_profile *p, struct vio_err *err)
 		return 0;
 	return vio_err_set(
 		err, -ENOMEM,
-		"pages 2m: %lu pages of 2 MiB are needed, %lu are free; reserve them (as root: echo %lu > "
-		"/proc/sys/vm/nr_hugepages), or choose auto or 4k",
+		"pages 2m: %lu pages of 2 MiB are needed, %lu are free; reserve them (as root: echo %lu > /proc/sys/vm/nr_hugepages), or choose auto or 4k",
 		need, have, need);
 }
 

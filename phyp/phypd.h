@@ -13,14 +13,16 @@ struct phypd_cfg {
 };
 
 /*
- * Read a partition profile (JSON, described by `phypd --help`). -EINVAL or -errno with a sentence that names
- * the file and the field.
+ * Read a partition profile (JSON, described by `phypd --help`). -EINVAL or -errno with a sentence
+ * that names the file and the field.
  */
 int phypd_profile_read(const char *path, struct phyp_profile *p, struct vio_err *err);
 int phypd_pages_parse(const char *text, enum phyp_pages *pages);
 
-/* Serve until SIGTERM or SIGINT. 0, or a negative errno with a sentence when it could not start. Nothing
- * stays behind. */
+/*
+ * Serve until SIGTERM or SIGINT. 0, or a negative errno with a sentence when it could not start.
+ * Nothing stays behind.
+ */
 int phypd_run(const struct phypd_cfg *cfg, struct vio_err *err);
 
 #endif

@@ -18,7 +18,8 @@ static int complain(const struct place *at, const char *key, const char *why)
 {
 	if (!at->list)
 		return vio_err_set(at->err, -EINVAL, "%s: %s: %s", at->file, key, why);
-	return vio_err_set(at->err, -EINVAL, "%s: %s[%zu].%s: %s", at->file, at->list, at->index, key, why);
+	return vio_err_set(at->err, -EINVAL, "%s: %s[%zu].%s: %s", at->file, at->list, at->index,
+			   key, why);
 }
 
 static int known_keys(const struct place *at, json_t *o, const char *const keys[])
@@ -39,8 +40,8 @@ static int known_keys(const struct place *at, json_t *o, const char *const keys[
 }
 
 /* An optional integer in [min, max]. */
-static int get_int(const struct place *at, json_t *o, const char *key, json_int_t min, json_int_t max,
-		   json_int_t *value)
+static int get_int(const struct place *at, json_t *o, const char *key, json_int_t min,
+		   json_int_t max, json_int_t *value)
 {
 	json_t *v = json_object_get(o, key);
 	char why[96];
@@ -51,7 +52,8 @@ static int get_int(const struct place *at, json_t *o, const char *key, json_int_
 		*value = json_integer_value(v);
 		return 0;
 	}
-	snprintf(why, sizeof(why), "must be an integer from %lld to %lld", (long long)min, (long long)max);
+	snprintf(why, sizeof(why), "must be an integer from %lld to %lld", (long long)min,
+		 (long long)max);
 	return complain(at, key, why);
 }
 
@@ -80,7 +82,8 @@ int phypd_pages_parse(const char *text, enum phyp_pages *pages)
 
 static int read_part(const struct place *at, json_t *o, struct phyp_part_profile *p)
 {
-	static const char *const keys[] = {"name", "memory_mib", "lmb_mib", "pages", "numa_node", NULL};
+	static const char *const keys[] = {"name",  "memory_mib", "lmb_mib",
+					   "pages", "numa_node",  NULL};
 	json_int_t memory = 0, lmb = 0, node = -1;
 	json_t *pages = json_object_get(o, "pages");
 	int rc = known_keys(at, o, keys);
@@ -143,8 +146,8 @@ static int read_root(struct place *at, json_t *root, struct phyp_profile *p)
 	if (rc == 0 && exposure && !json_is_boolean(exposure))
 		rc = complain(at, "exposure", "must be true or false");
 	p->exposure = json_is_true(exposure);
-	if (rc == 0 &&
-	    (!json_is_array(parts) || json_array_size(parts) == 0 || json_array_size(parts) > PHYP_MAX_PARTS))
+	if (rc == 0 && (!json_is_array(parts) || json_array_size(parts) == 0 ||
+			json_array_size(parts) > PHYP_MAX_PARTS))
 		return complain(at, "partitions", "must be a list of 1 to 16 partitions");
 	if (rc == 0 && adapters &&
 	    (!json_is_array(adapters) || json_array_size(adapters) > PHYP_MAX_UNITS / 2))
@@ -157,7 +160,8 @@ static int read_root(struct place *at, json_t *root, struct phyp_profile *p)
 	at->list = "adapters";
 	for (; rc == 0 && p->n_adapters < json_array_size(adapters); p->n_adapters++) {
 		at->index = p->n_adapters;
-		rc = read_adapter(at, json_array_get(adapters, p->n_adapters), &p->adapter[p->n_adapters]);
+		rc = read_adapter(at, json_array_get(adapters, p->n_adapters),
+				  &p->adapter[p->n_adapters]);
 	}
 	return rc;
 }
@@ -173,8 +177,8 @@ int phypd_profile_read(const char *path, struct phyp_profile *p, struct vio_err 
 	if (!root && e.line < 0)
 		return vio_err_set(err, -ENOENT, "%s: %s", path, e.text);
 	if (!root)
-		return vio_err_set(err, -EINVAL, "%s: line %d, column %d: %s", path, e.line, e.column,
-				   e.text);
+		return vio_err_set(err, -EINVAL, "%s: line %d, column %d: %s", path, e.line,
+				   e.column, e.text);
 	memset(p, 0, sizeof(*p));
 	snprintf(p->cost.name, sizeof(p->cost.name), "free");
 	rc = read_root(&at, root, p);

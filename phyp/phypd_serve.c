@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * phypd's loop: one thread, epoll, asleep unless a partition comes, goes or asks. A partition's death is the
- * end of its connection, or of its process when a child that it forked keeps the connection open.
+ * phypd's loop: one thread, epoll, asleep unless a partition comes, goes or asks. A partition's
+ * death is the end of its connection, or of its process when a child that it forked keeps the
+ * connection open.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -64,8 +65,8 @@ static void poke(struct phypd *d, uint32_t parts)
 		/* An eventfd that is full wakes as well. */
 		if (parts & 1u << p && write(d->m->evfd[p][HV_AGENT], &one, sizeof(one)) < 0 &&
 		    errno != EAGAIN)
-			fprintf(stderr, "phypd: agent of partition %s: %s\n", d->m->seg->part[p].name,
-				strerror(errno));
+			fprintf(stderr, "phypd: agent of partition %s: %s\n",
+				d->m->seg->part[p].name, strerror(errno));
 	}
 }
 
@@ -82,7 +83,8 @@ static void arm_timer(struct phypd *d)
 	}
 	if (first != UINT64_MAX) {
 		left = first > now ? first - now : 1;
-		t.it_value = (struct timespec){(time_t)(left / 1000000000ull), (long)(left % 1000000000ull)};
+		t.it_value = (struct timespec){(time_t)(left / 1000000000ull),
+					       (long)(left % 1000000000ull)};
 	}
 	timerfd_settime(d->timer, 0, &t, NULL);
 }
@@ -135,14 +137,13 @@ static void end_partition(struct phypd *d, struct conn *c, bool orderly)
 		return;
 	c->part = HV_NONE;
 	gen = d->m->seg->part[p].active;
-	poke(d, hv_machine_deactivate(d->m, p,
-				      orderly ? CRQ_XPORT_PARTNER_DEREGISTERED : CRQ_XPORT_PARTNER_FAILED));
+	poke(d,
+	     hv_machine_deactivate(
+		     d->m, p, orderly ? CRQ_XPORT_PARTNER_DEREGISTERED : CRQ_XPORT_PARTNER_FAILED));
 	start_grace(d, p, gen);
 	if (!orderly)
 		fprintf(stderr,
-			"phypd: partition %s (pid %d) has gone; its queues are closed, its partners told, "
-			"its grants are "
-			"taken back in 2 s\n",
+			"phypd: partition %s (pid %d) has gone; its queues are closed, its partners told, its grants are taken back in 2 s\n",
 			d->m->seg->part[p].name, (int)c->pid);
 	else if (d->cfg->trace)
 		fprintf(stderr, "phypd: partition %s (pid %d) closed\n", d->m->seg->part[p].name,
@@ -166,8 +167,10 @@ static int no_such(const struct hv_seg *s, const char *name, struct vio_err *err
 	size_t n = 0;
 
 	for (uint32_t p = 0; p < s->n_parts && n < sizeof(names); p++)
-		n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", p ? ", " : "", s->part[p].name);
-	return vio_err_set(err, -ESRCH, "there is no partition %s in phypd's profile; there are %s%s", name,
+		n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", p ? ", " : "",
+				      s->part[p].name);
+	return vio_err_set(err, -ESRCH,
+			   "there is no partition %s in phypd's profile; there are %s%s", name,
 			   names, n < sizeof(names) ? "" : " ...");
 }
 
@@ -189,9 +192,9 @@ static void on_hello(struct phypd *d, struct conn *c, struct wire_req *req, stru
 	req->name[PHYP_NAME_LEN - 1] = 0;
 	p = hv_machine_find(d->m, req->name);
 	if (req->version != WIRE_VERSION)
-		rep->rc =
-			vio_err_set(&err, -EPROTO, "phypd speaks version %u of its protocol, the program %u",
-				    WIRE_VERSION, req->version);
+		rep->rc = vio_err_set(&err, -EPROTO,
+				      "phypd speaks version %u of its protocol, the program %u",
+				      WIRE_VERSION, req->version);
 	else if (c->part != HV_NONE)
 		rep->rc = vio_err_set(&err, -EINVAL, "the connection has a partition already");
 	else if (p < 0)
@@ -209,8 +212,9 @@ static void on_hello(struct phypd *d, struct conn *c, struct wire_req *req, stru
 	c->part = rep->part = (uint32_t)p;
 	rep->gen = d->m->seg->part[p].active;
 	if (d->cfg->trace)
-		fprintf(stderr, "phypd: partition %s is active in pid %d, pages of %llu KiB\n", req->name,
-			(int)c->pid, (unsigned long long)(d->m->seg->part[p].backing >> 10));
+		fprintf(stderr, "phypd: partition %s is active in pid %d, pages of %llu KiB\n",
+			req->name, (int)c->pid,
+			(unsigned long long)(d->m->seg->part[p].backing >> 10));
 }
 
 /* May the connection's partition have descriptors of p? Its own and its partners'. */
@@ -314,7 +318,8 @@ static void on_listen(struct phypd *d)
 	while (i < MAX_CONNS && d->conn[i].fd >= 0)
 		i++;
 	if (i == MAX_CONNS) {
-		fprintf(stderr, "phypd: a connection was refused: there are %d already\n", MAX_CONNS);
+		fprintf(stderr, "phypd: a connection was refused: there are %d already\n",
+			MAX_CONNS);
 		close(fd);
 		return;
 	}
@@ -354,11 +359,13 @@ static int open_socket(struct phypd *d, struct vio_err *err)
 	if (lstat(path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))
 			return vio_err_set(err, -EEXIST,
-					   "%s exists and is not a socket; choose another --socket", path);
-		if (somebody_listens(&sa))
-			return vio_err_set(err, -EADDRINUSE,
-					   "%s: another phypd serves this socket; choose another --socket",
+					   "%s exists and is not a socket; choose another --socket",
 					   path);
+		if (somebody_listens(&sa))
+			return vio_err_set(
+				err, -EADDRINUSE,
+				"%s: another phypd serves this socket; choose another --socket",
+				path);
 		unlink(path); /* of a phypd that died */
 	}
 	d->listen = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -394,7 +401,8 @@ static int open_all(struct phypd *d, struct vio_err *err)
 	d->ep = epoll_create1(EPOLL_CLOEXEC);
 	d->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (d->signal < 0 || d->ep < 0 || d->timer < 0)
-		return vio_err_set(err, -errno, "descriptors of the control loop: %s", strerror(errno));
+		return vio_err_set(err, -errno, "descriptors of the control loop: %s",
+				   strerror(errno));
 	rc = open_socket(d, err);
 	if (rc)
 		return rc;

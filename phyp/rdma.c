@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * RDMA calls. Order of checks (LoPAR): length; liobn and range of source, then destination; TCE access bits
- * of source, then destination; then the copy. The translation is a snapshot: what a TCE says after the check
- * changes nothing.
+ * RDMA calls. Order of checks (LoPAR): length; liobn and range of source, then destination; TCE
+ * access bits of source, then destination; then the copy. The translation is a snapshot: what a TCE
+ * says after the check changes nothing.
  *
- * A remote window answers only while the pair is connected, and the connection carries the partner's
- * generation: memory that is reached is of that generation, and when the connection changed during the copy,
- * the call fails.
+ * A remote window answers only while the pair is connected, and the connection carries the
+ * partner's generation: memory that is reached is of that generation, and when the connection
+ * changed during the copy, the call fails.
  */
 #include <string.h>
 
@@ -35,7 +35,8 @@ static bool remote(const struct side *s)
 }
 
 /* The liobn and the range; a partner that is not connected answers like a bad one. */
-static inline bool side_open(struct phyp_vcpu *v, struct side *s, uint64_t liobn, uint64_t ioba, uint64_t len)
+static inline bool side_open(struct phyp_vcpu *v, struct side *s, uint64_t liobn, uint64_t ioba,
+			     uint64_t len)
 {
 	s->w = hv_window(v->part, liobn);
 	s->map.va = NULL;
@@ -96,9 +97,9 @@ static bool load_alias(struct side *s)
 }
 
 /*
- * Make both sides reachable; b may be NULL. Remote sides are used by standing alias when each of them has one
- * (the vcpu is busy then: it must not wait for a peer's lock), else page by page. Returns the side that can't
- * be reached, or NULL.
+ * Make both sides reachable; b may be NULL. Remote sides are used by standing alias when each of
+ * them has one (the vcpu is busy then: it must not wait for a peer's lock), else page by page.
+ * Returns the side that can't be reached, or NULL.
  */
 static struct side *attach(struct phyp_vcpu *v, struct side *a, struct side *b)
 {
@@ -151,7 +152,8 @@ static bool detach(struct phyp_vcpu *v, struct side *s)
 }
 
 /* [run + done...) as a pointer; *len is cut at what is contiguous here. */
-static inline uint8_t *reach(struct phyp_vcpu *v, struct side *s, unsigned i, uint64_t done, uint64_t *len)
+static inline uint8_t *reach(struct phyp_vcpu *v, struct side *s, unsigned i, uint64_t done,
+			     uint64_t *len)
 {
 	const struct run *r = &s->run[i];
 
@@ -220,11 +222,9 @@ int64_t hv_copy_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	set_up_cost(v);
 	bad = attach(v, &src, &dst);
 	if (!bad) {
-		vio_fence_acquire(); /* pair D: what an earlier call read (an index) before what this one
-					reads */
+		vio_fence_acquire(); /* pair D: what an earlier call read (an index) before what this one reads */
 		bad = copy(v, &src, &dst, len);
-		vio_fence_release(); /* pair D: what this call wrote before what a later one writes (an index)
-				      */
+		vio_fence_release(); /* pair D: what this call wrote before what a later one writes (an index) */
 	}
 	src_ok = detach(v, &src);
 	dst_ok = detach(v, &dst);
@@ -248,17 +248,20 @@ static inline uint64_t as_register(uint64_t x, uint64_t len)
 }
 
 /*
- * Ring indices and flags go through the register calls: aligned quantities move in one access. They also stay
- * in a register: written to memory in parts and read back whole, they would wait for the store buffer.
+ * Ring indices and flags go through the register calls: aligned quantities move in one access. They
+ * also stay in a register: written to memory in parts and read back whole, they would wait for the
+ * store buffer.
  */
 static inline bool load_quantity(uint64_t *reg, const uint8_t *p, uint64_t len)
 {
 	uint64_t align = (uintptr_t)p | len;
 
 	if (len == 4 && align % 4 == 0)
-		*reg = as_register(vio_load_acquire((const uint32_t *)(const void *)p), 4); /* pair D */
+		*reg = as_register(vio_load_acquire((const uint32_t *)(const void *)p),
+				   4); /* pair D */
 	else if (len == 2 && align % 2 == 0)
-		*reg = as_register(vio_load_acquire((const uint16_t *)(const void *)p), 2); /* pair D */
+		*reg = as_register(vio_load_acquire((const uint16_t *)(const void *)p),
+				   2); /* pair D */
 	else if (len == 8 && align % 8 == 0)
 		*reg = vio_load_acquire((const uint64_t *)(const void *)p); /* pair D */
 	else

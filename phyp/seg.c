@@ -43,7 +43,8 @@ static uint32_t part_index(const struct phyp_profile *p, const char *name)
 }
 
 /* Each unit's TCE table, then, behind `fixed`, its list of CRQ pages. Returns the segment's size. */
-static uint64_t layout(const struct phyp_profile *p, struct hv_unit unit[PHYP_MAX_UNITS], uint64_t *fixed)
+static uint64_t layout(const struct phyp_profile *p, struct hv_unit unit[PHYP_MAX_UNITS],
+		       uint64_t *fixed)
 {
 	uint64_t at = VIO_ALIGN_UP(sizeof(struct hv_seg), SEG_PAGE);
 	uint32_t count[PHYP_MAX_PARTS] = {0};
@@ -109,7 +110,9 @@ int hv_seg_create(const struct phyp_profile *p, struct hv_seg **seg, int *fd, st
 	f = memfd_create("vio-phyp", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (f < 0)
 		return vio_err_set(err, -errno, "hypervisor segment: %s", strerror(errno));
-	/* The lists of CRQ pages are left sparse: room for the largest queue, used by the first few entries.
+	/*
+	 * The lists of CRQ pages are left sparse: room for the largest queue, used by the first few
+	 * entries.
 	 */
 	if (ftruncate(f, (off_t)bytes) || fallocate(f, 0, 0, (off_t)fixed) ||
 	    fcntl(f, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
@@ -146,8 +149,9 @@ int hv_seg_map(int fd, struct hv_seg **seg, struct vio_err *err)
 		return vio_err_set(err, -EPROTO, "hypervisor segment: cannot be mapped");
 	if (s->magic != HV_MAGIC || s->version != HV_VERSION || s->bytes != (uint64_t)st.st_size) {
 		munmap(s, (size_t)st.st_size);
-		return vio_err_set(err, -EPROTO,
-				   "hypervisor segment: phypd is of another version than this program");
+		return vio_err_set(
+			err, -EPROTO,
+			"hypervisor segment: phypd is of another version than this program");
 	}
 	*seg = s;
 	return 0;

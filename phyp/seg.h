@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The hypervisor segment: all state of one machine that is not partition memory. One sealed memfd, mapped by
- * phypd and by each partition's libphyp, at different addresses: it holds offsets and indices, never
- * pointers.
+ * The hypervisor segment: all state of one machine that is not partition memory. One sealed memfd,
+ * mapped by phypd and by each partition's libphyp, at different addresses: it holds offsets and
+ * indices, never pointers.
  *
  * Who writes what
  *  - configuration: the creator, before anybody else maps the segment;
@@ -26,17 +26,22 @@
 #define HV_MAGIC   0x766961736567ull
 #define HV_VERSION 2u
 
-/* Numbers that a partition sees; the difference to the base is the unit's index, so that finding a window is
- * one comparison and one array access. */
+/*
+ * Numbers that a partition sees; the difference to the base is the unit's index, so that finding a
+ * window is one comparison and one array access.
+ */
 #define HV_LIOBN_BASE 0x10000000u
 #define HV_UNIT_BASE  0x30000000u
-/* First IOBA of a window. Different at the two ends, so that an address used at the wrong end is refused, and
- * below 4 GiB, because version 1 of the device protocol carries 32-bit addresses. */
+/*
+ * First IOBA of a window. Different at the two ends, so that an address used at the wrong end is
+ * refused, and below 4 GiB, because version 1 of the device protocol carries 32-bit addresses.
+ */
 #define HV_WINDOW_CLIENT 0x10000000ull
 #define HV_WINDOW_SERVER 0x20000000ull
 
-#define HV_NONE      UINT32_MAX
-#define HV_EVFDS     (PHYP_MAX_VCPUS + 1) /* eventfds of a partition: one a vcpu, the last its agent's */
+#define HV_NONE UINT32_MAX
+#define HV_EVFDS                                                                                   \
+	(PHYP_MAX_VCPUS + 1) /* eventfds of a partition: one a vcpu, the last its agent's */
 #define HV_AGENT     PHYP_MAX_VCPUS
 #define HV_PROD      (1ull << 63) /* bit of `pending` that is not an interrupt: phyp_vcpu_prod() */
 #define HV_CRQ_PAGES (CRQ_MAX_BYTES / CRQ_PAGE_BYTES)
@@ -75,7 +80,9 @@ struct hv_crq {
 	uint32_t seq; /* registrations so far: tells a standing alias that the pages are others */
 	uint32_t n;   /* entries */
 	uint32_t tail;
-	/* What a sender that died in the middle was doing: 1 + the entry's index, and what it had put there.
+	/*
+	 * What a sender that died in the middle was doing: 1 + the entry's index, and what it had
+	 * put there.
 	 */
 	uint32_t intent;
 	uint32_t signal; /* H_VIO_SIGNAL */
@@ -93,8 +100,10 @@ struct hv_unit {
 	uint64_t bytes;
 	uint64_t tce_off;  /* in the segment */
 	uint64_t page_off; /* guest-logical addresses of the CRQ's pages, in the segment */
-	/* Connected: the partner's generation, else 0. Each RDMA call reads it; on its own line because the
-	 * CRQ's is written with each message. */
+	/*
+	 * Connected: the partner's generation, else 0. Each RDMA call reads it; on its own line
+	 * because the CRQ's is written with each message.
+	 */
 	alignas(VIO_CACHE_LINE) uint32_t link;
 	alignas(VIO_CACHE_LINE) struct hv_crq crq;
 };
@@ -104,7 +113,7 @@ enum hv_grant_state {
 	HV_GRANT_GRANTED,
 	HV_GRANT_ACCEPTED,
 	HV_GRANT_RESCINDING, /* forced; the sharer's translation is still there */
-	HV_GRANT_GONE,       /* forced; the translation is gone, the owner has not asked again yet */
+	HV_GRANT_GONE, /* forced; the translation is gone, the owner has not asked again yet */
 };
 
 struct hv_grant {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * TCE calls. A TCE is one aligned 64-bit store; no lock. Checks and partial effects as QEMU's spapr_iommu has
- * them (papr-facts in LoPAR's terms: H_PARAMETER for an unknown liobn, an index out of range, a page that the
- * partition does not have).
+ * TCE calls. A TCE is one aligned 64-bit store; no lock. Checks and partial effects as QEMU's
+ * spapr_iommu has them (papr-facts in LoPAR's terms: H_PARAMETER for an unknown liobn, an index out
+ * of range, a page that the partition does not have).
  */
 #include "phyp/hv.h"
 #include "vio/cycles.h"
@@ -23,7 +23,9 @@ static uint64_t tce_index(const struct hv_win *w, uint64_t ioba)
 	return ioba >= w->base && off < w->bytes ? off >> w->shift : UINT64_MAX;
 }
 
-/* The entry may be set: no undefined bits, and the page is memory of the partition ("checked on each put").
+/*
+ * The entry may be set: no undefined bits, and the page is memory of the partition ("checked on
+ * each put").
  */
 static bool tce_ok(const struct phyp_part *part, const struct hv_win *w, uint64_t tce)
 {
@@ -40,13 +42,13 @@ struct change {
 };
 
 /*
- * x NULL: exposure is not counted; callers say so with a constant, for a loop of its own.
- * Two vcpus that write the same entry at once are the guest's own race: what is counted then can be wrong by
- * that entry until the partition has gone. An exchange would close it, for its price on each entry of each
- * call.
+ * x NULL: exposure is not counted; callers say so with a constant, for a loop of its own. Two vcpus
+ * that write the same entry at once are the guest's own race: what is counted then can be wrong by
+ * that entry until the partition has gone. An exchange would close it, for its price on each entry
+ * of each call.
  */
-static inline __attribute__((always_inline)) void set(const struct hv_win *w, uint64_t i, uint64_t tce,
-						      struct change *x)
+static inline __attribute__((always_inline)) void set(const struct hv_win *w, uint64_t i,
+						      uint64_t tce, struct change *x)
 {
 	uint64_t old = x ? vio_load_relaxed(&w->tce[i]) : 0;
 
@@ -74,8 +76,8 @@ static void expose(struct phyp_counters *c, const struct hv_win *w, const struct
 /* Set up to n entries from i on, from the list, or all to `same` when list is NULL. How many were. */
 static inline __attribute__((always_inline)) uint64_t fill(const struct phyp_part *part,
 							   const struct hv_win *w, uint64_t i,
-							   const struct be64 *list, uint64_t same, uint64_t n,
-							   struct change *x)
+							   const struct be64 *list, uint64_t same,
+							   uint64_t n, struct change *x)
 {
 	uint64_t room = (w->bytes >> w->shift) - i, done;
 
@@ -93,8 +95,9 @@ static inline __attribute__((always_inline)) uint64_t fill(const struct phyp_par
 }
 
 /* fill(), counted and paid for. */
-static inline __attribute__((always_inline)) uint64_t write_tces(struct phyp_vcpu *v, const struct hv_win *w,
-								 uint64_t i, const struct be64 *list,
+static inline __attribute__((always_inline)) uint64_t write_tces(struct phyp_vcpu *v,
+								 const struct hv_win *w, uint64_t i,
+								 const struct be64 *list,
 								 uint64_t same, uint64_t n)
 {
 	struct change x = {0, 0};

@@ -47,7 +47,8 @@ static int64_t trace_hcall(struct phyp_filter *self, struct phyp_vcpu *v, uint64
 			       (unsigned long long)a[i]);
 	at += snprintf(line + at, sizeof(line) - (size_t)at, ") = %s", phyp_rc_name(rc));
 	for (unsigned i = 0; rc == H_SUCCESS && i < results(op, a); i++)
-		at += snprintf(line + at, sizeof(line) - (size_t)at, " 0x%llx", (unsigned long long)ret[i]);
+		at += snprintf(line + at, sizeof(line) - (size_t)at, " 0x%llx",
+			       (unsigned long long)ret[i]);
 	/* One write a line, so that lines of several threads don't mix. */
 	fprintf(t->stream, "%s\n", line);
 	fflush(t->stream);

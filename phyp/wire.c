@@ -43,8 +43,10 @@ ssize_t wire_recv(int sock, void *buf, size_t len, int *fd, unsigned *n_fds, int
 {
 	struct iovec iov = {.iov_base = buf, .iov_len = len};
 	union control c;
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = c.buf,
+			     .msg_controllen = sizeof(c.buf)};
 	unsigned room = n_fds ? *n_fds : 0, got = 0;
 	ssize_t n;
 
@@ -84,8 +86,9 @@ int wire_address(const char *path, struct sockaddr_un *sa, struct vio_err *err)
 	memset(sa, 0, sizeof(*sa));
 	sa->sun_family = AF_UNIX;
 	if (path[0] == 0 || strlen(path) >= sizeof(sa->sun_path))
-		return vio_err_set(err, -ENAMETOOLONG, "socket path '%.200s': must have 1 to %zu characters",
-				   path, sizeof(sa->sun_path) - 1);
+		return vio_err_set(err, -ENAMETOOLONG,
+				   "socket path '%.200s': must have 1 to %zu characters", path,
+				   sizeof(sa->sun_path) - 1);
 	memcpy(sa->sun_path, path, strlen(path) + 1);
 	return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Between a partition's libphyp and phypd: one request, one reply, over a UNIX SOCK_SEQPACKET socket;
- * descriptors with SCM_RIGHTS. Same machine, same build: native byte order, and a version in the greeting.
+ * Between a partition's libphyp and phypd: one request, one reply, over a UNIX SOCK_SEQPACKET
+ * socket; descriptors with SCM_RIGHTS. Same machine, same build: native byte order, and a version
+ * in the greeting.
  */
 #ifndef PHYP_WIRE_H
 #define PHYP_WIRE_H
@@ -45,8 +46,8 @@ struct wire_stats {
 /* Send bytes and descriptors. 0 or -errno. flags: MSG_DONTWAIT or 0. */
 int wire_send(int sock, const void *buf, size_t len, const int *fd, unsigned n_fds, int flags);
 /*
- * Receive one message of at most len bytes. fd[] of room *n_fds, filled (close-on-exec, the caller's to
- * close). Returns its length, 0 at the end of the connection, or -errno.
+ * Receive one message of at most len bytes. fd[] of room *n_fds, filled (close-on-exec, the
+ * caller's to close). Returns its length, 0 at the end of the connection, or -errno.
  */
 ssize_t wire_recv(int sock, void *buf, size_t len, int *fd, unsigned *n_fds, int flags);
 /* An address for path: -ENAMETOOLONG with a sentence when it doesn't fit. */

@@ -48,7 +48,8 @@ static const struct {
 
 static const struct vio_arm named[] = {
 	{"copy", VIO_MAP_SINGLE_USE, VIO_PAYLOAD_RDMA, VIO_RING_COPY, VIO_NOTIFY_CRQ},
-	{"copy-tuned", VIO_MAP_DEFERRED, VIO_PAYLOAD_RDMA, VIO_RING_COPY_DELTA, VIO_NOTIFY_SUPPRESS},
+	{"copy-tuned", VIO_MAP_DEFERRED, VIO_PAYLOAD_RDMA, VIO_RING_COPY_DELTA,
+	 VIO_NOTIFY_SUPPRESS},
 	{"premapped", VIO_MAP_POOL, VIO_PAYLOAD_BOUNCE, VIO_RING_DIRECT, VIO_NOTIFY_POLL},
 	{"zero-copy", VIO_MAP_POOL, VIO_PAYLOAD_DIRECT, VIO_RING_DIRECT, VIO_NOTIFY_POLL},
 	{"unprotected", VIO_MAP_POOL, VIO_PAYLOAD_UNCHECKED, VIO_RING_DIRECT, VIO_NOTIFY_POLL},
@@ -117,8 +118,9 @@ static void set_level(struct vio_arm *a, enum factor f, unsigned level)
 }
 
 /*
- * All else is allowed, because a factorial needs it: ring=copy with notify=poll (the server polls the index
- * by RDMA), payload=direct with every mapping (pages are granted per mapping), payload=rdma from the pool.
+ * All else is allowed, because a factorial needs it: ring=copy with notify=poll (the server polls
+ * the index by RDMA), payload=direct with every mapping (pages are granted per mapping),
+ * payload=rdma from the pool.
  */
 int vio_arm_check(const struct vio_arm *arm, struct vio_err *err)
 {
@@ -127,25 +129,22 @@ int vio_arm_check(const struct vio_arm *arm, struct vio_err *err)
 	get_levels(arm, level);
 	for (unsigned f = 0; f < N_FACTORS; f++)
 		if (level[f] >= factors[f].n)
-			return vio_err_set(err, -EINVAL, "arm: %s has no level number %u", factors[f].name,
-					   level[f]);
+			return vio_err_set(err, -EINVAL, "arm: %s has no level number %u",
+					   factors[f].name, level[f]);
 	if (arm->payload == VIO_PAYLOAD_BOUNCE && arm->mapping != VIO_MAP_POOL)
 		return vio_err_set(
 			err, -EINVAL,
-			"arm: payload=bounce makes no sense with mapping=%s: bouncing copies into the "
-			"pre-registered pool, so nothing would be left to map; use mapping=pool",
+			"arm: payload=bounce makes no sense with mapping=%s: bouncing copies into the pre-registered pool, so nothing would be left to map; use mapping=pool",
 			vio_mapping_name(arm->mapping));
 	if (arm->payload == VIO_PAYLOAD_UNCHECKED && arm->mapping != VIO_MAP_POOL)
 		return vio_err_set(
 			err, -EINVAL,
-			"arm: payload=unchecked makes no sense with mapping=%s: without a check there is no "
-			"window that could come and go with a request; use mapping=pool",
+			"arm: payload=unchecked makes no sense with mapping=%s: without a check there is no window that could come and go with a request; use mapping=pool",
 			vio_mapping_name(arm->mapping));
 	if (arm->payload == VIO_PAYLOAD_UNCHECKED && arm->ring != VIO_RING_DIRECT)
 		return vio_err_set(
 			err, -EINVAL,
-			"arm: payload=unchecked makes no sense with ring=%s: it is the upper bound of the "
-			"design in place, and copying the ring checks every address; use ring=direct",
+			"arm: payload=unchecked makes no sense with ring=%s: it is the upper bound of the design in place, and copying the ring checks every address; use ring=direct",
 			vio_ring_name(arm->ring));
 	return 0;
 }
@@ -182,14 +181,16 @@ static int bad_word(struct vio_err *err, const char *word, size_t len, bool firs
 	int n = len > 40 ? 40 : (int)len;
 
 	if (find_named(word, len) >= 0)
-		return vio_err_set(err, -EINVAL, "arm: \"%.*s\" is an arm's name and can only come first", n,
+		return vio_err_set(err, -EINVAL,
+				   "arm: \"%.*s\" is an arm's name and can only come first", n,
 				   word);
 	if (first)
 		for (unsigned i = 0; i < VIO_ARRAY_SIZE(named); i++)
 			list_add(&list, named[i].name, "");
 	for (unsigned f = 0; f < N_FACTORS; f++)
 		list_add(&list, factors[f].name, "=");
-	return vio_err_set(err, -EINVAL, "arm: unknown word \"%.*s\"; valid are: %s", n, word, list.text);
+	return vio_err_set(err, -EINVAL, "arm: unknown word \"%.*s\"; valid are: %s", n, word,
+			   list.text);
 }
 
 static int bad_level(struct vio_err *err, enum factor f, const char *value, size_t len)
@@ -198,19 +199,20 @@ static int bad_level(struct vio_err *err, enum factor f, const char *value, size
 
 	for (unsigned i = 0; i < factors[f].n; i++)
 		list_add(&list, factors[f].levels[i], "");
-	return vio_err_set(err, -EINVAL, "arm: %s has no level \"%.*s\"; valid are: %s", factors[f].name,
-			   len > 40 ? 40 : (int)len, value, list.text);
+	return vio_err_set(err, -EINVAL, "arm: %s has no level \"%.*s\"; valid are: %s",
+			   factors[f].name, len > 40 ? 40 : (int)len, value, list.text);
 }
 
 /* One "factor=level". *seen: factors given so far. */
-static int parse_factor(const char *word, size_t len, struct vio_arm *arm, unsigned *seen, bool first,
-			struct vio_err *err)
+static int parse_factor(const char *word, size_t len, struct vio_arm *arm, unsigned *seen,
+			bool first, struct vio_err *err)
 {
 	const char *eq = memchr(word, '=', len);
 	size_t key_len = eq ? (size_t)(eq - word) : 0, val_len = eq ? len - key_len - 1 : 0;
 
 	for (unsigned f = 0; eq && f < N_FACTORS; f++) {
-		if (strlen(factors[f].name) != key_len || memcmp(factors[f].name, word, key_len) != 0)
+		if (strlen(factors[f].name) != key_len ||
+		    memcmp(factors[f].name, word, key_len) != 0)
 			continue;
 		if (*seen & 1u << f)
 			return vio_err_set(err, -EINVAL, "arm: %s is given twice", factors[f].name);
@@ -249,7 +251,8 @@ static int missing(struct vio_err *err, unsigned seen)
 		if (!(seen & 1u << f))
 			list_add(&list, factors[f].name, "");
 	return vio_err_set(err, -EINVAL,
-			   "arm: %s not given; begin with an arm's name or give all four factors", list.text);
+			   "arm: %s not given; begin with an arm's name or give all four factors",
+			   list.text);
 }
 
 int vio_arm_parse(const char *text, struct vio_arm *arm, struct vio_err *err)

@@ -30,8 +30,8 @@ static const struct tx_rule {
 };
 
 /*
- * What may arrive: the event it means in the states `in`; elsewhere it is late in the states `late` and a
- * violation in all others. A step's answer moves the state to `to`.
+ * What may arrive: the event it means in the states `in`; elsewhere it is late in the states `late`
+ * and a violation in all others. A step's answer moves the state to `to`.
  */
 static const struct rx_rule {
 	uint8_t op, min_version;
@@ -40,9 +40,12 @@ static const struct rx_rule {
 	uint8_t to;
 } rx_rules[] = {
 	{VIO_OP_PROBE | VIO_OP_REPLY, 1, IN(VIO_G_PROBING), OVER, VIO_GE_STEP_DONE, VIO_G_PROBED},
-	{VIO_OP_ACKNOWLEDGE | VIO_OP_REPLY, 1, IN(VIO_G_ACKING), OVER, VIO_GE_STEP_DONE, VIO_G_ACKED},
-	{VIO_OP_FEATURES_OK | VIO_OP_REPLY, 2, IN(VIO_G_NEGOTIATING), OVER, VIO_GE_STEP_DONE, VIO_G_FEATURES},
-	{VIO_OP_DRIVER_OK | VIO_OP_REPLY, 1, IN(VIO_G_STARTING), OVER, VIO_GE_STEP_DONE, VIO_G_RUNNING},
+	{VIO_OP_ACKNOWLEDGE | VIO_OP_REPLY, 1, IN(VIO_G_ACKING), OVER, VIO_GE_STEP_DONE,
+	 VIO_G_ACKED},
+	{VIO_OP_FEATURES_OK | VIO_OP_REPLY, 2, IN(VIO_G_NEGOTIATING), OVER, VIO_GE_STEP_DONE,
+	 VIO_G_FEATURES},
+	{VIO_OP_DRIVER_OK | VIO_OP_REPLY, 1, IN(VIO_G_STARTING), OVER, VIO_GE_STEP_DONE,
+	 VIO_G_RUNNING},
 	{VIO_OP_RESET | VIO_OP_REPLY, 1, IN(VIO_G_RESETTING), 0, VIO_GE_STEP_DONE, VIO_G_IDLE},
 	/* In OVER too: a withdrawal that crossed NEEDS_RESET is still waited for. */
 	{VIO_OP_WINDOW_ADD | VIO_OP_REPLY, 2, CONFIGURED | OVER, 0, VIO_GE_WINDOW_DONE, STAY},
@@ -51,9 +54,10 @@ static const struct rx_rule {
 	/* A queue's own lcore sends USED: it may overtake DRIVER_OK's answer, or come after a restart. */
 	{VIO_OP_USED, 1, IN(VIO_G_STARTING) | IN(VIO_G_RUNNING), ANY, VIO_GE_USED, STAY},
 	{VIO_OP_CONFIG, 1,
-	 ANY & ~(OVER | IN(VIO_G_IDLE) | IN(VIO_G_PROBING) | IN(VIO_G_PROBED) | IN(VIO_G_ACKING)), OVER,
-	 VIO_GE_CONFIG, STAY},
-	{VIO_OP_NEEDS_RESET, 1, ANY & ~(OVER | IN(VIO_G_IDLE)), OVER, VIO_GE_NEEDS_RESET, VIO_G_BROKEN},
+	 ANY & ~(OVER | IN(VIO_G_IDLE) | IN(VIO_G_PROBING) | IN(VIO_G_PROBED) | IN(VIO_G_ACKING)),
+	 OVER, VIO_GE_CONFIG, STAY},
+	{VIO_OP_NEEDS_RESET, 1, ANY & ~(OVER | IN(VIO_G_IDLE)), OVER, VIO_GE_NEEDS_RESET,
+	 VIO_G_BROKEN},
 };
 
 static const char *const names[VIO_N_GSTATE] = {
@@ -130,8 +134,10 @@ int vio_gfsm_tx(struct vio_gfsm *f, struct vio_msg *m)
 static enum vio_gevent bad(struct vio_gfsm *f, uint8_t why)
 {
 	f->why = why;
-	/* The answer to RESET is still due; broken now, a second RESET would take the first one's answer for
-	 * its own. */
+	/*
+	 * The answer to RESET is still due; broken now, a second RESET would take the first one's
+	 * answer for its own.
+	 */
 	if (f->state != VIO_G_RESETTING)
 		f->state = VIO_G_BROKEN;
 	return VIO_GE_BAD;
@@ -146,7 +152,8 @@ static bool version_ok(const struct vio_gfsm *f, const struct vio_msg *m)
 	return m->version >= VIO_PROTO_V1 && m->version <= f->max_version;
 }
 
-static enum vio_gevent step_answered(struct vio_gfsm *f, const struct rx_rule *r, const struct vio_msg *m)
+static enum vio_gevent step_answered(struct vio_gfsm *f, const struct rx_rule *r,
+				     const struct vio_msg *m)
 {
 	if (m->status != VIO_ST_OK) {
 		f->why = m->status;

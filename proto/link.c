@@ -16,7 +16,10 @@ static const struct rule {
 		enum vio_link_event event;
 	} when[2]; /* by enum vio_link_state */
 } rules[] = {
-	{CRQ_INIT, CRQ_INIT_REQ, true, {{VIO_LINK_UP, VIO_LINK_CAME_UP}, {VIO_LINK_UP, VIO_LINK_RESTARTED}}},
+	{CRQ_INIT,
+	 CRQ_INIT_REQ,
+	 true,
+	 {{VIO_LINK_UP, VIO_LINK_CAME_UP}, {VIO_LINK_UP, VIO_LINK_RESTARTED}}},
 	/* While up: both sides sent INIT and the two crossed; the partner's own INIT brought us up. */
 	{CRQ_INIT,
 	 CRQ_INIT_COMPLETE,
@@ -57,8 +60,8 @@ void vio_link_hello(uint64_t *hi, uint64_t *lo)
 	*lo = 0;
 }
 
-enum vio_link_event vio_link_rx(struct vio_link *l, uint64_t hi, uint64_t lo, bool *reply, uint64_t *rhi,
-				uint64_t *rlo)
+enum vio_link_event vio_link_rx(struct vio_link *l, uint64_t hi, uint64_t lo, bool *reply,
+				uint64_t *rhi, uint64_t *rlo)
 {
 	uint8_t valid = (uint8_t)(hi >> 56), format = (uint8_t)(hi >> 48);
 	enum vio_link_event event;

@@ -6,8 +6,9 @@
 
 void vio_msg_encode(const struct vio_msg *m, uint64_t *hi, uint64_t *lo)
 {
-	*hi = (uint64_t)CRQ_CMD_RSP << 56 | (uint64_t)VIO_CRQ_FORMAT << 48 | (uint64_t)m->version << 40 |
-	      (uint64_t)m->op << 32 | (uint64_t)m->status << 24 | (uint64_t)m->arg8 << 16 | m->arg16;
+	*hi = (uint64_t)CRQ_CMD_RSP << 56 | (uint64_t)VIO_CRQ_FORMAT << 48 |
+	      (uint64_t)m->version << 40 | (uint64_t)m->op << 32 | (uint64_t)m->status << 24 |
+	      (uint64_t)m->arg8 << 16 | m->arg16;
 	*lo = m->arg;
 }
 
@@ -72,7 +73,8 @@ static const char *const status_texts[VIO_N_STATUS] = {
 	[VIO_ST_QUEUE] = "a queue's number, size, alignment or ring address is not valid",
 	[VIO_ST_WINDOW_COOKIE] =
 		"the window's grant does not exist, is for another partition, or was rescinded",
-	[VIO_ST_WINDOW_RANGE] = "the window's range exceeds its grant, wraps, or overlaps another window",
+	[VIO_ST_WINDOW_RANGE] =
+		"the window's range exceeds its grant, wraps, or overlaps another window",
 	[VIO_ST_WINDOW_PERM] = "the window's announced permission is not its grant's",
 	[VIO_ST_WINDOW_FULL] = "there is no room for another window",
 	[VIO_ST_WINDOW_ID] = "there is no such window",
@@ -82,8 +84,10 @@ static const char *const status_texts[VIO_N_STATUS] = {
 	[VIO_ST_DESC_HEAD] = "a descriptor chain's head is out of range or already in flight",
 	[VIO_ST_DESC_CHAIN] = "a descriptor chain loops, leaves the table, or is too long",
 	[VIO_ST_DESC_ORDER] = "a device-readable descriptor follows a device-writable one",
-	[VIO_ST_DESC_INDIRECT] = "an indirect descriptor table is malformed, nested or not negotiated",
-	[VIO_ST_DESC_RANGE] = "a descriptor's address range is not inside a window or mapped by TCEs",
+	[VIO_ST_DESC_INDIRECT] =
+		"an indirect descriptor table is malformed, nested or not negotiated",
+	[VIO_ST_DESC_RANGE] =
+		"a descriptor's address range is not inside a window or mapped by TCEs",
 	[VIO_ST_DESC_PERM] = "a descriptor's range does not permit the access that it asks for",
 	[VIO_ST_REQUEST] = "the request has no room for its header or its status",
 };

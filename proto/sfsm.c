@@ -10,8 +10,8 @@
 #define ACTIVE (IN(VIO_S_FEATURES) | IN(VIO_S_RUNNING))
 
 /*
- * rx: states in which it may arrive; late: states in which it is ignored; done: states in which its work may
- * end, and the state after it in version 1 and 2.
+ * rx: states in which it may arrive; late: states in which it is ignored; done: states in which its
+ * work may end, and the state after it in version 1 and 2.
  */
 static const struct rule {
 	uint8_t op, min_version;
@@ -20,24 +20,25 @@ static const struct rule {
 	enum vio_stodo todo;
 	uint8_t to_v1, to_v2;
 } rules[] = {
-	{VIO_OP_PROBE, 1, true, IN(VIO_S_IDLE), 0, IN(VIO_S_IDLE), VIO_TODO_WRITE_HEADER, VIO_S_PROBED,
-	 VIO_S_PROBED},
+	{VIO_OP_PROBE, 1, true, IN(VIO_S_IDLE), 0, IN(VIO_S_IDLE), VIO_TODO_WRITE_HEADER,
+	 VIO_S_PROBED, VIO_S_PROBED},
 	{VIO_OP_ACKNOWLEDGE, 1, true, IN(VIO_S_PROBED), 0, IN(VIO_S_PROBED), VIO_TODO_WRITE_CONFIG,
 	 VIO_S_ACKED, VIO_S_ACKED},
-	{VIO_OP_DRIVER, 1, false, IN(VIO_S_ACKED), OVER, IN(VIO_S_ACKED), VIO_TODO_NOTHING, VIO_S_FEATURES,
-	 VIO_S_DRIVER},
-	{VIO_OP_FEATURES_OK, 2, true, IN(VIO_S_DRIVER), 0, IN(VIO_S_DRIVER), VIO_TODO_READ_CHOICE, STAY,
-	 VIO_S_FEATURES},
-	{VIO_OP_QUEUE, 1, false, IN(VIO_S_FEATURES), OVER, IN(VIO_S_FEATURES), VIO_TODO_QUEUE, STAY, STAY},
-	{VIO_OP_DRIVER_OK, 1, true, IN(VIO_S_FEATURES), 0, IN(VIO_S_FEATURES), VIO_TODO_START, VIO_S_RUNNING,
-	 VIO_S_RUNNING},
+	{VIO_OP_DRIVER, 1, false, IN(VIO_S_ACKED), OVER, IN(VIO_S_ACKED), VIO_TODO_NOTHING,
+	 VIO_S_FEATURES, VIO_S_DRIVER},
+	{VIO_OP_FEATURES_OK, 2, true, IN(VIO_S_DRIVER), 0, IN(VIO_S_DRIVER), VIO_TODO_READ_CHOICE,
+	 STAY, VIO_S_FEATURES},
+	{VIO_OP_QUEUE, 1, false, IN(VIO_S_FEATURES), OVER, IN(VIO_S_FEATURES), VIO_TODO_QUEUE, STAY,
+	 STAY},
+	{VIO_OP_DRIVER_OK, 1, true, IN(VIO_S_FEATURES), 0, IN(VIO_S_FEATURES), VIO_TODO_START,
+	 VIO_S_RUNNING, VIO_S_RUNNING},
 	{VIO_OP_RESET, 1, true, ANY & ~IN(VIO_S_RESETTING), 0, IN(VIO_S_RESETTING), VIO_TODO_RESET,
 	 VIO_S_IDLE, VIO_S_IDLE},
 	{VIO_OP_WINDOW_ADD, 2, true, ACTIVE, 0, ACTIVE | OVER, VIO_TODO_WINDOW_ADD, STAY, STAY},
 	{VIO_OP_WINDOW_DEL, 2, true, ACTIVE, 0, ACTIVE | OVER, VIO_TODO_WINDOW_DEL, STAY, STAY},
 	/* In IDLE too: another thread of the guest may kick just after its control thread has sent RESET. */
-	{VIO_OP_KICK, 1, false, IN(VIO_S_RUNNING), OVER | IN(VIO_S_IDLE), IN(VIO_S_RUNNING), VIO_TODO_KICK,
-	 STAY, STAY},
+	{VIO_OP_KICK, 1, false, IN(VIO_S_RUNNING), OVER | IN(VIO_S_IDLE), IN(VIO_S_RUNNING),
+	 VIO_TODO_KICK, STAY, STAY},
 };
 
 static const char *const names[VIO_N_SSTATE] = {
@@ -120,7 +121,8 @@ static uint8_t judge(const struct vio_sfsm *f, const struct rule *r, const struc
 enum vio_stodo vio_sfsm_rx(struct vio_sfsm *f, const struct vio_msg *m, uint8_t *why)
 {
 	const struct rule *r = find(m->op);
-	uint16_t late = r ? r->late : OVER; /* one NEEDS_RESET is enough for a guest that sends garbage */
+	uint16_t late =
+		r ? r->late : OVER; /* one NEEDS_RESET is enough for a guest that sends garbage */
 
 	if (late & IN(f->state))
 		return VIO_TODO_NOTHING;
@@ -146,8 +148,8 @@ static void fill_reply(const struct vio_sfsm *f, const struct vio_msg *m, uint8_
 }
 
 /* `m` was refused, or its work failed: a reply says why, or NEEDS_RESET where there is none. */
-static bool refuse(struct vio_sfsm *f, const struct rule *r, const struct vio_msg *m, uint8_t status,
-		   struct vio_msg *reply)
+static bool refuse(struct vio_sfsm *f, const struct rule *r, const struct vio_msg *m,
+		   uint8_t status, struct vio_msg *reply)
 {
 	if (r && r->reply) {
 		fill_reply(f, m, status, reply);
@@ -158,12 +160,14 @@ static bool refuse(struct vio_sfsm *f, const struct rule *r, const struct vio_ms
 	if (OVER & IN(f->state))
 		return false;
 	vio_sfsm_needs_reset(f, status,
-			     m->op == VIO_OP_QUEUE || m->op == VIO_OP_KICK ? m->arg16 : (uint16_t)0xffff,
+			     m->op == VIO_OP_QUEUE || m->op == VIO_OP_KICK ? m->arg16
+									   : (uint16_t)0xffff,
 			     m->op, reply);
 	return true;
 }
 
-bool vio_sfsm_done(struct vio_sfsm *f, const struct vio_msg *m, uint8_t status, struct vio_msg *reply)
+bool vio_sfsm_done(struct vio_sfsm *f, const struct vio_msg *m, uint8_t status,
+		   struct vio_msg *reply)
 {
 	const struct rule *r = find(m->op);
 	uint8_t to;
@@ -173,9 +177,12 @@ bool vio_sfsm_done(struct vio_sfsm *f, const struct vio_msg *m, uint8_t status, 
 	if (!r)
 		return false;
 	if (!(r->done & IN(f->state))) {
-		/* The session ended while the work was done: its guest may still wait, a later guest must not
-		 * hear of it. */
-		return r->reply && OVER & IN(f->state) && refuse(f, r, m, VIO_ST_BAD_MESSAGE, reply);
+		/*
+		 * The session ended while the work was done: its guest may still wait, a later
+		 * guest must not hear of it.
+		 */
+		return r->reply && OVER & IN(f->state) &&
+		       refuse(f, r, m, VIO_ST_BAD_MESSAGE, reply);
 	}
 	if (r->reply)
 		fill_reply(f, m, VIO_ST_OK, reply);

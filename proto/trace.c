@@ -86,7 +86,8 @@ static void put_reply(struct line *l, const struct vio_msg *m)
 		return;
 	}
 	put(l, " ok");
-	if (m->op == (VIO_OP_WINDOW_ADD | VIO_OP_REPLY) || m->op == (VIO_OP_WINDOW_DEL | VIO_OP_REPLY))
+	if (m->op == (VIO_OP_WINDOW_ADD | VIO_OP_REPLY) ||
+	    m->op == (VIO_OP_WINDOW_DEL | VIO_OP_REPLY))
 		put(l, " id=%u", m->arg16);
 }
 
@@ -97,8 +98,9 @@ void vio_msg_trace(char *buf, size_t len, const struct vio_msg *m, bool to_serve
 
 	begin(&l, buf, len, to_server);
 	if (name[0] == '?') {
-		put(&l, "unknown op 0x%02x    v%u status=%u arg8=0x%02x arg16=0x%04x arg=0x%" PRIx64, m->op,
-		    m->version, m->status, m->arg8, m->arg16, m->arg);
+		put(&l,
+		    "unknown op 0x%02x    v%u status=%u arg8=0x%02x arg16=0x%04x arg=0x%" PRIx64,
+		    m->op, m->version, m->status, m->arg8, m->arg16, m->arg);
 		return;
 	}
 	put(&l, "%-18s v%u", name, m->version);
@@ -139,8 +141,8 @@ void vio_crq_trace(char *buf, size_t len, uint64_t hi, uint64_t lo, bool to_serv
 	if (valid == CRQ_TRANSPORT) {
 		/* Nobody but the hypervisor can write these. */
 		l = (struct line){.buf = buf, .len = len};
-		put(&l, "phyp   -> %-6s  transport event 0x%02x: %s", to_server ? "server" : "guest", format,
-		    transport_event_text(format));
+		put(&l, "phyp   -> %-6s  transport event 0x%02x: %s",
+		    to_server ? "server" : "guest", format, transport_event_text(format));
 		return;
 	}
 	begin(&l, buf, len, to_server);

@@ -94,7 +94,8 @@ static bool entry(struct vio_adapter *a, uint64_t hi, uint64_t lo)
 	case VIO_LINK_MESSAGE:
 		return vio_msg_decode(hi, lo, &m) < 0 || dispatch(a, &m);
 	case VIO_LINK_RESTARTED:
-		vio_asay(a, "%s: it has started anew; its device begins from the beginning", a->u->partner);
+		vio_asay(a, "%s: it has started anew; its device begins from the beginning",
+			 a->u->partner);
 		a->has_reply = reply;
 		a->reply_hi = rhi;
 		a->reply_lo = rlo;
@@ -102,7 +103,8 @@ static bool entry(struct vio_adapter *a, uint64_t hi, uint64_t lo)
 		return true;
 	case VIO_LINK_LOST:
 		vio_counter_add(&a->seen.link_losses, 1);
-		vio_asay(a, "%s: gone: %s; its device waits for its return", a->u->partner, lost_text(hi));
+		vio_asay(a, "%s: gone: %s; its device waits for its return", a->u->partner,
+			 lost_text(hi));
 		vio_aop_begin(a, VIO_AOP_LOST, NULL);
 		return true;
 	case VIO_LINK_RESUMED:
@@ -124,7 +126,8 @@ unsigned vio_adapter_crq(struct vio_adapter *a)
 	unsigned n = 0;
 
 	/* What is left behind here is taken up again by vio_adapter_service(): no interrupt announces it. */
-	while (a->op == VIO_AOP_NONE && a->out_n == 0 && !a->stopping && phyp_crq_pop(&a->crq, &hi, &lo)) {
+	while (a->op == VIO_AOP_NONE && a->out_n == 0 && !a->stopping &&
+	       phyp_crq_pop(&a->crq, &hi, &lo)) {
 		bool on = entry(a, hi, lo);
 
 		if (++n == VIO_ADAPTER_CRQ_BURST || !on) {
@@ -171,7 +174,8 @@ bool vio_adapter_service(struct vio_adapter *a)
 	if (a->op == VIO_AOP_NONE && a->stopping && !a->stopped)
 		vio_aop_begin(a, VIO_AOP_STOP, NULL);
 	vio_adapter_crq(a);
-	more = a->op != VIO_AOP_NONE || a->out_n > 0 || a->retired || vio_load_relaxed(&a->attention);
+	more = a->op != VIO_AOP_NONE || a->out_n > 0 || a->retired ||
+	       vio_load_relaxed(&a->attention);
 	if (a->stopped)
 		more = false;
 	if (more)
@@ -181,8 +185,10 @@ bool vio_adapter_service(struct vio_adapter *a)
 
 /* ------------------------------------------------------------------------ life ---- */
 
-/* TCEs for all of the partition's memory, IOBA = window + logical address. `list`: a page of ours to hand
- * them over. */
+/*
+ * TCEs for all of the partition's memory, IOBA = window + logical address. `list`: a page of ours
+ * to hand them over.
+ */
 static int map_local(struct vio_adapter *a, struct vio_err *err)
 {
 	const struct phyp_unit_info *u = a->u;
@@ -202,14 +208,14 @@ static int map_local(struct vio_adapter *a, struct vio_err *err)
 
 		for (; n < TCE_MAX_MULTI && at + n * page < size; n++)
 			list[n] = htobe64((at + n * page) | TCE_READ | TCE_WRITE);
-		while ((rc = h_put_tce_indirect(a->vcpu, u->liobn, ioba_add(u->window, at), a->cfg.mem_gla,
-						n)) == H_BUSY &&
+		while ((rc = h_put_tce_indirect(a->vcpu, u->liobn, ioba_add(u->window, at),
+						a->cfg.mem_gla, n)) == H_BUSY &&
 		       ++tries < VIO_ADAPTER_RETRIES)
 			vio_cpu_relax();
 		if (rc != H_SUCCESS)
 			return vio_err_set(err, phyp_rc_errno(rc),
-					   "unit 0x%x: H_PUT_TCE_INDIRECT at 0x%" PRIx64 ": %s", u->unit,
-					   u->window.v + at, phyp_rc_name(rc));
+					   "unit 0x%x: H_PUT_TCE_INDIRECT at 0x%" PRIx64 ": %s",
+					   u->unit, u->window.v + at, phyp_rc_name(rc));
 		at += n * page;
 	}
 	return 0;
@@ -234,7 +240,8 @@ static int register_crq(struct vio_adapter *a, struct vio_err *err)
 	unsigned tries = 0;
 
 	memset(a->cfg.mem, 0, VIO_ADAPTER_CRQ_BYTES);
-	a->crq = (struct phyp_crq){.entry = a->cfg.mem, .n = VIO_ADAPTER_CRQ_BYTES / CRQ_ENTRY_BYTES};
+	a->crq = (struct phyp_crq){.entry = a->cfg.mem,
+				   .n = VIO_ADAPTER_CRQ_BYTES / CRQ_ENTRY_BYTES};
 	while ((rc = h_reg_crq(a->vcpu, a->u->unit, ioba_add(a->u->window, a->cfg.mem_gla.v),
 			       VIO_ADAPTER_CRQ_BYTES)) == H_BUSY &&
 	       ++tries < VIO_ADAPTER_RETRIES)
@@ -251,7 +258,8 @@ static int register_crq(struct vio_adapter *a, struct vio_err *err)
 	return 0;
 }
 
-static int check_cfg(const struct vio_adapter_cfg *c, const struct phyp_unit_info *u, struct vio_err *err)
+static int check_cfg(const struct vio_adapter_cfg *c, const struct phyp_unit_info *u,
+		     struct vio_err *err)
 {
 	if (!u || !u->is_server)
 		return vio_err_set(err, -ENODEV, "unit %u: %s", c->unit,
@@ -260,17 +268,18 @@ static int check_cfg(const struct vio_adapter_cfg *c, const struct phyp_unit_inf
 	if (c->num_queues < 1 || c->num_queues > VIO_MAX_QUEUES)
 		return vio_err_set(err, -EINVAL, "%u queues: 1 to %u are possible", c->num_queues,
 				   VIO_MAX_QUEUES);
-	if (c->queue_size < 2 || c->queue_size > VIO_MAX_QUEUE_SIZE || (c->queue_size & (c->queue_size - 1)))
-		return vio_err_set(err, -EINVAL, "queue size %u: a power of two from 2 to %u", c->queue_size,
-				   VIO_MAX_QUEUE_SIZE);
+	if (c->queue_size < 2 || c->queue_size > VIO_MAX_QUEUE_SIZE ||
+	    (c->queue_size & (c->queue_size - 1)))
+		return vio_err_set(err, -EINVAL, "queue size %u: a power of two from 2 to %u",
+				   c->queue_size, VIO_MAX_QUEUE_SIZE);
 	if (c->proto < VIO_PROTO_V1 || c->proto > VIO_PROTO_LATEST)
 		return vio_err_set(err, -EINVAL, "protocol version %u: 1 to %u are known", c->proto,
 				   VIO_PROTO_LATEST);
 	if (!c->mem || c->mem_len < VIO_ADAPTER_CRQ_BYTES || c->mem_gla.v % CRQ_PAGE_BYTES)
-		return vio_err_set(err, -ENOMEM,
-				   "unit 0x%x: no memory of the server partition is left for its queues; "
-				   "give the partition more",
-				   u->unit);
+		return vio_err_set(
+			err, -ENOMEM,
+			"unit 0x%x: no memory of the server partition is left for its queues; give the partition more",
+			u->unit);
 	return 0;
 }
 
@@ -302,11 +311,12 @@ static int allocate(struct vio_adapter *a, struct vio_err *err)
 	return a->place && a->q ? 0 : vio_err_set(err, -ENOMEM, "no memory for %u queues", n);
 }
 
-int vio_adapter_create(struct phyp_vcpu *vcpu, const struct vio_adapter_cfg *cfg, const struct vio_env *env,
-		       struct vio_adapter **out, struct vio_err *err)
+int vio_adapter_create(struct phyp_vcpu *vcpu, const struct vio_adapter_cfg *cfg,
+		       const struct vio_env *env, struct vio_adapter **out, struct vio_err *err)
 {
 	struct phyp_part *part = phyp_vcpu_part(vcpu);
-	const struct phyp_unit_info *u = cfg->unit < phyp_n_units(part) ? phyp_unit(part, cfg->unit) : NULL;
+	const struct phyp_unit_info *u =
+		cfg->unit < phyp_n_units(part) ? phyp_unit(part, cfg->unit) : NULL;
 	struct vio_adapter *a;
 	int rc = check_cfg(cfg, u, err);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A server-side virtual adapter: one unit of the server partition, its CRQ, its device and queues. The
- * control path: everything here runs on one lcore (the adapter's), except what is marked.
+ * A server-side virtual adapter: one unit of the server partition, its CRQ, its device and queues.
+ * The control path: everything here runs on one lcore (the adapter's), except what is marked.
  *
- * The adapter quiesces in steps, never waiting inside a call: stop the queues, let the backends finish, let
- * every lcore pass a quiescent state, unmap, answer. vio_adapter_service() makes progress on it.
+ * The adapter quiesces in steps, never waiting inside a call: stop the queues, let the backends
+ * finish, let every lcore pass a quiescent state, unmap, answer. vio_adapter_service() makes
+ * progress on it.
  */
 #ifndef VIO_SERVER_ADAPTER_H
 #define VIO_SERVER_ADAPTER_H
@@ -16,8 +17,10 @@
 
 /* What the adapter needs of whoever runs the lcores (the DPDK program; a test's loop). */
 struct vio_env {
-	/* Give a queue to an lcore: set q->vcpu to the lcore's, then let it call vio_squeue_poll() from then
-	 * on (pair L). Can't fail; wakes the lcore. */
+	/*
+	 * Give a queue to an lcore: set q->vcpu to the lcore's, then let it call vio_squeue_poll()
+	 * from then on (pair L). Can't fail; wakes the lcore.
+	 */
 	void (*assign)(void *ctx, struct vio_squeue *q);
 	/* Take it back: after the next quiescent state the lcore does not touch it. */
 	void (*unassign)(void *ctx, struct vio_squeue *q);
@@ -40,8 +43,10 @@ struct vio_adapter_cfg {
 	uint8_t proto;       /* highest version: 1 or 2 */
 	/* Offered levels, bit masks of (1 << enum). Payload `unchecked` only when it is in the mask. */
 	uint8_t ring_levels, payload_levels, notify_levels;
-	/* Server partition memory [mem, mem+len) for CRQ, shadow rings and bounce buffers: TCE-mapped at
-	 * `at`. */
+	/*
+	 * Server partition memory [mem, mem+len) for CRQ, shadow rings and bounce buffers:
+	 * TCE-mapped at `at`.
+	 */
 	void *mem;
 	struct gla mem_gla;
 	uint64_t mem_len;
@@ -63,22 +68,28 @@ struct vio_adapter_info {
 };
 
 /*
- * Make the adapter: map the local window 1:1 over the server partition's memory (TCEs), register the CRQ, say
- * INIT. -errno with a sentence. `vcpu`: of the adapter's lcore.
+ * Make the adapter: map the local window 1:1 over the server partition's memory (TCEs), register
+ * the CRQ, say INIT. -errno with a sentence. `vcpu`: of the adapter's lcore.
  */
-int vio_adapter_create(struct phyp_vcpu *vcpu, const struct vio_adapter_cfg *cfg, const struct vio_env *env,
-		       struct vio_adapter **out, struct vio_err *err);
-/* Start the end: tell the guest (windows lost: shutdown), quiesce. Then service until it returns 0, then
- * destroy. */
+int vio_adapter_create(struct phyp_vcpu *vcpu, const struct vio_adapter_cfg *cfg,
+		       const struct vio_env *env, struct vio_adapter **out, struct vio_err *err);
+/*
+ * Start the end: tell the guest (windows lost: shutdown), quiesce. Then service until it returns 0,
+ * then destroy.
+ */
 void vio_adapter_stop(struct vio_adapter *a);
-/* Frees everything; frees the CRQ (the guest sees "partner deregistered"). Quiesced, or the process is
- * ending. */
+/*
+ * Frees everything; frees the CRQ (the guest sees "partner deregistered"). Quiesced, or the process
+ * is ending.
+ */
 void vio_adapter_destroy(struct vio_adapter *a);
 
 /* Drain the CRQ: call when the unit's interrupt was taken, and once after start. Messages handled. */
 unsigned vio_adapter_crq(struct vio_adapter *a);
-/* Progress of quiescence, faults of queues -> NEEDS_RESET. Call each turn of the loop when
- * vio_adapter_busy(). Returns whether anything is outstanding. */
+/*
+ * Progress of quiescence, faults of queues -> NEEDS_RESET. Call each turn of the loop when
+ * vio_adapter_busy(). Returns whether anything is outstanding.
+ */
 bool vio_adapter_service(struct vio_adapter *a);
 /* Is there something to service? One load. */
 bool vio_adapter_busy(const struct vio_adapter *a);
@@ -86,24 +97,25 @@ bool vio_adapter_busy(const struct vio_adapter *a);
 void vio_adapter_config_changed(struct vio_adapter *a);
 void vio_adapter_get_info(const struct vio_adapter *a, struct vio_adapter_info *info);
 /*
- * This process touched `addr` and has no translation for it. True when `addr` is in a window whose grant the
- * guest took back by force: there is a page of nothing in its place now, the access may go on, and the device
- * will be stopped (NEEDS_RESET, VIO_ST_RESCINDED). False: not our affair (a write to a read-only pane is a
- * mistake of this program). Async-signal-safe; on a thread that polls.
+ * This process touched `addr` and has no translation for it. True when `addr` is in a window whose
+ * grant the guest took back by force: there is a page of nothing in its place now, the access may
+ * go on, and the device will be stopped (NEEDS_RESET, VIO_ST_RESCINDED). False: not our affair (a
+ * write to a read-only pane is a mistake of this program). Async-signal-safe; on a thread that
+ * polls.
  */
 bool vio_adapter_window_fault(struct vio_adapter *a, void *addr);
 /*
- * Active queues, for telemetry; NULL past the end. Any thread: the struct lives as long as the adapter, and
- * may be made anew while it is looked at, so only `index`, `size`, `in_flight`, `fault` and `stats` may be
- * read, with relaxed loads.
+ * Active queues, for telemetry; NULL past the end. Any thread: the struct lives as long as the
+ * adapter, and may be made anew while it is looked at, so only `index`, `size`, `in_flight`,
+ * `fault` and `stats` may be read, with relaxed loads.
  */
 const struct vio_squeue *vio_adapter_queue(const struct vio_adapter *a, unsigned i);
 
 /* ------------------------------------------------------------------ the data path ---- */
 
 /*
- * One turn of one queue: collect what the backend finished, take new chains, start them, give back what is
- * done, notify. Owning lcore. Returns requests moved (0 = idle turn).
+ * One turn of one queue: collect what the backend finished, take new chains, start them, give back
+ * what is done, notify. Owning lcore. Returns requests moved (0 = idle turn).
  */
 unsigned vio_squeue_poll(struct vio_squeue *q);
 /* Before sleeping: arm notifications; true = there is work after all (also when something is in flight). */
@@ -112,16 +124,17 @@ bool vio_squeue_arm(struct vio_squeue *q);
 void vio_squeue_park(struct vio_squeue *q);
 
 /*
- * For devices whose queue is marked `pull`. Take up to `max` (<= VIO_BURST) chains; give back `n` that are
- * done, published at once. They don't count as in flight: what was taken and is not given in the same turn is
- * only a note of what the guest said, and must be forgotten when the queue stops. Owning lcore; only while
- * q->ctl is VIO_SQ_RUN and q->fault VIO_ST_OK. copied: bytes that the CPU copied for them.
+ * For devices whose queue is marked `pull`. Take up to `max` (<= VIO_BURST) chains; give back `n`
+ * that are done, published at once. They don't count as in flight: what was taken and is not given
+ * in the same turn is only a note of what the guest said, and must be forgotten when the queue
+ * stops. Owning lcore; only while q->ctl is VIO_SQ_RUN and q->fault VIO_ST_OK. copied: bytes that
+ * the CPU copied for them.
  */
 unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned max);
 /* The same for chains of one descriptor, where the levels have them (struct vio_dev_ops). */
 unsigned vio_squeue_take_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max);
-void vio_squeue_give_plain(struct vio_squeue *q, const struct vio_plain v[], const uint32_t used_len[],
-			   unsigned n, uint64_t copied);
+void vio_squeue_give_plain(struct vio_squeue *q, const struct vio_plain v[],
+			   const uint32_t used_len[], unsigned n, uint64_t copied);
 void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n, uint64_t copied);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The configuration steps of the slides, server side. What the guest wrote is read once, by RDMA, into a
- * private copy.
+ * The configuration steps of the slides, server side. What the guest wrote is read once, by RDMA,
+ * into a private copy.
  */
 #include <string.h>
 
@@ -34,7 +34,8 @@ static uint8_t write_v1(struct vio_adapter *a, uint16_t config_len)
 		.device_features = vio_to_be32((uint32_t)offered(a)),
 		.config_len = (uint8_t)config_len,
 	};
-	uint8_t why = vio_awrite(a, a->header, &h, offsetof(struct vio_dev_header_v1, guest_features));
+	uint8_t why =
+		vio_awrite(a, a->header, &h, offsetof(struct vio_dev_header_v1, guest_features));
 
 	if (why != VIO_ST_OK)
 		return why;
@@ -81,13 +82,14 @@ uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m)
 	if (m->arg16 < header_bytes(a))
 		return VIO_ST_BAD_MESSAGE;
 	if (a->fsm.version < a->cfg.dev->min_proto) {
-		vio_asay(a, "%s: speaks protocol version %u, but device %s needs version %u", a->u->partner,
-			 a->fsm.version, a->cfg.dev->name, a->cfg.dev->min_proto);
+		vio_asay(a, "%s: speaks protocol version %u, but device %s needs version %u",
+			 a->u->partner, a->fsm.version, a->cfg.dev->name, a->cfg.dev->min_proto);
 		return VIO_ST_BAD_VERSION;
 	}
 	a->header = (struct ioba){m->arg};
 	a->config_len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
-	return a->fsm.version == VIO_PROTO_V1 ? write_v1(a, a->config_len) : write_v2(a, a->config_len);
+	return a->fsm.version == VIO_PROTO_V1 ? write_v1(a, a->config_len)
+					      : write_v2(a, a->config_len);
 }
 
 uint8_t vio_aconfig(struct vio_adapter *a, const struct vio_msg *m)
@@ -130,11 +132,12 @@ static uint8_t read_choice(struct vio_adapter *a, struct choice *c)
 		return why;
 	if (a->fsm.version == VIO_PROTO_V1) {
 		memcpy(&v1, buf, sizeof(v1));
-		*c = (struct choice){vio_from_be32(v1.guest_features), VIO_RING_COPY, VIO_PAYLOAD_RDMA,
-				     VIO_NOTIFY_CRQ};
+		*c = (struct choice){vio_from_be32(v1.guest_features), VIO_RING_COPY,
+				     VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ};
 	} else {
 		memcpy(&v2, buf, sizeof(v2));
-		*c = (struct choice){vio_from_be64(v2.guest_features), v2.ring, v2.payload, v2.notify};
+		*c = (struct choice){vio_from_be64(v2.guest_features), v2.ring, v2.payload,
+				     v2.notify};
 	}
 	return VIO_ST_OK;
 }

@@ -2,11 +2,11 @@
 /*
  * Inside of an adapter, shared by adapter*.c and nobody else.
  *
- * The CRQ is handled strictly in order. A message whose work can't be finished at once (a window that must no
- * longer be touched, a reset, a partner that went away) becomes the adapter's *operation*; while there is
- * one, or a reply waits for room in the guest's queue, the CRQ is left alone and its entries wait there. So
- * there is never more than one thing going on, and an operation always ends: it waits only for the backend
- * and for the lcores.
+ * The CRQ is handled strictly in order. A message whose work can't be finished at once (a window
+ * that must no longer be touched, a reset, a partner that went away) becomes the adapter's
+ * *operation*; while there is one, or a reply waits for room in the guest's queue, the CRQ is left
+ * alone and its entries wait there. So there is never more than one thing going on, and an
+ * operation always ends: it waits only for the backend and for the lcores.
  *
  *   adapter.c          life, CRQ, dispatch, service
  *   adapter_send.c     messages and small transfers to and from the guest
@@ -22,10 +22,14 @@
 
 /* Of the CRQ in the server's memory: one page, as ibmvscsi's. */
 #define VIO_ADAPTER_CRQ_BYTES CRQ_PAGE_BYTES
-/* Entries handled in one call, so that a guest that floods its CRQ does not starve the queues of others; of
- * announcements of windows, which take longest, one. */
+/*
+ * Entries handled in one call, so that a guest that floods its CRQ does not starve the queues of
+ * others; of announcements of windows, which take longest, one.
+ */
 #define VIO_ADAPTER_CRQ_BURST 64
-/* Messages that wait for room in the guest's CRQ: one reply, NEEDS_RESET, INIT COMPLETE, and room to spare.
+/*
+ * Messages that wait for room in the guest's CRQ: one reply, NEEDS_RESET, INIT COMPLETE, and room
+ * to spare.
  */
 #define VIO_ADAPTER_OUTBOX 8
 /* A busy hypervisor is asked again this often on the control path. */
@@ -42,13 +46,13 @@ enum vio_aop {
 };
 
 /*
- * Steps of an operation. A queue's owner may be in the middle of a turn that began before it was told to
- * hold, with requests that in_flight does not show yet: so first every lcore ends its turn, then in_flight
- * means what it says.
+ * Steps of an operation. A queue's owner may be in the middle of a turn that began before it was
+ * told to hold, with requests that in_flight does not show yet: so first every lcore ends its turn,
+ * then in_flight means what it says.
  */
 enum vio_astep {
-	VIO_ASTEP_SETTLE,  /* until every lcore has seen the new `ctl` */
-	VIO_ASTEP_DRAIN,   /* until no queue has a request in flight (live withdrawal: in the window) */
+	VIO_ASTEP_SETTLE, /* until every lcore has seen the new `ctl` */
+	VIO_ASTEP_DRAIN, /* until no queue has a request in flight (live withdrawal: in the window) */
 	VIO_ASTEP_QUIESCE, /* until no lcore can hold what was taken away */
 };
 
@@ -69,14 +73,16 @@ struct vio_aseen {
 
 struct vio_adapter {
 	/*
-	 * Something to service: set by the adapter's lcore, and by a queue's owner when the queue faults
-	 * (pair Q). The only field that another lcore writes, so it has a line of its own.
+	 * Something to service: set by the adapter's lcore, and by a queue's owner when the queue
+	 * faults (pair Q). The only field that another lcore writes, so it has a line of its own.
 	 */
 	bool attention;
 	bool config_changed; /* config space has to be written again; set by any thread (pair Q) */
 	bool rescinded;      /* a queue's owner met a window that was taken back by force */
-	/* The published window table: loaded by every queue in every busy turn, changed on the control path
-	 * only. */
+	/*
+	 * The published window table: loaded by every queue in every busy turn, changed on the
+	 * control path only.
+	 */
 	const struct vio_wtable *windows __attribute__((aligned(VIO_CACHE_LINE)));
 
 	struct phyp_vcpu *vcpu;
@@ -95,12 +101,13 @@ struct vio_adapter {
 	struct ioba header, config;    /* config: 0 until ACKNOWLEDGE */
 	uint8_t ring, payload, notify; /* levels */
 	struct vio_aplace *place;      /* num_queues */
-	struct vio_squeue **q;         /* num_queues, allocated once; in use when its bit is in `active` */
+	struct vio_squeue **q; /* num_queues, allocated once; in use when its bit is in `active` */
 	uint64_t active;
 	bool halted; /* queues are stopped because of NEEDS_RESET */
 
 	uint16_t next_window;
-	struct vio_wtable *retired; /* tables that were replaced; freed when no lcore can hold them */
+	struct vio_wtable
+		*retired; /* tables that were replaced; freed when no lcore can hold them */
 
 	/* The operation. */
 	enum vio_aop op;
@@ -120,8 +127,8 @@ struct vio_adapter {
 	struct vio_aseen seen;
 };
 
-#define vio_aqueues(a, i, sq)                                                                                \
-	for (uint16_t i = 0; i < (a)->cfg.num_queues; i++)                                                   \
+#define vio_aqueues(a, i, sq)                                                                      \
+	for (uint16_t i = 0; i < (a)->cfg.num_queues; i++)                                         \
 		if (((a)->active >> i & 1) && ((sq) = (a)->q[i]) != NULL)
 
 /* ---- adapter_send.c ---- */
@@ -129,7 +136,9 @@ struct vio_adapter {
 void vio_atrace(struct vio_adapter *a, uint64_t hi, uint64_t lo, bool to_server);
 /* Try again what found the guest's queue full. */
 void vio_aflush(struct vio_adapter *a);
-/* One entry to the guest; waits in the outbox when the guest's queue is full; dropped when the guest is gone.
+/*
+ * One entry to the guest; waits in the outbox when the guest's queue is full; dropped when the
+ * guest is gone.
  */
 void vio_asend(struct vio_adapter *a, uint64_t hi, uint64_t lo);
 void vio_asend_msg(struct vio_adapter *a, const struct vio_msg *m);
@@ -180,8 +189,10 @@ bool vio_awindow_busy(const struct vio_adapter *a);
 /* Steps of the operations, with nothing in flight (live: in the window); and after quiescence. */
 void vio_awindow_drained(struct vio_adapter *a);
 void vio_awindow_quiesced(struct vio_adapter *a);
-/* Tell the backend of a queue that a window of buffers is there, or is no more; of other roles it need not
- * know. */
+/*
+ * Tell the backend of a queue that a window of buffers is there, or is no more; of other roles it
+ * need not know.
+ */
 void vio_awindow_tell(const struct vio_adapter *a, struct vio_squeue *q, const struct vio_window *w,
 		      bool there);
 /* Return all grants. No queue exists, but another lcore may search the table for an address (on_fault). */

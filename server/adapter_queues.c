@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Queues of an adapter: made at DRIVER_OK, controlled through `ctl`, freed when nobody polls them any more.
+/*
+ * Queues of an adapter: made at DRIVER_OK, controlled through `ctl`, freed when nobody polls them
+ * any more.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +40,10 @@ static uint64_t announced(struct vio_adapter *a)
 		if (p->have != ALL_PARTS || !in_window(a, p->part[VIO_QUEUE_DESC], 16 * n) ||
 		    !in_window(a, p->part[VIO_QUEUE_AVAIL], 6 + 2 * n) ||
 		    !in_window(a, p->part[VIO_QUEUE_USED], 6 + 8 * n)) {
-			vio_asay(a,
-				 "%s queue %u: its rings are not all announced, or not inside its DMA window",
-				 a->u->partner, i);
+			vio_asay(
+				a,
+				"%s queue %u: its rings are not all announced, or not inside its DMA window",
+				a->u->partner, i);
 			return 0;
 		}
 		mask |= 1ull << i;
@@ -51,9 +54,9 @@ static uint64_t announced(struct vio_adapter *a)
 }
 
 /*
- * Telemetry reads a queue from a thread of its own at any time, also while the queue is made anew; what it
- * reads then may be of either life, and never half a number. So a queue is cleared by whole words, and what
- * telemetry reads is set, with relaxed stores.
+ * Telemetry reads a queue from a thread of its own at any time, also while the queue is made anew;
+ * what it reads then may be of either life, and never half a number. So a queue is cleared by whole
+ * words, and what telemetry reads is set, with relaxed stores.
  */
 static void clear(struct vio_squeue *q)
 {
@@ -66,10 +69,12 @@ static void clear(struct vio_squeue *q)
 }
 
 /* Everything but the levels' own. `slot` of `n`: which piece of the adapter's memory. */
-static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, unsigned slot, unsigned n)
+static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, unsigned slot,
+		 unsigned n)
 {
 	const struct vio_aplace *p = &a->place[index];
-	uint64_t share = (a->cfg.mem_len - VIO_ADAPTER_CRQ_BYTES) / n / CRQ_PAGE_BYTES * CRQ_PAGE_BYTES;
+	uint64_t share =
+		(a->cfg.mem_len - VIO_ADAPTER_CRQ_BYTES) / n / CRQ_PAGE_BYTES * CRQ_PAGE_BYTES;
 	uint64_t off = VIO_ADAPTER_CRQ_BYTES + slot * share;
 
 	clear(q);
@@ -166,8 +171,10 @@ static void set_alias(struct vio_adapter *a)
 	else if (a->notify != VIO_NOTIFY_POLL)
 		kind = PHYP_ALIAS_CRQ;
 	if (phyp_alias_set(a->part, a->u->unit, kind, &err) < 0)
-		vio_asay(a, "%s: %s; each hypervisor call will map the guest's pages anew, which is slow",
-			 a->u->partner, err.msg);
+		vio_asay(
+			a,
+			"%s: %s; each hypervisor call will map the guest's pages anew, which is slow",
+			a->u->partner, err.msg);
 }
 
 static void announce(struct vio_adapter *a)
@@ -177,12 +184,12 @@ static void announce(struct vio_adapter *a)
 
 	for (unsigned i = 0; i < n; i++)
 		bytes += a->windows->w[i].len;
-	vio_asay(a,
-		 "%s: running: protocol %u, %u queue(s), ring %s, payload %s, notify %s, %u window(s) of "
-		 "%llu KiB in all",
-		 a->u->partner, a->fsm.version, (unsigned)__builtin_popcountll(a->active),
-		 vio_ring_name(a->ring), vio_payload_name(a->payload), vio_notify_name(a->notify), n,
-		 (unsigned long long)bytes >> 10);
+	vio_asay(
+		a,
+		"%s: running: protocol %u, %u queue(s), ring %s, payload %s, notify %s, %u window(s) of %llu KiB in all",
+		a->u->partner, a->fsm.version, (unsigned)__builtin_popcountll(a->active),
+		vio_ring_name(a->ring), vio_payload_name(a->payload), vio_notify_name(a->notify), n,
+		(unsigned long long)bytes >> 10);
 }
 
 uint8_t vio_astart(struct vio_adapter *a)
@@ -311,7 +318,8 @@ void vio_afaults(struct vio_adapter *a)
 			continue;
 		needs_reset(a, why, q->index, q->fault_detail);
 		vio_asay(a, "%s queue %u: %s (0x%llx); device stopped until the guest resets it",
-			 a->u->partner, q->index, vio_status_text(why), (unsigned long long)q->fault_detail);
+			 a->u->partner, q->index, vio_status_text(why),
+			 (unsigned long long)q->fault_detail);
 		return;
 	}
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Operations: what has to wait until the queues hold still. Each is the same walk (settle, drain, take away,
- * quiesce, finish) with its own middle and end. Nothing here waits: each turn goes as far as it can.
+ * Operations: what has to wait until the queues hold still. Each is the same walk (settle, drain,
+ * take away, quiesce, finish) with its own middle and end. Nothing here waits: each turn goes as
+ * far as it can.
  */
 #include "server/adapter_priv.h"
 
@@ -21,10 +22,11 @@ void vio_aop_begin(struct vio_adapter *a, enum vio_aop op, const struct vio_msg 
 	if (m)
 		a->op_msg = *m;
 	/*
-	 * A live withdrawal holds no queue: the window is closed, and what uses it ends by itself. (The CRQ
-	 * waits, as with every operation: later announcements and withdrawals, and KICKs where they are
-	 * messages.) Otherwise: held queues give back what is in flight: the guest is there and waits for it.
-	 * A guest that has asked for a reset, or is gone, must find nothing touched from here on.
+	 * A live withdrawal holds no queue: the window is closed, and what uses it ends by itself.
+	 * (The CRQ waits, as with every operation: later announcements and withdrawals, and KICKs
+	 * where they are messages.) Otherwise: held queues give back what is in flight: the guest
+	 * is there and waits for it. A guest that has asked for a reset, or is gone, must find
+	 * nothing touched from here on.
 	 */
 	if (!a->halted && !live_del(a))
 		vio_actl(a, window_op(op) || op == VIO_AOP_STOP ? VIO_SQ_HOLD : VIO_SQ_STOP);

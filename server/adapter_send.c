@@ -25,7 +25,8 @@ static bool try_send(struct vio_adapter *a, uint64_t hi, uint64_t lo)
 	int64_t rc;
 	unsigned tries = 0;
 
-	while ((rc = h_send_crq(a->vcpu, a->u->unit, hi, lo)) == H_BUSY && ++tries < VIO_ADAPTER_RETRIES)
+	while ((rc = h_send_crq(a->vcpu, a->u->unit, hi, lo)) == H_BUSY &&
+	       ++tries < VIO_ADAPTER_RETRIES)
 		vio_cpu_relax();
 	if (rc == H_DROPPED || rc == H_BUSY)
 		return false;
@@ -71,7 +72,8 @@ void vio_adone(struct vio_adapter *a, const struct vio_msg *m, uint8_t status)
 	bool send = vio_sfsm_done(&a->fsm, m, status, &reply);
 
 	if (status != VIO_ST_OK)
-		vio_asay(a, "%s: %s refused: %s", a->u->partner, vio_op_name(m->op), vio_status_text(status));
+		vio_asay(a, "%s: %s refused: %s", a->u->partner, vio_op_name(m->op),
+			 vio_status_text(status));
 	if (m->op == VIO_OP_WINDOW_ADD)
 		reply.arg16 = m->arg16;
 	/* Queues first: when the guest reads NEEDS_RESET, nothing new is begun any more. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Windows of an adapter: announced, accepted or refused with the reason, withdrawn. Nothing in the
- * announcement is believed that can be checked: the extent and the restrictions are the grant's, as the
- * hypervisor tells them.
+ * announcement is believed that can be checked: the extent and the restrictions are the grant's, as
+ * the hypervisor tells them.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -28,7 +28,8 @@ static int64_t give_back(struct vio_adapter *a, uint64_t cookie)
 }
 
 /* The announcement, in host order and judged as far as it can be alone. */
-static uint8_t read_announcement(struct vio_adapter *a, const struct vio_msg *m, struct vio_window *w)
+static uint8_t read_announcement(struct vio_adapter *a, const struct vio_msg *m,
+				 struct vio_window *w)
 {
 	const struct phyp_unit_info *u = a->u;
 	uint64_t buf[PHYP_REGS];
@@ -49,8 +50,8 @@ static uint8_t read_announcement(struct vio_adapter *a, const struct vio_msg *m,
 		return VIO_ST_BAD_MESSAGE;
 	if (w->perm == 0 || (w->perm & ~TCE_PERM))
 		return VIO_ST_WINDOW_PERM;
-	if (vio_from_be32(d.liobn) != u->remote_liobn || w->len == 0 || (w->at.v | w->len) % CRQ_PAGE_BYTES ||
-	    w->at.v < u->remote_window.v ||
+	if (vio_from_be32(d.liobn) != u->remote_liobn || w->len == 0 ||
+	    (w->at.v | w->len) % CRQ_PAGE_BYTES || w->at.v < u->remote_window.v ||
 	    !vio_range_ok(w->at.v - u->remote_window.v, w->len, u->remote_window_bytes))
 		return VIO_ST_WINDOW_RANGE;
 	return VIO_ST_OK;
@@ -77,8 +78,8 @@ static uint8_t judge_place(const struct vio_adapter *a, const struct vio_window 
 }
 
 /*
- * The raw call: a cookie is a number that any guest could guess, so the unit that the grant was made for
- * counts. Another guest's grant is given back at once.
+ * The raw call: a cookie is a number that any guest could guess, so the unit that the grant was
+ * made for counts. Another guest's grant is given back at once.
  */
 static uint8_t take(struct vio_adapter *a, uint64_t cookie, struct grant *g)
 {
@@ -91,8 +92,8 @@ static uint8_t take(struct vio_adapter *a, uint64_t cookie, struct grant *g)
 	       ++tries < VIO_ADAPTER_RETRIES)
 		vio_cpu_relax();
 	if (rc != H_SUCCESS) {
-		vio_asay(a, "%s: H_ACCEPT_LOGICAL of grant 0x%" PRIx64 ": %s", a->u->partner, cookie,
-			 phyp_rc_name(rc));
+		vio_asay(a, "%s: H_ACCEPT_LOGICAL of grant 0x%" PRIx64 ": %s", a->u->partner,
+			 cookie, phyp_rc_name(rc));
 		return rc == H_NOT_ENOUGH_RESOURCES || rc == H_NO_MEM ? VIO_ST_WINDOW_FULL
 								      : VIO_ST_WINDOW_COOKIE;
 	}
@@ -130,8 +131,8 @@ static uint16_t new_id(struct vio_adapter *a)
 }
 
 /*
- * Publish `t`; the old table is freed once no lcore can hold it. Also without queues: an lcore that faults on
- * another adapter's window looks through the tables of all.
+ * Publish `t`; the old table is freed once no lcore can hold it. Also without queues: an lcore that
+ * faults on another adapter's window looks through the tables of all.
  */
 static void publish(struct vio_adapter *a, const struct vio_wtable *t)
 {
@@ -266,8 +267,9 @@ static bool holds_rings(const struct vio_adapter *a, const struct vio_window *w)
 }
 
 /*
- * Nothing new may use it. It stays in the table until what uses it has ended, because the guest may take its
- * pages back by force meanwhile, and vio_adapter_window_fault() must know them then. False: no memory.
+ * Nothing new may use it. It stays in the table until what uses it has ended, because the guest may
+ * take its pages back by force meanwhile, and vio_adapter_window_fault() must know them then.
+ * False: no memory.
  */
 static bool close_window(struct vio_adapter *a, uint16_t id)
 {
@@ -331,8 +333,10 @@ void vio_awindow_quiesced(struct vio_adapter *a)
 	bool held = a->op == VIO_AOP_WINDOW_ADD || !vio_awindow_live(a);
 
 	if (a->op == VIO_AOP_WINDOW_DEL)
-		give_back(a,
-			  a->op_window.cookie); /* rescinded or gone meanwhile: then it is not ours either */
+		give_back(
+			a,
+			a->op_window
+				.cookie); /* rescinded or gone meanwhile: then it is not ours either */
 	memset(&a->op_window, 0, sizeof(a->op_window));
 	a->op = VIO_AOP_NONE;
 	if (!a->halted && held)
@@ -342,8 +346,10 @@ void vio_awindow_quiesced(struct vio_adapter *a)
 
 bool vio_adapter_window_fault(struct vio_adapter *a, void *addr)
 {
-	/* Whatever adapter's it is, the table can't go away: the thread polls and passes no quiescent state
-	 * meanwhile (pair R), and a table that is replaced waits for that. */
+	/*
+	 * Whatever adapter's it is, the table can't go away: the thread polls and passes no
+	 * quiescent state meanwhile (pair R), and a table that is replaced waits for that.
+	 */
 	const struct vio_wtable *t = vio_load_acquire(&a->windows);
 	const uint8_t *at = addr;
 
@@ -352,11 +358,14 @@ bool vio_adapter_window_fault(struct vio_adapter *a, void *addr)
 
 		if (at < w->va || at >= w->va + w->len)
 			continue;
-		/* libphyp keeps the place of a lost grant empty until it is returned: nothing else can be
-		 * here. */
+		/*
+		 * libphyp keeps the place of a lost grant empty until it is returned: nothing else
+		 * can be here.
+		 */
 		if (phyp_mem(a->part, w->logical, w->len) ||
 		    mmap(w->va, w->len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+			 0) == MAP_FAILED)
 			return false;
 		vio_store_release(&a->rescinded, true);
 		vio_store_release(&a->attention, true); /* pair Q */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * virtio-blk (VIRTIO 1.2, section 5.2). A request is header, data, status byte, in any framing (2.7.4.1): the
- * header may be split or share a descriptor with data, and so may the status byte. Cutting both off the
- * private segment list leaves the data in place.
+ * virtio-blk (VIRTIO 1.2, section 5.2). A request is header, data, status byte, in any framing
+ * (2.7.4.1): the header may be split or share a descriptor with data, and so may the status byte.
+ * Cutting both off the private segment list leaves the data in place.
  */
 #include <endian.h>
 #include <linux/virtio_ids.h>
@@ -33,7 +33,9 @@ static uint64_t features(const struct vio_backend *be)
 }
 
 /* Most sectors in one discard or write-zeroes range: what a 32-bit count of whole blocks holds. */
-/* Sectors in one DISCARD or WRITE_ZEROES: a backend may do it inline, and the other guests of the lcore wait.
+/*
+ * Sectors in one DISCARD or WRITE_ZEROES: a backend may do it inline, and the other guests of the
+ * lcore wait.
  */
 #define MAX_RANGE_SECTORS ((4u << 20) / SECTOR)
 
@@ -58,8 +60,10 @@ static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_
 
 	memset(&c, 0, sizeof(c));
 	c.capacity = vio_le64(be->size / SECTOR);
-	/* Their product is what one request may carry, so that a driver that keeps to both never makes a
-	 * larger one. */
+	/*
+	 * Their product is what one request may carry, so that a driver that keeps to both never
+	 * makes a larger one.
+	 */
 	c.size_max = vio_le32(VIO_MAX_DATA / VIO_SEG_MAX);
 	c.seg_max = vio_le32(VIO_SEG_MAX);
 	c.blk_size = vio_le32(be->block_size);
@@ -131,8 +135,8 @@ static uint64_t sum_data(const struct vio_req *r)
 }
 
 /*
- * Cut the header (its bytes were there: payload->fetch) off the front and the status byte off the end of
- * seg[]. *first: the first segment with data that the device reads.
+ * Cut the header (its bytes were there: payload->fetch) off the front and the status byte off the
+ * end of seg[]. *first: the first segment with data that the device reads.
  */
 static bool cut_frame(struct vio_req *r, unsigned *first)
 {
@@ -163,12 +167,12 @@ static bool bounds_ok(const struct vio_backend *be, uint64_t sector, uint64_t by
 {
 	if (sector > be->size / SECTOR)
 		return false;
-	return vio_range_ok(sector * SECTOR, bytes, be->size) && sector * SECTOR % be->block_size == 0 &&
-	       bytes % be->block_size == 0;
+	return vio_range_ok(sector * SECTOR, bytes, be->size) &&
+	       sector * SECTOR % be->block_size == 0 && bytes % be->block_size == 0;
 }
 
-static bool parse_rw(struct vio_squeue *q, struct vio_req *r, const struct vio_backend *be, bool write,
-		     unsigned first)
+static bool parse_rw(struct vio_squeue *q, struct vio_req *r, const struct vio_backend *be,
+		     bool write, unsigned first)
 {
 	uint64_t sector = vio_le64(r->hdr.sector), sum;
 
@@ -176,7 +180,8 @@ static bool parse_rw(struct vio_squeue *q, struct vio_req *r, const struct vio_b
 	r->data = &r->seg[write ? first : r->n_readable];
 	r->n_data = write ? (uint8_t)(r->n_readable - first) : (uint8_t)(r->n_seg - r->n_readable);
 	sum = sum_data(r);
-	if (vio_unlikely(sum > VIO_MAX_DATA || !bounds_ok(be, sector, sum) || (write && be->read_only)))
+	if (vio_unlikely(sum > VIO_MAX_DATA || !bounds_ok(be, sector, sum) ||
+			 (write && be->read_only)))
 		return refuse(q, r, -EIO);
 	r->data_len = (uint32_t)sum;
 	r->offset = sector * SECTOR;
@@ -187,8 +192,8 @@ static bool parse_rw(struct vio_squeue *q, struct vio_req *r, const struct vio_b
 }
 
 /* One range (max_*_seg is 1), possibly split over descriptors, read once. */
-static bool parse_range(struct vio_squeue *q, struct vio_req *r, const struct vio_backend *be, bool zero,
-			unsigned first)
+static bool parse_range(struct vio_squeue *q, struct vio_req *r, const struct vio_backend *be,
+			bool zero, unsigned first)
 {
 	struct virtio_blk_discard_write_zeroes range;
 	uint8_t *dst = (uint8_t *)&range;
@@ -225,8 +230,10 @@ static bool parse_range(struct vio_squeue *q, struct vio_req *r, const struct vi
 	return bytes > 0 ? true : refuse(q, r, 0);
 }
 
-/* The id goes into the first VIRTIO_BLK_ID_BYTES of the data; a longer buffer is cut, a shorter one gets what
- * fits. */
+/*
+ * The id goes into the first VIRTIO_BLK_ID_BYTES of the data; a longer buffer is cut, a shorter one
+ * gets what fits.
+ */
 static bool parse_get_id(struct vio_squeue *q, struct vio_req *r)
 {
 	uint32_t left = VIRTIO_BLK_ID_BYTES;
@@ -301,8 +308,8 @@ static void fill_id(struct vio_req *r, const struct vio_backend *be)
 }
 
 /* Parsed requests: make their data addressable, give them to the backend. n <= VIO_BURST. */
-static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[],
-		      bool again)
+static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+		      struct vio_req *done[], bool again)
 {
 	struct vio_backend *be = q->backend->be;
 	struct vio_req *go[VIO_BURST], *wait[VIO_BURST];
@@ -333,7 +340,8 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 	return n_done + fin;
 }
 
-static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[])
+static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+		       struct vio_req *done[])
 {
 	struct vio_backend *be = q->backend->be;
 	struct vio_req *go[VIO_BURST];

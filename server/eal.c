@@ -32,8 +32,9 @@ struct leftover {
 };
 
 /*
- * Telemetry removes its socket in an atexit handler, so the directory can go only after that: handlers run in
- * reverse order, this one is registered before EAL's. rmdir() leaves alone what another process still uses.
+ * Telemetry removes its socket in an atexit handler, so the directory can go only after that:
+ * handlers run in reverse order, this one is registered before EAL's. rmdir() leaves alone what
+ * another process still uses.
  */
 static void remove_dir(int status, void *arg)
 {
@@ -54,7 +55,8 @@ static void lcore_map(const struct vio_eal_cfg *cfg, char *buf, size_t len)
 
 	buf[0] = '\0';
 	for (unsigned i = 0; i < cfg->n_cores && at < len; i++)
-		at += (size_t)snprintf(buf + at, len - at, "%s%u@%u", i ? "," : "", i, cfg->core[i]);
+		at += (size_t)snprintf(buf + at, len - at, "%s%u@%u", i ? "," : "", i,
+				       cfg->core[i]);
 }
 
 int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
@@ -63,13 +65,15 @@ int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
 	char map[512];
 	char mib[16];
 	/*
-	 * Disks need next to nothing of DPDK's memory, uplinks their mbufs: pages are taken when needed.
-	 * Nothing is shared with secondary processes, so nothing is in the file system but telemetry's
-	 * socket. (--in-memory and
-	 * --no-huge exclude each other.) What remains of the start is EAL's own tick calibration, 100 ms.
+	 * Disks need next to nothing of DPDK's memory, uplinks their mbufs: pages are taken when
+	 * needed. Nothing is shared with secondary processes, so nothing is in the file system but
+	 * telemetry's socket. (--in-memory and --no-huge exclude each other.) What remains of the
+	 * start is EAL's own tick calibration, 100 ms.
 	 */
-	/* tap's driver reports as errors that it can do without what old kernels lack; when it fails, we say
-	 * so. */
+	/*
+	 * tap's driver reports as errors that it can do without what old kernels lack; when it
+	 * fails, we say so.
+	 */
 	const char *arg[MAX_ARGS] = {"vios",        "--log-level", "pmd.net.tap:critical",
 				     "--log-level", "*:error",     "--file-prefix",
 				     cfg->prefix,   "--lcores",    map};
@@ -100,8 +104,8 @@ int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
 			return vio_err_set(err, -ENOMEM, "no memory to start DPDK");
 	}
 	if (rte_eal_init(argc, argv) < 0)
-		return vio_err_set(err, -rte_errno, "DPDK did not start: %s%s", rte_strerror(rte_errno),
-				   cfg->no_huge ? "" : "; try --no-huge");
+		return vio_err_set(err, -rte_errno, "DPDK did not start: %s%s",
+				   rte_strerror(rte_errno), cfg->no_huge ? "" : "; try --no-huge");
 	snprintf(left->path, sizeof(left->path), "%s", rte_eal_get_runtime_dir());
 	return 0;
 }

@@ -12,7 +12,7 @@ struct vio_eal_cfg {
 	const unsigned *core; /* processors; lcore i runs on core[i], lcore 0 is this thread */
 	unsigned n_cores;
 	bool no_huge;
-	unsigned mib;           /* plain pages: how much; hugepages are taken when they are needed */
+	unsigned mib; /* plain pages: how much; hugepages are taken when they are needed */
 	const char *const *pci; /* addresses of devices on the PCI bus; none: it is not looked at */
 	unsigned n_pci;
 };

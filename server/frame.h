@@ -2,14 +2,16 @@
 /*
  * An Ethernet frame on its way through the server: from one port of the switch to others.
  *
- * A frame is a *head* and a *body*. The head is the server's own copy of the first bytes, taken once: all
- * that is judged or changed lies in it, so nobody can change it after it was looked at. The body is the rest,
- * where it is: in the sender's window, in bounce pages, in a port's buffer; nobody looks into it, it is only
- * copied or sent. A VLAN tag is not in the head: the switch takes it off at the entrance (vid, pcp) and the
- * leaving port puts it on again where it wants one. Offsets count from the first byte of the untagged frame.
- * A second tag behind it (QinQ) is part of the frame, which then leaves only where the first is put on again.
+ * A frame is a *head* and a *body*. The head is the server's own copy of the first bytes, taken
+ * once: all that is judged or changed lies in it, so nobody can change it after it was looked at.
+ * The body is the rest, where it is: in the sender's window, in bounce pages, in a port's buffer;
+ * nobody looks into it, it is only copied or sent. A VLAN tag is not in the head: the switch takes
+ * it off at the entrance (vid, pcp) and the leaving port puts it on again where it wants one.
+ * Offsets count from the first byte of the untagged frame. A second tag behind it (QinQ) is part of
+ * the frame, which then leaves only where the first is put on again.
  *
- * Frames live for one call of vio_switch_forward(). A port that needs the body for longer takes a hold.
+ * Frames live for one call of vio_switch_forward(). A port that needs the body for longer takes a
+ * hold.
  */
 #ifndef VIO_SERVER_FRAME_H
 #define VIO_SERVER_FRAME_H
@@ -29,8 +31,10 @@
 #define VIO_TAG_LEN    4u
 /* Of a frame that is cut into segments later. */
 #define VIO_FRAME_MAX (65535u + VIO_ETH_LEN + VIO_TAG_LEN)
-/* Bytes from a head's first on that may be read, and are written to where there is room: a copy of constant
- * length. */
+/*
+ * Bytes from a head's first on that may be read, and are written to where there is room: a copy of
+ * constant length.
+ */
 #define VIO_HEAD_COPY  32u
 #define VIO_COPY_SHORT 128u
 /* Bytes of a body below which it can't be held, but is copied by whoever needs it for longer. */
@@ -64,17 +68,20 @@ struct vio_frame {
 	uint32_t body_len;
 	uint16_t head_at, head_len; /* head: buf + head_at */
 	uint16_t vid;               /* 1..4094: set at the entrance */
-	uint16_t pcp;               /* priority and DEI as they stand in a tag (the upper four bits) */
+	uint16_t pcp; /* priority and DEI as they stand in a tag (the upper four bits) */
 	/* Offload, checked: virtio_net_hdr_v1's fields in host order. */
 	uint8_t flags;    /* VIRTIO_NET_HDR_F_NEEDS_CSUM, _DATA_VALID */
 	uint8_t gso_type; /* VIRTIO_NET_HDR_GSO_NONE, _TCPV4, _TCPV6 */
 	uint16_t gso_size, csum_start, csum_offset;
-	uint16_t l3_at, l4_at, l4_end; /* with gso_type: where the headers are; l4_end: first byte of data */
-	uint16_t flow;                 /* equal for frames that must stay in order; chooses a receive queue */
+	uint16_t l3_at, l4_at,
+		l4_end; /* with gso_type: where the headers are; l4_end: first byte of data */
+	uint16_t flow;  /* equal for frames that must stay in order; chooses a receive queue */
 	uint16_t n_body;
 	struct iovec *body;
-	/* Body in the server partition's own memory, in one piece, with local_room writable bytes before it;
-	 * NULL: it isn't. local_at: its logical address. */
+	/*
+	 * Body in the server partition's own memory, in one piece, with local_room writable bytes
+	 * before it; NULL: it isn't. local_at: its logical address.
+	 */
 	uint8_t *local;
 	struct gla local_at;
 	uint32_t local_room;

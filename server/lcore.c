@@ -17,8 +17,8 @@
 #define ALIVE_LOOK 4096
 
 /*
- * One lcore. The first line is what each turn reads; the slots are changed on the control path by adapters'
- * lcores; then what only the owner writes.
+ * One lcore. The first line is what each turn reads; the slots are changed on the control path by
+ * adapters' lcores; then what only the owner writes.
  */
 struct lcore {
 	struct phyp_vcpu *vcpu;
@@ -135,10 +135,10 @@ static uint64_t patience(const struct lcore *lc)
 }
 
 /*
- * Requests are at a backend and nothing else is to be done: what they wait for may be a kernel thread that
- * wants this very processor (io_uring's workers, a file system's), and a poller that never lets go would keep
- * it waiting for a whole scheduler tick. Polling goes on; with nobody waiting this costs one short system
- * call in IDLE_LOOK empty turns.
+ * Requests are at a backend and nothing else is to be done: what they wait for may be a kernel
+ * thread that wants this very processor (io_uring's workers, a file system's), and a poller that
+ * never lets go would keep it waiting for a whole scheduler tick. Polling goes on; with nobody
+ * waiting this costs one short system call in IDLE_LOOK empty turns.
  */
 static bool waits_for_disk(const struct lcore *lc)
 {
@@ -356,10 +356,12 @@ static struct rte_rcu_qsbr *new_qsbr(unsigned n)
 	return v;
 }
 
-int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out, struct vio_err *err)
+int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out,
+		      struct vio_err *err)
 {
 	size_t bytes = sizeof(struct vio_lcores) + cfg->n * sizeof(struct lcore);
-	struct vio_lcores *l = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(bytes, (size_t)VIO_CACHE_LINE));
+	struct vio_lcores *l =
+		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(bytes, (size_t)VIO_CACHE_LINE));
 	bool ok;
 
 	if (!l)
@@ -384,9 +386,9 @@ int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out,
 		lc->core = cfg->core[i];
 		lc->adapter = calloc(PHYP_MAX_UNITS, sizeof(struct vio_adapter *));
 		/* Whole lines, so that no allocator's neighbour shares one with what each turn reads. */
-		lc->slot = aligned_alloc(
-			VIO_CACHE_LINE,
-			VIO_ALIGN_UP(cfg->max_queues * sizeof(struct vio_squeue *), (size_t)VIO_CACHE_LINE));
+		lc->slot = aligned_alloc(VIO_CACHE_LINE,
+					 VIO_ALIGN_UP(cfg->max_queues * sizeof(struct vio_squeue *),
+						      (size_t)VIO_CACHE_LINE));
 		if (lc->slot)
 			memset(lc->slot, 0, cfg->max_queues * sizeof(struct vio_squeue *));
 		ok = ok && lc->adapter && lc->slot;
@@ -417,7 +419,8 @@ unsigned vio_lcores_place(const struct vio_lcores *l, unsigned i)
 	return i % l->n;
 }
 
-void vio_lcores_add_adapter(struct vio_lcores *l, unsigned lcore, unsigned unit, struct vio_adapter *a)
+void vio_lcores_add_adapter(struct vio_lcores *l, unsigned lcore, unsigned unit,
+			    struct vio_adapter *a)
 {
 	struct lcore *lc = &l->lc[lcore];
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The lcores: each polls its queues, handles its adapters' interrupts, and sleeps when there is nothing to
- * do.
+ * The lcores: each polls its queues, handles its adapters' interrupts, and sleeps when there is
+ * nothing to do.
  *
- * Threads: create, add_adapter, run and destroy from the main thread. assign, unassign, quiesce_* from any
- * lcore. stop is async-signal-safe. stats from any thread.
+ * Threads: create, add_adapter, run and destroy from the main thread. assign, unassign, quiesce_*
+ * from any lcore. stop is async-signal-safe. stats from any thread.
  */
 #ifndef VIO_SERVER_LCORE_H
 #define VIO_SERVER_LCORE_H
@@ -22,18 +22,20 @@ struct vio_lcores_cfg {
 	bool give_way; /* the processor is shared with others: yield it when there is nothing to do */
 };
 
-int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out, struct vio_err *err);
+int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out,
+		      struct vio_err *err);
 void vio_lcores_destroy(struct vio_lcores *l);
 
 /* Which lcore shall have the `i`-th adapter. */
 unsigned vio_lcores_place(const struct vio_lcores *l, unsigned i);
 /* `a` is serviced by `lcore`, whose vcpu it was made with; `unit` is its index of phyp_unit(). Before run. */
-void vio_lcores_add_adapter(struct vio_lcores *l, unsigned lcore, unsigned unit, struct vio_adapter *a);
+void vio_lcores_add_adapter(struct vio_lcores *l, unsigned lcore, unsigned unit,
+			    struct vio_adapter *a);
 
 /*
- * Lcore 0, which has the queues of devices of kind one_lcore, also calls `fn` in each turn: the switch. It
- * returns what it moved. awake: something is polled there that can't be waited for, so this lcore never
- * sleeps. Before run.
+ * Lcore 0, which has the queues of devices of kind one_lcore, also calls `fn` in each turn: the
+ * switch. It returns what it moved. awake: something is polled there that can't be waited for, so
+ * this lcore never sleeps. Before run.
  */
 void vio_lcores_set_switch(struct vio_lcores *l, unsigned (*fn)(void *ctx), void *ctx, bool awake);
 
@@ -44,8 +46,8 @@ uint64_t vio_lcores_quiesce_start(struct vio_lcores *l);
 bool vio_lcores_quiesce_done(struct vio_lcores *l, uint64_t token);
 
 /*
- * Poll until vio_lcores_stop(), then stop the adapters. 0; -ETIMEDOUT: a backend did not finish within
- * `stop_ns`, the process should end; -EPIPE: the hypervisor is gone.
+ * Poll until vio_lcores_stop(), then stop the adapters. 0; -ETIMEDOUT: a backend did not finish
+ * within `stop_ns`, the process should end; -EPIPE: the hypervisor is gone.
  */
 int vio_lcores_run(struct vio_lcores *l, uint64_t stop_ns);
 void vio_lcores_stop(struct vio_lcores *l);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * virtio-net: what it offers, its life, and the way from the guest to the switch. What the guest wrote before
- * its frame and the first bytes of the frame are copied once; everything is judged and changed in that copy.
+ * virtio-net: what it offers, its life, and the way from the guest to the switch. What the guest
+ * wrote before its frame and the first bytes of the frame are copied once; everything is judged and
+ * changed in that copy.
  */
 #include <linux/virtio_ids.h>
 #include <linux/virtio_net.h>
@@ -25,8 +26,8 @@ static uint64_t features(const struct vio_backend *be)
 	const struct vio_net *n = vio_container_of(be, struct vio_net, be);
 
 	return F(MAC) | F(STATUS) | F(MTU) | F(MRG_RXBUF) | F(CSUM) | F(GUEST_CSUM) | F(HOST_TSO4) |
-	       F(HOST_TSO6) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(CTRL_VQ) | F(CTRL_RX) | F(CTRL_MAC_ADDR) |
-	       (n->max_pairs > 1 ? F(MQ) : 0);
+	       F(HOST_TSO6) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(CTRL_VQ) | F(CTRL_RX) |
+	       F(CTRL_MAC_ADDR) | (n->max_pairs > 1 ? F(MQ) : 0);
 }
 
 /* VIRTIO 1.2, 5.1.3.1. */
@@ -95,11 +96,11 @@ static inline void set_body(struct vio_frame *f, struct vio_req *r, uint32_t off
 }
 
 /*
- * Header and head of the frame of `len` bytes (without header) in iov, once; then the checks of the header.
- * The body is not set.
+ * Header and head of the frame of `len` bytes (without header) in iov, once; then the checks of the
+ * header. The body is not set.
  */
-static inline bool take_head(struct vio_squeue *q, struct vio_net *n, const struct iovec *iov, uint32_t len,
-			     struct vio_frame *f)
+static inline bool take_head(struct vio_squeue *q, struct vio_net *n, const struct iovec *iov,
+			     uint32_t len, struct vio_frame *f)
 {
 	uint32_t head = len < PLAIN_HEAD ? len : PLAIN_HEAD;
 	uint8_t *raw = (uint8_t *)&f->wire;
@@ -127,9 +128,10 @@ static inline bool take_head(struct vio_squeue *q, struct vio_net *n, const stru
 
 		gather(iov, (uint32_t)VIO_NET_HDR + head, f->buf + head, more - head);
 		f->head_len = (uint16_t)more;
-		if (len >= VIO_ETH_LEN && !vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM),
-							     vio_net_has(n, VIRTIO_NET_F_HOST_TSO4),
-							     vio_net_has(n, VIRTIO_NET_F_HOST_TSO6))) {
+		if (len >= VIO_ETH_LEN &&
+		    !vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM),
+				       vio_net_has(n, VIRTIO_NET_F_HOST_TSO4),
+				       vio_net_has(n, VIRTIO_NET_F_HOST_TSO6))) {
 			vio_port_drop(&n->port, VIO_DROP_OFFLOAD, 1);
 			return false;
 		}
@@ -138,7 +140,8 @@ static inline bool take_head(struct vio_squeue *q, struct vio_net *n, const stru
 	return true;
 }
 
-static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vio_req *r, struct vio_frame *f)
+static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vio_req *r,
+			      struct vio_frame *f)
 {
 	if (vio_unlikely(!take_head(q, n, r->iov, r->data_len - (uint32_t)VIO_NET_HDR, f)))
 		return false;
@@ -196,10 +199,13 @@ static void on_released(struct vio_hold *h)
 
 	do {
 		nh->r->be_next = old;
-	} while (!vio_cas(&nh->nq->finished, old, nh->r)); /* pair X: the body is not touched any more */
+	} while (!vio_cas(&nh->nq->finished, old,
+			  nh->r)); /* pair X: the body is not touched any more */
 }
 
-/* Where the body lies, for window_busy(). The lcore ends its turn before that is asked, so the order is free.
+/*
+ * Where the body lies, for window_busy(). The lcore ends its turn before that is asked, so the
+ * order is free.
  */
 static void note_extent(const struct vio_frame *f)
 {
@@ -217,8 +223,8 @@ static void note_extent(const struct vio_frame *f)
 }
 
 /* Give frames to the switch; those that nobody holds are done. */
-static unsigned forward(struct vio_squeue *q, struct vio_net *n, struct vio_req *const r[], unsigned k,
-			struct vio_req *done[])
+static unsigned forward(struct vio_squeue *q, struct vio_net *n, struct vio_req *const r[],
+			unsigned k, struct vio_req *done[])
 {
 	unsigned n_done = 0;
 
@@ -240,8 +246,8 @@ static unsigned forward(struct vio_squeue *q, struct vio_net *n, struct vio_req 
 }
 
 /* Judged chains: make them addressable, forward them. n <= VIO_BURST. */
-static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[],
-		      bool again)
+static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+		      struct vio_req *done[], bool again)
 {
 	struct vio_net *net = vio_net_of(q);
 	struct vio_net_queue *nq = vio_nq_of(q);
@@ -312,8 +318,8 @@ static inline bool take_plain(struct vio_squeue *q, struct vio_net *n, const str
 }
 
 /*
- * Which of the frames that were forwarded are held? Their chains are kept, the others moved to the front:
- * their number. at[i]: the chain of frame i.
+ * Which of the frames that were forwarded are held? Their chains are kept, the others moved to the
+ * front: their number. at[i]: the chain of frame i.
  */
 static unsigned sort_out(struct vio_squeue *q, struct vio_plain v[], unsigned n, const uint8_t at[],
 			 unsigned n_go)
@@ -367,7 +373,8 @@ static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 
 /* ---- all others ---- */
 
-static unsigned tx_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[])
+static unsigned tx_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+			  struct vio_req *done[])
 {
 	struct vio_net *net = vio_net_of(q);
 	struct vio_req *go[VIO_BURST];
@@ -547,7 +554,8 @@ static void be_queue_close(struct vio_backend_queue *bq)
 
 	for (unsigned i = 0; i < VIO_NET_MAX_PAIRS; i++) {
 		if (nq->q && n->rx[i] == nq->q)
-			vio_store_release(&n->rx[i], NULL); /* the program is ending: nobody turned it off */
+			vio_store_release(&n->rx[i],
+					  NULL); /* the program is ending: nobody turned it off */
 	}
 	free(nq->hold);
 	free(nq);
@@ -627,7 +635,8 @@ static int parse_mac(const char *text, uint8_t mac[6])
 	unsigned v[6];
 	int end = 0;
 
-	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &end) != 6 ||
+	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
+		   &end) != 6 ||
 	    text[end])
 		return -EINVAL;
 	for (unsigned i = 0; i < 6; i++)
@@ -642,9 +651,10 @@ static int option(struct vio_net *n, const char *key, const char *value, struct 
 
 	if (!strcasecmp(key, "mac")) {
 		if (parse_mac(value, n->mac) < 0)
-			return vio_err_set(err, -EINVAL,
-					   "%s=%s: wants one station's address, e.g. 02:00:00:00:00:01", key,
-					   value);
+			return vio_err_set(
+				err, -EINVAL,
+				"%s=%s: wants one station's address, e.g. 02:00:00:00:00:01", key,
+				value);
 		return 1;
 	}
 	if (!strcmp(key, "queues")) {
@@ -658,7 +668,8 @@ static int option(struct vio_net *n, const char *key, const char *value, struct 
 	if (!strcmp(key, "link")) {
 		n->follows = !strcmp(value, "uplink");
 		if (strcmp(value, "up") && strcmp(value, "down") && !n->follows)
-			return vio_err_set(err, -EINVAL, "link=%s: wants up, down or uplink", value);
+			return vio_err_set(err, -EINVAL, "link=%s: wants up, down or uplink",
+					   value);
 		n->port.up = strcmp(value, "down");
 		return 1;
 	}
@@ -688,19 +699,20 @@ static int parse(struct vio_net *n, char *text, struct vio_err *err)
 		if (rc < 0)
 			return rc;
 		if (rc == 0)
-			return vio_err_set(err, -EINVAL,
-					   "%s: no such key; there are MAC, vlan, trunk, mtu, queues, link, "
-					   "lock-mac",
-					   w);
+			return vio_err_set(
+				err, -EINVAL,
+				"%s: no such key; there are MAC, vlan, trunk, mtu, queues, link, lock-mac",
+				w);
 	}
 	return vio_port_options_end(&n->port, vlan, err);
 }
 
-int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *env, struct vio_net **out,
-		   struct vio_err *err)
+int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *env,
+		   struct vio_net **out, struct vio_err *err)
 {
 	const uint8_t mac[6] = {0x02, 'V', 'I', 'O', (uint8_t)(number >> 8), (uint8_t)number};
-	struct vio_net *n = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*n), (size_t)VIO_CACHE_LINE));
+	struct vio_net *n =
+		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*n), (size_t)VIO_CACHE_LINE));
 	char *copy = strdup(spec);
 	int rc;
 
@@ -727,9 +739,10 @@ int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *
 		vio_port_lock(&n->port, n->mac);
 	n->be = (struct vio_backend){.ops = &be_ops, .block_size = 1, .touches_data = true};
 	snprintf(n->be.what, sizeof(n->be.what),
-		 "%02x:%02x:%02x:%02x:%02x:%02x, %s VLAN %u, MTU %u, %u queue pair(s)", n->mac[0], n->mac[1],
-		 n->mac[2], n->mac[3], n->mac[4], n->mac[5], n->port.vlan.trunk ? "trunk, native" : "access,",
-		 n->port.vlan.pvid, n->port.mtu, n->max_pairs);
+		 "%02x:%02x:%02x:%02x:%02x:%02x, %s VLAN %u, MTU %u, %u queue pair(s)", n->mac[0],
+		 n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5],
+		 n->port.vlan.trunk ? "trunk, native" : "access,", n->port.vlan.pvid, n->port.mtu,
+		 n->max_pairs);
 	vio_net_show_mac(n, n->mac);
 	vio_net_filter_reset(n);
 	*out = n;

@@ -26,9 +26,12 @@ void vio_net_filter_reset(struct vio_net *n)
 	n->filter.promisc = true; /* until the guest says what it wants */
 }
 
-/* One of the two lists of MAC_TABLE_SET. All: it lists more than we keep, so that everything of its kind is
- * let through until the next one (5.1.6.5.2 allows that). False: malformed. */
-static bool take_table(const uint8_t **at, uint32_t *left, uint8_t (*list)[6], unsigned *n, bool *all)
+/*
+ * One of the two lists of MAC_TABLE_SET. All: it lists more than we keep, so that everything of its
+ * kind is let through until the next one (5.1.6.5.2 allows that). False: malformed.
+ */
+static bool take_table(const uint8_t **at, uint32_t *left, uint8_t (*list)[6], unsigned *n,
+		       bool *all)
 {
 	uint32_t count;
 

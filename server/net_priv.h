@@ -12,8 +12,10 @@
 /* Receive chains for one burst, at most; and room for a pop more than that. */
 #define VIO_NET_BATCH 128u
 #define VIO_NET_HELD  (VIO_NET_BATCH + VIO_BURST)
-/* Bytes in one burst to a guest: with VIO_NET_BATCH chains rounded up to pages, what payload rdma's bounce
- * room has at least (VIO_MAX_DATA), so that it never has to wait in the middle of a frame. */
+/*
+ * Bytes in one burst to a guest: with VIO_NET_BATCH chains rounded up to pages, what payload rdma's
+ * bounce room has at least (VIO_MAX_DATA), so that it never has to wait in the middle of a frame.
+ */
 #define VIO_NET_BATCH_BYTES (VIO_MAX_DATA - VIO_NET_BATCH * 4096u)
 #define VIO_NET_SEGMENTS    8u
 #define VIO_NET_REGIONS     VIO_MAX_WINDOWS
@@ -25,7 +27,9 @@ struct vio_net_hold {
 	struct vio_hold hold;
 	struct vio_net_queue *nq;
 	struct vio_req *r;
-	/* While a port has the body: the addresses between which all its pieces lie. to 0: none has (pair Y).
+	/*
+	 * While a port has the body: the addresses between which all its pieces lie. to 0: none has
+	 * (pair Y).
 	 */
 	uintptr_t from, to;
 };
@@ -36,8 +40,9 @@ struct vio_net_queue {
 	/* Transmit. */
 	struct vio_net_hold *hold; /* by chain head */
 	unsigned depth;            /* of hold[] */
-	struct vio_req *finished;  /* stack, through be_next: pushed by whoever lets go last (pair X) */
-	struct vio_req *ready;     /* taken from it */
+	struct vio_req
+		*finished;     /* stack, through be_next: pushed by whoever lets go last (pair X) */
+	struct vio_req *ready; /* taken from it */
 	/* Receive: chains taken from the ring, in order, from held_at on. */
 	unsigned held_at, held_n;
 	struct vio_req *held[VIO_NET_HELD];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * From the switch into the buffers that a guest has posted: one copy, whatever the levels of the two sides.
- * Chains are taken from the ring when there are frames for them; a burst is reserved, made addressable,
- * filled and published as a whole.
+ * From the switch into the buffers that a guest has posted: one copy, whatever the levels of the
+ * two sides. Chains are taken from the ring when there are frames for them; a burst is reserved,
+ * made addressable, filled and published as a whole.
  */
 #include <string.h>
 
@@ -34,17 +34,19 @@ struct batch {
 /* ------------------------------------------------------------------------------- chains ---- */
 
 /*
- * Take more chains from the ring. False: there are none, or the guest did wrong. A ring that is copied is
- * asked for a burst, whatever is needed. One in place for no more than there are frames, so that nothing is
- * held when the burst ends: the next burst may then go the short way.
+ * Take more chains from the ring. False: there are none, or the guest did wrong. A ring that is
+ * copied is asked for a burst, whatever is needed. One in place for no more than there are frames,
+ * so that nothing is held when the burst ends: the next burst may then go the short way.
  */
 static bool refill(struct vio_squeue *q, struct vio_net_queue *nq, unsigned frames)
 {
 	unsigned room, n,
-		want = q->ring->pop_plain && q->payload->plain && frames < VIO_BURST ? frames : VIO_BURST;
+		want = q->ring->pop_plain && q->payload->plain && frames < VIO_BURST ? frames
+										     : VIO_BURST;
 
 	if (nq->held_at > 0 && nq->held_n + VIO_BURST > VIO_NET_HELD) {
-		memmove(nq->held, nq->held + nq->held_at, (nq->held_n - nq->held_at) * sizeof(nq->held[0]));
+		memmove(nq->held, nq->held + nq->held_at,
+			(nq->held_n - nq->held_at) * sizeof(nq->held[0]));
 		nq->held_n -= nq->held_at;
 		nq->held_at = 0;
 	}
@@ -64,8 +66,9 @@ static bool refill(struct vio_squeue *q, struct vio_net_queue *nq, unsigned fram
 		r->bounce = NULL;
 		r->io = VIO_IO_READ;
 		r->result = 0;
-		r->data_len = sum > VIO_MAX_DATA ? VIO_MAX_DATA
-						 : (uint32_t)sum; /* its capacity, until it is used */
+		r->data_len = sum > VIO_MAX_DATA
+				      ? VIO_MAX_DATA
+				      : (uint32_t)sum; /* its capacity, until it is used */
 	}
 	nq->held_n += n;
 	return n > 0 && q->fault == VIO_ST_OK;
@@ -124,8 +127,8 @@ static inline void put_plain_header(uint8_t *to, unsigned n)
 	memcpy(to + 8, &back, 4);
 }
 
-static struct virtio_net_hdr_v1 header(const struct vio_net *net, const struct vio_frame *f, bool tagged,
-				       unsigned n)
+static struct virtio_net_hdr_v1 header(const struct vio_net *net, const struct vio_frame *f,
+				       bool tagged, unsigned n)
 {
 	struct virtio_net_hdr_v1 h = {.num_buffers = vio_le16((uint16_t)n)};
 	uint16_t tag = tagged ? VIO_TAG_LEN : 0;
@@ -210,8 +213,10 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 	vio_counter_add(&b->q->stats.cpu_bytes, it->len - VIO_NET_HDR);
 }
 
-/* The frame lies in one piece in the server's memory: put its new head before it, then one move for each
- * chain. */
+/*
+ * The frame lies in one piece in the server's memory: put its new head before it, then one move for
+ * each chain.
+ */
 static void move(struct batch *b, const struct item *it, struct vio_req *const r[])
 {
 	struct virtio_net_hdr_v1 h = header(b->net, it->f, it->tagged, it->n);
@@ -382,7 +387,8 @@ static bool wanted(const struct vio_net_filter *w, struct vio_frame *f)
 	const uint8_t *dst = vio_frame_head(f);
 
 	if (dst[0] & 1)
-		return w->allmulti || !memcmp(dst, broadcast, 6) || listed(w->multi, w->n_multi, dst);
+		return w->allmulti || !memcmp(dst, broadcast, 6) ||
+		       listed(w->multi, w->n_multi, dst);
 	return w->alluni || !memcmp(dst, w->mac, 6) || listed(w->uni, w->n_uni, dst);
 }
 
@@ -391,8 +397,9 @@ static bool wanted(const struct vio_net_filter *w, struct vio_frame *f)
 /* Can it lie in one such chain, without being cut, and is it wanted? */
 static inline bool simple(const struct vio_net *net, struct vio_frame *f)
 {
-	if (vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE &&
-			 !(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 ? net->guest_tso4 : net->guest_tso6)))
+	if (vio_unlikely(
+		    f->gso_type != VIRTIO_NET_HDR_GSO_NONE &&
+		    !(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 ? net->guest_tso4 : net->guest_tso6)))
 		return false;
 	if (vio_unlikely((f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !net->guest_csum))
 		return false;
@@ -431,7 +438,8 @@ static inline uint32_t fill_plain(const struct vio_net *net, struct vio_frame *f
 }
 
 /* Chains that were taken and can't be used so: the long way has them first. */
-static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const struct vio_plain v[], unsigned n)
+static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const struct vio_plain v[],
+		       unsigned n)
 {
 	if (n == 0)
 		return;
@@ -466,8 +474,8 @@ static void count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, u
 }
 
 /*
- * The first frames of a burst, as far as each fits one chain of one descriptor. How many; the rest, and what
- * is to be said of it, is left for the long way.
+ * The first frames of a burst, as far as each fits one chain of one descriptor. How many; the rest,
+ * and what is to be said of it, is left for the long way.
  */
 static unsigned deliver_plain(struct vio_net *net, struct vio_frame *const f[], unsigned n)
 {
@@ -501,7 +509,8 @@ static unsigned deliver_plain(struct vio_net *net, struct vio_frame *const f[], 
 	return k;
 }
 
-static unsigned no_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n, struct vio_req *done[])
+static unsigned no_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+			  struct vio_req *done[])
 {
 	(void)q, (void)r, (void)n, (void)done;
 	return 0;
@@ -537,9 +546,11 @@ void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n
 		b.left = n - i;
 		if (vio_unlikely(!net->filter.promisc && !wanted(&net->filter, f[i])))
 			vio_port_drop(p, VIO_DROP_FILTERED, 1);
-		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 && !net->guest_tso4))
+		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 &&
+				      !net->guest_tso4))
 			add_segments(&b, f[i]);
-		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV6 && !net->guest_tso6))
+		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV6 &&
+				      !net->guest_tso6))
 			add_segments(&b, f[i]);
 		else
 			add(&b, f[i]);

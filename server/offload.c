@@ -139,7 +139,8 @@ bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, b
 	if (!(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 && tso4) &&
 	    !(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV6 && tso6))
 		return false;
-	if (!f->flags || f->gso_size < VIO_GSO_MIN || !find_tcp(f, f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4))
+	if (!f->flags || f->gso_size < VIO_GSO_MIN ||
+	    !find_tcp(f, f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4))
 		return false;
 	if (f->csum_start != f->l4_at || f->csum_offset != TCP_CSUM_AT)
 		return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Checksum and segmentation offload: is what the sender claims true, and the work itself, in software, for
- * receivers that did not agree to do it. Pure functions over frames; any thread.
+ * Checksum and segmentation offload: is what the sender claims true, and the work itself, in
+ * software, for receivers that did not agree to do it. Pure functions over frames; any thread.
  */
 #ifndef VIO_SERVER_OFFLOAD_H
 #define VIO_SERVER_OFFLOAD_H
@@ -12,17 +12,19 @@
 #include "server/req.h"
 
 /*
- * Bytes of data in a segment, at least (but for the last). Linux accepts no MSS below 88 from its own users
- * and devices (TCP_MIN_MSS: 60 + 60 bytes of headers and 8 of data, less the 40 that an MSS does not count),
- * of which options take 40 at most. A peer may announce less (tcp_min_snd_mss: 48), which is an attack known
- * as CVE-2019-11479; a sender that follows it gets through what it sends one segment at a time.
+ * Bytes of data in a segment, at least (but for the last). Linux accepts no MSS below 88 from its
+ * own users and devices (TCP_MIN_MSS: 60 + 60 bytes of headers and 8 of data, less the 40 that an
+ * MSS does not count), of which options take 40 at most. A peer may announce less (tcp_min_snd_mss:
+ * 48), which is an attack known as CVE-2019-11479; a sender that follows it gets through what it
+ * sends one segment at a time.
  */
 #define VIO_GSO_MIN 48u
 
 /*
- * The header's fields (any bits) against the head, which holds the frame's first VIO_FRAME_HEAD bytes or all
- * of it. True: f's offload fields are set, and true of the headers; with segmentation, head_len (<= before)
- * ends with the headers. False: a lie, or something that was not negotiated (csum, tso4, tso6).
+ * The header's fields (any bits) against the head, which holds the frame's first VIO_FRAME_HEAD
+ * bytes or all of it. True: f's offload fields are set, and true of the headers; with segmentation,
+ * head_len (<= before) ends with the headers. False: a lie, or something that was not negotiated
+ * (csum, tso4, tso6).
  */
 bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, bool csum, bool tso4,
 		       bool tso6);
@@ -40,8 +42,10 @@ uint32_t vio_offload_segments(const struct vio_frame *f);
 /* The i-th, with NEEDS_CSUM. */
 void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segment *out);
 
-/* The ones' complement sum of `len` bytes added to `sum`, in memory order, not folded; `odd`: they begin at
- * an odd place. */
+/*
+ * The ones' complement sum of `len` bytes added to `sum`, in memory order, not folded; `odd`: they
+ * begin at an odd place.
+ */
 uint64_t vio_csum_add(uint64_t sum, const void *bytes, uint32_t len, bool odd);
 uint16_t vio_csum_fold(uint64_t sum);
 

@@ -25,27 +25,21 @@ static const char usage_head[] =
 	"devices: one --disk or --net for each adapter, in order; when a --disk is the last one, it repeats\n"
 	"  --disk BACKEND[,KEY=VALUE...]\n";
 static const char usage_tail[] =
-	"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements "
-	"only\n"
+	"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements only\n"
 	"  --net [MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,link=up|down|uplink]\n"
 	"        [,lock-mac=on|off]\n"
-	"    a port of the switch. vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or "
-	"all;\n"
-	"    mtu: 68 to 9000 (1500); queues: receive and transmit pairs, 1 to 31 (1); lock-mac: drop "
-	"what\n"
+	"    a port of the switch. vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or all;\n"
+	"    mtu: 68 to 9000 (1500); queues: receive and transmit pairs, 1 to 31 (1); lock-mac: drop what\n"
 	"    comes from another address than MAC (off). --net= for all defaults\n"
 	"  --uplink DEVARGS[,vlan=N][,trunk=LIST][,mtu=N]\n"
-	"    a DPDK port of the switch, e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or "
-	"0000:03:00.0, or\n"
+	"    a DPDK port of the switch, e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or 0000:03:00.0, or\n"
 	"    net_bonding0,mode=1,slave=net_tap0,slave=net_tap1 of devices made before with --vdev\n"
 	"  --vdev DEVARGS       make a DPDK device that an uplink consists of\n"
 	"design\n"
 	"  --queues N           queues of each disk offered, 1 to 64 (4)\n"
 	"  --queue-size N       largest queue, power of two from 2 to 32768 (256)\n"
-	"  --allow LEVELS       levels offered, e.g. ring=copy+direct,payload=rdma (all but payload "
-	"unchecked)\n"
-	"  --unprotected        offer payload unchecked too: no address check, an upper bound, never a "
-	"product\n"
+	"  --allow LEVELS       levels offered, e.g. ring=copy+direct,payload=rdma (all but payload unchecked)\n"
+	"  --unprotected        offer payload unchecked too: no address check, an upper bound, never a product\n"
 	"  --proto 1|2          highest protocol version to speak (2)\n"
 	"running\n"
 	"  --spin-us N          crq, suppress: look this long before sleeping (50)\n"
@@ -112,7 +106,8 @@ static int add_core(unsigned c, unsigned core[], unsigned max, unsigned *n, cons
 {
 	for (unsigned i = 0; i < *n; i++) {
 		if (core[i] == c)
-			return vio_err_set(err, -EINVAL, "--lcores %s: processor %u is named twice", text, c);
+			return vio_err_set(err, -EINVAL, "--lcores %s: processor %u is named twice",
+					   text, c);
 	}
 	if (*n == max)
 		return vio_err_set(err, -EINVAL, "--lcores %s: at most %u are possible", text, max);
@@ -120,7 +115,8 @@ static int add_core(unsigned c, unsigned core[], unsigned max, unsigned *n, cons
 	return 0;
 }
 
-int vio_parse_cores(const char *text, unsigned core[], unsigned max, unsigned *n, struct vio_err *err)
+int vio_parse_cores(const char *text, unsigned core[], unsigned max, unsigned *n,
+		    struct vio_err *err)
 {
 	const char *p = text;
 
@@ -146,7 +142,8 @@ int vio_parse_cores(const char *text, unsigned core[], unsigned max, unsigned *n
 		if (!*p)
 			return 0;
 	} while (*p++ == ',');
-	return vio_err_set(err, -EINVAL, "--lcores %s: a list of processor numbers, e.g. 1 or 1,3-5", text);
+	return vio_err_set(err, -EINVAL,
+			   "--lcores %s: a list of processor numbers, e.g. 1 or 1,3-5", text);
 }
 
 static const char *ring_name(unsigned i)
@@ -163,8 +160,8 @@ static const char *notify_name(unsigned i)
 }
 
 /* "copy+direct" to a mask. */
-static int levels(const char *factor, char *text, const char *(*name)(unsigned), unsigned n, uint8_t *mask,
-		  struct vio_err *err)
+static int levels(const char *factor, char *text, const char *(*name)(unsigned), unsigned n,
+		  uint8_t *mask, struct vio_err *err)
 {
 	char *save = NULL;
 	uint8_t m = 0;
@@ -181,8 +178,9 @@ static int levels(const char *factor, char *text, const char *(*name)(unsigned),
 				strncat(all, i ? ", " : "", sizeof(all) - strlen(all) - 1);
 				strncat(all, name(i), sizeof(all) - strlen(all) - 1);
 			}
-			return vio_err_set(err, -EINVAL, "--allow %s=%s: no such level; there are %s", factor,
-					   w, all);
+			return vio_err_set(err, -EINVAL,
+					   "--allow %s=%s: no such level; there are %s", factor, w,
+					   all);
 		}
 		m |= (uint8_t)(1u << i);
 	}
@@ -210,10 +208,10 @@ int vio_parse_allow(const char *text, struct vio_server_opts *o, struct vio_err 
 		else if (value && !strcmp(f, "notify"))
 			rc = levels(f, value, notify_name, VIO_N_NOTIFY, &o->notify_levels, err);
 		else
-			rc = vio_err_set(err, -EINVAL,
-					 "--allow %s: wants ring=LEVEL+..., payload=LEVEL+..., "
-					 "notify=LEVEL+..., separated by commas",
-					 f);
+			rc = vio_err_set(
+				err, -EINVAL,
+				"--allow %s: wants ring=LEVEL+..., payload=LEVEL+..., notify=LEVEL+..., separated by commas",
+				f);
 	}
 	free(copy);
 	return rc;
@@ -271,7 +269,8 @@ static int parse_running(struct vio_server_opts *o, int c, const char *arg, stru
 	case O_PREFIX:
 		if (!*arg || strchr(arg, '/') || arg[0] == '.' || strlen(arg) > 64)
 			return vio_err_set(err, -EINVAL,
-					   "--file-prefix %s: a file name of 1 to 64 characters", arg);
+					   "--file-prefix %s: a file name of 1 to 64 characters",
+					   arg);
 		o->prefix = arg;
 		return 0;
 	case O_TRACE:
@@ -307,7 +306,8 @@ static int parse_one(struct vio_server_opts *o, int c, const char *arg, struct v
 	case O_NET:
 		if (o->n_devices == VIO_SERVER_MAX_DEVICES)
 			return vio_err_set(err, -EINVAL, "--%s %s: at most %u devices",
-					   c == O_NET ? "net" : "disk", arg, VIO_SERVER_MAX_DEVICES);
+					   c == O_NET ? "net" : "disk", arg,
+					   VIO_SERVER_MAX_DEVICES);
 		o->is_net[o->n_devices] = c == O_NET;
 		o->device[o->n_devices++] = arg;
 		return 0;
@@ -330,7 +330,8 @@ static int parse_one(struct vio_server_opts *o, int c, const char *arg, struct v
 	case O_QUEUE_SIZE:
 		rc = vio_option_number("queue-size", arg, 2, VIO_MAX_QUEUE_SIZE, &v, err);
 		if (rc == 0 && (v & (v - 1)))
-			return vio_err_set(err, -EINVAL, "--queue-size %s: must be a power of two", arg);
+			return vio_err_set(err, -EINVAL, "--queue-size %s: must be a power of two",
+					   arg);
 		o->queue_size = (uint16_t)v;
 		return rc;
 	case O_ALLOW:
@@ -352,16 +353,17 @@ static int check(struct vio_server_opts *o, struct vio_err *err)
 	bool net = false;
 
 	if (o->n_devices == 0)
-		return vio_err_set(err, -EINVAL,
-				   "--disk is missing, or --net: what shall be served? e.g. --disk "
-				   "memory,size=256M, or --net vlan=1");
+		return vio_err_set(
+			err, -EINVAL,
+			"--disk is missing, or --net: what shall be served? e.g. --disk memory,size=256M, or --net vlan=1");
 	for (unsigned i = 0; i < o->n_devices; i++)
 		net |= o->is_net[i];
 	if (net && o->proto < VIO_PROTO_V2)
 		return vio_err_set(err, -EINVAL, "--proto %u: --net needs version %u", o->proto,
 				   VIO_PROTO_V2);
 	if (o->n_uplinks > 0 && !net)
-		return vio_err_set(err, -EINVAL, "--uplink %s: needs a --net, or nobody is there to use it",
+		return vio_err_set(err, -EINVAL,
+				   "--uplink %s: needs a --net, or nobody is there to use it",
 				   o->uplink[0]);
 	if (o->unprotected)
 		o->payload_levels |= 1u << VIO_PAYLOAD_UNCHECKED;
@@ -388,13 +390,15 @@ int vio_server_opts_parse(struct vio_server_opts *o, int argc, char **argv, stru
 			return 1;
 		}
 		if (c == '?' || c == ':')
-			return vio_err_set(err, -EINVAL, "%s: %s; see vios --help", argv[optind - 1],
+			return vio_err_set(err, -EINVAL, "%s: %s; see vios --help",
+					   argv[optind - 1],
 					   c == ':' ? "wants a value" : "unknown option");
 		rc = parse_one(o, c, optarg, err);
 		if (rc < 0)
 			return rc;
 	}
 	if (optind < argc)
-		return vio_err_set(err, -EINVAL, "%s: not an option; see vios --help", argv[optind]);
+		return vio_err_set(err, -EINVAL, "%s: not an option; see vios --help",
+				   argv[optind]);
 	return check(o, err);
 }

@@ -17,14 +17,17 @@ struct vio_server_opts {
 	const char *socket, *partition;
 	unsigned core[VIO_SERVER_MAX_LCORES]; /* processor numbers, no one twice */
 	unsigned n_cores;                     /* 0: choose one */
-	/* Devices in the order of the adapters: a disk's backend, or a guest's port of the switch (is_net).
+	/*
+	 * Devices in the order of the adapters: a disk's backend, or a guest's port of the switch
+	 * (is_net).
 	 */
 	const char *device[VIO_SERVER_MAX_DEVICES];
 	bool is_net[VIO_SERVER_MAX_DEVICES];
 	unsigned n_devices;
 	const char *uplink[VIO_SERVER_MAX_UPLINKS]; /* DEVARGS[,port options] */
 	unsigned n_uplinks;
-	const char *vdev[VIO_SERVER_MAX_UPLINKS]; /* DPDK devices that an uplink is made of (bonding) */
+	const char *
+		vdev[VIO_SERVER_MAX_UPLINKS]; /* DPDK devices that an uplink is made of (bonding) */
 	unsigned n_vdevs;
 	uint16_t queues, queue_size;
 	uint8_t ring_levels, payload_levels, notify_levels; /* masks of (1 << level) */
@@ -38,13 +41,14 @@ struct vio_server_opts {
 };
 
 /*
- * 0; 1: --help or --version was printed; -EINVAL with a sentence. Strings point into argv. Called once,
- * before any thread exists (getopt).
+ * 0; 1: --help or --version was printed; -EINVAL with a sentence. Strings point into argv. Called
+ * once, before any thread exists (getopt).
  */
 int vio_server_opts_parse(struct vio_server_opts *o, int argc, char **argv, struct vio_err *err);
 
 /* "0,2-4" to processor numbers. -EINVAL with a sentence. */
-int vio_parse_cores(const char *text, unsigned core[], unsigned max, unsigned *n, struct vio_err *err);
+int vio_parse_cores(const char *text, unsigned core[], unsigned max, unsigned *n,
+		    struct vio_err *err);
 /* "ring=copy+direct,payload=rdma": the factors that are named get exactly these levels; the others stay. */
 int vio_parse_allow(const char *text, struct vio_server_opts *o, struct vio_err *err);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * RDMA calls of one queue: between its guest's window (remote) and the server partition's own (local). What
- * the copying levels of ring and payload share. Owning lcore only.
+ * RDMA calls of one queue: between its guest's window (remote) and the server partition's own
+ * (local). What the copying levels of ring and payload share. Owning lcore only.
  */
 #ifndef VIO_SERVER_RDMA_H
 #define VIO_SERVER_RDMA_H
@@ -11,11 +11,15 @@
 #include "server/req.h"
 #include "vio/atomics.h"
 
-/* A busy hypervisor is asked again this often before the DMA counts as failed: nothing may wait without bound
- * here. */
+/*
+ * A busy hypervisor is asked again this often before the DMA counts as failed: nothing may wait
+ * without bound here.
+ */
 #define VIO_RDMA_RETRIES 10000
 
-/* What a failed call means for the queue: the address was the guest's, so range and permission are its doing.
+/*
+ * What a failed call means for the queue: the address was the guest's, so range and permission are
+ * its doing.
  */
 static inline uint8_t vio_rdma_status(int64_t rc)
 {
@@ -46,7 +50,8 @@ static inline uint8_t vio_rdma_read(struct vio_squeue *q, struct ioba src, uint3
 }
 
 /* `len` <= H_WRITE_RDMA_MAX bytes to the guest. */
-static inline uint8_t vio_rdma_write(struct vio_squeue *q, struct ioba dst, uint32_t len, const void *bytes)
+static inline uint8_t vio_rdma_write(struct vio_squeue *q, struct ioba dst, uint32_t len,
+				     const void *bytes)
 {
 	uint64_t data[H_WRITE_RDMA_MAX / 8] = {0};
 	int64_t rc;
@@ -60,8 +65,8 @@ static inline uint8_t vio_rdma_write(struct vio_squeue *q, struct ioba dst, uint
 }
 
 /* Any length, in calls of at most H_COPY_RDMA_MAX. in: from the guest to local memory; else the other way. */
-static inline uint8_t vio_rdma_copy(struct vio_squeue *q, struct ioba remote, struct ioba local, uint64_t len,
-				    bool in)
+static inline uint8_t vio_rdma_copy(struct vio_squeue *q, struct ioba remote, struct ioba local,
+				    uint64_t len, bool in)
 {
 	while (len > 0) {
 		uint64_t part = len < H_COPY_RDMA_MAX ? len : H_COPY_RDMA_MAX;
@@ -70,8 +75,10 @@ static inline uint8_t vio_rdma_copy(struct vio_squeue *q, struct ioba remote, st
 		for (unsigned tries = 0; rc == H_BUSY && tries < VIO_RDMA_RETRIES; tries++) {
 			if (tries > 0)
 				vio_cpu_relax();
-			rc = in ? h_copy_rdma(q->vcpu, part, q->remote_liobn, remote, q->liobn, local)
-				: h_copy_rdma(q->vcpu, part, q->liobn, local, q->remote_liobn, remote);
+			rc = in ? h_copy_rdma(q->vcpu, part, q->remote_liobn, remote, q->liobn,
+					      local)
+				: h_copy_rdma(q->vcpu, part, q->liobn, local, q->remote_liobn,
+					      remote);
 		}
 		if (rc != H_SUCCESS)
 			return vio_rdma_status(rc);

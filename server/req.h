@@ -8,7 +8,8 @@
  * in flight can't come in again (the guest would be lying), so the number in flight is bounded by the queue
  * size.
  *
- * Everything in a struct vio_req is private to the server: a snapshot of what the guest wrote, taken once.
+ * Everything in a struct vio_req is private to the server: a snapshot of what the guest wrote,
+ * taken once.
  */
 #ifndef VIO_SERVER_REQ_H
 #define VIO_SERVER_REQ_H
@@ -53,9 +54,10 @@ enum vio_req_state { VIO_REQ_FREE, VIO_REQ_POPPED, VIO_REQ_SUBMITTED, VIO_REQ_DO
 enum vio_io { VIO_IO_READ, VIO_IO_WRITE, VIO_IO_FLUSH, VIO_IO_DISCARD, VIO_IO_ZERO };
 
 /*
- * What every request of a burst needs lies in the first two lines (a chain of three included), then the rare
- * long chains, then what a backend needs. The size is an odd number of lines: chain heads are usually
- * multiples of four, and an even stride would put the hot lines of all of them into few sets of the cache.
+ * What every request of a burst needs lies in the first two lines (a chain of three included), then
+ * the rare long chains, then what a backend needs. The size is an odd number of lines: chain heads
+ * are usually multiples of four, and an even stride would put the hot lines of all of them into few
+ * sets of the cache.
  */
 struct vio_req {
 	/* Line 0. Set by ring->pop. */
@@ -66,17 +68,17 @@ struct vio_req {
 	uint8_t state;      /* enum vio_req_state */
 	uint8_t fault;      /* enum vio_status: not VIO_ST_OK stops the device (NEEDS_RESET) */
 	/* Set by the device. */
-	uint8_t io;            /* enum vio_io, for the backend */
-	uint8_t dev_status;    /* VIRTIO_BLK_S_* to be stored */
-	uint8_t n_data;        /* segments in data[] */
-	uint8_t n_iov;         /* set by payload->get */
-	bool waits;            /* set by payload->get: no bounce room now, try again later */
-	uint8_t kind;          /* the device's own */
-	uint32_t data_len;     /* sum over data[] */
-	uint32_t used_len;     /* bytes written into device-writable segments, for the used element */
-	int32_t result;        /* set by the backend: 0 or -errno */
-	uint64_t offset;       /* byte offset on the disk; bounds already checked */
-	uint64_t length;       /* bytes; == data_len for read and write */
+	uint8_t io;         /* enum vio_io, for the backend */
+	uint8_t dev_status; /* VIRTIO_BLK_S_* to be stored */
+	uint8_t n_data;     /* segments in data[] */
+	uint8_t n_iov;      /* set by payload->get */
+	bool waits;         /* set by payload->get: no bounce room now, try again later */
+	uint8_t kind;       /* the device's own */
+	uint32_t data_len;  /* sum over data[] */
+	uint32_t used_len;  /* bytes written into device-writable segments, for the used element */
+	int32_t result;     /* set by the backend: 0 or -errno */
+	uint64_t offset;    /* byte offset on the disk; bounds already checked */
+	uint64_t length;    /* bytes; == data_len for read and write */
 	struct ioba status_at; /* where the status byte goes */
 	struct vio_seg *data;  /* inside seg[]: what is left of it without header and status */
 
@@ -85,12 +87,14 @@ struct vio_req {
 	struct vio_seg seg[VIO_MAX_SEGS];
 
 	/* A line of the payload level and the backend. */
-	void *bounce __attribute__((aligned(VIO_CACHE_LINE))); /* payload rdma: server-side buffer, or NULL */
-	struct ioba bounce_at;                                 /* its IOBA in the server's own window */
-	struct vio_req
-		*be_next; /* backend: intrusive list (before the backend has it: the device's waiting list) */
-	uint32_t be_index;              /* backend: e.g. fixed-buffer index */
-	struct iovec iov[VIO_MAX_SEGS]; /* payload->get: where the data is for the server's CPU or kernel */
+	void *bounce __attribute__((
+		aligned(VIO_CACHE_LINE))); /* payload rdma: server-side buffer, or NULL */
+	struct ioba bounce_at;             /* its IOBA in the server's own window */
+	struct vio_req *
+		be_next; /* backend: intrusive list (before the backend has it: the device's waiting list) */
+	uint32_t be_index; /* backend: e.g. fixed-buffer index */
+	struct iovec iov
+		[VIO_MAX_SEGS]; /* payload->get: where the data is for the server's CPU or kernel */
 };
 static_assert(offsetof(struct vio_req, hdr) == VIO_CACHE_LINE, "line 0 is full");
 static_assert(offsetof(struct vio_req, seg) + 3 * sizeof(struct vio_seg) == 2 * VIO_CACHE_LINE,
@@ -98,11 +102,12 @@ static_assert(offsetof(struct vio_req, seg) + 3 * sizeof(struct vio_seg) == 2 * 
 static_assert((sizeof(struct vio_req) / VIO_CACHE_LINE) % 2 == 1, "odd stride");
 
 /*
- * A chain that is one descriptor, of a queue whose device asks for such (struct vio_dev_ops): a private copy of
- * all that matters, without a struct vio_req. Everything else goes the long way, also whatever is wrong.
+ * A chain that is one descriptor, of a queue whose device asks for such (struct vio_dev_ops): a
+ * private copy of all that matters, without a struct vio_req. Everything else goes the long way,
+ * also whatever is wrong.
  */
 struct vio_plain {
-	uint8_t *va;    /* set by payload->plain */
+	uint8_t *va; /* set by payload->plain */
 	struct ioba at;
 	uint32_t len;
 	uint16_t head;
@@ -132,21 +137,23 @@ enum vio_sq_ctl {
 };
 
 /*
- * The server's end of one virtqueue. The first line is all that an empty poll of a direct ring touches
- * besides the guest's available index. Owned by one lcore, except `kicked` and `ctl`, which the adapter's
- * lcore sets (vio_store_release, so that what came before the KICK or the request is seen: pair K), and
- * `fault` and `in_flight`, which it may read (vio_load_acquire: pair Q). A queue that has faulted or is held
- * or stopped goes on being polled until in_flight is 0; once that is seen and the owner has then passed a
- * quiescent state, it does not touch guest memory any more.
+ * The server's end of one virtqueue. The first line is all that an empty poll of a direct ring
+ * touches besides the guest's available index. Owned by one lcore, except `kicked` and `ctl`, which
+ * the adapter's lcore sets (vio_store_release, so that what came before the KICK or the request is
+ * seen: pair K), and `fault` and `in_flight`, which it may read (vio_load_acquire: pair Q). A queue
+ * that has faulted or is held or stopped goes on being polled until in_flight is 0; once that is
+ * seen and the owner has then passed a quiescent state, it does not touch guest memory any more.
  *
- * The adapter zeroes the struct, fills in what is not marked as the levels' own, sets windows_src (never
- * NULL; the table that it points to may be), then calls ring->attach and payload->attach in this order. req[]
- * is zeroed and aligned to VIO_CACHE_LINE; it is the adapter's to free.
+ * The adapter zeroes the struct, fills in what is not marked as the levels' own, sets windows_src
+ * (never NULL; the table that it points to may be), then calls ring->attach and payload->attach in
+ * this order. req[] is zeroed and aligned to VIO_CACHE_LINE; it is the adapter's to free.
  */
 struct vio_squeue {
 	const struct vio_ring_ops *ring;
 	const struct vio_payload_ops *payload;
-	/* ring direct, set by its attach: the guest's rings, CPU-mapped. desc and avail are read-only panes.
+	/*
+	 * ring direct, set by its attach: the guest's rings, CPU-mapped. desc and avail are
+	 * read-only panes.
 	 */
 	const struct vring_avail *avail;
 	const struct vring_desc *desc;
@@ -156,26 +163,28 @@ struct vio_squeue {
 	uint16_t used_idx;   /* next used entry to fill; the server's own */
 	uint16_t in_flight;  /* popped and not yet pushed or dropped */
 	uint8_t notify;      /* enum vio_notification */
-	uint8_t fault;       /* enum vio_status: not VIO_ST_OK: stopped; the adapter sends NEEDS_RESET */
+	uint8_t fault; /* enum vio_status: not VIO_ST_OK: stopped; the adapter sends NEEDS_RESET */
 	bool event_idx;
-	bool pull;      /* the device takes chains when it has use for them (vio_squeue_take()): a turn takes none */
+	bool pull; /* the device takes chains when it has use for them (vio_squeue_take()): a turn takes none */
 	bool armed;     /* notifications are on */
 	bool more;      /* the last pop left entries behind: look again without a kick */
 	bool owed;      /* a used-buffer notification found the guest's CRQ full: try again */
 	bool look_pays; /* suppress: the last look right after work found something */
 	bool worked;    /* the last turn popped something */
 	bool told;      /* the poll loop's: it has woken the adapter's lcore for the fault */
-	/* Not among the owner's own flags above: compilers load neighbours together, and these two change under
-	 * it. */
-	bool kicked; /* a KICK arrived since the last look (crq; suppress while armed) */
-	uint8_t ctl; /* enum vio_sq_ctl */
-	uint32_t idle;  /* empty turns not yet added to stats.polls_empty */
+	/*
+	 * Not among the owner's own flags above: compilers load neighbours together, and these two
+	 * change under it.
+	 */
+	bool kicked;   /* a KICK arrived since the last look (crq; suppress while armed) */
+	uint8_t ctl;   /* enum vio_sq_ctl */
+	uint32_t idle; /* empty turns not yet added to stats.polls_empty */
 
 	struct phyp_vcpu *vcpu; /* of the owning lcore */
 	/*
-	 * The window table in use until the end of this poll, and where the adapter publishes it. ring->pop
-	 * loads it with acquire *after* it has seen a new available index: a guest that registers a window,
-	 * then publishes a chain in it, must not meet the older table.
+	 * The window table in use until the end of this poll, and where the adapter publishes it.
+	 * ring->pop loads it with acquire *after* it has seen a new available index: a guest that
+	 * registers a window, then publishes a chain in it, must not meet the older table.
 	 */
 	const struct vio_wtable *windows;
 	const struct vio_wtable *const *windows_src;
@@ -189,17 +198,17 @@ struct vio_squeue {
 	const void *prev_hdr; /* payload direct: predicts the next header's line */
 
 	uint32_t liobn, remote_liobn;
-	uint32_t unit;   /* for H_SEND_CRQ */
-	uint16_t index;  /* of the adapter's queues */
-	uint8_t version; /* negotiated, for USED */
+	uint32_t unit;               /* for H_SEND_CRQ */
+	uint16_t index;              /* of the adapter's queues */
+	uint8_t version;             /* negotiated, for USED */
 	struct vio_adapter *adapter; /* NULL: a queue without one, in a test */
 	bool *attention; /* the adapter's: set after `fault`, so that it looks; may be NULL */
 	uint64_t fault_detail;
 	struct vio_sq_place place;
 	/*
-	 * Server partition memory for this queue's RDMA (TCE-mapped in the local window), from the adapter;
-	 * page aligned. The levels take pieces in attach (vio_sq_carve()); how much they need:
-	 * vio_ring_local_bytes() and vio_payload_local_bytes().
+	 * Server partition memory for this queue's RDMA (TCE-mapped in the local window), from the
+	 * adapter; page aligned. The levels take pieces in attach (vio_sq_carve()); how much they
+	 * need: vio_ring_local_bytes() and vio_payload_local_bytes().
 	 */
 	void *local_mem;
 	struct ioba local_at;
@@ -208,16 +217,19 @@ struct vio_squeue {
 	uint64_t local_used;
 	struct ioba
 		local_base; /* payload rdma: IOBA of the server partition's logical address 0 in its window */
-	void *ring_priv;    /* ring copy levels: shadow tables; direct: which heads are in flight */
+	void *ring_priv; /* ring copy levels: shadow tables; direct: which heads are in flight */
 	void *payload_priv;
 	struct vio_req *wait_head, *wait_tail; /* device: popped, no bounce room yet; in order */
 	struct vio_sq_stats stats;
 };
 static_assert(offsetof(struct vio_squeue, vcpu) == VIO_CACHE_LINE, "the hot line is full");
 
-/* Take `len` bytes of the queue's local memory, aligned to `align` (a power of two <= 4096). NULL: no room.
+/*
+ * Take `len` bytes of the queue's local memory, aligned to `align` (a power of two <= 4096). NULL:
+ * no room.
  */
-static inline void *vio_sq_carve(struct vio_squeue *q, uint64_t len, uint64_t align, struct ioba *at)
+static inline void *vio_sq_carve(struct vio_squeue *q, uint64_t len, uint64_t align,
+				 struct ioba *at)
 {
 	uint64_t off = VIO_ALIGN_UP(q->local_used, align);
 
@@ -228,9 +240,12 @@ static inline void *vio_sq_carve(struct vio_squeue *q, uint64_t len, uint64_t al
 	return (uint8_t *)q->local_mem + off;
 }
 
-/* Requests that can't be started yet (popped, no bounce room), in order: behind the others, or (again) before
- * them. */
-static inline void vio_sq_wait(struct vio_squeue *q, struct vio_req *const r[], unsigned n, bool front)
+/*
+ * Requests that can't be started yet (popped, no bounce room), in order: behind the others, or
+ * (again) before them.
+ */
+static inline void vio_sq_wait(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+			       bool front)
 {
 	struct vio_req *head = NULL, *tail = NULL;
 
@@ -264,7 +279,8 @@ static inline void vio_sq_fault(struct vio_squeue *q, uint8_t why, uint64_t deta
 	q->fault_detail = detail;
 	vio_store_release(&q->fault, why); /* pair Q: the detail before the fault */
 	if (q->attention)
-		vio_store_release(q->attention, true); /* pair Q: the fault before the call for attention */
+		vio_store_release(q->attention,
+				  true); /* pair Q: the fault before the call for attention */
 }
 
 #endif

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* One turn of one queue: the server's whole data path, over the tables of ring, payload, device and backend.
+/*
+ * One turn of one queue: the server's whole data path, over the tables of ring, payload, device and
+ * backend.
  */
 #include "server/adapter.h"
 #include "server/payload/payload.h"
@@ -18,8 +20,8 @@ static void flush_idle(struct vio_squeue *q)
 }
 
 /*
- * Tell the guest that there are used buffers. A full queue at the guest's end is no reason to lose it: the
- * turn after this one tries again, until it is taken or the guest is gone.
+ * Tell the guest that there are used buffers. A full queue at the guest's end is no reason to lose
+ * it: the turn after this one tries again, until it is taken or the guest is gone.
  */
 static void notify(struct vio_squeue *q)
 {
@@ -29,7 +31,8 @@ static void notify(struct vio_squeue *q)
 
 	vio_msg_encode(&m, &hi, &lo);
 	rc = h_send_crq(q->vcpu, q->unit, hi, lo);
-	q->owed = rc == H_DROPPED || rc == H_RESOURCE || rc == H_NO_MEM || rc == H_NOT_ENOUGH_RESOURCES ||
+	q->owed = rc == H_DROPPED || rc == H_RESOURCE || rc == H_NO_MEM ||
+		  rc == H_NOT_ENOUGH_RESOURCES ||
 		  (rc > H_SUCCESS && rc != H_CLOSED); /* busy, of any length */
 	if (rc != H_SUCCESS)
 		return;
@@ -37,14 +40,16 @@ static void notify(struct vio_squeue *q)
 	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->used_notifications, 1);
 }
 
-/* Under suppress, nothing armed: shall the ring be looked at? Otherwise it has been armed, and a kick will
- * tell. */
+/*
+ * Under suppress, nothing armed: shall the ring be looked at? Otherwise it has been armed, and a
+ * kick will tell.
+ */
 static bool look_unarmed(struct vio_squeue *q)
 {
 	/*
-	 * Right after work there are two ways to go on, and each is wasted in the other's case: look (worth
-	 * it while the guest keeps publishing), or arm, which looks too. Do what would have been right the
-	 * last time.
+	 * Right after work there are two ways to go on, and each is wasted in the other's case:
+	 * look (worth it while the guest keeps publishing), or arm, which looks too. Do what would
+	 * have been right the last time.
 	 */
 	if (!q->worked || q->look_pays)
 		return true;
@@ -70,14 +75,17 @@ static inline bool may_look(struct vio_squeue *q)
 		return false;
 	if (!q->armed)
 		return look_unarmed(q);
-	return q->avail != NULL; /* in place a look costs no call; the copying levels wait for the kick */
+	return q->avail !=
+	       NULL; /* in place a look costs no call; the copying levels wait for the kick */
 }
 
 /* What follows from having found `n` chains, for the notifications that we ask for. */
 static inline void after_look(struct vio_squeue *q, unsigned n)
 {
 	if (n == 0) {
-		/* No store when there is nothing to change: it would make the loads of its neighbours wait.
+		/*
+		 * No store when there is nothing to change: it would make the loads of its
+		 * neighbours wait.
 		 */
 		if (q->more)
 			q->more = false;
@@ -86,7 +94,8 @@ static inline void after_look(struct vio_squeue *q, unsigned n)
 		if (q->worked)
 			q->look_pays = false;
 		q->worked = false;
-		q->more = q->ring->arm(q); /* true: something came in between, look in the next turn */
+		q->more = q->ring->arm(
+			q); /* true: something came in between, look in the next turn */
 		q->armed = !q->more && q->fault == VIO_ST_OK;
 		return;
 	}
@@ -110,10 +119,10 @@ static void count_burst(struct vio_squeue *q, unsigned n)
 {
 	unsigned log = 31u - (unsigned)__builtin_clz(n);
 
-	vio_counter_add(
-		&q->stats.batch[log < VIO_ARRAY_SIZE(q->stats.batch) ? log
-								     : VIO_ARRAY_SIZE(q->stats.batch) - 1],
-		1);
+	vio_counter_add(&q->stats.batch[log < VIO_ARRAY_SIZE(q->stats.batch)
+						? log
+						: VIO_ARRAY_SIZE(q->stats.batch) - 1],
+			1);
 }
 
 /* Used elements have been published. */
@@ -126,7 +135,9 @@ static inline void given(struct vio_squeue *q, unsigned n, bool wanted)
 		vio_counter_add(&q->stats.notifications_suppressed, 1);
 }
 
-/* Requests that are done: data and status to the guest, used elements, one publish, the decision to notify.
+/*
+ * Requests that are done: data and status to the guest, used elements, one publish, the decision to
+ * notify.
  */
 static inline void give_back(struct vio_squeue *q, struct vio_req *done[], unsigned n)
 {
@@ -232,7 +243,9 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 	requests = q->stats.requests;
 	copied = q->stats.cpu_bytes;
 	if (q->in_flight > 0) {
-		/* Windows may have changed since; those that requests in flight use are still in the table.
+		/*
+		 * Windows may have changed since; those that requests in flight use are still in
+		 * the table.
 		 */
 		q->windows = vio_load_acquire(q->windows_src); /* pair R */
 		n_done = q->dev->complete(q, done, VIO_BURST);
@@ -290,8 +303,8 @@ unsigned vio_squeue_take_plain(struct vio_squeue *q, struct vio_plain out[], uns
 	return n;
 }
 
-void vio_squeue_give_plain(struct vio_squeue *q, const struct vio_plain v[], const uint32_t used_len[],
-			   unsigned n, uint64_t copied)
+void vio_squeue_give_plain(struct vio_squeue *q, const struct vio_plain v[],
+			   const uint32_t used_len[], unsigned n, uint64_t copied)
 {
 	given(q, n, q->ring->push_plain(q, v, used_len, n));
 	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->requests, n);
@@ -315,13 +328,13 @@ bool vio_squeue_arm(struct vio_squeue *q)
 	if (q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN)
 		return q->in_flight > 0;
 	if (q->notify == VIO_NOTIFY_POLL && !q->armed)
-		vio_store_relaxed(&q->kicked,
-				  false); /* a late one, from before it was parked; arming looks anyway */
+		vio_store_relaxed(
+			&q->kicked,
+			false); /* a late one, from before it was parked; arming looks anyway */
 	if (q->owed || q->more || q->in_flight > 0 || vio_load_acquire(&q->kicked)) /* pair K */
 		return true;
 	if (q->notify == VIO_NOTIFY_CRQ || q->armed)
-		return false; /* the guest always kicks, or has been asked to; what came since is in `kicked`
-			       */
+		return false; /* the guest always kicks, or has been asked to; what came since is in `kicked` */
 	if (q->ring->arm(q)) {
 		if (q->notify == VIO_NOTIFY_POLL)
 			q->ring->park(q);

@@ -83,8 +83,8 @@ static void divide_table(struct vio_switch *sw)
 int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *err)
 {
 	if (sw->n == VIO_SWITCH_PORTS)
-		return vio_err_set(err, -ENOSPC, "port %s: the switch has %u ports at most", p->name,
-				   VIO_SWITCH_PORTS);
+		return vio_err_set(err, -ENOSPC, "port %s: the switch has %u ports at most",
+				   p->name, VIO_SWITCH_PORTS);
 	p->sw = sw;
 	p->index = sw->n;
 	sw->port[sw->n] = p;
@@ -138,9 +138,10 @@ static inline bool has_tag(struct vio_frame *f)
 }
 
 /*
- * Which VLAN the frame is in; false: in none that the port may send to. One tag is taken off. What is left
- * begins with a tag only if the one before named a VLAN: else the tag that the sender chose would be the
- * first one wherever the frame leaves untagged, and so reach a VLAN that the sender is not in.
+ * Which VLAN the frame is in; false: in none that the port may send to. One tag is taken off. What
+ * is left begins with a tag only if the one before named a VLAN: else the tag that the sender chose
+ * would be the first one wherever the frame leaves untagged, and so reach a VLAN that the sender is
+ * not in.
  */
 static inline bool classify(const struct vio_port *p, struct vio_frame *f)
 {
@@ -151,7 +152,8 @@ static inline bool classify(const struct vio_port *p, struct vio_frame *f)
 	f->vid = p->vlan.pvid;
 	if (vio_likely(!has_tag(f)))
 		return f->vid != 0;
-	if (vio_get_be16(head + 12) != VIO_ETHERTYPE_VLAN || f->head_len < VIO_ETH_LEN + VIO_TAG_LEN)
+	if (vio_get_be16(head + 12) != VIO_ETHERTYPE_VLAN ||
+	    f->head_len < VIO_ETH_LEN + VIO_TAG_LEN)
 		return false;
 	tci = vio_get_be16(head + 14);
 	vid = tci & 0xfff;
@@ -312,7 +314,8 @@ static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 	to = head[0] & 1 ? -1 : lookup(from, key_of(head, f->vid));
 	if (to < 0)
 		flood(from, f);
-	else if (vio_likely(to != (int)from->index)) /* else it has been on its own segment already */
+	else if (vio_likely(to !=
+			    (int)from->index)) /* else it has been on its own segment already */
 		to_port(sw, (unsigned)to, f);
 }
 
@@ -457,7 +460,8 @@ static int trunk_list(struct vio_port *p, const char *text, struct vio_err *err)
 		if (!*at)
 			return 1;
 	} while (*at++ == '+');
-	return vio_err_set(err, -EINVAL, "trunk=%s: wants VLANs from 1 to %u, e.g. 10+20-30, or all", text,
+	return vio_err_set(err, -EINVAL,
+			   "trunk=%s: wants VLANs from 1 to %u, e.g. 10+20-30, or all", text,
 			   VIO_VLAN_MAX);
 }
 
@@ -468,8 +472,8 @@ int vio_port_option(struct vio_port *p, const char *key, const char *value, stru
 
 	if (!strcmp(key, "vlan")) {
 		if (vlan_number(&at, &v) < 0 || *at)
-			return vio_err_set(err, -EINVAL, "vlan=%s: wants a VLAN from 1 to %u", value,
-					   VIO_VLAN_MAX);
+			return vio_err_set(err, -EINVAL, "vlan=%s: wants a VLAN from 1 to %u",
+					   value, VIO_VLAN_MAX);
 		p->vlan.pvid = (uint16_t)v;
 		return 1;
 	}
@@ -480,8 +484,8 @@ int vio_port_option(struct vio_port *p, const char *key, const char *value, stru
 		unsigned long n = strtoul(value, &end, 10);
 
 		if (!*value || *end || n < VIO_MTU_MIN || n > VIO_MTU_MAX)
-			return vio_err_set(err, -EINVAL, "mtu=%s: wants %u to %u bytes", value, VIO_MTU_MIN,
-					   VIO_MTU_MAX);
+			return vio_err_set(err, -EINVAL, "mtu=%s: wants %u to %u bytes", value,
+					   VIO_MTU_MIN, VIO_MTU_MAX);
 		p->mtu = (uint16_t)n;
 		return 1;
 	}

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The switch: a learning bridge between the server's ports, by MAC address and VLAN. A port is a guest's
- * virtio-net (net.c) or an uplink (ports/). One lcore has the switch and all its ports; only what is marked
- * may be called from elsewhere.
+ * The switch: a learning bridge between the server's ports, by MAC address and VLAN. A port is a
+ * guest's virtio-net (net.c) or an uplink (ports/). One lcore has the switch and all its ports;
+ * only what is marked may be called from elsewhere.
  *
- * Nothing is queued here. Frames come in bursts, and a port takes each or drops it, for a reason that it
- * counts; so no port ever waits for another.
+ * Nothing is queued here. Frames come in bursts, and a port takes each or drops it, for a reason
+ * that it counts; so no port ever waits for another.
  */
 #ifndef VIO_SERVER_SWITCH_H
 #define VIO_SERVER_SWITCH_H
@@ -19,14 +19,16 @@
 #define VIO_VLAN_MAX     4094u
 /* Seconds without a frame after which an address is forgotten (802.1D's default). */
 #define VIO_FDB_AGE_S 300u
-/* Addresses kept: so many of a guest, and the uplinks share what no guest may take. A guest has its room
- * whatever the others do: it is there for every port that the switch can have. */
+/*
+ * Addresses kept: so many of a guest, and the uplinks share what no guest may take. A guest has its
+ * room whatever the others do: it is there for every port that the switch can have.
+ */
 #define VIO_FDB_GUEST 256u
 #define VIO_FDB_SIZE  (VIO_SWITCH_PORTS * VIO_FDB_GUEST)
 /*
- * Segments of less than VIO_SMALL_SEGMENT bytes that a port's frames may ask for in one turn of the poll
- * loop: some hundred microseconds of one who cuts them. What the smallest MSS of IPv4 asks for (536, less 12
- * of a time stamp) is not small.
+ * Segments of less than VIO_SMALL_SEGMENT bytes that a port's frames may ask for in one turn of the
+ * poll loop: some hundred microseconds of one who cuts them. What the smallest MSS of IPv4 asks for
+ * (536, less 12 of a time stamp) is not small.
  */
 #define VIO_SMALL_SEGMENT  512u
 #define VIO_SMALL_SEGMENTS 2048u
@@ -39,20 +41,19 @@ struct vio_port;
 /* Why a frame was dropped. Words: vio_drop_name(). */
 enum vio_drop {
 	/* At the entrance: what the sender did wrong. */
-	VIO_DROP_RUNT,      /* shorter than an Ethernet header */
+	VIO_DROP_RUNT, /* shorter than an Ethernet header */
 	VIO_DROP_OVERSIZED, /* longer than the MTU allows, of the port where it came in or of the one where it
 			       leaves */
-	VIO_DROP_MERGED,    /* num_buffers is not 0 */
-	VIO_DROP_OFFLOAD,   /* offload fields that don't fit the frame, or were not negotiated; too many small
+	VIO_DROP_MERGED, /* num_buffers is not 0 */
+	VIO_DROP_OFFLOAD, /* offload fields that don't fit the frame, or were not negotiated; too many small
 			       segments in a turn */
-	VIO_DROP_VLAN,   /* a VLAN that the port is not in, or a tag on an access port; at the exit: a second
+	VIO_DROP_VLAN, /* a VLAN that the port is not in, or a tag on an access port; at the exit: a second
 			    tag that would become the first */
-	VIO_DROP_SOURCE, /* the source is a group address, or none, or not the one that the port is locked to
-			  */
+	VIO_DROP_SOURCE, /* the source is a group address, or none, or not the one that the port is locked to */
 	/* At the exit. */
 	VIO_DROP_NO_BUFFERS, /* the guest has posted none; the port's queue is full */
-	VIO_DROP_TOO_SMALL,  /* no merging agreed, and the buffer can't hold it; or the port can't */
-	VIO_DROP_FILTERED,   /* the guest does not want it */
+	VIO_DROP_TOO_SMALL, /* no merging agreed, and the buffer can't hold it; or the port can't */
+	VIO_DROP_FILTERED,  /* the guest does not want it */
 	VIO_DROP_LINK_DOWN,
 	VIO_DROP_STOPPED, /* the device is not running */
 	VIO_N_DROP,
@@ -61,12 +62,14 @@ const char *vio_drop_name(enum vio_drop why);
 
 struct vio_port_ops {
 	const char *kind;
-	/* Addresses that may be learnt at such a port; 0: its share of what the others leave (see
-	 * vio_switch_add()). */
+	/*
+	 * Addresses that may be learnt at such a port; 0: its share of what the others leave (see
+	 * vio_switch_add()).
+	 */
 	unsigned addresses;
 	/*
-	 * `n` (<= VIO_FRAME_BURST) frames leave through this port. It copies them, or takes a hold on each
-	 * that it needs for longer. What it can't take it drops and counts.
+	 * `n` (<= VIO_FRAME_BURST) frames leave through this port. It copies them, or takes a hold
+	 * on each that it needs for longer. What it can't take it drops and counts.
 	 */
 	void (*deliver)(struct vio_port *p, struct vio_frame *const f[], unsigned n);
 	/* Optional: look for frames that came in, and give them to vio_switch_forward(). Their number. */
@@ -80,17 +83,20 @@ struct vio_port_ops {
 /* Written by the switch's lcore, read by telemetry. "in": from the port into the switch. */
 struct vio_port_stats {
 	uint64_t in_frames, in_bytes, out_frames, out_bytes; /* out: taken by the port */
-	uint64_t flooded;                                    /* of those in: to all ports of the VLAN */
+	uint64_t flooded; /* of those in: to all ports of the VLAN */
 	uint64_t drop[VIO_N_DROP];
 	uint64_t refused;     /* addresses not learnt: the port has as many as it may have */
 	uint64_t segmented;   /* frames cut in software for this port */
 	uint64_t checksummed; /* checksums finished in software for this port */
-	uint64_t out_copied;  /* of those out: bytes copied to hand them over, where the port could not have
+	uint64_t
+		out_copied; /* of those out: bytes copied to hand them over, where the port could not have
 				 them in place */
-	uint64_t out_plain;   /* of those out, to a guest: by the short way, in one chain of one descriptor */
-	uint64_t in_place;    /* of those out: frames whose body left from where it was */
-	uint64_t not_lent;    /* of those out: frames copied because too much was lent already */
-	uint64_t lent;        /* now: frames that the port has in place and has not let go of; any thread */
+	uint64_t
+		out_plain; /* of those out, to a guest: by the short way, in one chain of one descriptor */
+	uint64_t in_place; /* of those out: frames whose body left from where it was */
+	uint64_t not_lent; /* of those out: frames copied because too much was lent already */
+	uint64_t
+		lent; /* now: frames that the port has in place and has not let go of; any thread */
 };
 
 /* Which VLANs a port is in. */
@@ -121,17 +127,21 @@ struct vio_port {
 };
 
 /*
- * Addresses by key (MAC and VLAN in one word, never 0). DPDK's rte_hash in the server (switch_fdb.c); behind
- * a table so that all else builds without.
+ * Addresses by key (MAC and VLAN in one word, never 0). DPDK's rte_hash in the server
+ * (switch_fdb.c); behind a table so that all else builds without.
  */
 struct vio_fdb;
 struct vio_fdb_ops {
-	/* 1: new or moved, 0: known; -ENOSPC: no room, or the port has `limit` addresses already, and all is
-	 * as it was. `now`: seconds. */
+	/*
+	 * 1: new or moved, 0: known; -ENOSPC: no room, or the port has `limit` addresses already,
+	 * and all is as it was. `now`: seconds.
+	 */
 	int (*learn)(struct vio_fdb *t, uint64_t key, unsigned port, unsigned limit, uint32_t now);
 	int (*lookup)(struct vio_fdb *t, uint64_t key); /* port, or -1 */
-	/* Go on with a walk over the table, forgetting what was not seen for `age` seconds; a bounded piece
-	 * of it. Number forgotten. */
+	/*
+	 * Go on with a walk over the table, forgetting what was not seen for `age` seconds; a
+	 * bounded piece of it. Number forgotten.
+	 */
 	unsigned (*age)(struct vio_fdb *t, uint32_t now, uint32_t age);
 	void (*forget)(struct vio_fdb *t, unsigned port); /* all that was learnt there */
 	unsigned (*count)(const struct vio_fdb *t);
@@ -148,14 +158,16 @@ int vio_fdb_rte_create(struct vio_fdb **out, struct vio_err *err);
 int vio_switch_create(struct vio_fdb *fdb, struct vio_switch **out, struct vio_err *err);
 /* Ports are the caller's, and gone already. */
 void vio_switch_destroy(struct vio_switch *sw);
-/* Before frames flow. ops, name, vlan, mtu, up are set. Divides the table anew: ports whose kind names no
- * number of addresses share evenly what the others can't take. -ENOSPC. */
+/*
+ * Before frames flow. ops, name, vlan, mtu, up are set. Divides the table anew: ports whose kind
+ * names no number of addresses share evenly what the others can't take. -ENOSPC.
+ */
 int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *err);
 
 /*
- * Frames that came in at `from`: head (14 bytes at least if len has them), len, offload fields are set; a tag
- * is still in the head. All are taken: when it returns they have been delivered, or dropped and counted. n <=
- * VIO_FRAME_BURST.
+ * Frames that came in at `from`: head (14 bytes at least if len has them), len, offload fields are
+ * set; a tag is still in the head. All are taken: when it returns they have been delivered, or
+ * dropped and counted. n <= VIO_FRAME_BURST.
  */
 void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n);
 /* Poll the ports that want it. Frames that came in. */
@@ -189,8 +201,8 @@ struct vio_switch_info {
 void vio_switch_get_info(const struct vio_switch *sw, struct vio_switch_info *info);
 
 /*
- * Words of a port's options: "vlan=10", "trunk=10+20-30" or "trunk=all", "mtu=N". 1: taken, 0: another key;
- * -EINVAL with a sentence. Defaults: access, VLAN 1, 1500.
+ * Words of a port's options: "vlan=10", "trunk=10+20-30" or "trunk=all", "mtu=N". 1: taken, 0:
+ * another key; -EINVAL with a sentence. Defaults: access, VLAN 1, 1500.
  */
 int vio_port_option(struct vio_port *p, const char *key, const char *value, struct vio_err *err);
 void vio_port_defaults(struct vio_port *p);

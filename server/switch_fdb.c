@@ -8,8 +8,10 @@
 
 #include "server/switch.h"
 
-/* Addresses looked at in one call of age(), once a second: the poll loop must not stand still for all of
- * them, and a walk over a full table ends in 16 seconds. */
+/*
+ * Addresses looked at in one call of age(), once a second: the poll loop must not stand still for
+ * all of them, and a walk over a full table ends in 16 seconds.
+ */
 #define AGE_STEP 1024
 
 struct entry {
@@ -89,8 +91,10 @@ static void fdb_forget(struct vio_fdb *t, unsigned port)
 	const void *key;
 	void *data;
 
-	/* More than one walk if need be: what is deleted may be replaced by one from behind, which this walk
-	 * then has not seen. */
+	/*
+	 * More than one walk if need be: what is deleted may be replaced by one from behind, which
+	 * this walk then has not seen.
+	 */
 	while (f->n[port] > 0) {
 		uint32_t walk = 0;
 		int at;

@@ -10,8 +10,8 @@
 #include "vio/atomics.h"
 
 /*
- * DPDK's callbacks get no context of ours, so what they show has to be found through a variable of this file;
- * the lock is held while an answer is put together, so that stop can wait for it.
+ * DPDK's callbacks get no context of ours, so what they show has to be found through a variable of
+ * this file; the lock is held while an answer is put together, so that stop can wait for it.
  */
 static struct {
 	pthread_mutex_t lock;
@@ -62,7 +62,8 @@ static void text(struct rte_tel_data *d, const char *name, const char *v)
 	rte_tel_data_add_dict_string(d, name, v);
 }
 
-static int list(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+static int list(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		struct rte_tel_data *d)
 {
 	struct vio_adapter_info info;
 	char name[16];
@@ -77,7 +78,8 @@ static int list(const struct vio_telemetry *t, unsigned n, const unsigned arg[2]
 	return 0;
 }
 
-static int adapter(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+static int adapter(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		   struct rte_tel_data *d)
 {
 	struct vio_adapter_info info;
 	bool running;
@@ -104,7 +106,8 @@ static int adapter(const struct vio_telemetry *t, unsigned n, const unsigned arg
 	return 0;
 }
 
-static int queue(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+static int queue(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		 struct rte_tel_data *d)
 {
 	static const char *const batch[] = {"batch_1",    "batch_2_3",   "batch_4_7",
 					    "batch_8_15", "batch_16_31", "batch_32"};
@@ -119,7 +122,8 @@ static int queue(const struct vio_telemetry *t, unsigned n, const unsigned arg[2
 	num(d, "index", vio_load_relaxed(&q->index));
 	num(d, "size", vio_load_relaxed(&q->size));
 	num(d, "in_flight", vio_load_relaxed(&q->in_flight));
-	text(d, "fault", vio_load_relaxed(&q->fault) ? vio_status_text(vio_load_relaxed(&q->fault)) : "none");
+	text(d, "fault",
+	     vio_load_relaxed(&q->fault) ? vio_status_text(vio_load_relaxed(&q->fault)) : "none");
 	num(d, "requests", vio_load_relaxed(&s->requests));
 	num(d, "reads", vio_load_relaxed(&s->reads));
 	num(d, "writes", vio_load_relaxed(&s->writes));
@@ -139,7 +143,8 @@ static int queue(const struct vio_telemetry *t, unsigned n, const unsigned arg[2
 	return 0;
 }
 
-static int backend(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+static int backend(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		   struct rte_tel_data *d)
 {
 	const struct vio_backend *be = t->backend[arg[0]];
 
@@ -157,7 +162,8 @@ static int backend(const struct vio_telemetry *t, unsigned n, const unsigned arg
 	return 0;
 }
 
-static int hcalls(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+static int hcalls(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		  struct rte_tel_data *d)
 {
 	struct phyp_counters c;
 
@@ -176,7 +182,8 @@ static int hcalls(const struct vio_telemetry *t, unsigned n, const unsigned arg[
 	return 0;
 }
 
-static int lcores(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+static int lcores(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		  struct rte_tel_data *d)
 {
 	struct vio_lcore_stats s;
 	char name[16];
@@ -226,7 +233,8 @@ static void add_status(struct rte_tel_data *d)
 		fclose(f);
 }
 
-static int memory(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+static int memory(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		  struct rte_tel_data *d)
 {
 	struct vio_adapter_info info;
 	uint64_t windows = 0, bytes = 0;
@@ -246,7 +254,8 @@ static int memory(const struct vio_telemetry *t, unsigned n, const unsigned arg[
 	return 0;
 }
 
-static int sw(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+static int sw(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+	      struct rte_tel_data *d)
 {
 	struct vio_switch_info info = {0};
 
@@ -262,7 +271,8 @@ static int sw(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], 
 	return 0;
 }
 
-static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2], struct rte_tel_data *d)
+static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		struct rte_tel_data *d)
 {
 	const struct vio_port *p = t->sw ? vio_switch_port(t->sw, arg[0]) : NULL;
 	const struct vio_port_stats *s;
@@ -299,11 +309,11 @@ static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2]
 	return 0;
 }
 
-#define COMMAND(name, wants)                                                                                 \
-	static int on_##name(const char *cmd, const char *params, struct rte_tel_data *d)                    \
-	{                                                                                                    \
-		(void)cmd;                                                                                   \
-		return answer(name, wants, params, d);                                                       \
+#define COMMAND(name, wants)                                                                       \
+	static int on_##name(const char *cmd, const char *params, struct rte_tel_data *d)          \
+	{                                                                                          \
+		(void)cmd;                                                                         \
+		return answer(name, wants, params, d);                                             \
 	}
 COMMAND(list, 0)
 COMMAND(adapter, 1)
@@ -329,8 +339,10 @@ int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 		{"/vio/hcalls", on_hcalls, "Hypervisor calls of this partition. No parameters"},
 		{"/vio/lcores", on_lcores, "Busy and empty turns of each lcore. No parameters"},
 		{"/vio/switch", on_sw, "Ports and addresses of the switch. No parameters"},
-		{"/vio/port", on_port, "Counters of a port of the switch, drops by reason. Parameter: port"},
-		{"/vio/memory", on_memory, "Windows and memory of this process, bytes. No parameters"},
+		{"/vio/port", on_port,
+		 "Counters of a port of the switch, drops by reason. Parameter: port"},
+		{"/vio/memory", on_memory,
+		 "Windows and memory of this process, bytes. No parameters"},
 	};
 	int rc;
 
@@ -340,7 +352,8 @@ int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(cmd); i++) {
 		rc = rte_telemetry_register_cmd(cmd[i].name, cmd[i].fn, cmd[i].help);
 		if (rc < 0)
-			return vio_err_set(err, rc, "telemetry command %s: %s", cmd[i].name, strerror(-rc));
+			return vio_err_set(err, rc, "telemetry command %s: %s", cmd[i].name,
+					   strerror(-rc));
 	}
 	return 0;
 }

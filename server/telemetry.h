@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What can be asked through DPDK's telemetry socket (dpdk-telemetry.py -f PREFIX). Answers come from
- * telemetry's own thread, with relaxed loads of what the lcores count; nothing on the data path is added for
- * it.
+ * What can be asked through DPDK's telemetry socket (dpdk-telemetry.py -f PREFIX). Answers come
+ * from telemetry's own thread, with relaxed loads of what the lcores count; nothing on the data
+ * path is added for it.
  *
  *   /vio/list             index and partner of each adapter
  *   /vio/adapter,I        state, protocol, levels, windows, resets of adapter I
@@ -30,7 +30,9 @@ struct vio_telemetry {
 	const struct vio_switch *sw;        /* NULL: no adapter is a network */
 };
 
-/* After EAL has started. `t` and what it points to live until vio_telemetry_stop(). -errno with a sentence.
+/*
+ * After EAL has started. `t` and what it points to live until vio_telemetry_stop(). -errno with a
+ * sentence.
  */
 int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err);
 /* No answer is under way when it returns; later questions are refused. */

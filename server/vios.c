@@ -19,8 +19,10 @@
 #define SWITCH_CLOCK 256u
 /* An uplink's mbufs, with jumbo frames and room to spare. */
 #define UPLINK_MIB 64u
-/* Left of the server partition's memory for each adapter's queues, whatever the disks want: CRQ, shadow
- * rings, bounce. */
+/*
+ * Left of the server partition's memory for each adapter's queues, whatever the disks want: CRQ,
+ * shadow rings, bounce.
+ */
 #define ADAPTER_RESERVE (4ull << 20)
 #define STOP_NS         3000000000ull
 /* A guest may reset its device in a loop: so many lines a second, then none until the next. */
@@ -63,9 +65,10 @@ static void on_signal(int sig)
 }
 
 /*
- * A guest may take its pages back by force while an lcore works on them. On the real machine that is a
- * machine check that the hypervisor delivers; here it is SIGSEGV. It costs that guest its device and nobody
- * else anything. Everything else that faults is a mistake of this program, and ends it as usual.
+ * A guest may take its pages back by force while an lcore works on them. On the real machine that
+ * is a machine check that the hypervisor delivers; here it is SIGSEGV. It costs that guest its
+ * device and nobody else anything. Everything else that faults is a mistake of this program, and
+ * ends it as usual.
  */
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
@@ -73,7 +76,8 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 
 	(void)context;
 	for (unsigned i = 0; guarded && i < guarded->n_adapters; i++) {
-		if (guarded->adapter[i] && vio_adapter_window_fault(guarded->adapter[i], info->si_addr)) {
+		if (guarded->adapter[i] &&
+		    vio_adapter_window_fault(guarded->adapter[i], info->si_addr)) {
 			errno = saved;
 			return;
 		}
@@ -124,7 +128,8 @@ __attribute__((format(printf, 2, 3))) static void env_say(void *ctx, const char 
 	if (n > LINES_A_SECOND)
 		return;
 	if (n == LINES_A_SECOND) {
-		say("more messages than %u a second: the rest of this second's are left out", LINES_A_SECOND);
+		say("more messages than %u a second: the rest of this second's are left out",
+		    LINES_A_SECOND);
 		return;
 	}
 	va_start(ap, fmt);
@@ -179,7 +184,8 @@ static int choose_cores(struct vios *v, struct vio_err *err)
 	struct vio_server_opts *o = &v->o;
 
 	if (sched_getaffinity(0, sizeof(was), &was) < 0)
-		return vio_err_set(err, -errno, "the processors of this machine can't be counted: %s",
+		return vio_err_set(err, -errno,
+				   "the processors of this machine can't be counted: %s",
 				   strerror(errno));
 	v->one_core = CPU_COUNT(&was) == 1;
 	/* The last one: the first usually takes the machine's interrupts. */
@@ -192,15 +198,13 @@ static int choose_cores(struct vios *v, struct vio_err *err)
 
 		sched_setaffinity(0, sizeof(was), &was);
 		if (!ok)
-			return vio_err_set(err, -EINVAL,
-					   "--lcores: processor %u does not exist or may not be used here; "
-					   "this machine has %ld, "
-					   "numbered from 0",
-					   o->core[i], sysconf(_SC_NPROCESSORS_CONF));
+			return vio_err_set(
+				err, -EINVAL,
+				"--lcores: processor %u does not exist or may not be used here; this machine has %ld, numbered from 0",
+				o->core[i], sysconf(_SC_NPROCESSORS_CONF));
 	}
 	if (v->one_core)
-		say("one processor only: server and guests take turns on it, and no measurement will mean "
-		    "anything");
+		say("one processor only: server and guests take turns on it, and no measurement will mean anything");
 	return 0;
 }
 
@@ -210,21 +214,22 @@ static int choose_cores(struct vios *v, struct vio_err *err)
 static int server_memory(void *ctx, uint64_t len, void **mem, struct gla *at, struct vio_err *err)
 {
 	struct vios *v = ctx;
-	uint64_t reserve = v->n_adapters * ADAPTER_RESERVE, need = VIO_ALIGN_UP(len, CRQ_PAGE_BYTES);
+	uint64_t reserve = v->n_adapters * ADAPTER_RESERVE,
+		 need = VIO_ALIGN_UP(len, CRQ_PAGE_BYTES);
 
 	if (need < len || v->mem_top < reserve || need > v->mem_top - reserve)
 		return vio_err_set(
 			err, -ENOMEM,
-			"the server partition has %llu MiB of memory, %llu MiB of them left for disks; this "
-			"disk needs "
-			"%llu MiB: make it smaller or start phypd with more memory for %s",
+			"the server partition has %llu MiB of memory, %llu MiB of them left for disks; this disk needs %llu MiB: make it smaller or start phypd with more memory for %s",
 			(unsigned long long)phyp_mem_size(v->part) >> 20,
 			(unsigned long long)(v->mem_top > reserve ? v->mem_top - reserve : 0) >> 20,
-			(unsigned long long)(len >> 20) + (len % (1u << 20) != 0), phyp_name(v->part));
+			(unsigned long long)(len >> 20) + (len % (1u << 20) != 0),
+			phyp_name(v->part));
 	v->mem_top = (v->mem_top - need) & ~(uint64_t)(CRQ_PAGE_BYTES - 1);
 	*at = (struct gla){v->mem_top};
 	*mem = phyp_mem(v->part, *at, len);
-	return *mem ? 0 : vio_err_set(err, -ENOMEM, "the server partition's memory can't be reached");
+	return *mem ? 0
+		    : vio_err_set(err, -ENOMEM, "the server partition's memory can't be reached");
 }
 
 static int connect_machine(struct vios *v, struct vio_err *err)
@@ -255,16 +260,17 @@ static int connect_machine(struct vios *v, struct vio_err *err)
 			v->unit[v->n_adapters++] = i;
 	}
 	if (v->n_adapters == 0)
-		return vio_err_set(err, -ENODEV, "partition %s has no server adapter in phypd's profile",
+		return vio_err_set(err, -ENODEV,
+				   "partition %s has no server adapter in phypd's profile",
 				   o->partition);
 	if (o->n_devices > v->n_adapters)
 		return vio_err_set(err, -EINVAL, "%u devices, but partition %s has %u adapter(s)",
 				   o->n_devices, o->partition, v->n_adapters);
 	if (o->n_devices < v->n_adapters && o->is_net[o->n_devices - 1])
-		return vio_err_set(err, -EINVAL,
-				   "partition %s has %u adapters, but only %u --disk and --net say what they "
-				   "are (a --net does not repeat)",
-				   o->partition, v->n_adapters, o->n_devices);
+		return vio_err_set(
+			err, -EINVAL,
+			"partition %s has %u adapters, but only %u --disk and --net say what they are (a --net does not repeat)",
+			o->partition, v->n_adapters, o->n_devices);
 	return 0;
 }
 
@@ -308,8 +314,8 @@ static int open_devices(struct vios *v, struct vio_err *err)
 				v->backend[i] = vio_net_backend(v->net[i]);
 		}
 		if (rc < 0)
-			return vio_err_set(err, rc, "--%s %s: %s", v->o.is_net[k] ? "net" : "disk", spec,
-					   why.msg);
+			return vio_err_set(err, rc, "--%s %s: %s", v->o.is_net[k] ? "net" : "disk",
+					   spec, why.msg);
 	}
 	return 0;
 }
@@ -383,7 +389,8 @@ static unsigned pci_devices(const struct vios *v, char addr[][16], const char *p
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < v->o.n_uplinks + v->o.n_vdevs; i++) {
-		const char *spec = i < v->o.n_uplinks ? v->o.uplink[i] : v->o.vdev[i - v->o.n_uplinks];
+		const char *spec =
+			i < v->o.n_uplinks ? v->o.uplink[i] : v->o.vdev[i - v->o.n_uplinks];
 
 		if (vio_uplink_is_pci(spec, addr[n], sizeof(addr[n]))) {
 			pci[n] = addr[n];
@@ -462,8 +469,8 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		if (rc < 0)
 			return rc;
 		vio_lcores_add_adapter(v->lcores, lcore, v->unit[i], v->adapter[i]);
-		say("%s: %s %s", phyp_unit(v->part, v->unit[i])->partner, v->net[i] ? "network" : "disk",
-		    v->backend[i]->what);
+		say("%s: %s %s", phyp_unit(v->part, v->unit[i])->partner,
+		    v->net[i] ? "network" : "disk", v->backend[i]->what);
 	}
 	v->telemetry = (struct vio_telemetry){.part = v->part,
 					      .lcores = v->lcores,
@@ -494,7 +501,9 @@ static unsigned stop_uplinks(struct vios *v)
 static void clean_up(struct vios *v)
 {
 	vio_telemetry_stop();
-	/* They may have guests' frames in place, and give them back to adapters' queues: so these come first.
+	/*
+	 * They may have guests' frames in place, and give them back to adapters' queues: so these
+	 * come first.
 	 */
 	stop_uplinks(v);
 	guarded = NULL;
@@ -595,16 +604,16 @@ int main(int argc, char **argv)
 	if (rc == 0)
 		rc = start_adapters(&v, &err);
 	if (rc == 0 && v.o.unprotected)
-		say("--unprotected: a guest that asks for payload unchecked can make this server read and "
-		    "write any of its memory. "
-		    "For measuring an upper bound only");
+		say("--unprotected: a guest that asks for payload unchecked can make this server read and write any of its memory. For measuring an upper bound only");
 	code = rc == 0 ? serve(&v) : fail(rc, &err);
 	if (code == EXIT_OK || rc != 0) {
 		clean_up(&v);
 		return code;
 	}
-	/* Requests are still at a disk, or the hypervisor is gone: nothing to take apart; the kernel ends
-	 * what is left. */
+	/*
+	 * Requests are still at a disk, or the hypervisor is gone: nothing to take apart; the
+	 * kernel ends what is left.
+	 */
 	vio_telemetry_stop();
 	exit(code);
 }

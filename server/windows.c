@@ -30,7 +30,8 @@ static struct vio_wtable *table_new(unsigned n)
 	return t;
 }
 
-int vio_wtable_add(const struct vio_wtable *old, const struct vio_window *w, struct vio_wtable **out)
+int vio_wtable_add(const struct vio_wtable *old, const struct vio_window *w,
+		   struct vio_wtable **out)
 {
 	unsigned n = old ? old->n : 0, pos = above(old, w->at);
 	struct vio_wtable *t;
@@ -101,8 +102,8 @@ int vio_wtable_close(const struct vio_wtable *old, uint16_t id, struct vio_wtabl
 	return 0;
 }
 
-void *vio_window_find(const struct vio_wtable *t, struct ioba at, uint64_t len, uint8_t perm, unsigned *hint,
-		      uint8_t *why)
+void *vio_window_find(const struct vio_wtable *t, struct ioba at, uint64_t len, uint8_t perm,
+		      unsigned *hint, uint8_t *why)
 {
 	unsigned pos = above(t, at);
 	const struct vio_window *w;

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mapping lifetime cached: a mapping outlives its request and is found again by the next one that uses the
- * same memory.
+ * Mapping lifetime cached: a mapping outlives its request and is found again by the next one that
+ * uses the same memory.
  *
- * What is kept is a range: (first page, number of pages), so that a segment of several pages has contiguous
- * IOBAs and is one descriptor. Ranges that overlap are separate entries. A hash finds the range; entries that
- * no request uses are in a list in the order of their last use, and the oldest go when the quota of mapped
- * pages or the slice is used up. An entry in flight is in no list, so nothing can evict it.
+ * What is kept is a range: (first page, number of pages), so that a segment of several pages has
+ * contiguous IOBAs and is one descriptor. Ranges that overlap are separate entries. A hash finds
+ * the range; entries that no request uses are in a list in the order of their last use, and the
+ * oldest go when the quota of mapped pages or the slice is used up. An entry in flight is in no
+ * list, so nothing can evict it.
  *
- * Permissions: two segments that share a page (a header and a status) share the entry, and its TCE is raised
- * to the union of what they need; it stays so until the entry goes. A grant's permission can't be raised, so
- * with in-place payload the permission is part of the key and each entry has exactly its own.
+ * Permissions: two segments that share a page (a header and a status) share the entry, and its TCE
+ * is raised to the union of what they need; it stays so until the entry goes. A grant's permission
+ * can't be raised, so with in-place payload the permission is part of the key and each entry has
+ * exactly its own.
  */
 #include <stdlib.h>
 
@@ -60,7 +62,8 @@ static int tables(struct cached *c, struct vio_err *err)
 	c->entry = calloc(c->n_entries, sizeof(c->entry[0]));
 	c->bucket = malloc(buckets * sizeof(c->bucket[0]));
 	if (!c->entry || !c->bucket)
-		return vio_err_set(err, -ENOMEM, "mapping cached: no memory for %u entries", c->n_entries);
+		return vio_err_set(err, -ENOMEM, "mapping cached: no memory for %u entries",
+				   c->n_entries);
 	for (uint32_t i = 0; i < buckets; i++)
 		c->bucket[i] = NIL;
 	for (uint32_t i = 0; i < c->n_entries; i++)
@@ -105,9 +108,11 @@ static inline uint32_t *bucket_of(const struct cached *c, uint64_t first, uint32
 	return &c->bucket[(key * 0x9e3779b97f4a7c15ull) >> c->hash_shift];
 }
 
-static inline bool matches(const struct cached *c, const struct entry *e, const struct vio_span *span)
+static inline bool matches(const struct cached *c, const struct entry *e,
+			   const struct vio_span *span)
 {
-	return e->first == span->first.v && e->n == span->n && (!c->m.in_place || e->perm == span->perm);
+	return e->first == span->first.v && e->n == span->n &&
+	       (!c->m.in_place || e->perm == span->perm);
 }
 
 static uint32_t find(const struct cached *c, const struct vio_span *span)
@@ -222,7 +227,8 @@ static int insert(struct cached *c, const struct vio_span *span, uint32_t *out)
 /* Raise an entry's permission to what the span needs as well; requests in flight on it lose nothing. */
 static int upgrade(struct cached *c, struct entry *e, const struct vio_span *span)
 {
-	const struct vio_span both = {.first = span->first, .n = span->n, .perm = e->perm | span->perm};
+	const struct vio_span both = {
+		.first = span->first, .n = span->n, .perm = e->perm | span->perm};
 	int rc = vio_mapper_put(&c->m, e->page, &both, 1);
 
 	if (rc == 0)

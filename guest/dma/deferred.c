@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mapping lifetime deferred: mapped per request like single-use, but unmapped for many requests together,
- * neighbouring ranges in one call. Until then a device can still reach pages whose request is done: that is
- * the price. The IOBAs are not used again before.
+ * Mapping lifetime deferred: mapped per request like single-use, but unmapped for many requests
+ * together, neighbouring ranges in one call. Until then a device can still reach pages whose
+ * request is done: that is the price. The IOBAs are not used again before.
  */
 #include <stdlib.h>
 
@@ -34,17 +34,20 @@ static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vi
 	int rc;
 
 	if (batch > MAX_BATCH)
-		return vio_err_set(err, -EINVAL, "mapping deferred: a batch of %u unmaps; at most %u", batch,
+		return vio_err_set(err, -EINVAL,
+				   "mapping deferred: a batch of %u unmaps; at most %u", batch,
 				   MAX_BATCH);
 	f = calloc(1, sizeof(*f));
 	if (!f)
 		return vio_err_set(err, -ENOMEM, "mapping deferred: no memory");
 	f->batch = batch;
 	f->range = calloc(batch, sizeof(f->range[0]));
-	f->window = cfg->expose.add ? calloc((size_t)batch * VIO_DMA_MAX_SEG, sizeof(f->window[0])) : NULL;
+	f->window = cfg->expose.add ? calloc((size_t)batch * VIO_DMA_MAX_SEG, sizeof(f->window[0]))
+				    : NULL;
 	rc = f->range && (f->window || !cfg->expose.add)
 		     ? vio_mapper_init(&f->m, &vio_dma_deferred, cfg, err)
-		     : vio_err_set(err, -ENOMEM, "mapping deferred: no memory for a batch of %u", batch);
+		     : vio_err_set(err, -ENOMEM, "mapping deferred: no memory for a batch of %u",
+				   batch);
 	if (rc) {
 		free(f->range);
 		free(f->window);
@@ -119,7 +122,8 @@ static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 	struct deferred *f = deferred_of(d);
 
 	for (unsigned i = 0; i < n; i++) {
-		f->range[f->n].page = (uint32_t)((r[i]->base.v - d->cfg.slice.v) >> d->cfg.page_shift);
+		f->range[f->n].page =
+			(uint32_t)((r[i]->base.v - d->cfg.slice.v) >> d->cfg.page_shift);
 		f->range[f->n++].n = r[i]->n_pages;
 		if (f->m.in_place && r[i]->session == f->m.session) {
 			for (unsigned s = 0; s < r[i]->n_seg; s++)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mapping lifetimes: how guest memory gets an IOBA for a request. One file a level: single_use.c, deferred.c,
- * cached.c, pool.c. A struct vio_dma belongs to one queue (its thread) and owns a slice of the adapter's DMA
- * window, so that queues share no lock.
+ * Mapping lifetimes: how guest memory gets an IOBA for a request. One file a level: single_use.c,
+ * deferred.c, cached.c, pool.c. A struct vio_dma belongs to one queue (its thread) and owns a slice
+ * of the adapter's DMA window, so that queues share no lock.
  *
- * Direction of permission is the device's: a segment that the device writes gets TCE_WRITE, one that it reads
- * TCE_READ.
+ * Direction of permission is the device's: a segment that the device writes gets TCE_WRITE, one
+ * that it reads TCE_READ.
  */
 #ifndef VIO_GUEST_DMA_H
 #define VIO_GUEST_DMA_H
@@ -24,7 +24,9 @@ struct vio_dma_seg {
 	struct ioba at; /* out of map */
 };
 
-/* One request's segments; lives in the request's slot. The caller sets n_seg and seg[].addr, len, dev_writes.
+/*
+ * One request's segments; lives in the request's slot. The caller sets n_seg and seg[].addr, len,
+ * dev_writes.
  */
 struct vio_dma_map {
 	uint8_t n_seg;
@@ -34,24 +36,25 @@ struct vio_dma_map {
 	uint32_t session;
 	struct vio_dma_seg seg[VIO_DMA_MAX_SEG];
 	union {
-		uint16_t window_id[VIO_DMA_MAX_SEG]; /* single-use, deferred in place: a window for each
-							segment */
-		uint32_t entry[VIO_DMA_MAX_SEG];     /* cached */
+		uint16_t window_id
+			[VIO_DMA_MAX_SEG]; /* single-use, deferred in place: a window for each segment */
+		uint32_t entry[VIO_DMA_MAX_SEG]; /* cached */
 	};
 };
 
 /*
- * In-place payload needs the pages granted, not only TCE-mapped: a level that maps TCEs on demand then
- * announces the range as a window when it maps, and withdraws it when it unmaps (both wait for the server's
- * answer). Given by the transport; NULL members when the payload is not in place.
+ * In-place payload needs the pages granted, not only TCE-mapped: a level that maps TCEs on demand
+ * then announces the range as a window when it maps, and withdraws it when it unmaps (both wait for
+ * the server's answer). Given by the transport; NULL members when the payload is not in place.
  */
 struct vio_dma_expose {
 	/*
 	 * [at, at+len) is TCE-mapped to [addr, addr+len) with perm, whole backing pages
-	 * (phyp_backing_page()): grant and register it. 0; -ENOSPC, -EAGAIN, -EBUSY, -ENOMEM: not now; other
-	 * negative errno: never.
+	 * (phyp_backing_page()): grant and register it. 0; -ENOSPC, -EAGAIN, -EBUSY, -ENOMEM: not
+	 * now; other negative errno: never.
 	 */
-	int (*add)(void *ctx, struct ioba at, struct gla addr, uint64_t len, uint8_t perm, uint16_t *id);
+	int (*add)(void *ctx, struct ioba at, struct gla addr, uint64_t len, uint8_t perm,
+		   uint16_t *id);
 	int (*del)(void *ctx, uint16_t id);
 	void *ctx;
 };
@@ -64,8 +67,10 @@ struct vio_dma_cfg {
 	uint64_t slice_len;
 	struct gla list; /* a 4 KiB page of guest memory for H_PUT_TCE_INDIRECT */
 	struct vio_dma_expose expose;
-	/* pool: the pre-registered range (TCE-mapped and, for in-place payload, already granted by the
-	 * transport). */
+	/*
+	 * pool: the pre-registered range (TCE-mapped and, for in-place payload, already granted by
+	 * the transport).
+	 */
 	struct gla pool_addr;
 	uint64_t pool_len;
 	struct ioba pool_at;
@@ -81,17 +86,18 @@ struct vio_dma_ops {
 	/* Unmaps everything that is still mapped. No request is in flight. */
 	void (*destroy)(struct vio_dma *d);
 	/*
-	 * Give each segment of `n` requests its IOBA. Returns how many requests were mapped, in order; fewer
-	 * than n means that the window slice (or cached: the quota) is full for now: retry after an unmap. A
-	 * request that can never be mapped (a segment outside guest memory or the pool, larger than the
-	 * slice) makes it return -EFAULT for the first such request when nothing was mapped before it.
+	 * Give each segment of `n` requests its IOBA. Returns how many requests were mapped, in
+	 * order; fewer than n means that the window slice (or cached: the quota) is full for now:
+	 * retry after an unmap. A request that can never be mapped (a segment outside guest memory
+	 * or the pool, larger than the slice) makes it return -EFAULT for the first such request
+	 * when nothing was mapped before it.
 	 */
 	int (*map)(struct vio_dma *d, struct vio_dma_map *const m[], unsigned n);
 	void (*unmap)(struct vio_dma *d, struct vio_dma_map *const m[], unsigned n);
 	/*
-	 * The server (or its partner's windows) is gone: forget exposures without asking it; TCEs stay
-	 * consistent. With in-place payload, what is in flight must be unmapped and mapped again before it is
-	 * sent again.
+	 * The server (or its partner's windows) is gone: forget exposures without asking it; TCEs
+	 * stay consistent. With in-place payload, what is in flight must be unmapped and mapped
+	 * again before it is sent again.
 	 */
 	void (*lost)(struct vio_dma *d);
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Pages of a slice of a DMA window: a bitmap, next fit. Next fit, because ranges handed out one after the
- * other are then neighbours, and neighbours are unmapped in one call; and because an IOBA that was just
- * unmapped is not the next one to be used, so that a late access of the device meets no TCE and not somebody
- * else's page.
+ * Pages of a slice of a DMA window: a bitmap, next fit. Next fit, because ranges handed out one
+ * after the other are then neighbours, and neighbours are unmapped in one call; and because an IOBA
+ * that was just unmapped is not the next one to be used, so that a late access of the device meets
+ * no TCE and not somebody else's page.
  *
  * Unit: TCE pages, counted from the slice's begin. One thread.
  */
@@ -28,8 +28,10 @@ void vio_ioba_fini(struct vio_ioba_alloc *a);
 uint32_t vio_ioba_get(struct vio_ioba_alloc *a, uint32_t n);
 /* Give back [page, page + n), all taken. Data path. */
 void vio_ioba_put(struct vio_ioba_alloc *a, uint32_t page, uint32_t n);
-/* The first run of taken pages at or after `from`: its begin and in *n its length; VIO_IOBA_NONE when there
- * is none. */
+/*
+ * The first run of taken pages at or after `from`: its begin and in *n its length; VIO_IOBA_NONE
+ * when there is none.
+ */
 uint32_t vio_ioba_taken(const struct vio_ioba_alloc *a, uint32_t from, uint32_t *n);
 
 #endif

@@ -4,24 +4,24 @@
 #include "vio/atomics.h"
 #include "vio/cycles.h"
 
-int vio_mapper_init(struct vio_mapper *m, const struct vio_dma_ops *ops, const struct vio_dma_cfg *cfg,
-		    struct vio_err *err)
+int vio_mapper_init(struct vio_mapper *m, const struct vio_dma_ops *ops,
+		    const struct vio_dma_cfg *cfg, struct vio_err *err)
 {
 	struct phyp_part *part = phyp_vcpu_part(cfg->vcpu);
 	const uint64_t page = 1ull << cfg->page_shift, pages = cfg->slice_len >> cfg->page_shift;
 
 	if (pages == 0 || pages >= UINT32_MAX / 2 || cfg->slice.v % page != 0)
-		return vio_err_set(err, -EINVAL,
-				   "mapping %s: its slice of the DMA window, [0x%llx, +%llu), is not made of "
-				   "whole pages "
-				   "of %llu bytes",
-				   ops->name, (unsigned long long)cfg->slice.v,
-				   (unsigned long long)cfg->slice_len, (unsigned long long)page);
+		return vio_err_set(
+			err, -EINVAL,
+			"mapping %s: its slice of the DMA window, [0x%llx, +%llu), is not made of whole pages of %llu bytes",
+			ops->name, (unsigned long long)cfg->slice.v,
+			(unsigned long long)cfg->slice_len, (unsigned long long)page);
 	m->list = cfg->list.v % 4096 == 0 ? phyp_mem(part, cfg->list, 4096) : NULL;
 	if (!m->list)
-		return vio_err_set(err, -EINVAL,
-				   "mapping %s: the TCE list at 0x%llx is not a page of this partition",
-				   ops->name, (unsigned long long)cfg->list.v);
+		return vio_err_set(
+			err, -EINVAL,
+			"mapping %s: the TCE list at 0x%llx is not a page of this partition",
+			ops->name, (unsigned long long)cfg->list.v);
 	m->d = (struct vio_dma){.ops = ops, .cfg = *cfg};
 	m->mem_bytes = phyp_mem_size(part);
 	m->session = 0;
@@ -30,8 +30,8 @@ int vio_mapper_init(struct vio_mapper *m, const struct vio_dma_ops *ops, const s
 	if (m->in_place && phyp_backing_page(part) > page)
 		m->round_shift = (uint8_t)__builtin_ctzll(phyp_backing_page(part));
 	if (vio_ioba_init(&m->iobas, (uint32_t)pages))
-		return vio_err_set(err, -ENOMEM, "mapping %s: no memory for the map of %llu pages", ops->name,
-				   (unsigned long long)pages);
+		return vio_err_set(err, -ENOMEM, "mapping %s: no memory for the map of %llu pages",
+				   ops->name, (unsigned long long)pages);
 	return 0;
 }
 
@@ -64,7 +64,8 @@ int vio_mapper_span(const struct vio_mapper *m, const struct vio_dma_seg *seg, s
 /* May the same call succeed later? */
 static bool later(int64_t rc)
 {
-	return rc == H_BUSY || (rc >= 9900 && rc <= 9905) || rc == H_RESOURCE || rc == H_NOT_ENOUGH_RESOURCES;
+	return rc == H_BUSY || (rc >= 9900 && rc <= 9905) || rc == H_RESOURCE ||
+	       rc == H_NOT_ENOUGH_RESOURCES;
 }
 
 /* Make a call again as long as it is worth it; `since` is 0 before the first answer. */
@@ -86,12 +87,14 @@ static int put_chunk(struct vio_mapper *m, uint32_t page, uint32_t n, uint64_t o
 
 	do {
 		rc = n == 1 ? h_put_tce(c->vcpu, c->liobn, vio_mapper_at(m, page), only)
-			    : h_put_tce_indirect(c->vcpu, c->liobn, vio_mapper_at(m, page), c->list, n);
+			    : h_put_tce_indirect(c->vcpu, c->liobn, vio_mapper_at(m, page), c->list,
+						 n);
 	} while (again(rc, &since));
 	return vio_likely(rc == H_SUCCESS) ? 0 : later(rc) ? -EAGAIN : -EFAULT;
 }
 
-int vio_mapper_put(struct vio_mapper *m, uint32_t page, const struct vio_span *spans, unsigned n_spans)
+int vio_mapper_put(struct vio_mapper *m, uint32_t page, const struct vio_span *spans,
+		   unsigned n_spans)
 {
 	uint64_t tce = 0;
 	uint32_t n = 0;
@@ -106,14 +109,16 @@ int vio_mapper_put(struct vio_mapper *m, uint32_t page, const struct vio_span *s
 				page += n;
 				n = 0;
 			}
-			tce = (spans[s].first.v + ((uint64_t)i << m->d.cfg.page_shift)) | spans[s].perm;
+			tce = (spans[s].first.v + ((uint64_t)i << m->d.cfg.page_shift)) |
+			      spans[s].perm;
 			vio_store_relaxed(&m->list[n++].raw, vio_to_be64(tce).raw);
 		}
 	}
 	return n > 0 ? put_chunk(m, page, n, tce) : 0;
 }
 
-int vio_mapper_map(struct vio_mapper *m, const struct vio_span *spans, unsigned n_spans, uint32_t *page)
+int vio_mapper_map(struct vio_mapper *m, const struct vio_span *spans, unsigned n_spans,
+		   uint32_t *page)
 {
 	uint64_t total = 0;
 	int rc;
@@ -143,7 +148,8 @@ void vio_mapper_clear(struct vio_mapper *m, uint32_t page, uint32_t n)
 
 		do {
 			rc = some == 1 ? h_put_tce(c->vcpu, c->liobn, vio_mapper_at(m, page), 0)
-				       : h_stuff_tce(c->vcpu, c->liobn, vio_mapper_at(m, page), 0, some);
+				       : h_stuff_tce(c->vcpu, c->liobn, vio_mapper_at(m, page), 0,
+						     some);
 		} while (again(rc, &since));
 		if (vio_likely(rc == H_SUCCESS)) {
 			vio_ioba_put(&m->iobas, page, some);
@@ -154,11 +160,12 @@ void vio_mapper_clear(struct vio_mapper *m, uint32_t page, uint32_t n)
 	}
 }
 
-int vio_mapper_expose(struct vio_mapper *m, uint32_t page, const struct vio_span *span, uint16_t *id)
+int vio_mapper_expose(struct vio_mapper *m, uint32_t page, const struct vio_span *span,
+		      uint16_t *id)
 {
 	const struct vio_dma_expose *e = &m->d.cfg.expose;
-	int rc = e->add(e->ctx, vio_mapper_at(m, page), span->first, (uint64_t)span->n << m->d.cfg.page_shift,
-			span->perm, id);
+	int rc = e->add(e->ctx, vio_mapper_at(m, page), span->first,
+			(uint64_t)span->n << m->d.cfg.page_shift, span->perm, id);
 
 	if (rc == -ENOSPC || rc == -EAGAIN || rc == -EBUSY || rc == -ENOMEM)
 		return -EAGAIN;
@@ -167,8 +174,10 @@ int vio_mapper_expose(struct vio_mapper *m, uint32_t page, const struct vio_span
 
 void vio_mapper_unexpose(struct vio_mapper *m, uint16_t id)
 {
-	/* The transport rescinds by force when the server does not answer: after this the pages are out of
-	 * its reach. */
+	/*
+	 * The transport rescinds by force when the server does not answer: after this the pages are
+	 * out of its reach.
+	 */
 	(void)m->d.cfg.expose.del(m->d.cfg.expose.ctx, id);
 }
 
@@ -204,8 +213,8 @@ int vio_mapper_request(struct vio_mapper *m, struct vio_dma_map *map)
 	if (vio_unlikely(rc))
 		return rc;
 	for (unsigned i = 0; i < map->n_seg; i++) {
-		map->seg[i].at =
-			ioba_add(vio_mapper_at(m, page + total), map->seg[i].addr.v - spans[i].first.v);
+		map->seg[i].at = ioba_add(vio_mapper_at(m, page + total),
+					  map->seg[i].addr.v - spans[i].first.v);
 		total += spans[i].n;
 	}
 	map->base = vio_mapper_at(m, page);

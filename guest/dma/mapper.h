@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the levels that map TCEs on demand have in common: a slice of the DMA window, putting and clearing its
- * TCEs with as few calls as PAPR allows, and the exposure of what was mapped. Inside of guest/dma/ only. One
- * thread.
+ * What the levels that map TCEs on demand have in common: a slice of the DMA window, putting and
+ * clearing its TCEs with as few calls as PAPR allows, and the exposure of what was mapped. Inside
+ * of guest/dma/ only. One thread.
  */
 #ifndef VIO_GUEST_DMA_MAPPER_H
 #define VIO_GUEST_DMA_MAPPER_H
@@ -43,37 +43,44 @@ static inline struct ioba vio_mapper_at(const struct vio_mapper *m, uint32_t pag
 }
 
 /* -EINVAL (slice, list), -ENOMEM, with a sentence. */
-int vio_mapper_init(struct vio_mapper *m, const struct vio_dma_ops *ops, const struct vio_dma_cfg *cfg,
-		    struct vio_err *err);
+int vio_mapper_init(struct vio_mapper *m, const struct vio_dma_ops *ops,
+		    const struct vio_dma_cfg *cfg, struct vio_err *err);
 /* Clears every TCE that is still there, then frees. */
 void vio_mapper_fini(struct vio_mapper *m);
 
 /* The pages of a segment. -EFAULT: it is empty or not in this partition's memory. Data path. */
-int vio_mapper_span(const struct vio_mapper *m, const struct vio_dma_seg *seg, struct vio_span *out);
+int vio_mapper_span(const struct vio_mapper *m, const struct vio_dma_seg *seg,
+		    struct vio_span *out);
 
 /*
- * Set the TCEs of `spans`, one behind the other from `page` on: one H_PUT_TCE for one page, else one
- * H_PUT_TCE_INDIRECT for each 512. 0; -EAGAIN: not now; -EFAULT: never. After an error some may be set. Does
- * not count tce_live. Data path.
+ * Set the TCEs of `spans`, one behind the other from `page` on: one H_PUT_TCE for one page, else
+ * one H_PUT_TCE_INDIRECT for each 512. 0; -EAGAIN: not now; -EFAULT: never. After an error some may
+ * be set. Does not count tce_live. Data path.
  */
-int vio_mapper_put(struct vio_mapper *m, uint32_t page, const struct vio_span *spans, unsigned n_spans);
-/* Take pages for `spans`, put them. *page: the first. As vio_mapper_put(), but all or nothing; counts
- * tce_live. */
-int vio_mapper_map(struct vio_mapper *m, const struct vio_span *spans, unsigned n_spans, uint32_t *page);
+int vio_mapper_put(struct vio_mapper *m, uint32_t page, const struct vio_span *spans,
+		   unsigned n_spans);
 /*
- * Clear [page, page + n): one H_PUT_TCE for one page, else one H_STUFF_TCE for each 512; give the IOBAs back.
- * What can't be cleared stays taken, and is tried again by fini: an IOBA with an old TCE is never handed out.
+ * Take pages for `spans`, put them. *page: the first. As vio_mapper_put(), but all or nothing;
+ * counts tce_live.
+ */
+int vio_mapper_map(struct vio_mapper *m, const struct vio_span *spans, unsigned n_spans,
+		   uint32_t *page);
+/*
+ * Clear [page, page + n): one H_PUT_TCE for one page, else one H_STUFF_TCE for each 512; give the
+ * IOBAs back. What can't be cleared stays taken, and is tried again by fini: an IOBA with an old
+ * TCE is never handed out.
  */
 void vio_mapper_clear(struct vio_mapper *m, uint32_t page, uint32_t n);
 
 /* Expose one mapped span. 0, -EAGAIN, -EFAULT. Only with in_place. */
-int vio_mapper_expose(struct vio_mapper *m, uint32_t page, const struct vio_span *span, uint16_t *id);
+int vio_mapper_expose(struct vio_mapper *m, uint32_t page, const struct vio_span *span,
+		      uint16_t *id);
 void vio_mapper_unexpose(struct vio_mapper *m, uint16_t id);
 
 /*
- * A whole request into one run of IOBAs, each segment with entries of its own: each page then has exactly the
- * permission of its segment, also when two segments share a page of memory. Exposed when in place. 0,
- * -EAGAIN, -EFAULT; all or nothing.
+ * A whole request into one run of IOBAs, each segment with entries of its own: each page then has
+ * exactly the permission of its segment, also when two segments share a page of memory. Exposed
+ * when in place. 0, -EAGAIN, -EFAULT; all or nothing.
  */
 int vio_mapper_request(struct vio_mapper *m, struct vio_dma_map *map);
 /* What map() answers after `done` requests when the next one failed with rc. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mapping lifetime pool: everything that a request names lies in one range that was mapped (and, for in-place
- * payload, granted) when the queue was set up. An address becomes an IOBA by arithmetic; no call, nothing to
- * undo.
+ * Mapping lifetime pool: everything that a request names lies in one range that was mapped (and,
+ * for in-place payload, granted) when the queue was set up. An address becomes an IOBA by
+ * arithmetic; no call, nothing to undo.
  */
 #include <stdlib.h>
 
@@ -14,7 +14,8 @@ static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vi
 
 	if (cfg->pool_len == 0 || cfg->pool_addr.v + cfg->pool_len < cfg->pool_addr.v ||
 	    cfg->pool_at.v + cfg->pool_len < cfg->pool_at.v)
-		return vio_err_set(err, -EINVAL, "mapping pool: there is no pool, or it is not a range");
+		return vio_err_set(err, -EINVAL,
+				   "mapping pool: there is no pool, or it is not a range");
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return vio_err_set(err, -ENOMEM, "mapping pool: no memory");
@@ -42,7 +43,8 @@ static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 			/* Below the pool wraps to a huge offset, which is outside too. */
 			const uint64_t off = m->seg[s].addr.v - from;
 
-			if (vio_unlikely(m->seg[s].len == 0 || !vio_range_ok(off, m->seg[s].len, len)))
+			if (vio_unlikely(m->seg[s].len == 0 ||
+					 !vio_range_ok(off, m->seg[s].len, len)))
 				return i > 0 ? (int)i : -EFAULT;
 			m->seg[s].at.v = at + off;
 		}

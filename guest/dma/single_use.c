@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mapping lifetime single-use, the 2010 design: a request's pages are mapped when it is sent and unmapped
- * when it is done; one call each, for a request of up to 512 pages.
+ * Mapping lifetime single-use, the 2010 design: a request's pages are mapped when it is sent and
+ * unmapped when it is done; one call each, for a request of up to 512 pages.
  */
 #include <stdlib.h>
 
@@ -53,7 +53,8 @@ static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 			for (unsigned s = 0; s < r[i]->n_seg; s++)
 				vio_mapper_unexpose(m, r[i]->window_id[s]);
 		}
-		vio_mapper_clear(m, (uint32_t)((r[i]->base.v - d->cfg.slice.v) >> d->cfg.page_shift),
+		vio_mapper_clear(m,
+				 (uint32_t)((r[i]->base.v - d->cfg.slice.v) >> d->cfg.page_shift),
 				 r[i]->n_pages);
 	}
 }

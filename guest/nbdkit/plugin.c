@@ -2,13 +2,13 @@
 /*
  * nbdkit plugin "vio": a guest partition whose virtual disk any NBD client can use.
  *
- *	nbdkit client thread		  reactor thread (one a queue)		VIO server
- *	copies data into a guest buffer -> submits, polls, sleeps	  <->	...
- *	waits for its request	       <- marks it done
+ * 	nbdkit client thread		  reactor thread (one a queue)		VIO server
+ * 	copies data into a guest buffer -> submits, polls, sleeps	  <->	...
+ * 	waits for its request	       <- marks it done
  *
- * A queue of the front end belongs to one thread, and nbdkit has many: each queue therefore has a reactor
- *that owns it. Requests go to it through a list under a mutex; none of this is the measured data path
- *(vio-blk is).
+ * A queue of the front end belongs to one thread, and nbdkit has many: each queue therefore has a
+ * reactor that owns it. Requests go to it through a list under a mutex; none of this is the
+ * measured data path (vio-blk is).
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -56,7 +56,9 @@ struct vdisk {
 	struct phyp_filter *trace;
 };
 
-/* nbdkit gives a plugin no context pointer before open: its configuration is this program's one global state.
+/*
+ * nbdkit gives a plugin no context pointer before open: its configuration is this program's one
+ * global state.
  */
 static struct {
 	const char *socket, *partition;
@@ -65,7 +67,10 @@ static struct {
 	uint8_t proto;
 	bool trace;
 	struct vdisk disk;
-} cfg = {.socket = "/tmp/vio-phyp.sock", .partition = "guest0", .queues = 1, .proto = VIO_PROTO_LATEST};
+} cfg = {.socket = "/tmp/vio-phyp.sock",
+	 .partition = "guest0",
+	 .queues = 1,
+	 .proto = VIO_PROTO_LATEST};
 
 static void plugin_load(void)
 {
@@ -102,26 +107,29 @@ static int plugin_config(const char *key, const char *value)
 		cfg.trace = i == 1;
 		return i < 0 ? -1 : 0;
 	}
-	nbdkit_error("unknown parameter %s; known: phyp, partition, unit, arm, queues, proto, trace", key);
+	nbdkit_error(
+		"unknown parameter %s; known: phyp, partition, unit, arm, queues, proto, trace",
+		key);
 	return -1;
 }
 
 static int plugin_config_complete(void)
 {
-	if (cfg.queues < 1 || cfg.queues > VIO_MAX_QUEUES || cfg.proto < 1 || cfg.proto > VIO_PROTO_LATEST) {
+	if (cfg.queues < 1 || cfg.queues > VIO_MAX_QUEUES || cfg.proto < 1 ||
+	    cfg.proto > VIO_PROTO_LATEST) {
 		nbdkit_error("queues must be 1 to %d, proto 1 or 2", VIO_MAX_QUEUES);
 		return -1;
 	}
 	return 0;
 }
 
-#define plugin_config_help                                                                                   \
-	"phyp=<SOCKET>      phypd's control socket (/tmp/vio-phyp.sock)\n"                                   \
-	"partition=<NAME>   which guest partition to be (guest0)\n"                                          \
-	"unit=<N>           which of its virtual adapters (0)\n"                                             \
-	"arm=<ARM>          copy, copy-tuned, premapped, zero-copy or factors (zero-copy)\n"                 \
-	"queues=<N>         queues, each with a thread (1)\n"                                                \
-	"proto=<1|2>        highest protocol version (2)\n"                                                  \
+#define plugin_config_help                                                                         \
+	"phyp=<SOCKET>      phypd's control socket (/tmp/vio-phyp.sock)\n"                         \
+	"partition=<NAME>   which guest partition to be (guest0)\n"                                \
+	"unit=<N>           which of its virtual adapters (0)\n"                                   \
+	"arm=<ARM>          copy, copy-tuned, premapped, zero-copy or factors (zero-copy)\n"       \
+	"queues=<N>         queues, each with a thread (1)\n"                                      \
+	"proto=<1|2>        highest protocol version (2)\n"                                        \
 	"trace=<BOOL>       print each message to standard error"
 
 /* ------------------------------------------------------------------------ reactor ---- */
@@ -375,7 +383,8 @@ static int transfer(struct vdisk *d, uint32_t type, void *in, const void *out, u
 	int rc = 0;
 
 	for (uint32_t pos = 0, n; rc == 0 && pos < count; pos += n) {
-		struct io io = {.req = {.type = type, .sector = (offset + pos) / VIO_SECTOR, .buf = buf}};
+		struct io io = {
+			.req = {.type = type, .sector = (offset + pos) / VIO_SECTOR, .buf = buf}};
 
 		n = count - pos < MAX_LEN ? count - pos : MAX_LEN;
 		io.req.len = n;
@@ -402,7 +411,8 @@ static int plugin_pwrite(void *h, const void *buf, uint32_t count, uint64_t offs
 }
 
 /* Requests without data. `limit`: sectors in one request. */
-static int ranged(struct vdisk *d, uint32_t type, bool unmap, uint32_t count, uint64_t offset, uint32_t limit)
+static int ranged(struct vdisk *d, uint32_t type, bool unmap, uint32_t count, uint64_t offset,
+		  uint32_t limit)
 {
 	uint64_t max = (uint64_t)limit * VIO_SECTOR;
 	int rc = 0;
@@ -410,7 +420,9 @@ static int ranged(struct vdisk *d, uint32_t type, bool unmap, uint32_t count, ui
 	if (max > UINT32_MAX / VIO_SECTOR * VIO_SECTOR)
 		max = UINT32_MAX / VIO_SECTOR * VIO_SECTOR;
 	for (uint64_t pos = 0, n; rc == 0 && pos < count; pos += n) {
-		struct io io = {.req = {.type = type, .sector = (offset + pos) / VIO_SECTOR, .unmap = unmap}};
+		struct io io = {.req = {.type = type,
+					.sector = (offset + pos) / VIO_SECTOR,
+					.unmap = unmap}};
 
 		n = count - pos < max ? count - pos : max;
 		io.req.len = (uint32_t)n;
@@ -501,8 +513,8 @@ static struct nbdkit_plugin plugin = {
 	.name = "vio",
 	.version = VIO_VERSION,
 	.longname = "virtio disk over CRQ",
-	.description = "A guest partition's virtual disk, carried over CRQ, TCE and RDMA or over long-lived "
-		       "windows.",
+	.description =
+		"A guest partition's virtual disk, carried over CRQ, TCE and RDMA or over long-lived windows.",
 	.load = plugin_load,
 	.config = plugin_config,
 	.config_complete = plugin_config_complete,

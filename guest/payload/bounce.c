@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Payload bounce: the device sees a buffer of the pool; the guest's CPU copies into it before and out of it
- * after. */
+/*
+ * Payload bounce: the device sees a buffer of the pool; the guest's CPU copies into it before and
+ * out of it after.
+ */
 #include "guest/payload/slots.h"
 
-static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out, struct vio_err *err)
+static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
+		  struct vio_err *err)
 {
 	return vio_slots_create(&vio_gpayload_bounce, cfg, out, err);
 }

@@ -7,7 +7,8 @@
 
 #define DEFAULT_COPYBREAK 4096u
 
-static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out, struct vio_err *err)
+static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
+		  struct vio_err *err)
 {
 	struct vio_gpayload_cfg c = *cfg;
 
@@ -16,8 +17,7 @@ static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
 	if (c.slot_len < c.copybreak - 1)
 		return vio_err_set(
 			err, -EINVAL,
-			"payload copybreak: buffers shorter than %u bytes bounce, but a bounce buffer has "
-			"only %u",
+			"payload copybreak: buffers shorter than %u bytes bounce, but a bounce buffer has only %u",
 			c.copybreak, c.slot_len);
 	return vio_slots_create(&vio_gpayload_copybreak, &c, out, err);
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The application's buffer itself is what the device sees: the guest's half of the levels rdma, direct and
- * unchecked, which differ in what the server does.
+ * The application's buffer itself is what the device sees: the guest's half of the levels rdma,
+ * direct and unchecked, which differ in what the server does.
  */
 #include <stdlib.h>
 
 #include "guest/payload/slots.h"
 
-static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out, struct vio_err *err)
+static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
+		  struct vio_err *err)
 {
 	struct vio_gpayload *p = calloc(1, sizeof(*p));
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The guest's half of the payload factor: does the device see the application's buffer, or a buffer of the
- * pool that the guest's CPU copies from and to? in_place.c (levels rdma, direct, unchecked: the application's
- * buffer itself), bounce.c, copybreak.c. One object a queue.
+ * The guest's half of the payload factor: does the device see the application's buffer, or a buffer
+ * of the pool that the guest's CPU copies from and to? in_place.c (levels rdma, direct, unchecked:
+ * the application's buffer itself), bounce.c, copybreak.c. One object a queue.
  */
 #ifndef VIO_GUEST_PAYLOAD_H
 #define VIO_GUEST_PAYLOAD_H
@@ -34,10 +34,13 @@ struct vio_gpayload;
 struct vio_gpayload_ops {
 	const char *name;
 	bool needs_bounce; /* cfg.bounce must be there */
-	int (*create)(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out, struct vio_err *err);
+	int (*create)(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
+		      struct vio_err *err);
 	void (*destroy)(struct vio_gpayload *p);
-	/* Before mapping: choose dev; bounce copies what the device will read. Returns how many of n, in
-	 * order (no slot free: fewer; too large for a slot: -EMSGSIZE when it is the first). */
+	/*
+	 * Before mapping: choose dev; bounce copies what the device will read. Returns how many of
+	 * n, in order (no slot free: fewer; too large for a slot: -EMSGSIZE when it is the first).
+	 */
 	int (*get)(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n);
 	/* After completion: bounce copies what the device wrote; frees the slot. */
 	void (*put)(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n);
@@ -47,7 +50,8 @@ struct vio_gpayload {
 	struct vio_gpayload_cfg cfg;
 };
 
-extern const struct vio_gpayload_ops vio_gpayload_in_place, vio_gpayload_bounce, vio_gpayload_copybreak;
+extern const struct vio_gpayload_ops vio_gpayload_in_place, vio_gpayload_bounce,
+	vio_gpayload_copybreak;
 const struct vio_gpayload_ops *vio_gpayload_level(enum vio_payload level);
 
 #endif

@@ -16,8 +16,7 @@ int vio_slots_create(const struct vio_gpayload_ops *ops, const struct vio_gpaylo
 	if (!base || cfg->n_slots == VIO_SLOT_NONE)
 		return vio_err_set(
 			err, -EINVAL,
-			"payload %s: %u bounce buffers of %u bytes at 0x%llx are not memory of this "
-			"partition",
+			"payload %s: %u bounce buffers of %u bytes at 0x%llx are not memory of this partition",
 			ops->name, cfg->n_slots, cfg->slot_len, (unsigned long long)cfg->bounce.v);
 	s = calloc(1, sizeof(*s));
 	if (s)
@@ -72,7 +71,8 @@ void vio_slots_put(struct vio_slots *s, struct vio_gbuf *b)
 	const struct vio_gpayload_cfg *c = &s->p.cfg;
 
 	if (b->dev_writes) {
-		memcpy(phyp_mem(c->part, b->app, b->len), s->base + (size_t)b->slot * c->slot_len, b->len);
+		memcpy(phyp_mem(c->part, b->app, b->len), s->base + (size_t)b->slot * c->slot_len,
+		       b->len);
 		vio_counter_add(&c->counters->cpu_bytes, b->len);
 	}
 	s->free[s->n_free++] = b->slot;

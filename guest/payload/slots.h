@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Bounce slots: what the levels bounce and copybreak share. Inside of guest/payload/ only. One thread.
+ * Bounce slots: what the levels bounce and copybreak share. Inside of guest/payload/ only. One
+ * thread.
  */
 #ifndef VIO_GUEST_PAYLOAD_SLOTS_H
 #define VIO_GUEST_PAYLOAD_SLOTS_H
@@ -26,8 +27,10 @@ int vio_slots_create(const struct vio_gpayload_ops *ops, const struct vio_gpaylo
 		     struct vio_gpayload **out, struct vio_err *err);
 void vio_slots_destroy(struct vio_gpayload *p);
 
-/* Give `b` a slot and copy in what the device reads. 0; -EAGAIN no slot free; -EMSGSIZE; -EFAULT not guest
- * memory. Data path. */
+/*
+ * Give `b` a slot and copy in what the device reads. 0; -EAGAIN no slot free; -EMSGSIZE; -EFAULT
+ * not guest memory. Data path.
+ */
 int vio_slots_get(struct vio_slots *s, struct vio_gbuf *b);
 /* Copy out what the device wrote, free the slot. Data path. */
 void vio_slots_put(struct vio_slots *s, struct vio_gbuf *b);

@@ -26,7 +26,8 @@ int vio_option_seconds(const char *name, const char *text, uint64_t *ns, struct 
 	double v = strtod(text, &end);
 
 	if (end == text || *end || !(v >= 0 && v <= 1e6))
-		return vio_err_set(err, -EINVAL, "--%s %s: must be a number of seconds, 0 to 1000000", name,
+		return vio_err_set(err, -EINVAL,
+				   "--%s %s: must be a number of seconds, 0 to 1000000", name,
 				   text);
 	*ns = (uint64_t)(v * 1e9);
 	return 0;
@@ -46,12 +47,14 @@ int vio_option_rate(const char *name, const char *text, double *per_second, stru
 
 	*per_second = strtod(text, &end);
 	if (end == text || *end || !(*per_second > 0 && *per_second < 1e9))
-		return vio_err_set(err, -EINVAL, "--%s %s: must be requests per second, above 0", name, text);
+		return vio_err_set(err, -EINVAL, "--%s %s: must be requests per second, above 0",
+				   name, text);
 	return 0;
 }
 
 /* Options of the design. 1: not one of them. */
-static int parse_design(struct vio_common *c, int opt, const char *name, const char *arg, struct vio_err *err)
+static int parse_design(struct vio_common *c, int opt, const char *name, const char *arg,
+			struct vio_err *err)
 {
 	uint64_t v = 0;
 	int rc;
@@ -73,7 +76,8 @@ static int parse_design(struct vio_common *c, int opt, const char *name, const c
 	case VIO_O_QUEUE_SIZE:
 		rc = vio_option_number(name, arg, 4, VIO_MAX_QUEUE_SIZE, &v, err);
 		if (rc == 0 && (v & (v - 1)))
-			return vio_err_set(err, -EINVAL, "--%s %s: must be a power of two", name, arg);
+			return vio_err_set(err, -EINVAL, "--%s %s: must be a power of two", name,
+					   arg);
 		c->transport.queue_size = (uint16_t)v;
 		return rc;
 	case VIO_O_INDIRECT:
@@ -108,7 +112,8 @@ static int parse_design(struct vio_common *c, int opt, const char *name, const c
 	}
 }
 
-static int parse_other(struct vio_common *c, int opt, const char *name, const char *arg, struct vio_err *err)
+static int parse_other(struct vio_common *c, int opt, const char *name, const char *arg,
+		       struct vio_err *err)
 {
 	uint64_t v = 0;
 	int rc = 0;
@@ -171,8 +176,8 @@ void vio_common_defaults(struct vio_common *c)
 	c->started_ns = vio_now_ns();
 }
 
-int vio_common_option(struct vio_common *c, int opt, const char *arg, const char *program, const char *usage,
-		      const struct option *longs, struct vio_err *err)
+int vio_common_option(struct vio_common *c, int opt, const char *arg, const char *program,
+		      const char *usage, const struct option *longs, struct vio_err *err)
 {
 	const char *name = vio_option_name(longs, opt);
 	int rc;
@@ -194,10 +199,10 @@ static void say(void *program, const char *line)
 	fprintf(stderr, "%s: %s\n", (const char *)program, line);
 }
 
-int vio_common_parse(struct vio_common *c, int argc, char **argv, const char *program, const char *usage,
-		     const struct option *longs,
-		     int (*own)(void *ctx, int opt, const char *arg, struct vio_err *err), void *ctx,
-		     struct vio_err *err)
+int vio_common_parse(struct vio_common *c, int argc, char **argv, const char *program,
+		     const char *usage, const struct option *longs,
+		     int (*own)(void *ctx, int opt, const char *arg, struct vio_err *err),
+		     void *ctx, struct vio_err *err)
 {
 	int opt, rc;
 
@@ -205,7 +210,8 @@ int vio_common_parse(struct vio_common *c, int argc, char **argv, const char *pr
 	while ((opt = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		if (opt == '?' || opt == ':')
 			return vio_err_set(err, -EINVAL, "%s: %s; see %s --help", argv[optind - 1],
-					   opt == '?' ? "unknown option" : "needs a value", program);
+					   opt == '?' ? "unknown option" : "needs a value",
+					   program);
 		rc = own(ctx, opt, optarg, err);
 		if (rc > 0)
 			rc = vio_common_option(c, opt, optarg, program, usage, longs, err);
@@ -213,7 +219,8 @@ int vio_common_parse(struct vio_common *c, int argc, char **argv, const char *pr
 			return rc > 0 ? 1 : rc;
 	}
 	if (optind < argc)
-		return vio_err_set(err, -EINVAL, "%s: not an option; see %s --help", argv[optind], program);
+		return vio_err_set(err, -EINVAL, "%s: not an option; see %s --help", argv[optind],
+				   program);
 	c->transport.trace = c->trace ? stderr : NULL;
 	c->transport.say = say;
 	c->transport.say_ctx = (void *)(uintptr_t)program;
@@ -238,7 +245,8 @@ static int pin(int core, struct vio_err *err)
 	return 0;
 }
 
-int vio_prog_main(const struct vio_common *c, const char *program, int parsed, void (*handler)(int sig),
+int vio_prog_main(const struct vio_common *c, const char *program, int parsed,
+		  void (*handler)(int sig),
 		  int (*run)(struct phyp_part *part, void *ctx, struct vio_err *err), void *ctx,
 		  struct vio_err *err)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Latency histogram: log-linear, 64 steps to each power of two (at most 1.6 % wide), over the whole range of
- * a 64-bit value. Recording is a shift and an increment, so that every request is counted and none is
- * sampled. Debian has no packaged C library for this; it is 40 lines.
+ * Latency histogram: log-linear, 64 steps to each power of two (at most 1.6 % wide), over the whole
+ * range of a 64-bit value. Recording is a shift and an increment, so that every request is counted
+ * and none is sampled. Debian has no packaged C library for this; it is 40 lines.
  */
 #ifndef VIO_GUEST_HIST_H
 #define VIO_GUEST_HIST_H
@@ -52,8 +52,10 @@ static inline void vio_hist_add(struct vio_hist *h, uint64_t v)
 	h->bucket[vio_hist_index(v)]++;
 }
 
-/* The value that at least q (0..1) of the recorded ones do not exceed (upper end of its bucket, at most max);
- * 0 when empty. */
+/*
+ * The value that at least q (0..1) of the recorded ones do not exceed (upper end of its bucket, at
+ * most max); 0 when empty.
+ */
 static inline uint64_t vio_hist_quantile(const struct vio_hist *h, double q)
 {
 	uint64_t want = (uint64_t)(q * (double)h->count + 0.999999), seen = 0;

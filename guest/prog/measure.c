@@ -37,7 +37,8 @@ int vio_snapshot_take(struct phyp_part *part, struct vio_snapshot *s, bool end, 
 static void stage(struct vio_marks *m, char letter)
 {
 	if (m->stage_fd >= 0 && m->rc == 0 && write(m->stage_fd, &letter, 1) != 1)
-		m->rc = vio_err_set(&m->err, -errno, "--stage-fd %d: %s", m->stage_fd, strerror(errno));
+		m->rc = vio_err_set(&m->err, -errno, "--stage-fd %d: %s", m->stage_fd,
+				    strerror(errno));
 }
 
 void vio_mark(void *ctx, bool end)
@@ -67,8 +68,8 @@ double vio_ticks_to_ns(uint64_t ticks, uint64_t hz)
 json_t *vio_arm_json(const struct vio_arm *a)
 {
 	return json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", a->name, "mapping",
-			 vio_mapping_name(a->mapping), "payload", vio_payload_name(a->payload), "ring",
-			 vio_ring_name(a->ring), "notify", vio_notify_name(a->notify));
+			 vio_mapping_name(a->mapping), "payload", vio_payload_name(a->payload),
+			 "ring", vio_ring_name(a->ring), "notify", vio_notify_name(a->notify));
 }
 
 static json_t *counters_json(const struct phyp_counters *a, const struct phyp_counters *z)
@@ -80,10 +81,11 @@ static json_t *counters_json(const struct phyp_counters *a, const struct phyp_co
 			json_object_set_new(calls, phyp_op_name(phyp_op_at(i)),
 					    json_integer(ji(z->hcall[i] - a->hcall[i])));
 #define D(f) #f, ji(z->f - a->f)
-	return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "hcalls",
-			 calls, D(hcall_failed), D(tce_updates), D(rdma_bytes), D(irq_raised), D(irq_wakes),
-			 D(irq_taken), D(sleeps), D(cpu_bytes), D(kicks), D(used_notifications), D(requests),
-			 D(polls_empty), D(polls_busy));
+	return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+			 "hcalls", calls, D(hcall_failed), D(tce_updates), D(rdma_bytes),
+			 D(irq_raised), D(irq_wakes), D(irq_taken), D(sleeps), D(cpu_bytes),
+			 D(kicks), D(used_notifications), D(requests), D(polls_empty),
+			 D(polls_busy));
 #undef D
 }
 
@@ -103,7 +105,8 @@ json_t *vio_partitions_json(const struct vio_snapshot *from, const struct vio_sn
 		const struct phyp_part_stats *a = vio_snapshot_find(from, to->part[i].name);
 
 		if (a && to->part[i].active)
-			json_object_set_new(o, to->part[i].name, counters_json(&a->c, &to->part[i].c));
+			json_object_set_new(o, to->part[i].name,
+					    counters_json(&a->c, &to->part[i].c));
 	}
 	return o;
 }
@@ -113,32 +116,37 @@ json_t *vio_latency_json(const struct vio_hist *h, uint64_t hz)
 	static const struct {
 		const char *key;
 		double q;
-	} points[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}, {"p99.99", 0.9999}};
+	} points[] = {
+		{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}, {"p99.99", 0.9999}};
 	json_t *o = json_object(), *buckets = json_array();
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(points); i++)
-		json_object_set_new(o, points[i].key,
-				    json_real(vio_ticks_to_ns(vio_hist_quantile(h, points[i].q), hz)));
+		json_object_set_new(
+			o, points[i].key,
+			json_real(vio_ticks_to_ns(vio_hist_quantile(h, points[i].q), hz)));
 	json_object_set_new(o, "min", json_real(vio_ticks_to_ns(h->min, hz)));
 	json_object_set_new(o, "max", json_real(vio_ticks_to_ns(h->max, hz)));
 	json_object_set_new(o, "mean",
 			    json_real(h->count ? h->sum / (double)h->count * 1e9 / (double)hz : 0));
 	for (unsigned i = 0; i < VIO_HIST_BUCKETS; i++)
 		if (h->bucket[i])
-			json_array_append_new(buckets,
-					      json_pack("[f, I]", vio_ticks_to_ns(vio_hist_upper(i), hz),
-							ji(h->bucket[i])));
+			json_array_append_new(
+				buckets, json_pack("[f, I]", vio_ticks_to_ns(vio_hist_upper(i), hz),
+						   ji(h->bucket[i])));
 	json_object_set_new(o, "histogram", buckets);
 	return o;
 }
 
-void vio_add_process_json(json_t *run, const struct vio_snapshot *from, const struct vio_snapshot *to)
+void vio_add_process_json(json_t *run, const struct vio_snapshot *from,
+			  const struct vio_snapshot *to)
 {
-	json_object_set_new(run, "minor_faults", json_integer(ji(to->minor_faults - from->minor_faults)));
+	json_object_set_new(run, "minor_faults",
+			    json_integer(ji(to->minor_faults - from->minor_faults)));
 	json_object_set_new(run, "voluntary_switches",
 			    json_integer(ji(to->voluntary_switches - from->voluntary_switches)));
-	json_object_set_new(run, "involuntary_switches",
-			    json_integer(ji(to->involuntary_switches - from->involuntary_switches)));
+	json_object_set_new(
+		run, "involuntary_switches",
+		json_integer(ji(to->involuntary_switches - from->involuntary_switches)));
 	json_object_set_new(run, "cpu_ns", json_integer(ji(to->cpu_ns - from->cpu_ns)));
 }
 

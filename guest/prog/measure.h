@@ -17,12 +17,16 @@ struct vio_snapshot {
 	/* Of this process: none should happen on a data path. */
 	uint64_t minor_faults, voluntary_switches, involuntary_switches;
 	uint64_t cpu_ns; /* user and system, all threads */
-	uint64_t tick;   /* no TCE of this partition changed between it and the reading of its counters */
+	uint64_t
+		tick; /* no TCE of this partition changed between it and the reading of its counters */
 };
 
-/* end: at the end of a measurement, else at its start. `tick` and what is this process's own are read on the
- * measurement's side of the round trip. */
-int vio_snapshot_take(struct phyp_part *part, struct vio_snapshot *s, bool end, struct vio_err *err);
+/*
+ * end: at the end of a measurement, else at its start. `tick` and what is this process's own are
+ * read on the measurement's side of the round trip.
+ */
+int vio_snapshot_take(struct phyp_part *part, struct vio_snapshot *s, bool end,
+		      struct vio_err *err);
 /* One partition of a snapshot; NULL when it is not there. */
 const struct phyp_part_stats *vio_snapshot_find(const struct vio_snapshot *s, const char *name);
 
@@ -34,7 +38,9 @@ struct vio_marks {
 	int rc;
 	struct vio_err err;
 };
-/* At the end (end) or the beginning of a measurement; ctx: a struct vio_marks. What goes wrong is kept in it.
+/*
+ * At the end (end) or the beginning of a measurement; ctx: a struct vio_marks. What goes wrong is
+ * kept in it.
  */
 void vio_mark(void *ctx, bool end);
 
@@ -43,7 +49,8 @@ json_t *vio_arm_json(const struct vio_arm *a);
 json_t *vio_partitions_json(const struct vio_snapshot *from, const struct vio_snapshot *to);
 json_t *vio_latency_json(const struct vio_hist *h, uint64_t tick_hz);
 /* Faults, switches and CPU time of this process, into *run. */
-void vio_add_process_json(json_t *run, const struct vio_snapshot *from, const struct vio_snapshot *to);
+void vio_add_process_json(json_t *run, const struct vio_snapshot *from,
+			  const struct vio_snapshot *to);
 double vio_ticks_to_ns(uint64_t ticks, uint64_t hz);
 /* To a file, "-" is standard output. -errno with a sentence. */
 int vio_json_write(json_t *root, const char *path, struct vio_err *err);

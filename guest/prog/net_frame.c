@@ -14,8 +14,10 @@
 #define TTL        64
 #define FIRST_FLOW 2 /* last byte of the first destination address */
 
-/* Two more things that it says of itself are in the headers: the source port is ours, the IP identification
- * is the stream. */
+/*
+ * Two more things that it says of itself are in the headers: the source port is ours, the IP
+ * identification is the stream.
+ */
 struct tag {
 	uint32_t seq; /* big-endian, as all of a frame's fields */
 	uint16_t tick_front;
@@ -23,8 +25,10 @@ struct tag {
 } __attribute__((packed));
 
 #define HEADS (ETH_HLEN + IP_LEN + UDP_LEN)
-_Static_assert(HEADS + VLAN_LEN + sizeof(struct tag) <= VIO_NF_MIN, "the smallest frame has it all");
-_Static_assert(VIO_NET_HDR + HEADS + sizeof(struct tag) <= VIO_CACHE_LINE, "one line of a buffer has it all");
+_Static_assert(HEADS + VLAN_LEN + sizeof(struct tag) <= VIO_NF_MIN,
+	       "the smallest frame has it all");
+_Static_assert(VIO_NET_HDR + HEADS + sizeof(struct tag) <= VIO_CACHE_LINE,
+	       "one line of a buffer has it all");
 /* Copied for every frame: up to the tag, with a VLAN tag or without. */
 #define COPIED 48u
 _Static_assert(COPIED >= HEADS + VLAN_LEN && COPIED <= HEADS + sizeof(struct tag), "constant");
@@ -94,8 +98,8 @@ static void adapt_head(struct vio_nf *f, uint32_t len, uint32_t flow)
 }
 
 /*
- * Stores only, and few: the lines are in the server's cache, and a load would wait for them to come over,
- * where a store does not.
+ * Stores only, and few: the lines are in the server's cache, and a load would wait for them to come
+ * over, where a store does not.
  */
 void vio_nf_build(struct vio_nf *f, struct vio_net_buf *b, uint32_t len, uint64_t tick)
 {
@@ -131,7 +135,8 @@ bool vio_nf_look(const struct vio_net_buf *b, uint64_t seed, bool payload, struc
 		return false;
 	if (d[12] == ETH_P_8021Q >> 8 && d[13] == (ETH_P_8021Q & 0xff))
 		at += VLAN_LEN;
-	if (d[at - 2] != ETH_P_IP >> 8 || d[at - 1] != (ETH_P_IP & 0xff) || d[at + 9] != IPPROTO_UDP)
+	if (d[at - 2] != ETH_P_IP >> 8 || d[at - 1] != (ETH_P_IP & 0xff) ||
+	    d[at + 9] != IPPROTO_UDP)
 		return false;
 	if (d[at + IP_LEN] != MAGIC >> 8 || d[at + IP_LEN + 1] != (MAGIC & 0xff))
 		return false;

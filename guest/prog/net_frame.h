@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The frames that vio-net makes and checks: Ethernet, a VLAN tag if wanted, IPv4 (its identification says who
- * sent it), UDP without checksum, then a tag of this program (which one it is, when) and a pattern of bytes that depends on sender,
- * number and place, so that a frame from elsewhere, an older, torn or shifted one is found.
+ * The frames that vio-net makes and checks: Ethernet, a VLAN tag if wanted, IPv4 (its
+ * identification says who sent it), UDP without checksum, then a tag of this program (which one it
+ * is, when) and a pattern of bytes that depends on sender, number and place, so that a frame from
+ * elsewhere, an older, torn or shifted one is found.
  *
  * Lengths are without FCS, as testpmd counts them.
  */

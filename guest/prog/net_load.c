@@ -12,7 +12,8 @@
 
 struct pair_load {
 	struct vio_nf maker;
-	struct vio_net_buf *ready[VIO_NL_MAX_BURST]; /* made, or to be forwarded, and not yet taken */
+	struct vio_net_buf
+		*ready[VIO_NL_MAX_BURST]; /* made, or to be forwarded, and not yet taken */
 	unsigned n_ready;
 	unsigned next_size;
 };
@@ -166,7 +167,8 @@ static unsigned make_long(struct vio_nl *l, unsigned pi, unsigned n, const uint6
 
 	for (unsigned i = 0; i < n; i++) {
 		const uint32_t len = l->cfg.size[p->next_size];
-		unsigned need = (len + l->room - 1) / l->room, got = vio_net_tx_alloc(l->n, pi, b, need);
+		unsigned need = (len + l->room - 1) / l->room,
+			 got = vio_net_tx_alloc(l->n, pi, b, need);
 
 		if (vio_unlikely(got < need)) {
 			vio_net_free(l->n, pi, b, got);
@@ -239,7 +241,8 @@ static void generate(struct vio_nl *l, unsigned pi, struct phase *ph)
 		return; /* the queue is full: no more than it did not take */
 	now = vio_ticks();
 	if (ph->period > 0) {
-		double due = ph->next <= (double)now ? ((double)now - ph->next) / ph->period + 1 : 0;
+		double due =
+			ph->next <= (double)now ? ((double)now - ph->next) / ph->period + 1 : 0;
 
 		n = due < n ? (unsigned)due : n;
 	}
@@ -283,8 +286,9 @@ static void rest(struct vio_nl *l, const struct phase *ph)
 	if (ph->period == 0)
 		vio_net_idle(l->n, 0, l->p[0].n_ready > 0 || sends(l), NEAR_NS);
 	else if (ph->next > (double)(now + 2 * near))
-		vio_net_idle(l->n, 0, false,
-			     vio_muldiv((uint64_t)ph->next - now - near, 1000000000ull, l->tick_hz));
+		vio_net_idle(
+			l->n, 0, false,
+			vio_muldiv((uint64_t)ph->next - now - near, 1000000000ull, l->tick_hz));
 }
 
 static void run_phase(struct vio_nl *l, uint64_t count, uint64_t ns, const volatile int *stop)
@@ -351,8 +355,8 @@ static void difference(struct vio_net_stats *z, const struct vio_net_stats *a)
 		((uint64_t *)z)[k] -= ((const uint64_t *)a)[k];
 }
 
-int vio_nl_run(struct vio_nl *l, void (*mark)(void *ctx, bool end), void *ctx, const volatile int *stop,
-	       struct vio_nl_result *res)
+int vio_nl_run(struct vio_nl *l, void (*mark)(void *ctx, bool end), void *ctx,
+	       const volatile int *stop, struct vio_nl_result *res)
 {
 	struct vio_net_stats before;
 	char first[sizeof(res->first_mismatch)];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The load that an experiment puts on a network card, and what it saw: testpmd's forwarding modes. Knows the
- * network front end only: nothing here depends on the arm. One thread serves all pairs in turn.
+ * The load that an experiment puts on a network card, and what it saw: testpmd's forwarding modes.
+ * Knows the network front end only: nothing here depends on the arm. One thread serves all pairs in
+ * turn.
  */
 #ifndef VIO_GUEST_PROG_NET_LOAD_H
 #define VIO_GUEST_PROG_NET_LOAD_H
@@ -45,8 +46,8 @@ struct vio_nl_result {
 	uint64_t disordered;                 /* came late or twice */
 	uint64_t bytes_verified, mismatches; /* bytes that differ, and wrong lengths */
 	char first_mismatch[160];
-	uint64_t publishes;         /* calls that sent something */
-	uint64_t late;              /* open loop: frames that could not start when they should have */
+	uint64_t publishes; /* calls that sent something */
+	uint64_t late;      /* open loop: frames that could not start when they should have */
 	struct vio_net_stats front; /* difference over the measurement, all pairs */
 	/* From the intended start (open loop) or the making of the frame, to when it was seen here. */
 	struct vio_hist latency;
@@ -56,10 +57,12 @@ struct vio_nl;
 /* -EINVAL with a sentence when the configuration does not fit the card. */
 int vio_nl_create(struct vio_net *n, struct phyp_part *part, const struct vio_nl_cfg *cfg,
 		  struct vio_nl **out, struct vio_err *err);
-/* Run once: warm up, call mark(ctx, false), measure, mark(ctx, true), drain. *stop ends it early (a signal).
- * -EIO when the machine is gone. */
-int vio_nl_run(struct vio_nl *l, void (*mark)(void *ctx, bool end), void *ctx, const volatile int *stop,
-	       struct vio_nl_result *res);
+/*
+ * Run once: warm up, call mark(ctx, false), measure, mark(ctx, true), drain. *stop ends it early (a
+ * signal). -EIO when the machine is gone.
+ */
+int vio_nl_run(struct vio_nl *l, void (*mark)(void *ctx, bool end), void *ctx,
+	       const volatile int *stop, struct vio_nl_result *res);
 void vio_nl_free(struct vio_nl *l);
 /* "txonly" ...; "?" out of range. */
 const char *vio_nl_mode_name(enum vio_nl_mode m);

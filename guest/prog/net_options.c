@@ -8,19 +8,16 @@
 static const char usage[] =
 	"vio-net: a guest partition that sends, receives or forwards frames and checks them\n"
 	"\n" VIO_USAGE_MACHINE "design\n" VIO_USAGE_ARM
-	"  --queues N           pairs of queues wanted (1)        --queue-size N   entries, power of two "
-	"(256)\n" VIO_USAGE_MAPPING "  --copybreak BYTES    payload=copybreak: bounce below this (256)\n"
+	"  --queues N           pairs of queues wanted (1)        --queue-size N   entries, power of two (256)\n" VIO_USAGE_MAPPING
+	"  --copybreak BYTES    payload=copybreak: bounce below this (256)\n"
 	"  --buffers N          buffers of each pair (0: enough for both queues)\n"
 	"  --buf-len BYTES      of each buffer, power of two (2k; a frame may take several)\n"
 	"  --no-merge           do without mergeable receive buffers\n"
 	"  --offload            take checksum and segmentation offload when offered\n" VIO_USAGE_NOTIFY
 	"load\n"
 	"  --forward MODE       txonly, rxonly, io, mac, flowgen, as testpmd's (txonly)\n"
-	"  --size N[,N...]      bytes of frames without FCS, as testpmd counts them, in turn: 64 to 9018 "
-	"(64)\n"
-	"  --touch headers|all  all: write a pattern and check every byte; headers: sender, number and "
-	"length only "
-	"(headers)\n"
+	"  --size N[,N...]      bytes of frames without FCS, as testpmd counts them, in turn: 64 to 9018 (64)\n"
+	"  --touch headers|all  all: write a pattern and check every byte; headers: sender, number and length only (headers)\n"
 	"  --burst N            frames a publish (32)\n"
 	"  --count N            measure so many frames, or\n"
 	"  --seconds S          measure so long (1)\n"
@@ -37,9 +34,8 @@ static const char usage[] =
 	"  --info               print what the card is and stop\n"
 	"  --json FILE          write the result as JSON (- = standard output)\n"
 	"  --ready-fd N         write a byte to this descriptor when frames can be received\n" VIO_USAGE_TRACE
-		VIO_USAGE_STAGE VIO_USAGE_END "Exit code: 0 done and nothing wrong, 1 failed or wrong data, "
-	"2 wrong use. Lost frames are reported, not an "
-	"error.\n";
+		VIO_USAGE_STAGE VIO_USAGE_END
+	"Exit code: 0 done and nothing wrong, 1 failed or wrong data, 2 wrong use. Lost frames are reported, not an error.\n";
 
 enum {
 	O_BUFFERS = VIO_O_OWN,
@@ -98,7 +94,8 @@ int vio_option_mac(const char *name, const char *text, uint8_t mac[6], struct vi
 		unsigned long v = strtoul(p, &end, 16);
 
 		if (end == p || end > p + 2 || v > 255 || *end != (i < 5 ? ':' : 0))
-			return vio_err_set(err, -EINVAL, "--%s %s: must be an address like 02:00:00:00:00:01",
+			return vio_err_set(err, -EINVAL,
+					   "--%s %s: must be an address like 02:00:00:00:00:01",
 					   name, text);
 		mac[i] = (uint8_t)v;
 		p = end + 1;
@@ -113,7 +110,8 @@ static int parse_mode(struct vio_nl_cfg *l, const char *text, struct vio_err *er
 			l->mode = (enum vio_nl_mode)i;
 			return 0;
 		}
-	return vio_err_set(err, -EINVAL, "--forward %s: one of txonly, rxonly, io, mac, flowgen", text);
+	return vio_err_set(err, -EINVAL, "--forward %s: one of txonly, rxonly, io, mac, flowgen",
+			   text);
 }
 
 static int parse_sizes(struct vio_nl_cfg *l, const char *text, struct vio_err *err)
@@ -139,7 +137,8 @@ static int parse_sizes(struct vio_nl_cfg *l, const char *text, struct vio_err *e
 }
 
 /* Options of the buffers. 1: not one of them. */
-static int parse_card(struct vio_net_opts *o, int c, const char *name, const char *arg, struct vio_err *err)
+static int parse_card(struct vio_net_opts *o, int c, const char *name, const char *arg,
+		      struct vio_err *err)
 {
 	uint64_t v = 0;
 	int rc;
@@ -174,7 +173,8 @@ static int parse_card(struct vio_net_opts *o, int c, const char *name, const cha
 	}
 }
 
-static int parse_load(struct vio_nl_cfg *l, int c, const char *name, const char *arg, struct vio_err *err)
+static int parse_load(struct vio_nl_cfg *l, int c, const char *name, const char *arg,
+		      struct vio_err *err)
 {
 	uint64_t v = 0;
 	int rc;

@@ -27,7 +27,7 @@ void vio_net_cfg_from(struct vio_net_cfg *n, const struct vio_common *c);
 int vio_net_report_info(struct vio_net *n, const struct vio_net_opts *o, uint64_t ready_ns,
 			struct vio_err *err);
 int vio_net_report_result(struct vio_net *n, const struct vio_net_opts *o, uint64_t ready_ns,
-			  const struct vio_snapshot at[2], const struct vio_nl_result *res, uint64_t tick_hz,
-			  struct vio_err *err);
+			  const struct vio_snapshot at[2], const struct vio_nl_result *res,
+			  uint64_t tick_hz, struct vio_err *err);
 
 #endif

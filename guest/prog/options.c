@@ -8,16 +8,14 @@
 static const char usage[] =
 	"vio-blk: a guest partition that puts a load on its virtual disk and checks every byte\n"
 	"\n" VIO_USAGE_MACHINE "design\n" VIO_USAGE_ARM
-	"  --queues N           queues wanted (1)        --queue-size N   entries, power of two "
-	"(256)\n" VIO_USAGE_MAPPING "  --copybreak BYTES    payload=copybreak: bounce below this (4096)\n"
-	"  --pool-kib N         mapping=pool: size of the data buffers' pool, all queues; requests wait for "
-	"room "
-	"(0: what the load needs)\n" VIO_USAGE_NOTIFY "load\n"
+	"  --queues N           queues wanted (1)        --queue-size N   entries, power of two (256)\n" VIO_USAGE_MAPPING
+	"  --copybreak BYTES    payload=copybreak: bounce below this (4096)\n"
+	"  --pool-kib N         mapping=pool: size of the data buffers' pool, all queues; requests wait for room (0: what the load needs)\n" VIO_USAGE_NOTIFY
+	"load\n"
 	"  --rw MODE            read, write, randread, randwrite, mixed, randmixed (randread)\n"
 	"  --mix PERCENT        reads in mixed and randmixed (70)\n"
 	"  --bs SIZE            block size: 512, 4k, 64k, ... (4k); 64 to 448 on a disk with short=on\n"
-	"  --depth N            requests in flight, per queue (1); what is more than a quarter of "
-	"--queue-size waits\n"
+	"  --depth N            requests in flight, per queue (1); what is more than a quarter of --queue-size waits\n"
 	"  --buffers N          buffers of each queue, used in turn (4 times the depth)\n"
 	"  --batch N            requests made available per publish (depth 1: 1, else half the depth)\n"
 	"  --span SIZE          bytes of the disk to use (64M, or the whole disk if smaller)\n"
@@ -74,7 +72,8 @@ static const struct option longs[] = {
 	{0, 0, 0, 0},
 };
 
-static int number(int opt, const char *text, uint64_t lo, uint64_t hi, uint64_t *out, struct vio_err *err)
+static int number(int opt, const char *text, uint64_t lo, uint64_t hi, uint64_t *out,
+		  struct vio_err *err)
 {
 	return vio_option_number(vio_option_name(longs, opt), text, lo, hi, out, err);
 }
@@ -84,8 +83,9 @@ static const struct {
 	enum vio_wl_order order;
 	int read_percent; /* -1: --mix */
 } modes[] = {
-	{"read", VIO_WL_SEQUENTIAL, 100}, {"write", VIO_WL_SEQUENTIAL, 0},  {"randread", VIO_WL_RANDOM, 100},
-	{"randwrite", VIO_WL_RANDOM, 0},  {"mixed", VIO_WL_SEQUENTIAL, -1}, {"randmixed", VIO_WL_RANDOM, -1},
+	{"read", VIO_WL_SEQUENTIAL, 100}, {"write", VIO_WL_SEQUENTIAL, 0},
+	{"randread", VIO_WL_RANDOM, 100}, {"randwrite", VIO_WL_RANDOM, 0},
+	{"mixed", VIO_WL_SEQUENTIAL, -1}, {"randmixed", VIO_WL_RANDOM, -1},
 };
 
 static int parse_mode(struct vio_opts *o, struct vio_err *err)
@@ -93,11 +93,13 @@ static int parse_mode(struct vio_opts *o, struct vio_err *err)
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(modes); i++)
 		if (!strcmp(o->rw_name, modes[i].name)) {
 			o->wl.order = modes[i].order;
-			o->wl.read_percent =
-				modes[i].read_percent < 0 ? o->mix : (unsigned)modes[i].read_percent;
+			o->wl.read_percent = modes[i].read_percent < 0
+						     ? o->mix
+						     : (unsigned)modes[i].read_percent;
 			return 0;
 		}
-	return vio_err_set(err, -EINVAL, "--rw %s: one of read, write, randread, randwrite, mixed, randmixed",
+	return vio_err_set(err, -EINVAL,
+			   "--rw %s: one of read, write, randread, randwrite, mixed, randmixed",
 			   o->rw_name);
 }
 
@@ -189,8 +191,8 @@ static int derive(struct vio_opts *o, struct vio_err *err)
 	if (w->buffers == 0)
 		w->buffers = 4 * w->depth;
 	if (w->buffers < w->depth)
-		return vio_err_set(err, -EINVAL, "--buffers %u: at least the depth (%u)", w->buffers,
-				   w->depth);
+		return vio_err_set(err, -EINVAL, "--buffers %u: at least the depth (%u)",
+				   w->buffers, w->depth);
 	o->blk.transport = o->c.transport;
 	o->blk.copybreak = o->c.copybreak;
 	o->blk.defer_batch = o->c.defer_batch;
@@ -199,7 +201,8 @@ static int derive(struct vio_opts *o, struct vio_err *err)
 	o->blk.idle_ns = o->c.idle_ns;
 	o->blk.depth = w->depth; /* the queue may hold fewer: the rest waits */
 	o->blk.max_len = w->bs < 4096 ? 4096 : (uint32_t)VIO_ALIGN_UP(w->bs, VIO_SECTOR);
-	o->blk.buffers_len = (uint64_t)o->blk.max_len * w->buffers * o->blk.transport.num_queues + (1u << 16);
+	o->blk.buffers_len =
+		(uint64_t)o->blk.max_len * w->buffers * o->blk.transport.num_queues + (1u << 16);
 	return 0;
 }
 
@@ -223,7 +226,8 @@ int vio_opts_fit(struct vio_opts *o, const struct vio_blk_info *info, struct vio
 		o->wl.span -= o->wl.span % VIO_ALIGN_UP(o->wl.bs, VIO_SECTOR);
 	}
 	if (o->wl.span > disk)
-		return vio_err_set(err, -EINVAL, "--span %" PRIu64 ": the disk has only %" PRIu64 " bytes",
+		return vio_err_set(err, -EINVAL,
+				   "--span %" PRIu64 ": the disk has only %" PRIu64 " bytes",
 				   o->wl.span, disk);
 	return 0;
 }

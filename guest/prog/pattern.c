@@ -6,12 +6,15 @@
 #define STEP 0x9E3779B97F4A7C15ull
 
 /*
- * Checking must not be what a benchmark measures, so these loops are built for wider vectors too and chosen
- * at load time. Not under a sanitizer: its run time isn't up yet when the choice is made.
+ * Checking must not be what a benchmark measures, so these loops are built for wider vectors too
+ * and chosen at load time. Not under a sanitizer: its run time isn't up yet when the choice is
+ * made.
  */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&     \
-	!defined(__SANITIZE_THREAD__)
-#define WIDE __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"), optimize("O3")))
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
+	!defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define WIDE                                                                                       \
+	__attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"),               \
+		       optimize("O3")))
 #else
 #define WIDE
 #endif

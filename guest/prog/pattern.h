@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The data that the workload writes and checks: every 8-byte word of a block is different and depends on the
- * seed, the block's number, how often the block was written, and the word's place. A block from elsewhere, an
- * older one, a torn or a shifted one is found.
+ * The data that the workload writes and checks: every 8-byte word of a block is different and
+ * depends on the seed, the block's number, how often the block was written, and the word's place. A
+ * block from elsewhere, an older one, a torn or a shifted one is found.
  */
 #ifndef VIO_GUEST_PATTERN_H
 #define VIO_GUEST_PATTERN_H
@@ -20,8 +20,8 @@ uint64_t vio_pattern_check(const void *buf, size_t len, uint64_t key);
 size_t vio_pattern_first_bad(const void *buf, size_t len, uint64_t key);
 
 /*
- * The same stream of bytes from byte `off` on, any length, any alignment: data that lies in several pieces.
- * check: how many bytes are wrong.
+ * The same stream of bytes from byte `off` on, any length, any alignment: data that lies in several
+ * pieces. check: how many bytes are wrong.
  */
 void vio_pattern_fill_at(void *buf, size_t len, uint64_t key, uint64_t off);
 uint64_t vio_pattern_check_at(const void *buf, size_t len, uint64_t key, uint64_t off);

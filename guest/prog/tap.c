@@ -18,8 +18,9 @@ int vio_netns_enter(const char *name, struct vio_err *err)
 	snprintf(path, sizeof(path), "/var/run/netns/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return vio_err_set(err, -errno, "--netns %s: %s: %s; make it with `ip netns add %s`", name,
-				   path, strerror(errno), name);
+		return vio_err_set(err, -errno,
+				   "--netns %s: %s: %s; make it with `ip netns add %s`", name, path,
+				   strerror(errno), name);
 	if (setns(fd, CLONE_NEWNET))
 		rc = vio_err_set(err, -errno, "--netns %s: %s; CAP_SYS_ADMIN is needed", name,
 				 strerror(errno));
@@ -54,14 +55,16 @@ static unsigned long offloads(const struct vio_net_info *card)
 static int open_queue(struct vio_tap *t, const struct vio_net_info *card, struct vio_err *err)
 {
 	struct ifreq r = {0};
-	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC), hdr = VIO_NET_HDR, little = 1;
+	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC), hdr = VIO_NET_HDR,
+	    little = 1;
 
 	if (fd < 0)
 		return vio_err_set(err, -errno, "/dev/net/tun: %s; is the tun module loaded?",
 				   strerror(errno));
 	t->fd[t->n_fds++] = fd;
 	memcpy(r.ifr_name, t->name, IFNAMSIZ); /* as long, and ended: vio_tap_open() */
-	r.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (card->pairs > 1 ? IFF_MULTI_QUEUE : 0));
+	r.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
+			      (card->pairs > 1 ? IFF_MULTI_QUEUE : 0));
 	if (ioctl(fd, TUNSETIFF, &r))
 		return fail(t, "TUNSETIFF", err);
 	memcpy(t->name, r.ifr_name, IFNAMSIZ); /* "vio%d" has become a number */
@@ -88,7 +91,8 @@ int vio_tap_open(struct vio_tap *t, const char *name, const struct vio_net_info 
 
 	*t = (struct vio_tap){.control = -1};
 	if (strlen(name) >= IFNAMSIZ)
-		return vio_err_set(err, -EINVAL, "--tap %s: at most %d characters", name, IFNAMSIZ - 1);
+		return vio_err_set(err, -EINVAL, "--tap %s: at most %d characters", name,
+				   IFNAMSIZ - 1);
 	strcpy(t->name, name);
 	t->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (t->control < 0)

@@ -20,8 +20,8 @@ struct vio_tap {
 /* The calling thread into the namespace that `ip netns add NAME` made. -errno with a sentence. */
 int vio_netns_enter(const char *name, struct vio_err *err);
 /*
- * Make the tap with a queue for each pair of the card, the card's address, offloads for what the card can
- * take, and set its MTU; it is down. -errno with a sentence; *t can be closed in any case.
+ * Make the tap with a queue for each pair of the card, the card's address, offloads for what the
+ * card can take, and set its MTU; it is down. -errno with a sentence; *t can be closed in any case.
  */
 int vio_tap_open(struct vio_tap *t, const char *name, const struct vio_net_info *card, unsigned mtu,
 		 struct vio_err *err);

@@ -14,12 +14,12 @@ int vio_pump_init(struct vio_pump *p, struct vio_net *n, unsigned pair, int fd, 
 	const struct vio_net_info *i = vio_net_get_info(n);
 	const uint32_t most = i->tso4 || i->tso6 ? VIO_NET_MAX_FRAME : mtu + 18;
 
-	*p = (struct vio_pump){.n = n, .pair = pair, .fd = fd, .need = (most + i->room - 1) / i->room};
+	*p = (struct vio_pump){
+		.n = n, .pair = pair, .fd = fd, .need = (most + i->room - 1) / i->room};
 	if (p->need > VIO_NET_MAX_BUFS || p->need > i->queue_size)
 		return vio_err_set(
 			err, -EINVAL,
-			"a frame of %u bytes takes %u buffers of %u bytes, more than a frame can have; use "
-			"larger ones (--buf-len), or --no-offload",
+			"a frame of %u bytes takes %u buffers of %u bytes, more than a frame can have; use larger ones (--buf-len), or --no-offload",
 			most, p->need, i->buf_len);
 	return 0;
 }
@@ -73,7 +73,8 @@ static bool read_frame(struct vio_pump *p)
 
 	/* All that the largest frame could take: the tap cuts what does not fit. */
 	if (p->n_spare < p->need)
-		p->n_spare += vio_net_tx_alloc(p->n, p->pair, p->spare + p->n_spare, p->need - p->n_spare);
+		p->n_spare += vio_net_tx_alloc(p->n, p->pair, p->spare + p->n_spare,
+					       p->need - p->n_spare);
 	if (p->n_spare < p->need)
 		return false;
 	for (unsigned i = 0; i < p->need; i++)
@@ -92,7 +93,8 @@ static bool read_frame(struct vio_pump *p)
 		left -= b->len;
 		b->next = left > 0 ? p->spare[used] : NULL;
 	}
-	p->spare[0]->hdr->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM; /* the others are a receiver's to know */
+	p->spare[0]->hdr->flags &=
+		VIRTIO_NET_HDR_F_NEEDS_CSUM; /* the others are a receiver's to know */
 	p->ready[p->n_ready++] = p->spare[0];
 	p->n_spare -= used;
 	memmove(p->spare, p->spare + used, p->n_spare * sizeof(p->spare[0]));

@@ -10,8 +10,8 @@
 struct vio_pump_stats {
 	uint64_t to_tap, from_tap;             /* frames */
 	uint64_t to_tap_bytes, from_tap_bytes; /* without header */
-	uint64_t refused; /* that the tap did not take: it is down, or the header makes no sense to the kernel
-			   */
+	uint64_t
+		refused; /* that the tap did not take: it is down, or the header makes no sense to the kernel */
 	uint64_t tx_full; /* the card's queue was full */
 	uint64_t sleeps;
 };
@@ -20,7 +20,7 @@ struct vio_pump {
 	struct vio_net *n;
 	unsigned pair;
 	int fd;
-	unsigned need;                               /* buffers for the largest frame that the tap can give */
+	unsigned need; /* buffers for the largest frame that the tap can give */
 	struct vio_net_buf *spare[VIO_NET_MAX_BUFS]; /* where the next frame is read to */
 	unsigned n_spare;
 	struct vio_net_buf *ready[VIO_PUMP_BURST]; /* read and not yet taken by the card */

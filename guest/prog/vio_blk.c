@@ -19,8 +19,8 @@ static void on_signal(int sig)
 }
 
 /* The null backend keeps no data: say so instead of reporting mismatches. */
-static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vio_opts *o, char id[21],
-		      struct vio_err *err)
+static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vio_opts *o,
+		      char id[21], struct vio_err *err)
 {
 	struct vio_blk_req r = {.type = VIRTIO_BLK_T_GET_ID, .len = 20}, *p = &r;
 	int rc = vio_blk_alloc(b, 64, &r.buf, err);
@@ -37,8 +37,9 @@ static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vi
 	memcpy(id, phyp_mem(part, r.buf, 20), 20);
 	id[20] = 0;
 	if (o->wl.verify && !o->c.info_only && strcmp(id, "vio-null") == 0)
-		return vio_err_set(err, -EINVAL,
-				   "this disk is a null backend, which keeps no data: say --verify off");
+		return vio_err_set(
+			err, -EINVAL,
+			"this disk is a null backend, which keeps no data: say --verify off");
 	return 0;
 }
 
@@ -80,7 +81,8 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 	else
 		rc = vio_report_result(b, o, id, ready, &m.at[0], &m.at[1], res, part, err);
 	if (rc == 0 && (res->mismatches || res->errors))
-		rc = vio_err_set(err, -EIO, "%" PRIu64 " errors, %" PRIu64 " wrong words; first: %s",
+		rc = vio_err_set(err, -EIO,
+				 "%" PRIu64 " errors, %" PRIu64 " wrong words; first: %s",
 				 res->errors, res->mismatches,
 				 res->first_mismatch[0] ? res->first_mismatch : "-");
 out:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vio-net: a guest partition that generates, sinks or forwards frames on its virtual network card, checks
- * them, and reports.
+ * vio-net: a guest partition that generates, sinks or forwards frames on its virtual network card,
+ * checks them, and reports.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -49,14 +49,14 @@ static int check_buffers(const struct vio_net *n, struct vio_err *err)
 
 		vio_net_get_count(n, i, &c);
 		if (c.held)
-			return vio_err_set(err, -EIO, "pair %u: %u of %u buffers are missing", i, c.held,
-					   vio_net_get_info(n)->buffers);
+			return vio_err_set(err, -EIO, "pair %u: %u of %u buffers are missing", i,
+					   c.held, vio_net_get_info(n)->buffers);
 	}
 	return 0;
 }
 
-static int measure(struct vio_net *n, struct phyp_part *part, struct vio_net_opts *o, uint64_t ready_ns,
-		   struct vio_nl_result *res, struct vio_err *err)
+static int measure(struct vio_net *n, struct phyp_part *part, struct vio_net_opts *o,
+		   uint64_t ready_ns, struct vio_nl_result *res, struct vio_err *err)
 {
 	struct vio_marks m = {.part = part, .stage_fd = o->c.stage_fd};
 	struct vio_nl *l = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vio-tap: a guest partition whose virtual network card is a Linux tap, so that ping, iperf3, ssh and tcpdump
- * run over it. A thread for each pair of queues.
+ * vio-tap: a guest partition whose virtual network card is a Linux tap, so that ping, iperf3, ssh
+ * and tcpdump run over it. A thread for each pair of queues.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -27,8 +27,7 @@ static const char usage[] =
 	"  --queue-size N       entries, power of two (256)\n" VIO_USAGE_MAPPING
 	"  --copybreak BYTES    payload=copybreak: bounce below this (256)\n"
 	"  --buffers N          buffers of each pair (0: enough for both queues)\n"
-	"  --buf-len BYTES      of each buffer, power of two (8k, 2k without offload; a frame may take "
-	"several)\n"
+	"  --buf-len BYTES      of each buffer, power of two (8k, 2k without offload; a frame may take several)\n"
 	"  --no-offload         no checksum and segmentation offload\n"
 	"  --spin-us N          crq, suppress: spin this long before sleeping (50)\n"
 	"  --idle-us N|never    poll: sleep after this long without work (20)\n"
@@ -69,7 +68,8 @@ static const struct option longs[] = {
 };
 
 struct opts {
-	struct vio_net_opts n; /* of vio-net's, those that a card has: common, net, mac, promisc, ready_fd */
+	struct vio_net_opts
+		n; /* of vio-net's, those that a card has: common, net, mac, promisc, ready_fd */
 	const char *tap, *netns;
 	unsigned mtu;
 	bool down;
@@ -138,7 +138,8 @@ static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 
 	memset(o, 0, sizeof(*o));
 	vio_common_defaults(&o->n.c);
-	o->n.c.idle_ns = 20000; /* its neighbours need the core: what uses the tap runs on this machine too */
+	o->n.c.idle_ns =
+		20000; /* its neighbours need the core: what uses the tap runs on this machine too */
 	o->n.ready_fd = -1;
 	o->n.net.offload = true;
 	o->tap = "vio%d";
@@ -261,16 +262,18 @@ static int report(const struct bridge *b, const struct opts *o, struct vio_err *
 			((uint64_t *)&all)[k] += ((const uint64_t *)&n)[k];
 	}
 	fprintf(stderr,
-		"vio-tap: %s: %" PRIu64 " frames in, %" PRIu64 " out; %" PRIu64 " refused by the tap\n",
+		"vio-tap: %s: %" PRIu64 " frames in, %" PRIu64 " out; %" PRIu64
+		" refused by the tap\n",
 		b->tap.name, s.to_tap, s.from_tap, s.refused);
 	if (!o->n.c.json)
 		return 0;
 #define S(f) #f, (json_int_t)s.f
 #define N(f) #f, (json_int_t)all.f
-	root = json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "schema",
-			 "vio-tap/1", "tap", b->tap.name, "arm", vio_arm_json(&vio_net_get_info(b->n)->arm),
-			 S(to_tap), S(from_tap), S(to_tap_bytes), S(from_tap_bytes), S(refused), S(tx_full),
-			 S(sleeps), N(rx_bad), N(tx_bad), N(tx_lost));
+	root = json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+			 "schema", "vio-tap/1", "tap", b->tap.name, "arm",
+			 vio_arm_json(&vio_net_get_info(b->n)->arm), S(to_tap), S(from_tap),
+			 S(to_tap_bytes), S(from_tap_bytes), S(refused), S(tx_full), S(sleeps),
+			 N(rx_bad), N(tx_bad), N(tx_lost));
 #undef S
 #undef N
 	rc = vio_json_write(root, o->n.c.json, err);
@@ -286,8 +289,8 @@ static int check_buffers(const struct bridge *b, struct vio_err *err)
 
 		vio_net_get_count(b->n, i, &c);
 		if (c.held)
-			return vio_err_set(err, -EIO, "pair %u: %u of %u buffers are missing", i, c.held,
-					   vio_net_get_info(b->n)->buffers);
+			return vio_err_set(err, -EIO, "pair %u: %u of %u buffers are missing", i,
+					   c.held, vio_net_get_info(b->n)->buffers);
 	}
 	return 0;
 }
@@ -336,7 +339,8 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 	rc = set_up(&b, o, err);
 	if (rc == 0)
 		rc = start_threads(&b, err);
-	if (rc == 0 && o->n.ready_fd >= 0 && write(o->n.ready_fd, b.tap.name, strlen(b.tap.name)) < 0)
+	if (rc == 0 && o->n.ready_fd >= 0 &&
+	    write(o->n.ready_fd, b.tap.name, strlen(b.tap.name)) < 0)
 		rc = vio_err_set(err, -errno, "--ready-fd %d: %s", o->n.ready_fd, strerror(errno));
 	if (rc == 0) {
 		rc = pump(&b, 0);

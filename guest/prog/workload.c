@@ -83,8 +83,10 @@ static void io_put(struct vio_wl *w, struct wl_queue *q, struct io *io)
 
 /* ------------------------------------------------------------------- one request ---- */
 
-/* A block with nothing in flight: two requests on one block would have no defined order, and no defined
- * pattern. */
+/*
+ * A block with nothing in flight: two requests on one block would have no defined order, and no
+ * defined pattern.
+ */
 static uint64_t pick_block(struct vio_wl *w, struct wl_queue *q)
 {
 	uint64_t b;
@@ -123,7 +125,8 @@ static void prepare(struct vio_wl *w, struct wl_queue *q, struct io *io, bool re
 		io->req.type = VIRTIO_BLK_T_OUT;
 		io->generation = (io->generation + 1) & ~BUSY;
 		if (w->cfg.verify)
-			vio_pattern_fill(io->va, w->cfg.bs, vio_pattern_key(w->cfg.seed, b, io->generation));
+			vio_pattern_fill(io->va, w->cfg.bs,
+					 vio_pattern_key(w->cfg.seed, b, io->generation));
 		q->writes_since_flush++;
 	}
 }
@@ -154,8 +157,10 @@ static void finish(struct vio_wl *w, struct wl_queue *q, struct io *io, uint64_t
 		w->res->flushes++;
 		w->res->errors += io->req.result != 0;
 	} else {
-		/* A failed write may or may not be on the disk: its block keeps the new generation only when
-		 * acknowledged. */
+		/*
+		 * A failed write may or may not be on the disk: its block keeps the new generation
+		 * only when acknowledged.
+		 */
 		if (io->req.result != 0) {
 			w->res->errors++;
 			w->table[io->block] &= ~BUSY;
@@ -193,8 +198,9 @@ static void prepare_due(struct vio_wl *w, struct wl_queue *q)
 			io->req.result = 0;
 			q->writes_since_flush = 0;
 		} else {
-			bool read = w->cfg.read_percent == 100 ||
-				    (w->cfg.read_percent && rng_next(w) % 100 < w->cfg.read_percent);
+			bool read =
+				w->cfg.read_percent == 100 ||
+				(w->cfg.read_percent && rng_next(w) % 100 < w->cfg.read_percent);
 
 			prepare(w, q, io, read);
 		}
@@ -205,7 +211,9 @@ static void prepare_due(struct vio_wl *w, struct wl_queue *q)
 		memmove(q->due, q->due + n, q->n_due * sizeof(q->due[0]));
 }
 
-/* Submit what is ready; what the front end could not take now stays at the front, as does what has no buffer.
+/*
+ * Submit what is ready; what the front end could not take now stays at the front, as does what has
+ * no buffer.
  */
 static void submit_ready(struct vio_wl *w, unsigned qi)
 {
@@ -266,7 +274,7 @@ static void drain(struct vio_wl *w)
 /* -------------------------------------------------------------------------- phases ---- */
 
 struct phase {
-	uint64_t count;    /* requests to start; UINT64_MAX = by time */
+	uint64_t count;                /* requests to start; UINT64_MAX = by time */
 	uint64_t begin_tick, end_tick; /* end: 0 = by count */
 	uint64_t started;
 	double period; /* open loop: ticks between intended starts */
@@ -300,7 +308,9 @@ static void start_some(struct vio_wl *w, unsigned qi, struct phase *p)
 {
 	struct wl_queue *q = &w->q[qi];
 
-	/* In order: nothing arrives while something waits. The open loop's intended starts wait in p->next.
+	/*
+	 * In order: nothing arrives while something waits. The open loop's intended starts wait in
+	 * p->next.
 	 */
 	if (q->n_ready + q->n_due == 0) {
 		uint64_t now = p->period > 0 ? vio_ticks() : 0;
@@ -318,8 +328,9 @@ static void start_some(struct vio_wl *w, unsigned qi, struct phase *p)
 }
 
 /*
- * The open loop goes on until everything that was to start before the end has started, or else the most delayed requests
- * would be missing; at most for twice the time, because an overload has no end. The rest is told as unstarted.
+ * The open loop goes on until everything that was to start before the end has started, or else the
+ * most delayed requests would be missing; at most for twice the time, because an overload has no
+ * end. The rest is told as unstarted.
  */
 static bool phase_over(const struct phase *p, const volatile int *stop)
 {
@@ -336,8 +347,9 @@ static bool phase_over(const struct phase *p, const volatile int *stop)
 }
 
 /*
- * The open loop has nothing to do: it may wait as its notification level does (poll goes on looking), but no longer than to a
- * safe while before the next start, because a sleeper wakes late and the start must not.
+ * The open loop has nothing to do: it may wait as its notification level does (poll goes on
+ * looking), but no longer than to a safe while before the next start, because a sleeper wakes late
+ * and the start must not.
  */
 #define WAKE_EARLY_NS 150000
 static void wait_for_start(struct vio_wl *w, const struct phase *p)
@@ -369,14 +381,18 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 
 		for (unsigned i = 0; i < w->n_queues; i++) {
 			start_some(w, i, &p);
-			/* The closed loop looks at the ring a few times before it looks at the clock again.
+			/*
+			 * The closed loop looks at the ring a few times before it looks at the
+			 * clock again.
 			 */
 			for (unsigned k = 0; k < looks && (got = collect(w, i)) == 0; k++)
 				;
 			progress += got;
 		}
-		/* With several queues on this thread nobody waits for one of them while another has
-		 * something. */
+		/*
+		 * With several queues on this thread nobody waits for one of them while another has
+		 * something.
+		 */
 		if (progress == 0 && w->n_queues == 1) {
 			if (p.period > 0)
 				wait_for_start(w, &p);
@@ -391,10 +407,11 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 }
 
 /*
- * A pass over the disk outside the measurement, on one queue: several run ahead of each other, and would
- * leave out blocks of the slower ones. `count` requests, results into *res.
+ * A pass over the disk outside the measurement, on one queue: several run ahead of each other, and
+ * would leave out blocks of the slower ones. `count` requests, results into *res.
  */
-static void side_pass(struct vio_wl *w, unsigned read_percent, uint64_t count, struct vio_wl_result *res)
+static void side_pass(struct vio_wl *w, unsigned read_percent, uint64_t count,
+		      struct vio_wl_result *res)
 {
 	struct vio_wl_cfg saved = w->cfg;
 	struct vio_wl_result *running = w->res;
@@ -426,7 +443,8 @@ static int fill_span(struct vio_wl *w, struct vio_err *err)
 	side_pass(w, 0, w->n_blocks, res);
 	if (w->machine_gone || res->errors)
 		rc = vio_err_set(err, -EIO,
-				 "writing the first %" PRIu64 " bytes before the run failed (%" PRIu64
+				 "writing the first %" PRIu64
+				 " bytes before the run failed (%" PRIu64
 				 " errors); is the disk read-only?",
 				 w->cfg.span, res->errors);
 	w->filled = rc == 0;
@@ -459,7 +477,8 @@ static int read_back(struct vio_wl *w)
 
 /* --------------------------------------------------------------------------- set-up ---- */
 
-static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info, struct vio_err *err)
+static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info,
+		     struct vio_err *err)
 {
 	uint64_t disk = info->sectors * VIO_SECTOR;
 
@@ -467,34 +486,38 @@ static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info
 	const uint64_t stride = VIO_ALIGN_UP(c->bs, VIO_SECTOR);
 
 	if (c->bs == 0 || c->bs > info->max_len || (!shorts && c->bs % VIO_SECTOR))
-		return vio_err_set(err, -EINVAL, "--bs %u: must be a multiple of %u, at most %u here%s",
-				   c->bs, shorts ? info->block_size : VIO_SECTOR, info->max_len,
-				   shorts ? ""
-					  : "; shorter requests need a disk that vios serves with short=on");
+		return vio_err_set(
+			err, -EINVAL, "--bs %u: must be a multiple of %u, at most %u here%s", c->bs,
+			shorts ? info->block_size : VIO_SECTOR, info->max_len,
+			shorts ? ""
+			       : "; shorter requests need a disk that vios serves with short=on");
 	if (c->bs % info->block_size)
 		return vio_err_set(err, -EINVAL, "--bs %u: the disk's block size is %u", c->bs,
 				   info->block_size);
 	if (c->depth == 0)
 		return vio_err_set(err, -EINVAL, "--depth 0: at least 1");
 	if (c->batch == 0 || c->batch > c->depth || c->batch > MAX_BURST)
-		return vio_err_set(err, -EINVAL, "--batch %u: 1 to the depth (%u), at most %u", c->batch,
-				   c->depth, MAX_BURST);
+		return vio_err_set(err, -EINVAL, "--batch %u: 1 to the depth (%u), at most %u",
+				   c->batch, c->depth, MAX_BURST);
 	if (c->span > disk || c->span % stride)
-		return vio_err_set(err, -EINVAL,
-				   "--span %" PRIu64
-				   ": a multiple of --bs in whole sectors, at most the disk's %" PRIu64,
-				   c->span, disk);
+		return vio_err_set(
+			err, -EINVAL,
+			"--span %" PRIu64
+			": a multiple of --bs in whole sectors, at most the disk's %" PRIu64,
+			c->span, disk);
 	if (c->span / stride < 2ull * c->depth * info->num_queues)
 		return vio_err_set(err, -EINVAL,
 				   "--span %" PRIu64
 				   ": too small for %u requests of %u in flight, twice over",
 				   c->span, c->depth * info->num_queues, c->bs);
 	if (c->read_percent < 100 && info->read_only)
-		return vio_err_set(err, -EINVAL,
-				   "the disk is read-only: use --rw read or randread with --verify off");
+		return vio_err_set(
+			err, -EINVAL,
+			"the disk is read-only: use --rw read or randread with --verify off");
 	if (c->verify && info->read_only)
-		return vio_err_set(err, -EINVAL,
-				   "--verify on needs to write the disk first, and it is read-only");
+		return vio_err_set(
+			err, -EINVAL,
+			"--verify on needs to write the disk first, and it is read-only");
 	if (c->flush_every && !info->can_flush)
 		return vio_err_set(err, -EINVAL, "--flush-every: the disk does not offer FLUSH");
 	return 0;
@@ -510,11 +533,11 @@ static int fit_buffers(struct vio_wl *w, const struct vio_blk_info *info, struct
 		return 0;
 	n = info->alloc_bytes / info->num_queues / VIO_ALIGN_UP(bs, align);
 	if (n == 0)
-		return vio_err_set(err, -EINVAL,
-				   "--pool-kib: a share of %" PRIu64
-				   " bytes a queue has no room for one request of %u; "
-				   "give more, or 0 for what the load needs",
-				   info->alloc_bytes / info->num_queues, bs);
+		return vio_err_set(
+			err, -EINVAL,
+			"--pool-kib: a share of %" PRIu64
+			" bytes a queue has no room for one request of %u; give more, or 0 for what the load needs",
+			info->alloc_bytes / info->num_queues, bs);
 	if (n < w->cfg.buffers)
 		w->cfg.buffers = (uint32_t)n;
 	return 0;
@@ -566,7 +589,8 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 	w->table = calloc(w->n_blocks, sizeof(*w->table));
 	w->q = calloc(w->n_queues, sizeof(*w->q));
 	if (!w->table || !w->q)
-		rc = vio_err_set(err, -ENOMEM, "no memory for a table of %" PRIu64 " blocks", w->n_blocks);
+		rc = vio_err_set(err, -ENOMEM, "no memory for a table of %" PRIu64 " blocks",
+				 w->n_blocks);
 	if (rc == 0)
 		rc = fit_buffers(w, info, err);
 	for (unsigned i = 0; rc == 0 && i < w->n_queues; i++)
@@ -581,8 +605,8 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 	return 0;
 }
 
-int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx, const volatile int *stop,
-	       struct vio_wl_result *res)
+int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
+	       const volatile int *stop, struct vio_wl_result *res)
 {
 	w->res = res;
 	if (w->cfg.warm_count || w->cfg.warm_ns)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The four factors and the named arms. An arm is a choice of one level for each factor; it is the guest's choice, among
- * the levels that the server offers (docs/protocol.md). Implemented in proto/arm.c, no state.
+ * The four factors and the named arms. An arm is a choice of one level for each factor; it is the
+ * guest's choice, among the levels that the server offers (docs/protocol.md). Implemented in
+ * proto/arm.c, no state.
  */
 #ifndef VIO_ARM_H
 #define VIO_ARM_H
@@ -15,8 +16,8 @@
 enum vio_mapping {
 	VIO_MAP_SINGLE_USE, /* single-use: map and unmap per request */
 	VIO_MAP_DEFERRED,   /* deferred: unmaps in batches */
-	VIO_MAP_CACHED,	    /* cached: mappings kept and reused, LRU under a quota */
-	VIO_MAP_POOL,	    /* pool: one pre-registered window */
+	VIO_MAP_CACHED,     /* cached: mappings kept and reused, LRU under a quota */
+	VIO_MAP_POOL,       /* pool: one pre-registered window */
 	VIO_N_MAPPING,
 };
 enum vio_payload {
@@ -28,13 +29,13 @@ enum vio_payload {
 	VIO_N_PAYLOAD,
 };
 enum vio_ring_access {
-	VIO_RING_COPY,	     /* copy: whole descriptor table and available ring per kick, whole used ring back */
+	VIO_RING_COPY, /* copy: whole descriptor table and available ring per kick, whole used ring back */
 	VIO_RING_COPY_DELTA, /* copy-delta: only what is new */
 	VIO_RING_DIRECT,     /* direct: in place */
 	VIO_N_RING,
 };
 enum vio_notification {
-	VIO_NOTIFY_CRQ,	     /* crq: hypercall and interrupt per kick */
+	VIO_NOTIFY_CRQ,      /* crq: hypercall and interrupt per kick */
 	VIO_NOTIFY_SUPPRESS, /* suppress: event index and batching */
 	VIO_NOTIFY_POLL,     /* poll: none while the peer polls */
 	VIO_N_NOTIFY,
@@ -58,9 +59,9 @@ const char *vio_notify_name(enum vio_notification n);
 const struct vio_arm *vio_arm_named(unsigned i);
 
 /*
- * Parse "copy" or "mapping=pool,payload=direct,ring=copy,notify=crq" (an arm's name may come first and be changed:
- * "copy,ring=direct"). -EINVAL with a sentence naming the bad word and the valid ones, or why the combination makes
- * no sense (vio_arm_check()).
+ * Parse "copy" or "mapping=pool,payload=direct,ring=copy,notify=crq" (an arm's name may come first
+ * and be changed: "copy,ring=direct"). -EINVAL with a sentence naming the bad word and the valid
+ * ones, or why the combination makes no sense (vio_arm_check()).
  */
 int vio_arm_parse(const char *text, struct vio_arm *arm, struct vio_err *err);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Time for the data path: a counter read without a system call. Ticks are converted to nanoseconds with the
- * frequency that phypd measured once and keeps in the hypervisor segment (phyp_tsc_hz()), so that all programs of a
- * machine agree. Requires a constant-rate counter that is the same on all cores (x86 constant_tsc, POWER timebase,
- * Arm generic timer).
+ * Time for the data path: a counter read without a system call. Ticks are converted to nanoseconds
+ * with the frequency that phypd measured once and keeps in the hypervisor segment (phyp_tsc_hz()),
+ * so that all programs of a machine agree. Requires a constant-rate counter that is the same on all
+ * cores (x86 constant_tsc, POWER timebase, Arm generic timer).
  */
 #ifndef VIO_CYCLES_H
 #define VIO_CYCLES_H

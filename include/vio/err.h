@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Errors for people. Functions return 0 or a negative errno; the sentence for the person (what was wrong, where,
- * what to do) goes into a struct vio_err owned by the caller. Never on the data path.
+ * Errors for people. Functions return 0 or a negative errno; the sentence for the person (what was
+ * wrong, where, what to do) goes into a struct vio_err owned by the caller. Never on the data path.
  */
 #ifndef VIO_ERR_H
 #define VIO_ERR_H
@@ -15,7 +15,8 @@ struct vio_err {
 };
 
 /* Write the sentence; `err` may be NULL. Returns `rc`, so that `return vio_err_set(err, -EINVAL, "...")` reads well. */
-__attribute__((format(printf, 3, 4))) static inline int vio_err_set(struct vio_err *err, int rc, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static inline int vio_err_set(struct vio_err *err, int rc,
+								    const char *fmt, ...)
 {
 	if (err) {
 		va_list ap;

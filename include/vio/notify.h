@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The two places that decide whether a notification can be lost, one helper each. Nobody open-codes them.
+ * The two places that decide whether a notification can be lost, one helper each. Nobody open-codes
+ * them.
  *
  *   sender:	publish the index	full fence	look whether the peer wants to be told	  -> kick or not
  *   sleeper:	arm notifications	full fence	look whether an index has moved		  -> sleep or not
  *
- * Each side stores, fences, then loads what the other side stores. At least one of the two loads sees the other's
- * store, so either the sender kicks or the sleeper stays awake. Pair N of docs/memory-order.md.
- * Source: VIRTIO 1.2, sections 2.7.7, 2.7.10, 2.7.13.
+ * Each side stores, fences, then loads what the other side stores. At least one of the two loads
+ * sees the other's store, so either the sender kicks or the sleeper stays awake. Pair N of
+ * docs/memory-order.md. Source: VIRTIO 1.2, sections 2.7.7, 2.7.10, 2.7.13.
  */
 #ifndef VIO_NOTIFY_H
 #define VIO_NOTIFY_H
@@ -34,11 +35,12 @@
  * Called by the thread that owns the queue on its side. Never fails.
  */
 static inline bool vio_publish_and_check(uint16_t *idx, uint16_t new_idx, uint16_t old_idx,
-					 const uint16_t *event_slot, const uint16_t *flags, uint16_t no_notify,
-					 bool event_idx)
+					 const uint16_t *event_slot, const uint16_t *flags,
+					 uint16_t no_notify, bool event_idx)
 {
-	vio_store_release(idx, vio_le16(new_idx)); /* pair A (driver) or B (device): entries before index */
-	vio_fence_full();			   /* pair N: index store before the load of the peer's wish */
+	vio_store_release(
+		idx, vio_le16(new_idx)); /* pair A (driver) or B (device): entries before index */
+	vio_fence_full(); /* pair N: index store before the load of the peer's wish */
 	if (event_idx)
 		return vring_need_event(vio_le16(vio_load_relaxed(event_slot)), new_idx, old_idx);
 	return !(vio_le16(vio_load_relaxed(flags)) & no_notify);
@@ -47,8 +49,9 @@ static inline bool vio_publish_and_check(uint16_t *idx, uint16_t new_idx, uint16
 /*
  * Ask the peer for a notification at its next publish, then look once more.
  *
- * event_slot: our event field, or NULL without event index; flags: our flags field (cleared of no_notify then).
- * peer_idx: the peer's published index in shared memory; seen_idx: how far we have consumed (host order).
+ * event_slot: our event field, or NULL without event index; flags: our flags field (cleared of
+ * no_notify then). peer_idx: the peer's published index in shared memory; seen_idx: how far we have
+ * consumed (host order).
  *
  * Returns true when the peer has published more in the meantime: the caller must not sleep.
  */
@@ -65,7 +68,8 @@ static inline bool vio_arm_and_recheck(uint16_t *event_slot, uint16_t *flags, ui
 }
 
 /* The opposite of arming, while polling. No fence: a late notification is only spurious. */
-static inline void vio_park(uint16_t *event_slot, uint16_t *flags, uint16_t no_notify, uint16_t seen_idx)
+static inline void vio_park(uint16_t *event_slot, uint16_t *flags, uint16_t no_notify,
+			    uint16_t seen_idx)
 {
 	if (event_slot)
 		vio_store_relaxed(event_slot, vio_le16((uint16_t)(seen_idx + VIO_EVENT_PARKED)));

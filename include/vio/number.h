@@ -36,14 +36,14 @@ static inline int vio_parse_size(const char *text, uint64_t *value)
 }
 
 /* The value of option --name, within [lo, hi]. -EINVAL with a sentence that names the option and the range. */
-static inline int vio_option_number(const char *name, const char *text, uint64_t lo, uint64_t hi, uint64_t *value,
-				    struct vio_err *err)
+static inline int vio_option_number(const char *name, const char *text, uint64_t lo, uint64_t hi,
+				    uint64_t *value, struct vio_err *err)
 {
 	uint64_t v;
 
 	if (vio_parse_size(text, &v) || v < lo || v > hi)
-		return vio_err_set(err, -EINVAL, "--%s %s: must be a number from %llu to %llu", name, text,
-				   (unsigned long long)lo, (unsigned long long)hi);
+		return vio_err_set(err, -EINVAL, "--%s %s: must be a number from %llu to %llu",
+				   name, text, (unsigned long long)lo, (unsigned long long)hi);
 	*value = v;
 	return 0;
 }

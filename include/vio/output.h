@@ -9,9 +9,9 @@
 #include "vio/err.h"
 
 /*
- * Can `path`, the value of option --name, be written? Asked before measuring, so that a wrong path costs no
- * time; the file is opened at the end, so that an interrupted run leaves no empty one. "-" is standard
- * output. 0, or -errno with a sentence.
+ * Can `path`, the value of option --name, be written? Asked before measuring, so that a wrong path
+ * costs no time; the file is opened at the end, so that an interrupted run leaves no empty one. "-"
+ * is standard output. 0, or -errno with a sentence.
  */
 static inline int vio_output_check(const char *name, const char *path, struct vio_err *err)
 {

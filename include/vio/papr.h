@@ -2,8 +2,9 @@
 /*
  * PAPR's numbers: hypervisor calls, return codes, TCE bits, CRQ bytes. Values only, no policy.
  *
- * Sources: Linux on Power Architecture Reference (LoPAR), chapter Virtualized Input/Output; the four logical
- * resource calls' numbers are those of IBM's Research Hypervisor (rHype, 2005), their semantics LoPAR's.
+ * Sources: Linux on Power Architecture Reference (LoPAR), chapter Virtualized Input/Output; the
+ * four logical resource calls' numbers are those of IBM's Research Hypervisor (rHype, 2005), their
+ * semantics LoPAR's.
  */
 #ifndef VIO_PAPR_H
 #define VIO_PAPR_H
@@ -86,18 +87,18 @@ enum crq_transport_event {
 };
 
 #define CRQ_ENTRY_BYTES 16u
-#define CRQ_PAGE_BYTES	4096u
-#define CRQ_MAX_BYTES	(256u << 20)
+#define CRQ_PAGE_BYTES  4096u
+#define CRQ_MAX_BYTES   (256u << 20)
 
 /* RDMA through registers and by copy, bytes in one call. */
-#define H_READ_RDMA_MAX	 72u
+#define H_READ_RDMA_MAX  72u
 #define H_WRITE_RDMA_MAX 48u
-#define H_COPY_RDMA_MAX	 (128u << 10)
+#define H_COPY_RDMA_MAX  (128u << 10)
 
 /* H_GRANT_LOGICAL flags (LoPAR: type and restrictions). Bit positions are this project's [assumption]. */
 #define GRANT_SYSTEM_MEMORY 0x1ull
-#define GRANT_NO_READ	    0x10ull /* read inhibited */
-#define GRANT_NO_WRITE	    0x20ull /* write inhibited */
+#define GRANT_NO_READ       0x10ull /* read inhibited */
+#define GRANT_NO_WRITE      0x20ull /* write inhibited */
 /* H_RESCIND_LOGICAL flags. */
 #define RESCIND_NORMAL 0x0ull
 #define RESCIND_FORCED 0x1ull

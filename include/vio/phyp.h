@@ -14,11 +14,12 @@
  *    made on one, runs in the calling thread on the calling core, and touches the shared segment, which no other code
  *    than libphyp touches.
  *
- * Threads: a phyp_vcpu belongs to one thread at a time. Everything else may be called from any thread of the partition
- * unless said otherwise. Calls marked "data path" allocate nothing, make no system call (but for waking a sleeping
- * partner and for a transient alias) and write no log.
+ * Threads: a phyp_vcpu belongs to one thread at a time. Everything else may be called from any
+ * thread of the partition unless said otherwise. Calls marked "data path" allocate nothing, make no
+ * system call (but for waking a sleeping partner and for a transient alias) and write no log.
  *
- * Source: LoPAR, Virtualized Input/Output; the calls are listed in vio/papr.h and docs/architecture.md.
+ * Source: LoPAR, Virtualized Input/Output; the calls are listed in vio/papr.h and
+ * docs/architecture.md.
  */
 #ifndef VIO_PHYP_H
 #define VIO_PHYP_H
@@ -36,18 +37,19 @@ struct phyp_part;    /* this process's view of one partition */
 struct phyp_vcpu;    /* one thread of a partition */
 
 /* Limits of one machine (the shared segment is sized for them). */
-#define PHYP_MAX_PARTS	 16
-#define PHYP_MAX_UNITS	 64
-#define PHYP_MAX_VCPUS	 16 /* per partition */
-#define PHYP_MAX_GRANTS	 4096
-#define PHYP_MAX_LMBS	 256 /* per partition */
-#define PHYP_NAME_LEN	 32
+#define PHYP_MAX_PARTS  16
+#define PHYP_MAX_UNITS  64
+#define PHYP_MAX_VCPUS  16 /* per partition */
+#define PHYP_MAX_GRANTS 4096
+#define PHYP_MAX_LMBS   256 /* per partition */
+#define PHYP_NAME_LEN   32
 
 /* ------------------------------------------------------------------ cost model ---- */
 
 /*
- * Injected costs, in nanoseconds, spun with the tick counter. All 0 ("free") injects nothing and is the default.
- * hcall_ns: each call's trap. tce_ns: each TCE written. rdma_ns: each RDMA call's set-up.
+ * Injected costs, in nanoseconds, spun with the tick counter. All 0 ("free") injects nothing and is
+ * the default. hcall_ns: each call's trap. tce_ns: each TCE written. rdma_ns: each RDMA call's
+ * set-up.
  */
 struct phyp_cost {
 	char name[32];
@@ -57,8 +59,8 @@ struct phyp_cost {
 };
 
 /*
- * Parse a preset's name or "hcall=NS,tce=NS,rdma=NS" (each optional, 0 to 1,000,000). 0, or -EINVAL with a sentence.
- * Presets carry their source in phyp/cost.c.
+ * Parse a preset's name or "hcall=NS,tce=NS,rdma=NS" (each optional, 0 to 1,000,000). 0, or -EINVAL
+ * with a sentence. Presets carry their source in phyp/cost.c.
  */
 int phyp_cost_parse(const char *text, struct phyp_cost *cost, struct vio_err *err);
 
@@ -81,8 +83,8 @@ struct phyp_part_profile {
 struct phyp_adapter_profile {
 	char server[PHYP_NAME_LEN]; /* partition names; both must be in the profile */
 	char client[PHYP_NAME_LEN];
-	uint32_t window_mib;	    /* each end's DMA window; 0 = twice the end's partition's memory */
-	uint8_t page_shift;	    /* TCE page: 12, 16 or 21; 0 = 12 */
+	uint32_t window_mib; /* each end's DMA window; 0 = twice the end's partition's memory */
+	uint8_t page_shift;  /* TCE page: 12, 16 or 21; 0 = 12 */
 };
 
 struct phyp_profile {
@@ -95,33 +97,39 @@ struct phyp_profile {
 };
 
 /* A profile of one server "vios" and `n_guests` guests "guest0"..., one adapter each. Sizes in MiB, multiples of 16. */
-void phyp_profile_default(struct phyp_profile *p, unsigned n_guests, uint32_t server_mib, uint32_t guest_mib);
+void phyp_profile_default(struct phyp_profile *p, unsigned n_guests, uint32_t server_mib,
+			  uint32_t guest_mib);
 
 /* ------------------------------------------------------- machines and partitions ---- */
 
 /*
- * An in-process machine: no daemon, no other process, no root. Everything else in this header then works the same,
- * several partitions opened by one process. -ENOMEM, -EINVAL (profile) with a sentence.
+ * An in-process machine: no daemon, no other process, no root. Everything else in this header then
+ * works the same, several partitions opened by one process. -ENOMEM, -EINVAL (profile) with a
+ * sentence.
  */
-int phyp_local_create(const struct phyp_profile *profile, struct phyp_machine **out, struct vio_err *err);
+int phyp_local_create(const struct phyp_profile *profile, struct phyp_machine **out,
+		      struct vio_err *err);
 /* Every partition must have been closed. */
 void phyp_local_destroy(struct phyp_machine *m);
 /* Activate a partition of it. -ENOENT no such partition, -EBUSY already active. */
-int phyp_local_open(struct phyp_machine *m, const char *partition, struct phyp_part **out, struct vio_err *err);
+int phyp_local_open(struct phyp_machine *m, const char *partition, struct phyp_part **out,
+		    struct vio_err *err);
 /*
- * What phypd does when a partition's process dies, for tests: CRQs freed, partners told (transport event 0x01), grants
- * taken back at once (without the 2 s grace). The handle must then still be closed with phyp_close().
+ * What phypd does when a partition's process dies, for tests: CRQs freed, partners told (transport
+ * event 0x01), grants taken back at once (without the 2 s grace). The handle must then still be
+ * closed with phyp_close().
  */
 void phyp_local_kill(struct phyp_machine *m, const char *partition);
 
 /*
- * Attach this process to phypd as `partition`. -ENOENT/-ECONNREFUSED no phypd at that socket, nor within two seconds
- * (so that a script may start both at once), -ESRCH no such partition in its profile, -EBUSY a live process has it. A
- * sentence in err for each.
- * Starts one sleeping thread, the hypervisor's agent in this process: it removes translations on a forced rescind and
- * notices phypd's death.
+ * Attach this process to phypd as `partition`. -ENOENT/-ECONNREFUSED no phypd at that socket, nor
+ * within two seconds (so that a script may start both at once), -ESRCH no such partition in its
+ * profile, -EBUSY a live process has it. A sentence in err for each. Starts one sleeping thread,
+ * the hypervisor's agent in this process: it removes translations on a forced rescind and notices
+ * phypd's death.
  */
-int phyp_connect(const char *socket_path, const char *partition, struct phyp_part **out, struct vio_err *err);
+int phyp_connect(const char *socket_path, const char *partition, struct phyp_part **out,
+		 struct vio_err *err);
 
 /* Deactivate the partition: its CRQs are freed, its grants taken back, its memory unmapped. */
 void phyp_close(struct phyp_part *part);
@@ -134,8 +142,10 @@ const char *phyp_name(const struct phyp_part *part);
 uint64_t phyp_mem_size(const struct phyp_part *part);
 /* Bytes of one LMB; a grant must not cross one. */
 uint64_t phyp_lmb_size(const struct phyp_part *part);
-/* Size of the pages that back the LMBs: 4096 or 2 MiB. Grants must be aligned to it (here the host's MMU shows
- * through; LoPAR's unit is 4 KiB). */
+/*
+ * Size of the pages that back the LMBs: 4096 or 2 MiB. Grants must be aligned to it (here the
+ * host's MMU shows through; LoPAR's unit is 4 KiB).
+ */
 uint64_t phyp_backing_page(const struct phyp_part *part);
 /* Ticks of vio_ticks() in a second, measured once per machine. */
 uint64_t phyp_tick_hz(const struct phyp_part *part);
@@ -144,20 +154,21 @@ const struct phyp_cost *phyp_cost(const struct phyp_part *part);
 bool phyp_counts_exposure(const struct phyp_part *part);
 
 /*
- * Pointer to [a, a+len) of the partition's logical address space: its own memory, or an accepted grant. NULL when the
- * range is not wholly one of these. Own memory is one contiguous mapping, so a pointer may run over LMB borders; an
- * accepted grant is contiguous in itself. Valid until the close, or the return/forced rescind of the grant. Data path.
+ * Pointer to [a, a+len) of the partition's logical address space: its own memory, or an accepted
+ * grant. NULL when the range is not wholly one of these. Own memory is one contiguous mapping, so a
+ * pointer may run over LMB borders; an accepted grant is contiguous in itself. Valid until the
+ * close, or the return/forced rescind of the grant. Data path.
  */
 void *phyp_mem(const struct phyp_part *part, struct gla a, uint64_t len);
 
 /* ----------------------------------------------------------------------- adapters ---- */
 
 struct phyp_unit_info {
-	uint32_t unit;	       /* unit address */
+	uint32_t unit; /* unit address */
 	bool is_server;
-	uint8_t page_shift;    /* of the local window's TCEs */
-	uint32_t liobn;	       /* local window */
-	struct ioba window;    /* its first IOBA, never 0 */
+	uint8_t page_shift; /* of the local window's TCEs */
+	uint32_t liobn;     /* local window */
+	struct ioba window; /* its first IOBA, never 0 */
 	uint64_t window_bytes;
 	uint32_t remote_liobn; /* server end: the partner's window; 0 at the client end */
 	struct ioba remote_window;
@@ -171,11 +182,12 @@ unsigned phyp_n_units(const struct phyp_part *part);
 const struct phyp_unit_info *phyp_unit(const struct phyp_part *part, unsigned i);
 
 /*
- * How the hypervisor reaches the partner's memory from this process when it executes H_SEND_CRQ or an RDMA call here.
- * On the real machine the hypervisor sees all memory; here it can only through this process's page tables.
- * TRANSIENT (default): mapped for the length of one call and unmapped before it returns, so that the address space of
- * this process never contains a partner's page that was not granted, at microseconds a call.
- * STANDING: mapped once; calls then cost what they do on the CPU. Chosen for what an arm uses on its data path.
+ * How the hypervisor reaches the partner's memory from this process when it executes H_SEND_CRQ or
+ * an RDMA call here. On the real machine the hypervisor sees all memory; here it can only through
+ * this process's page tables. TRANSIENT (default): mapped for the length of one call and unmapped
+ * before it returns, so that the address space of this process never contains a partner's page that
+ * was not granted, at microseconds a call. STANDING: mapped once; calls then cost what they do on
+ * the CPU. Chosen for what an arm uses on its data path.
  */
 enum phyp_alias {
 	PHYP_ALIAS_TRANSIENT = 0,
@@ -183,36 +195,40 @@ enum phyp_alias {
 	PHYP_ALIAS_RDMA = 2, /* all of the partner's memory stands (includes its CRQ) */
 };
 /* Not while another thread makes calls on this unit. -ENOENT no such unit. Dropped by itself when the partner dies. */
-int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind, struct vio_err *err);
+int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind,
+		   struct vio_err *err);
 
 /* --------------------------------------------------------------- virtual processors ---- */
 
-/* Counters of one vcpu: written by its thread only, read by anybody; kept in the shared segment, so that phypd can
- * report all partitions at once. All are totals since the partition was opened. */
+/*
+ * Counters of one vcpu: written by its thread only, read by anybody; kept in the shared segment, so
+ * that phypd can report all partitions at once. All are totals since the partition was opened.
+ */
 #define PHYP_N_OPS 20
 struct phyp_counters {
 	uint64_t hcall[PHYP_N_OPS]; /* indexed by phyp_op_index() */
-	uint64_t hcall_failed;	    /* calls that did not answer H_SUCCESS */
-	uint64_t tce_updates;	    /* TCEs written by H_PUT_TCE, _INDIRECT, H_STUFF_TCE */
-	uint64_t rdma_bytes;	    /* moved by H_COPY_RDMA, H_READ_RDMA, H_WRITE_RDMA */
-	uint64_t irq_raised;	    /* virtual interrupts this vcpu's calls raised in a partner */
-	uint64_t irq_wakes;	    /* ... of which found the partner asleep: a system call */
-	uint64_t irq_taken;	    /* interrupts this vcpu took */
-	uint64_t sleeps;	    /* times this vcpu blocked */
+	uint64_t hcall_failed;      /* calls that did not answer H_SUCCESS */
+	uint64_t tce_updates;       /* TCEs written by H_PUT_TCE, _INDIRECT, H_STUFF_TCE */
+	uint64_t rdma_bytes;        /* moved by H_COPY_RDMA, H_READ_RDMA, H_WRITE_RDMA */
+	uint64_t irq_raised;        /* virtual interrupts this vcpu's calls raised in a partner */
+	uint64_t irq_wakes;         /* ... of which found the partner asleep: a system call */
+	uint64_t irq_taken;         /* interrupts this vcpu took */
+	uint64_t sleeps;            /* times this vcpu blocked */
 	/*
-	 * Exposure: what the partition's TCEs let its partners reach, over all its windows. tce_pages: valid TCEs now, in
-	 * units of 4 KiB whatever their size; tce_page_ticks: the sum of each change of it times the tick at which it
-	 * happened; _write: the same of those with TCE_WRITE. One vcpu maps what another unmaps, so only the sum over the
-	 * partition's vcpus, modulo 2^64, means something: see phyp_exposure(). All four are 0 when the partition has gone, and
-	 * always on a machine that does not keep them.
+	 * Exposure: what the partition's TCEs let its partners reach, over all its windows.
+	 * tce_pages: valid TCEs now, in units of 4 KiB whatever their size; tce_page_ticks: the sum
+	 * of each change of it times the tick at which it happened; _write: the same of those with
+	 * TCE_WRITE. One vcpu maps what another unmaps, so only the sum over the partition's vcpus,
+	 * modulo 2^64, means something: see phyp_exposure(). All four are 0 when the partition has
+	 * gone, and always on a machine that does not keep them.
 	 */
 	uint64_t tce_pages, tce_page_ticks;
 	uint64_t tce_pages_write, tce_page_ticks_write;
 	/* Kept by the partition's own code, here so that they are read at the same instant. */
-	uint64_t cpu_bytes; /* payload bytes this partition's own CPU copied */
-	uint64_t kicks;	    /* available-buffer notifications sent (guest) */
+	uint64_t cpu_bytes;          /* payload bytes this partition's own CPU copied */
+	uint64_t kicks;              /* available-buffer notifications sent (guest) */
 	uint64_t used_notifications; /* used-buffer notifications sent (server) */
-	uint64_t requests;	     /* requests completed */
+	uint64_t requests;           /* requests completed */
 	uint64_t polls_empty, polls_busy;
 };
 
@@ -234,43 +250,49 @@ struct phyp_counters *phyp_vcpu_counters(struct phyp_vcpu *vcpu);
 void phyp_part_counters(const struct phyp_part *part, struct phyp_counters *sum);
 
 /*
- * Time integral of `pages` from tick t0 to t1, in pages of 4 KiB times ticks, exact: (p0, a0) and (p1, a1) are tce_pages and
- * tce_page_ticks (or both _write), read when no TCE changed between the reading and t0 or t1. The result must be below
- * 2^64: 4 GiB all the while for an hour and a half at 3 GHz.
+ * Time integral of `pages` from tick t0 to t1, in pages of 4 KiB times ticks, exact: (p0, a0) and
+ * (p1, a1) are tce_pages and tce_page_ticks (or both _write), read when no TCE changed between the
+ * reading and t0 or t1. The result must be below 2^64: 4 GiB all the while for an hour and a half
+ * at 3 GHz.
  */
-static inline uint64_t phyp_exposure(uint64_t p0, uint64_t a0, uint64_t t0, uint64_t p1, uint64_t a1, uint64_t t1)
+static inline uint64_t phyp_exposure(uint64_t p0, uint64_t a0, uint64_t t0, uint64_t p1,
+				     uint64_t a1, uint64_t t1)
 {
 	return p1 * t1 - p0 * t0 - (a1 - a0);
 }
 
 /*
- * Counters of every partition of the machine, by name: for a measurement that must read both ends at one instant. Asks
- * phypd (a round trip on the control socket); call it with no request in flight. `n` in: room; out: filled.
+ * Counters of every partition of the machine, by name: for a measurement that must read both ends
+ * at one instant. Asks phypd (a round trip on the control socket); call it with no request in
+ * flight. `n` in: room; out: filled.
  */
 struct phyp_part_stats {
 	char name[PHYP_NAME_LEN];
 	bool active;
 	struct phyp_counters c;
 };
-int phyp_machine_stats(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n, struct vio_err *err);
+int phyp_machine_stats(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n,
+		       struct vio_err *err);
 
 /* ------------------------------------------------------------------------ the calls ---- */
 
 /*
- * One hypervisor call. args: R4...R12; ret: what the call returns in R4...R12 (may alias args; only the registers that
- * the call defines are written). Returns a PAPR code (vio/papr.h), never an errno. An unknown opcode is H_FUNCTION.
- * Argument and return registers are those of docs/architecture.md, "Calls"; the wrappers below spell them.
- * Data path.
+ * One hypervisor call. args: R4...R12; ret: what the call returns in R4...R12 (may alias args; only
+ * the registers that the call defines are written). Returns a PAPR code (vio/papr.h), never an
+ * errno. An unknown opcode is H_FUNCTION. Argument and return registers are those of
+ * docs/architecture.md, "Calls"; the wrappers below spell them. Data path.
  */
-int64_t phyp_hcall(struct phyp_vcpu *vcpu, uint64_t op, const uint64_t args[PHYP_REGS], uint64_t ret[PHYP_REGS]);
+int64_t phyp_hcall(struct phyp_vcpu *vcpu, uint64_t op, const uint64_t args[PHYP_REGS],
+		   uint64_t ret[PHYP_REGS]);
 
 /*
- * A filter in front of the calls, with the calls' own interface: fault injection and tracing. `next` continues.
- * Install while no other thread makes calls. Filters stack, the last installed is asked first. Owned by the caller.
+ * A filter in front of the calls, with the calls' own interface: fault injection and tracing.
+ * `next` continues. Install while no other thread makes calls. Filters stack, the last installed is
+ * asked first. Owned by the caller.
  */
 struct phyp_filter {
-	int64_t (*hcall)(struct phyp_filter *self, struct phyp_vcpu *vcpu, uint64_t op, const uint64_t args[PHYP_REGS],
-			 uint64_t ret[PHYP_REGS]);
+	int64_t (*hcall)(struct phyp_filter *self, struct phyp_vcpu *vcpu, uint64_t op,
+			 const uint64_t args[PHYP_REGS], uint64_t ret[PHYP_REGS]);
 	struct phyp_filter *next; /* set by the installation; NULL = the hypervisor itself */
 };
 void phyp_filter_push(struct phyp_part *part, struct phyp_filter *f);
@@ -280,11 +302,12 @@ int64_t phyp_filter_next(struct phyp_filter *self, struct phyp_vcpu *vcpu, uint6
 			 const uint64_t args[PHYP_REGS], uint64_t ret[PHYP_REGS]);
 
 /*
- * The fault filter: "OP@N=RC[xCOUNT]" items, comma separated, e.g. "H_SEND_CRQ@3=H_BUSYx2,H_PUT_TCE@10=H_RESOURCE":
- * from the N-th call of that opcode (1 = first) on, COUNT calls (default 1) answer RC instead of being made. RC may be
- * DIE: the process ends with SIGKILL at that call (partner death at a chosen call), or LATE: the call is made but
- * its effect on a TCE is delayed until the next call of the same opcode (late unmap; H_PUT_TCE and H_STUFF_TCE only).
- * -EINVAL with a sentence. Freed by phyp_fault_free() after the pop.
+ * The fault filter: "OP@N=RC[xCOUNT]" items, comma separated, e.g.
+ * "H_SEND_CRQ@3=H_BUSYx2,H_PUT_TCE@10=H_RESOURCE": from the N-th call of that opcode (1 = first)
+ * on, COUNT calls (default 1) answer RC instead of being made. RC may be DIE: the process ends with
+ * SIGKILL at that call (partner death at a chosen call), or LATE: the call is made but its effect
+ * on a TCE is delayed until the next call of the same opcode (late unmap; H_PUT_TCE and H_STUFF_TCE
+ * only). -EINVAL with a sentence. Freed by phyp_fault_free() after the pop.
  */
 int phyp_fault_create(const char *spec, struct phyp_filter **out, struct vio_err *err);
 void phyp_fault_free(struct phyp_filter *f);
@@ -310,15 +333,16 @@ static inline int64_t h_get_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba
 }
 
 /* `list`: a 4 KiB aligned page of the caller's memory holding `n` (<= 512) big-endian TCEs. */
-static inline int64_t h_put_tce_indirect(struct phyp_vcpu *v, uint32_t liobn, struct ioba at, struct gla list,
-					 uint64_t n)
+static inline int64_t h_put_tce_indirect(struct phyp_vcpu *v, uint32_t liobn, struct ioba at,
+					 struct gla list, uint64_t n)
 {
 	uint64_t r[PHYP_REGS] = {liobn, at.v, list.v, n};
 
 	return phyp_hcall(v, H_PUT_TCE_INDIRECT, r, r);
 }
 
-static inline int64_t h_stuff_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba at, uint64_t tce, uint64_t n)
+static inline int64_t h_stuff_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba at, uint64_t tce,
+				  uint64_t n)
 {
 	uint64_t r[PHYP_REGS] = {liobn, at.v, tce, n};
 
@@ -326,7 +350,8 @@ static inline int64_t h_stuff_tce(struct phyp_vcpu *v, uint32_t liobn, struct io
 }
 
 /* H_SUCCESS, or H_CLOSED: registered, the partner is not there yet. */
-static inline int64_t h_reg_crq(struct phyp_vcpu *v, uint32_t unit, struct ioba queue, uint64_t bytes)
+static inline int64_t h_reg_crq(struct phyp_vcpu *v, uint32_t unit, struct ioba queue,
+				uint64_t bytes)
 {
 	uint64_t r[PHYP_REGS] = {unit, queue.v, bytes};
 
@@ -362,8 +387,8 @@ static inline int64_t h_send_crq(struct phyp_vcpu *v, uint32_t unit, uint64_t hi
 	return phyp_hcall(v, H_SEND_CRQ, r, r);
 }
 
-static inline int64_t h_copy_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t src_liobn, struct ioba src,
-				  uint32_t dst_liobn, struct ioba dst)
+static inline int64_t h_copy_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t src_liobn,
+				  struct ioba src, uint32_t dst_liobn, struct ioba dst)
 {
 	uint64_t r[PHYP_REGS] = {len, src_liobn, src.v, dst_liobn, dst.v};
 
@@ -371,8 +396,8 @@ static inline int64_t h_copy_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t sr
 }
 
 /* Bytes arrive in ret[] in memory order, the tail of the last register zero. len <= 72; buf needs room for 72. */
-static inline int64_t h_read_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t liobn, struct ioba src,
-				  uint64_t buf[PHYP_REGS])
+static inline int64_t h_read_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t liobn,
+				  struct ioba src, uint64_t buf[PHYP_REGS])
 {
 	uint64_t r[PHYP_REGS] = {len, liobn, src.v};
 
@@ -380,18 +405,21 @@ static inline int64_t h_read_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t li
 }
 
 /* len <= 48; `data` holds the bytes in memory order. */
-static inline int64_t h_write_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t liobn, struct ioba dst,
-				   const uint64_t data[6])
+static inline int64_t h_write_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t liobn,
+				   struct ioba dst, const uint64_t data[6])
 {
-	uint64_t r[PHYP_REGS] = {len, liobn, dst.v, data[0], data[1], data[2], data[3], data[4], data[5]};
+	uint64_t r[PHYP_REGS] = {len,     liobn,   dst.v,   data[0], data[1],
+				 data[2], data[3], data[4], data[5]};
 
 	return phyp_hcall(v, H_WRITE_RDMA, r, r);
 }
 
-/* flags: GRANT_*. addr, len: aligned to phyp_backing_page(), inside one LMB. unit: the granter's own virtual adapter,
- * whose partner may accept. */
-static inline int64_t h_grant_logical(struct phyp_vcpu *v, uint64_t flags, struct gla addr, uint64_t len,
-				      uint32_t unit, uint64_t *cookie)
+/*
+ * flags: GRANT_*. addr, len: aligned to phyp_backing_page(), inside one LMB. unit: the granter's
+ * own virtual adapter, whose partner may accept.
+ */
+static inline int64_t h_grant_logical(struct phyp_vcpu *v, uint64_t flags, struct gla addr,
+				      uint64_t len, uint32_t unit, uint64_t *cookie)
 {
 	uint64_t r[PHYP_REGS] = {flags, 0, addr.v, len, unit};
 	int64_t rc = phyp_hcall(v, H_GRANT_LOGICAL, r, r);
@@ -402,13 +430,14 @@ static inline int64_t h_grant_logical(struct phyp_vcpu *v, uint64_t flags, struc
 }
 
 /*
- * ret[0]: logical address in the receiver. ret[1], ret[2]: the grant's length and restriction flags; LoPAR returns the
- * address only, and this model adds them because a receiver that takes the owner's word for the extent could be made
- * to touch an address that does not translate. ret[3]: the receiver's unit that the grant was made for (not returned by
- * this wrapper): a server of several clients must not take one client's grant in the name of another.
+ * ret[0]: logical address in the receiver. ret[1], ret[2]: the grant's length and restriction
+ * flags; LoPAR returns the address only, and this model adds them because a receiver that takes the
+ * owner's word for the extent could be made to touch an address that does not translate. ret[3]:
+ * the receiver's unit that the grant was made for (not returned by this wrapper): a server of
+ * several clients must not take one client's grant in the name of another.
  */
-static inline int64_t h_accept_logical(struct phyp_vcpu *v, uint64_t cookie, struct gla *addr, uint64_t *len,
-				       uint64_t *flags)
+static inline int64_t h_accept_logical(struct phyp_vcpu *v, uint64_t cookie, struct gla *addr,
+				       uint64_t *len, uint64_t *flags)
 {
 	uint64_t r[PHYP_REGS] = {cookie};
 	int64_t rc = phyp_hcall(v, H_ACCEPT_LOGICAL, r, r);
@@ -438,10 +467,10 @@ static inline int64_t h_rescind_logical(struct phyp_vcpu *v, uint64_t flags, uin
 /* ----------------------------------------------------------------------- interrupts ---- */
 
 /*
- * A unit's virtual interrupt goes to one vcpu of its partition (default: the first created). The hypervisor raises it
- * when an entry arrives in an empty CRQ and signalling is on (H_VIO_SIGNAL). Presentation is a bit in the vcpu's
- * pending word; the vcpu's eventfd is written only when the vcpu said that it sleeps, so a waker pays a system call
- * only for a sleeper.
+ * A unit's virtual interrupt goes to one vcpu of its partition (default: the first created). The
+ * hypervisor raises it when an entry arrives in an empty CRQ and signalling is on (H_VIO_SIGNAL).
+ * Presentation is a bit in the vcpu's pending word; the vcpu's eventfd is written only when the
+ * vcpu said that it sleeps, so a waker pays a system call only for a sleeper.
  */
 int phyp_irq_route(struct phyp_vcpu *vcpu, uint32_t unit);
 
@@ -449,27 +478,29 @@ int phyp_irq_route(struct phyp_vcpu *vcpu, uint32_t unit);
 uint64_t phyp_irq_take(struct phyp_vcpu *vcpu);
 
 /*
- * Wait until an interrupt is pending on this vcpu or somebody prods it: spins `spin_ns`, then blocks, at most
- * `timeout_ns` in all (UINT64_MAX: no limit). 0, -ETIMEDOUT, -EINTR (a signal), -EPIPE (the machine is gone). Does not
- * take the interrupt. Returns at once when one is already pending.
+ * Wait until an interrupt is pending on this vcpu or somebody prods it: spins `spin_ns`, then
+ * blocks, at most `timeout_ns` in all (UINT64_MAX: no limit). 0, -ETIMEDOUT, -EINTR (a signal),
+ * -EPIPE (the machine is gone). Does not take the interrupt. Returns at once when one is already
+ * pending.
  */
 int phyp_vcpu_wait(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns);
 /*
- * The same for a program that waits for file descriptors too (n <= PHYP_WAIT_FDS): it also ends, with 0, when one of
- * them is ready; their revents are filled in as poll(2) does, 0 when it did not come to blocking. They are not
- * looked at while spinning.
+ * The same for a program that waits for file descriptors too (n <= PHYP_WAIT_FDS): it also ends,
+ * with 0, when one of them is ready; their revents are filled in as poll(2) does, 0 when it did not
+ * come to blocking. They are not looked at while spinning.
  */
 #define PHYP_WAIT_FDS 7
 struct pollfd;
-int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns, struct pollfd *fds, unsigned n);
+int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns,
+		       struct pollfd *fds, unsigned n);
 /* Wake `vcpu` from phyp_vcpu_wait(). Any thread of the partition. Async-signal-safe. */
 void phyp_vcpu_prod(struct phyp_vcpu *vcpu);
 
 /* ------------------------------------------------------------------------ CRQ receive ---- */
 
 /*
- * The receiving end of a CRQ, shared by guest and server: the ring cursor over the receiver's own queue pages.
- * Fill with the queue's memory after H_REG_CRQ (which wants it zeroed).
+ * The receiving end of a CRQ, shared by guest and server: the ring cursor over the receiver's own
+ * queue pages. Fill with the queue's memory after H_REG_CRQ (which wants it zeroed).
  */
 struct phyp_crq {
 	uint64_t *entry; /* 2 words an entry */

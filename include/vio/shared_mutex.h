@@ -6,8 +6,8 @@
 #include <pthread.h>
 
 /*
- * Initialise *m for all processes that map it; robust, so that a locker who dies leaves EOWNERDEAD to the
- * next. 0, or -errno. The caller ends it with pthread_mutex_destroy(), or with the memory.
+ * Initialise *m for all processes that map it; robust, so that a locker who dies leaves EOWNERDEAD
+ * to the next. 0, or -errno. The caller ends it with pthread_mutex_destroy(), or with the memory.
  */
 static inline int vio_shared_mutex_init(pthread_mutex_t *m)
 {

@@ -2,13 +2,15 @@
 /*
  * One struct type per address space and per byte order.
  *
- * A number is an address only together with the space it counts in. A guest-logical address (`struct gla`)
- * names a byte of a partition's own memory; an I/O bus address (`struct ioba`) names a byte of a DMA window and
- * means something only with the liobn of that window. Neither can be dereferenced or added to a pointer: the
- * one way from a gla to a pointer is phyp_mem(), the one way from an ioba is a TCE table or an accepted window.
+ * A number is an address only together with the space it counts in. A guest-logical address
+ * (`struct gla`) names a byte of a partition's own memory; an I/O bus address (`struct ioba`) names
+ * a byte of a DMA window and means something only with the liobn of that window. Neither can be
+ * dereferenced or added to a pointer: the one way from a gla to a pointer is phyp_mem(), the one
+ * way from an ioba is a TCE table or an accepted window.
  *
- * Bytes that another partition reads have a declared order: PAPR structures are big-endian (`struct be64`),
- * virtio structures little-endian (VIRTIO 1.2 section 2.6; the kernel's __virtio16 etc. are read with vio_le16()).
+ * Bytes that another partition reads have a declared order: PAPR structures are big-endian (`struct
+ * be64`), virtio structures little-endian (VIRTIO 1.2 section 2.6; the kernel's __virtio16 etc. are
+ * read with vio_le16()).
  */
 #ifndef VIO_TYPES_H
 #define VIO_TYPES_H
@@ -65,8 +67,9 @@ static inline uint64_t vio_from_be64(struct be64 b)
 }
 
 /*
- * The kernel's virtio structs carry __virtio16/32/64 and __le16/32/64, plain integers to a C compiler. These
- * convert a value that has already been loaded (see vio/atomics.h for the load); they are their own inverse.
+ * The kernel's virtio structs carry __virtio16/32/64 and __le16/32/64, plain integers to a C
+ * compiler. These convert a value that has already been loaded (see vio/atomics.h for the load);
+ * they are their own inverse.
  */
 static inline uint16_t vio_le16(uint16_t v)
 {
@@ -93,10 +96,10 @@ static inline struct gla gla_add(struct gla a, uint64_t n)
 
 #define VIO_CACHE_LINE 64
 
-#define VIO_ARRAY_SIZE(a)      (sizeof(a) / sizeof((a)[0]))
-#define VIO_ALIGN_UP(x, a)     (((x) + ((__typeof__(x))(a)-1)) & ~((__typeof__(x))(a)-1))
-#define vio_likely(x)	       __builtin_expect(!!(x), 1)
-#define vio_unlikely(x)	       __builtin_expect(!!(x), 0)
+#define VIO_ARRAY_SIZE(a)         (sizeof(a) / sizeof((a)[0]))
+#define VIO_ALIGN_UP(x, a)        (((x) + ((__typeof__(x))(a)-1)) & ~((__typeof__(x))(a)-1))
+#define vio_likely(x)             __builtin_expect(!!(x), 1)
+#define vio_unlikely(x)           __builtin_expect(!!(x), 0)
 #define vio_container_of(p, t, m) ((t *)((char *)(p)-offsetof(t, m)))
 /* For a const expression and for run time both: is [off, off+len) inside [0, size)? Cannot overflow. */
 static inline bool vio_range_ok(uint64_t off, uint64_t len, uint64_t size)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The table of backends, and what they share: their words on the command line and their one line on stderr.
+/*
+ * The table of backends, and what they share: their words on the command line and their one line on
+ * stderr.
  */
 #include <string.h>
 
@@ -73,8 +75,8 @@ int vio_spec_get(const char *spec, const char *key, char *buf, size_t len)
 	return 0;
 }
 
-static int bad_key(const char *backend, const char *start, const char *end, const char *const keys[],
-		   const char *what, struct vio_err *err)
+static int bad_key(const char *backend, const char *start, const char *end,
+		   const char *const keys[], const char *what, struct vio_err *err)
 {
 	char list[160] = "";
 	size_t n = 0;
@@ -85,7 +87,8 @@ static int bad_key(const char *backend, const char *start, const char *end, cons
 			   (int)(end - start > 60 ? 60 : end - start), start, what, list);
 }
 
-int vio_spec_check(const char *backend, const char *spec, const char *const keys[], struct vio_err *err)
+int vio_spec_check(const char *backend, const char *spec, const char *const keys[],
+		   struct vio_err *err)
 {
 	const char *start, *end;
 	unsigned seen = 0;
@@ -99,7 +102,8 @@ int vio_spec_check(const char *backend, const char *spec, const char *const keys
 		if (!keys[i])
 			return bad_key(backend, key, stop, keys, "is not one of its keys", err);
 		if (stop == end)
-			return bad_key(backend, key, stop, keys, "has no value (write key=value)", err);
+			return bad_key(backend, key, stop, keys, "has no value (write key=value)",
+				       err);
 		if (seen & 1u << i)
 			return bad_key(backend, key, stop, keys, "is given twice", err);
 		seen |= 1u << i;
@@ -117,14 +121,14 @@ int vio_spec_size(const char *backend, const char *spec, uint64_t otherwise, uin
 	if (rc == 0 && otherwise != 0)
 		return 0;
 	if (rc == 0)
-		return vio_err_set(err, -EINVAL, "backend %s: how large? Say size=..., e.g. size=256M",
-				   backend);
-	if (rc < 0 || vio_parse_size(text, bytes) || *bytes < VIO_DISK_UNIT || *bytes % VIO_DISK_UNIT ||
-	    *bytes > INT64_MAX)
 		return vio_err_set(err, -EINVAL,
-				   "backend %s: size=%s is not a disk size; it is a multiple of 512 bytes, "
-				   "with k, M, G or T after it if wanted",
-				   backend, rc < 0 ? "(too long)" : text);
+				   "backend %s: how large? Say size=..., e.g. size=256M", backend);
+	if (rc < 0 || vio_parse_size(text, bytes) || *bytes < VIO_DISK_UNIT ||
+	    *bytes % VIO_DISK_UNIT || *bytes > INT64_MAX)
+		return vio_err_set(
+			err, -EINVAL,
+			"backend %s: size=%s is not a disk size; it is a multiple of 512 bytes, with k, M, G or T after it if wanted",
+			backend, rc < 0 ? "(too long)" : text);
 	return 0;
 }
 
@@ -144,7 +148,8 @@ int vio_spec_word(const char *backend, const char *spec, const char *key, const 
 			return 0;
 		}
 		if (n < sizeof(list))
-			n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", words[i]);
+			n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "",
+					      words[i]);
 	}
 	return vio_err_set(err, -EINVAL, "backend %s: %s=%s is not one of: %s", backend, key,
 			   rc < 0 ? "(too long)" : text, list);
@@ -193,11 +198,11 @@ int vio_backend_open(const char *text, const struct vio_backend_env *env, struct
 		if (strlen(name) == n && memcmp(text, name, n) == 0)
 			return table[i]->open(text + n + (text[n] == ','), env, out, err);
 		if (used < sizeof(names))
-			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i ? ", " : "",
-						 name);
+			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+						 i ? ", " : "", name);
 	}
-	return vio_err_set(err, -EINVAL, "no backend is called '%.*s'; there are: %s", (int)(n > 60 ? 60 : n),
-			   text, names);
+	return vio_err_set(err, -EINVAL, "no backend is called '%.*s'; there are: %s",
+			   (int)(n > 60 ? 60 : n), text, names);
 }
 
 void vio_backend_close(struct vio_backend *be)

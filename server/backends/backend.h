@@ -12,12 +12,15 @@
 
 struct vio_backend_ops;
 
-/* A disk. Embedded first in each backend's own struct. Shared by its queues; immutable while queues are open.
+/*
+ * A disk. Embedded first in each backend's own struct. Shared by its queues; immutable while queues
+ * are open.
  */
 struct vio_backend {
 	const struct vio_backend_ops *ops;
-	uint64_t size;       /* bytes, multiple of 512 */
-	uint32_t block_size; /* logical block, bytes: requests must be multiples. 512 or more; less: vio_spec_short() */
+	uint64_t size; /* bytes, multiple of 512 */
+	uint32_t
+		block_size; /* logical block, bytes: requests must be multiples. 512 or more; less: vio_spec_short() */
 	bool read_only;
 	bool touches_data; /* false: null, and reports say so */
 	bool can_discard, can_zero, can_flush;
@@ -31,10 +34,13 @@ struct vio_backend_queue {
 };
 
 struct vio_backend_env {
-	/* Memory backend: room for `len` bytes in the server partition's memory, TCE-mapped in `adapter`'s
-	 * local window; -ENOMEM when the partition is too small (the sentence says how much it needs). NULL
-	 * for other embodiments. */
-	int (*server_memory)(void *ctx, uint64_t len, void **mem, struct gla *at, struct vio_err *err);
+	/*
+	 * Memory backend: room for `len` bytes in the server partition's memory, TCE-mapped in
+	 * `adapter`'s local window; -ENOMEM when the partition is too small (the sentence says how
+	 * much it needs). NULL for other embodiments.
+	 */
+	int (*server_memory)(void *ctx, uint64_t len, void **mem, struct gla *at,
+			     struct vio_err *err);
 	void *ctx;
 };
 
@@ -49,35 +55,37 @@ struct vio_backend_ops {
 			  struct vio_err *err);
 	void (*queue_close)(struct vio_backend_queue *bq); /* nothing in flight */
 	/*
-	 * Optional: this range of server-visible guest memory will be in iovs until window_del (register it
-	 * as a fixed buffer). Called on the queue's lcore with nothing in flight. A failure only means the
-	 * slow way; say it once.
+	 * Optional: this range of server-visible guest memory will be in iovs until window_del
+	 * (register it as a fixed buffer). Called on the queue's lcore with nothing in flight. A
+	 * failure only means the slow way; say it once.
 	 */
 	void (*window_add)(struct vio_backend_queue *bq, void *va, uint64_t len, bool writable);
 	void (*window_del)(struct vio_backend_queue *bq, void *va, uint64_t len);
 	/*
-	 * Optional: does a request in flight use the range? Any thread; asked when no new one can. A backend that
-	 * has it gets window_add and window_del on the adapter's lcore with other requests in flight: the first
-	 * before the range is used, the second when it is no more. For requests that may be away for long (pair Y).
+	 * Optional: does a request in flight use the range? Any thread; asked when no new one can.
+	 * A backend that has it gets window_add and window_del on the adapter's lcore with other
+	 * requests in flight: the first before the range is used, the second when it is no more.
+	 * For requests that may be away for long (pair Y).
 	 */
 	bool (*window_busy)(struct vio_backend_queue *bq, const void *va, uint64_t len);
 	/*
-	 * Memory-like backends: address of the disk's bytes [off, off+len) in server memory and its offset in
-	 * the server partition's logical space; the payload level then moves the data itself and submit is
-	 * not called for read and write. NULL op for others.
+	 * Memory-like backends: address of the disk's bytes [off, off+len) in server memory and its
+	 * offset in the server partition's logical space; the payload level then moves the data
+	 * itself and submit is not called for read and write. NULL op for others.
 	 */
 	void *(*at)(struct vio_backend *be, uint64_t off, uint64_t len, struct gla *logical);
 	/*
-	 * Start `n` requests (r->io, r->offset, r->length, r->iov). Those finished at once go to done[];
-	 * returns their number; r->result is set for them. Others come from poll(). Takes all of them always
-	 * (in flight is bounded by `depth`).
+	 * Start `n` requests (r->io, r->offset, r->length, r->iov). Those finished at once go to
+	 * done[]; returns their number; r->result is set for them. Others come from poll(). Takes
+	 * all of them always (in flight is bounded by `depth`).
 	 */
 	unsigned (*submit)(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
 			   struct vio_req *done[]);
 	unsigned (*poll)(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max);
 };
 
-extern const struct vio_backend_ops vio_backend_null, vio_backend_memory, vio_backend_file, vio_backend_nbd;
+extern const struct vio_backend_ops vio_backend_null, vio_backend_memory, vio_backend_file,
+	vio_backend_nbd;
 
 /* "NAME[,key=value...]", e.g. "memory,size=256M", "file,path=/x.img", "nbd,uri=nbd+unix:///?socket=/s". */
 int vio_backend_open(const char *text, const struct vio_backend_env *env, struct vio_backend **out,
@@ -87,11 +95,12 @@ void vio_backend_close(struct vio_backend *be);
 const char *vio_backend_usage(unsigned i);
 
 /*
- * For backends: take the value of `key` out of "a=1,b=2" into buf. 1 found, 0 not, -EINVAL (too long). And:
- * refuse keys not in the NULL-terminated list, -EINVAL with a sentence that names the bad one and the good
- * ones.
+ * For backends: take the value of `key` out of "a=1,b=2" into buf. 1 found, 0 not, -EINVAL (too
+ * long). And: refuse keys not in the NULL-terminated list, -EINVAL with a sentence that names the
+ * bad one and the good ones.
  */
 int vio_spec_get(const char *spec, const char *key, char *buf, size_t len);
-int vio_spec_check(const char *backend, const char *spec, const char *const keys[], struct vio_err *err);
+int vio_spec_check(const char *backend, const char *spec, const char *const keys[],
+		   struct vio_err *err);
 
 #endif

@@ -31,7 +31,8 @@ struct options {
 static int parse(const char *spec, struct options *o, struct vio_err *err)
 {
 	static const char *const keys[] = {"path", "direct", "ro", "block", NULL};
-	static const char *const directs[] = {"auto", "on", "off", NULL}, *const onoff[] = {"off", "on",
+	static const char *const directs[] = {"auto", "on", "off", NULL}, *const onoff[] = {"off",
+											    "on",
 											    NULL};
 	static const char *const blocks[] = {"512", "4096", "auto", NULL};
 	static const uint32_t sizes[] = {512, 4096, 0};
@@ -42,7 +43,8 @@ static int parse(const char *spec, struct options *o, struct vio_err *err)
 		return rc;
 	rc = vio_spec_get(spec, "path", o->path, sizeof(o->path));
 	if (rc < 0)
-		return vio_err_set(err, -ENAMETOOLONG, "backend file: path is longer than %zu bytes",
+		return vio_err_set(err, -ENAMETOOLONG,
+				   "backend file: path is longer than %zu bytes",
 				   sizeof(o->path) - 1);
 	if (rc == 0 || !o->path[0])
 		return vio_err_set(err, -EINVAL, "backend file: which file? Say path=...");
@@ -65,7 +67,8 @@ static int open_failed(const struct options *o, int rc, struct vio_err *err)
 	case -ENOENT:
 		return vio_err_set(
 			err, rc,
-			"backend file: there is no file '%.200s'; make one, e.g. with truncate -s 1G", p);
+			"backend file: there is no file '%.200s'; make one, e.g. with truncate -s 1G",
+			p);
 	case -EACCES:
 	case -EPERM:
 	case -EROFS:
@@ -75,13 +78,16 @@ static int open_failed(const struct options *o, int rc, struct vio_err *err)
 	case -EBUSY:
 		return vio_err_set(
 			err, rc,
-			"backend file: '%.200s' is in use by this system (mounted?); release it first", p);
+			"backend file: '%.200s' is in use by this system (mounted?); release it first",
+			p);
 	case -EISDIR:
 		return vio_err_set(
 			err, -EINVAL,
-			"backend file: '%.200s' is a directory; a disk is a file or a block device", p);
+			"backend file: '%.200s' is a directory; a disk is a file or a block device",
+			p);
 	default:
-		return vio_err_set(err, rc, "backend file: cannot open '%.200s': %s", p, strerror(-rc));
+		return vio_err_set(err, rc, "backend file: cannot open '%.200s': %s", p,
+				   strerror(-rc));
 	}
 }
 
@@ -96,7 +102,8 @@ static int open_file(const struct options *o, int *fd, struct stat *st, struct v
 		return open_failed(o, -EISDIR, err);
 	if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
 		return vio_err_set(err, -EINVAL,
-				   "backend file: '%.200s' is neither a file nor a block device", o->path);
+				   "backend file: '%.200s' is neither a file nor a block device",
+				   o->path);
 	if (S_ISBLK(st->st_mode) && !o->ro)
 		flags |= O_EXCL; /* Linux: EBUSY while it is mounted or part of something */
 	*fd = open(o->path, flags);
@@ -113,8 +120,8 @@ static int open_file(const struct options *o, int *fd, struct stat *st, struct v
 }
 
 /*
- * One writer or several readers, over all programs that ask (QEMU does, by the same kind of lock). A file
- * system without locks is no reason not to serve.
+ * One writer or several readers, over all programs that ask (QEMU does, by the same kind of lock).
+ * A file system without locks is no reason not to serve.
  */
 static int lock_file(const struct options *o, int fd, struct vio_err *err)
 {
@@ -122,10 +129,11 @@ static int lock_file(const struct options *o, int fd, struct vio_err *err)
 
 	if (fcntl(fd, F_OFD_SETLK, &l) == 0 || (errno != EAGAIN && errno != EACCES))
 		return 0;
-	return vio_err_set(err, -EBUSY,
-			   "backend file: '%.200s' is locked: another program has it %s; stop that one%s",
-			   o->path, o->ro ? "for writing" : "in use",
-			   o->ro ? "" : ", or serve it read-only in both (ro=on)");
+	return vio_err_set(
+		err, -EBUSY,
+		"backend file: '%.200s' is locked: another program has it %s; stop that one%s",
+		o->path, o->ro ? "for writing" : "in use",
+		o->ro ? "" : ", or serve it read-only in both (ro=on)");
 }
 
 static int file_size(const struct options *o, int fd, const struct stat *st, uint64_t *size,
@@ -133,13 +141,13 @@ static int file_size(const struct options *o, int fd, const struct stat *st, uin
 {
 	*size = (uint64_t)st->st_size;
 	if (S_ISBLK(st->st_mode) && ioctl(fd, BLKGETSIZE64, size))
-		return vio_err_set(err, -errno, "backend file: cannot tell the size of '%.200s': %s", o->path,
+		return vio_err_set(err, -errno,
+				   "backend file: cannot tell the size of '%.200s': %s", o->path,
 				   strerror(errno));
 	if (*size < VIO_DISK_UNIT)
 		return vio_err_set(
 			err, -EINVAL,
-			"backend file: '%.200s' has %llu bytes, too small for a disk: it needs 512 or "
-			"more (truncate -s SIZE makes it larger)",
+			"backend file: '%.200s' has %llu bytes, too small for a disk: it needs 512 or more (truncate -s SIZE makes it larger)",
 			o->path, (unsigned long long)*size);
 	return 0;
 }
@@ -166,9 +174,12 @@ static struct vio_file_dio find_dio(int fd, bool regular)
 	struct statfs fs;
 	struct statx sx;
 
-	/* These take the flag and then use the page cache, which is where the file is. (Of a device it tells
-	 * /dev's.) */
-	if (regular && fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+	/*
+	 * These take the flag and then use the page cache, which is where the file is. (Of a device
+	 * it tells /dev's.)
+	 */
+	if (regular && fstatfs(fd, &fs) == 0 &&
+	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
 		return dio;
 	if (fcntl(fd, F_SETFL, O_DIRECT))
 		return dio;
@@ -185,8 +196,8 @@ static struct vio_file_dio find_dio(int fd, bool regular)
 	return dio;
 }
 
-int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_dio dio, uint64_t size,
-		    struct vio_file_mode *mode, struct vio_err *err)
+int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_dio dio,
+		    uint64_t size, struct vio_file_mode *mode, struct vio_err *err)
 {
 	*mode = (struct vio_file_mode){false, block ? block : VIO_DISK_UNIT, ""};
 	if (want == VIO_FILE_OFF)
@@ -196,8 +207,7 @@ int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_d
 		if (want == VIO_FILE_ON)
 			return vio_err_set(
 				err, -EINVAL,
-				"backend file: direct=on, but the file system does not take O_DIRECT; "
-				"use direct=auto or direct=off");
+				"backend file: direct=on, but the file system does not take O_DIRECT; use direct=auto or direct=off");
 		return 0;
 	}
 	if (block && block < dio.offset_align) {
@@ -205,8 +215,7 @@ int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_d
 		if (want == VIO_FILE_ON)
 			return vio_err_set(
 				err, -EINVAL,
-				"backend file: O_DIRECT needs blocks of %u bytes here, and block=%u was "
-				"asked for; leave block out, or use direct=off",
+				"backend file: O_DIRECT needs blocks of %u bytes here, and block=%u was asked for; leave block out, or use direct=off",
 				dio.offset_align, block);
 		return 0;
 	}
@@ -226,8 +235,8 @@ static bool sysfs_number_positive(const struct stat *st, const char *where, cons
 	unsigned long long v = 0;
 	FILE *fp;
 
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev), minor(st->st_rdev),
-		 where, name);
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
+		 minor(st->st_rdev), where, name);
 	fp = fopen(path, "re");
 	if (!fp)
 		return false;
@@ -238,8 +247,8 @@ static bool sysfs_number_positive(const struct stat *st, const char *where, cons
 }
 
 /*
- * Can holes be punched? A file is asked where it has no bytes, behind its end. A block device has no such
- * place; the kernel says what it can (a partition's limits are those of the disk above it).
+ * Can holes be punched? A file is asked where it has no bytes, behind its end. A block device has
+ * no such place; the kernel says what it can (a partition's limits are those of the disk above it).
  */
 static bool can_punch(int fd, const struct stat *st, uint64_t size)
 {
@@ -248,7 +257,8 @@ static bool can_punch(int fd, const struct stat *st, uint64_t size)
 	if (S_ISBLK(st->st_mode))
 		return sysfs_number_positive(st, "queue", "write_zeroes_max_bytes") ||
 		       sysfs_number_positive(st, "../queue", "write_zeroes_max_bytes");
-	return size < INT64_MAX - 2 * PAGE && fallocate(fd, mode, (off_t)VIO_ALIGN_UP(size, PAGE), PAGE) == 0;
+	return size < INT64_MAX - 2 * PAGE &&
+	       fallocate(fd, mode, (off_t)VIO_ALIGN_UP(size, PAGE), PAGE) == 0;
 }
 
 /* Can this process have rings at all? Better said now than when the guest's driver starts. */
@@ -260,20 +270,18 @@ static int check_rings(struct vio_err *err)
 	if (rc == -ENOMEM)
 		return vio_err_set(
 			err, rc,
-			"backend file: no memory for an io_uring ring; the limit on locked memory is too "
-			"low (raise ulimit -l)");
+			"backend file: no memory for an io_uring ring; the limit on locked memory is too low (raise ulimit -l)");
 	if (rc)
 		return vio_err_set(
 			err, rc,
-			"backend file: io_uring is not available (%s); allow it (sysctl "
-			"kernel.io_uring_disabled=0, the container's seccomp profile) or use the nbd "
-			"backend",
+			"backend file: io_uring is not available (%s); allow it (sysctl kernel.io_uring_disabled=0, the container's seccomp profile) or use the nbd backend",
 			strerror(-rc));
 	io_uring_queue_exit(&ring);
 	return 0;
 }
 
-static void describe(struct vio_file *f, const struct options *o, const struct vio_file_mode *m, uint64_t cut)
+static void describe(struct vio_file *f, const struct options *o, const struct vio_file_mode *m,
+		     uint64_t cut)
 {
 	const char *base = strrchr(o->path, '/');
 	size_t n = strlen(o->path);
@@ -288,15 +296,17 @@ static void describe(struct vio_file *f, const struct options *o, const struct v
 }
 
 /* The descriptor is open and locked: how to serve it. *sector: what a block device works in, 0 for a file. */
-static int choose(const struct vio_file *f, const struct options *o, const struct stat *st, uint64_t size,
-		  struct vio_file_dio *dio, int *sector, struct vio_file_mode *mode, struct vio_err *err)
+static int choose(const struct vio_file *f, const struct options *o, const struct stat *st,
+		  uint64_t size, struct vio_file_dio *dio, int *sector, struct vio_file_mode *mode,
+		  struct vio_err *err)
 {
 	uint32_t block = o->block;
 	int rc;
 
 	*sector = 0;
 	if (S_ISBLK(st->st_mode) && ioctl(f->fd, BLKSSZGET, sector))
-		return vio_err_set(err, -errno, "backend file: cannot tell the sector size of '%.200s': %s",
+		return vio_err_set(err, -errno,
+				   "backend file: cannot tell the sector size of '%.200s': %s",
 				   o->path, strerror(errno));
 	if (!block)
 		block = (uint32_t)*sector;
@@ -305,14 +315,16 @@ static int choose(const struct vio_file *f, const struct options *o, const struc
 	if (rc)
 		return rc;
 	if (size < mode->block_size)
-		return vio_err_set(err, -EINVAL,
-				   "backend file: '%.200s' has %llu bytes, too small for one block of %u",
-				   o->path, (unsigned long long)size, mode->block_size);
+		return vio_err_set(
+			err, -EINVAL,
+			"backend file: '%.200s' has %llu bytes, too small for one block of %u",
+			o->path, (unsigned long long)size, mode->block_size);
 	return check_rings(err);
 }
 
 /* Find out all about it. */
-static int set_up(struct vio_file *f, const struct options *o, const struct stat *st, struct vio_err *err)
+static int set_up(struct vio_file *f, const struct options *o, const struct stat *st,
+		  struct vio_err *err)
 {
 	struct vio_file_dio dio;
 	struct vio_file_mode mode;
@@ -324,8 +336,10 @@ static int set_up(struct vio_file *f, const struct options *o, const struct stat
 		rc = choose(f, o, st, size, &dio, &sector, &mode, err);
 	if (rc)
 		return rc;
-	/* Smaller blocks than a device's sectors go through the page cache, but it can't forget half a
-	 * sector. */
+	/*
+	 * Smaller blocks than a device's sectors go through the page cache, but it can't forget
+	 * half a sector.
+	 */
 	whole_sectors = mode.block_size >= (uint32_t)sector;
 	f->be = (struct vio_backend){
 		.ops = &vio_backend_file,
@@ -363,8 +377,8 @@ static void file_close(struct vio_backend *be)
 }
 
 /*
- * A server that was killed leaves rings that the kernel first takes apart, requests in flight included. Until
- * then the file is rightly locked: wait for it, but not for a server that lives.
+ * A server that was killed leaves rings that the kernel first takes apart, requests in flight
+ * included. Until then the file is rightly locked: wait for it, but not for a server that lives.
  */
 static int open_and_lock(const struct options *o, int *fd, struct stat *st, struct vio_err *err)
 {
@@ -421,8 +435,8 @@ static int file_open(const char *spec, const struct vio_backend_env *env, struct
 
 const struct vio_backend_ops vio_backend_file = {
 	.name = "file",
-	.usage = "file,path=P[,direct=auto|on|off][,ro=on][,block=512|4096]    a file or block device, "
-		 "io_uring",
+	.usage =
+		"file,path=P[,direct=auto|on|off][,ro=on][,block=512|4096]    a file or block device, io_uring",
 	.open = file_open,
 	.close = file_close,
 	.queue_open = vio_file_queue_open,

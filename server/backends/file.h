@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * File backend, inside: file.c opens and probes, file_queue.c has rings and fixed buffers, file_io.c the data
- * path.
+ * File backend, inside: file.c opens and probes, file_queue.c has rings and fixed buffers,
+ * file_io.c the data path.
  *
- * With O_DIRECT the disk's block size is the file system's: the device refuses smaller requests before they
- * come here, and no write ever has to read, change and write back a block that another queue may be writing
- * too. What is left is memory that the kernel can't use for O_DIRECT as it lies; such a request goes through
- * an aligned buffer as a whole. Nothing is ever done through the page cache beside O_DIRECT: the kernel
- * doesn't keep the two coherent while requests are in flight (open(2), "Applications should avoid mixing").
+ * With O_DIRECT the disk's block size is the file system's: the device refuses smaller requests
+ * before they come here, and no write ever has to read, change and write back a block that another
+ * queue may be writing too. What is left is memory that the kernel can't use for O_DIRECT as it
+ * lies; such a request goes through an aligned buffer as a whole. Nothing is ever done through the
+ * page cache beside O_DIRECT: the kernel doesn't keep the two coherent while requests are in flight
+ * (open(2), "Applications should avoid mixing").
  */
 #ifndef VIO_SERVER_BACKENDS_FILE_H
 #define VIO_SERVER_BACKENDS_FILE_H
@@ -32,11 +33,12 @@ struct vio_file_mode {
 };
 
 /*
- * How to serve a file of `size` bytes: what was asked for (block 0: not said), and what the file system can.
- * With `auto` the page cache serves what O_DIRECT can't, with `on` that is -EINVAL with a sentence.
+ * How to serve a file of `size` bytes: what was asked for (block 0: not said), and what the file
+ * system can. With `auto` the page cache serves what O_DIRECT can't, with `on` that is -EINVAL with
+ * a sentence.
  */
-int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_dio dio, uint64_t size,
-		    struct vio_file_mode *mode, struct vio_err *err);
+int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_dio dio,
+		    uint64_t size, struct vio_file_mode *mode, struct vio_err *err);
 
 /* How to zero a range; each is tried when the one before has answered EOPNOTSUPP. */
 enum vio_file_zero { VIO_FILE_ZERO_RANGE, VIO_FILE_PUNCH_HOLE, VIO_FILE_WRITE_ZEROES };
@@ -47,8 +49,9 @@ struct vio_file {
 	bool direct;
 	uint32_t mem_align; /* with O_DIRECT */
 	uint8_t first_zero; /* enum vio_file_zero: where its queues begin to try */
-	void *zeroes;       /* VIO_FILE_ZEROES bytes, read-only, page aligned: for disks that can't zero */
-	unsigned told;      /* the line about fixed buffers has been said; by whichever queue comes first */
+	void *zeroes; /* VIO_FILE_ZEROES bytes, read-only, page aligned: for disks that can't zero */
+	unsigned
+		told; /* the line about fixed buffers has been said; by whichever queue comes first */
 };
 #define VIO_FILE_ZEROES VIO_MAX_DATA
 
@@ -78,13 +81,14 @@ struct vio_file_queue {
 	struct io_uring ring;
 	unsigned depth, n_free;
 	uint64_t fixed_max; /* VIO_FILE_FIXED_MAX; a test makes it small */
-	uint8_t zero;       /* enum vio_file_zero that this file takes, as far as this queue knows */
-	bool fixed_file;    /* the ring holds the file: no reference counting per request */
-	bool fixed_bufs;    /* the ring has a table for them */
+	uint8_t zero;    /* enum vio_file_zero that this file takes, as far as this queue knows */
+	bool fixed_file; /* the ring holds the file: no reference counting per request */
+	bool fixed_bufs; /* the ring has a table for them */
 	unsigned n_fixed, n_fixed_free, hint;
 	struct vio_be_list waiting; /* for an aligned buffer */
 	struct vio_file_slot *slot; /* depth of them */
-	uint16_t *free; /* indices of those not in use; the last one given back is the next one taken */
+	uint16_t *
+		free; /* indices of those not in use; the last one given back is the next one taken */
 	struct iovec (*rest)[VIO_MAX_SEGS]; /* one a slot: what is left after a short transfer */
 	struct vio_file_fixed *fixed;       /* sorted by va */
 	uint16_t *fixed_free;               /* n_fixed_free indices of the ring's table */

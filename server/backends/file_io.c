@@ -28,16 +28,16 @@ static inline bool aligned(const struct vio_file *f, const struct vio_req *r)
 }
 
 /* One piece of memory, from `done` on: through a fixed buffer when it lies in one. */
-static void prep_flat(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd, const struct vio_req *r,
-		      uint8_t *base, uint64_t done)
+static void prep_flat(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd,
+		      const struct vio_req *r, uint8_t *base, uint64_t done)
 {
 	unsigned len = (unsigned)(r->length - done);
 	int index = vio_file_find_fixed(q, base + done, len);
 	bool read = r->io == VIO_IO_READ;
 
 	if (vio_likely(index >= 0)) {
-		io_uring_prep_rw(read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED, sqe, fd, base + done,
-				 len, r->offset + done);
+		io_uring_prep_rw(read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED, sqe, fd,
+				 base + done, len, r->offset + done);
 		sqe->buf_index = (uint16_t)index;
 		q->n_fixed_io++;
 	} else {
@@ -65,7 +65,8 @@ static unsigned iov_rest(const struct vio_req *r, uint64_t done, struct iovec *r
 	return n;
 }
 
-static void prep_data(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd, struct vio_file_slot *s)
+static void prep_data(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd,
+		      struct vio_file_slot *s)
 {
 	struct vio_req *r = s->r;
 	const struct iovec *iov = r->iov;
@@ -160,8 +161,8 @@ static bool start(struct vio_file_queue *q, struct vio_req *r)
 }
 
 /*
- * What can't be submitted now (no memory, a full completion queue) stays in the ring's submission queue; each
- * poll tries again.
+ * What can't be submitted now (no memory, a full completion queue) stays in the ring's submission
+ * queue; each poll tries again.
  */
 static inline void flush_ring(struct vio_file_queue *q)
 {

@@ -9,9 +9,9 @@
 int vio_file_ring(unsigned entries, struct io_uring *ring)
 {
 	/*
-	 * No interrupt for a completion: we look anyway, and TASKRUN_FLAG tells the look when the kernel
-	 * wants to be called. Not SINGLE_ISSUER (nor what builds on it): the adapter's lcore opens the queue,
-	 * another polls.
+	 * No interrupt for a completion: we look anyway, and TASKRUN_FLAG tells the look when the
+	 * kernel wants to be called. Not SINGLE_ISSUER (nor what builds on it): the adapter's lcore
+	 * opens the queue, another polls.
 	 */
 	static const unsigned wishes[] = {
 		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
@@ -119,7 +119,8 @@ static int update(struct vio_file_queue *q, unsigned index, void *va, uint64_t l
 {
 	struct iovec iov = {va, len};
 	uint64_t tag = 0;
-	int rc = io_uring_register_buffers_update_tag(&q->ring, index, &iov, (const __u64 *)&tag, 1);
+	int rc =
+		io_uring_register_buffers_update_tag(&q->ring, index, &iov, (const __u64 *)&tag, 1);
 
 	return rc < 0 ? rc : rc == 1 ? 0 : -EIO;
 }
@@ -165,7 +166,9 @@ void vio_file_window_add(struct vio_backend_queue *bq, void *va, uint64_t len, b
 	struct vio_file_queue *q = vio_file_queue_of(bq);
 	uint8_t *p = va;
 
-	/* The kernel pins for writing; a read-only pane has nothing to pin. It goes the other way, silently.
+	/*
+	 * The kernel pins for writing; a read-only pane has nothing to pin. It goes the other way,
+	 * silently.
 	 */
 	if (!writable)
 		return;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A disk in the server partition's own memory. The payload level moves the data between it and the guest
- * (at()); what comes through submit() is the rest, and read and write of a caller that has iovs of its own.
+ * A disk in the server partition's own memory. The payload level moves the data between it and the
+ * guest (at()); what comes through submit() is the rest, and read and write of a caller that has
+ * iovs of its own.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,11 +39,12 @@ static void memory_close(struct vio_backend *be)
 	free(of(be));
 }
 
-static int memory_open(const char *spec, const struct vio_backend_env *env, struct vio_backend **out,
-		       struct vio_err *err)
+static int memory_open(const char *spec, const struct vio_backend_env *env,
+		       struct vio_backend **out, struct vio_err *err)
 {
-	static const char *const keys[] = {"size", "fill", "short", NULL}, *const fills[] = {"zero", "random",
-											     NULL};
+	static const char *const keys[] = {"size", "fill", "short", NULL}, *const fills[] = {
+										   "zero", "random",
+										   NULL};
 	struct memory *m;
 	unsigned random;
 	uint64_t size;
@@ -59,8 +61,9 @@ static int memory_open(const char *spec, const struct vio_backend_env *env, stru
 	if (rc)
 		return rc;
 	if (!env || !env->server_memory)
-		return vio_err_set(err, -EOPNOTSUPP,
-				   "backend memory: this program has no partition memory for a disk");
+		return vio_err_set(
+			err, -EOPNOTSUPP,
+			"backend memory: this program has no partition memory for a disk");
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return vio_err_set(err, -ENOMEM, "backend memory: no memory");
@@ -162,7 +165,8 @@ static unsigned memory_poll(struct vio_backend_queue *bq, struct vio_req *done[]
 
 const struct vio_backend_ops vio_backend_memory = {
 	.name = "memory",
-	.usage = "memory,size=64M[,fill=zero|random][,short=on]    in the server partition's memory",
+	.usage =
+		"memory,size=64M[,fill=zero|random][,short=on]    in the server partition's memory",
 	.open = memory_open,
 	.close = memory_close,
 	.queue_open = memory_queue_open,

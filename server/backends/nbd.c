@@ -38,8 +38,7 @@ static int limits(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 	if (min > MAX_BLOCK || (min & (min - 1)))
 		return vio_err_set(
 			err, -EINVAL,
-			"backend nbd: %.120s wants blocks of %lld bytes; a disk has blocks of 512 to "
-			"65536 bytes, powers of two",
+			"backend nbd: %.120s wants blocks of %lld bytes; a disk has blocks of 512 to 65536 bytes, powers of two",
 			n->uri, (long long)min);
 	if (max <= 0 || max > VIO_MAX_DATA)
 		max = VIO_MAX_DATA;
@@ -83,7 +82,8 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 	vio_backend_set_id(&n->be, "vio-nbd");
 	snprintf(n->be.what, sizeof(n->be.what), "nbd %s%s%s%s%s", len > 80 ? "..." : "",
 		 n->uri + (len > 80 ? len - 77 : 0), n->be.read_only ? ", read-only" : "",
-		 n->multi_conn ? "" : ", one queue only", cut ? ", last incomplete block left out" : "");
+		 n->multi_conn ? "" : ", one queue only",
+		 cut ? ", last incomplete block left out" : "");
 	return 0;
 }
 
@@ -96,11 +96,12 @@ static int parse(const char *spec, char *uri, size_t len, struct vio_err *err)
 		return rc;
 	rc = vio_spec_get(spec, "uri", uri, len);
 	if (rc < 0)
-		return vio_err_set(err, -ENAMETOOLONG, "backend nbd: uri is longer than %zu bytes", len - 1);
+		return vio_err_set(err, -ENAMETOOLONG, "backend nbd: uri is longer than %zu bytes",
+				   len - 1);
 	if (rc == 0 || !uri[0])
-		return vio_err_set(err, -EINVAL,
-				   "backend nbd: which server? Say uri=..., e.g. "
-				   "uri=nbd+unix:///?socket=/run/disk.sock");
+		return vio_err_set(
+			err, -EINVAL,
+			"backend nbd: which server? Say uri=..., e.g. uri=nbd+unix:///?socket=/run/disk.sock");
 	return 0;
 }
 
@@ -113,8 +114,8 @@ static void nbd_backend_close(struct vio_backend *be)
 	free(n);
 }
 
-static int nbd_backend_open(const char *spec, const struct vio_backend_env *env, struct vio_backend **out,
-			    struct vio_err *err)
+static int nbd_backend_open(const char *spec, const struct vio_backend_env *env,
+			    struct vio_backend **out, struct vio_err *err)
 {
 	struct vio_nbd *n = calloc(1, sizeof(*n));
 	int rc;
@@ -153,7 +154,8 @@ static int take_connection(struct vio_nbd *n, struct nbd_handle **h, struct vio_
 	*h = NULL;
 	return vio_err_set(
 		err, -ENODEV,
-		"backend nbd: %.120s is another disk than it was; start the server again to use it", n->uri);
+		"backend nbd: %.120s is another disk than it was; start the server again to use it",
+		n->uri);
 }
 
 static int count_in(struct vio_nbd *n, struct nbd_handle **h, struct vio_err *err)
@@ -164,8 +166,7 @@ static int count_in(struct vio_nbd *n, struct nbd_handle **h, struct vio_err *er
 	if (n->n_queues > 0 && !n->multi_conn)
 		rc = vio_err_set(
 			err, -EOPNOTSUPP,
-			"backend nbd: %.120s does not allow several connections to one disk (multi-conn); "
-			"use one queue",
+			"backend nbd: %.120s does not allow several connections to one disk (multi-conn); use one queue",
 			n->uri);
 	else
 		rc = take_connection(n, h, err);
@@ -243,8 +244,8 @@ static void nbd_queue_close(struct vio_backend_queue *bq)
 
 const struct vio_backend_ops vio_backend_nbd = {
 	.name = "nbd",
-	.usage = "nbd,uri=URI    any NBD server (qemu-nbd, nbdkit), e.g. "
-		 "uri=nbd+unix:///?socket=/run/disk.sock",
+	.usage =
+		"nbd,uri=URI    any NBD server (qemu-nbd, nbdkit), e.g. uri=nbd+unix:///?socket=/run/disk.sock",
 	.open = nbd_backend_open,
 	.close = nbd_backend_close,
 	.queue_open = nbd_queue_open,

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * NBD backend, inside: nbd.c opens and asks what the server can, nbd_conn.c has connections and their end,
- * nbd_io.c the data path. One connection a queue; libnbd's own state machine does the protocol.
+ * NBD backend, inside: nbd.c opens and asks what the server can, nbd_conn.c has connections and
+ * their end, nbd_io.c the data path. One connection a queue; libnbd's own state machine does the
+ * protocol.
  *
  * A connection that is lost fails what it had, and is then tried again when the guest next asks for
- * something. What the guest asks meanwhile waits for that, for a bounded time. Writes that were acknowledged
- * and not yet flushed may be gone with the old server, so the first flush after a loss fails: the guest is
- * told, once.
+ * something. What the guest asks meanwhile waits for that, for a bounded time. Writes that were
+ * acknowledged and not yet flushed may be gone with the old server, so the first flush after a loss
+ * fails: the guest is told, once.
  */
 #ifndef VIO_SERVER_BACKENDS_NBD_H
 #define VIO_SERVER_BACKENDS_NBD_H

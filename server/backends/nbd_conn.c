@@ -44,7 +44,8 @@ static void watch_silence(struct nbd_handle *h)
 
 static int connect_failed(const char *uri, const char *why, int rc, struct vio_err *err)
 {
-	return vio_err_set(err, rc ? -rc : -EIO, "backend nbd: cannot connect to %.120s: %.150s", uri, why);
+	return vio_err_set(err, rc ? -rc : -EIO, "backend nbd: cannot connect to %.120s: %.150s",
+			   uri, why);
 }
 
 /* libnbd's last sentence and number, for this thread. */
@@ -94,7 +95,8 @@ static void lost(struct vio_nbd_queue *q, const char *why)
 	if (vio_xchg_acq_rel(&q->n->unflushed, 0))
 		vio_store_relaxed(&q->n->flush_owed, 1);
 	if (!q->said)
-		vio_backend_say(&q->n->be, "lost the connection (%s); its requests fail until it is back",
+		vio_backend_say(&q->n->be,
+				"lost the connection (%s); its requests fail until it is back",
 				why ? why : "closed by the server");
 	q->said = true;
 	down(q, 0);
@@ -107,9 +109,11 @@ bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h)
 		max = nbd_get_block_size(h, LIBNBD_SIZE_MAXIMUM);
 
 	return size >= 0 && (uint64_t)size - (uint64_t)size % be->block_size == be->size &&
-	       (be->read_only || nbd_is_read_only(h) == 0) && (!be->can_flush || nbd_can_flush(h) > 0) &&
-	       (!be->can_discard || nbd_can_trim(h) > 0) && (!be->can_zero || nbd_can_zero(h) > 0) &&
-	       min <= (int64_t)n->min_block && (max <= 0 || max >= (int64_t)n->max_payload) &&
+	       (be->read_only || nbd_is_read_only(h) == 0) &&
+	       (!be->can_flush || nbd_can_flush(h) > 0) &&
+	       (!be->can_discard || nbd_can_trim(h) > 0) &&
+	       (!be->can_zero || nbd_can_zero(h) > 0) && min <= (int64_t)n->min_block &&
+	       (max <= 0 || max >= (int64_t)n->max_payload) &&
 	       (vio_load_relaxed(&n->n_queues) <= 1 || nbd_can_multi_conn(h) > 0);
 }
 
@@ -124,7 +128,8 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 		return;
 	if (!vio_nbd_same_disk(q->n, q->h)) {
 		if (!q->said_other)
-			vio_backend_say(&q->n->be, "what answers now is another disk; not using it");
+			vio_backend_say(&q->n->be,
+					"what answers now is another disk; not using it");
 		q->said_other = true;
 		down(q, VIO_NBD_BACKOFF_NS);
 		return;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Data path of the NBD backend. Completions come as callbacks out of libnbd, from vio_nbd_drive() or a
- * submission. */
+/*
+ * Data path of the NBD backend. Completions come as callbacks out of libnbd, from vio_nbd_drive()
+ * or a submission.
+ */
 #include "server/backends/nbd.h"
 #include "vio/atomics.h"
 #include "vio/cycles.h"
 
-static_assert(VIO_IO_READ < VIO_IO_FLUSH && VIO_IO_WRITE < VIO_IO_FLUSH && VIO_IO_FLUSH < VIO_IO_DISCARD &&
-		      VIO_IO_FLUSH < VIO_IO_ZERO,
+static_assert(VIO_IO_READ < VIO_IO_FLUSH && VIO_IO_WRITE < VIO_IO_FLUSH &&
+		      VIO_IO_FLUSH < VIO_IO_DISCARD && VIO_IO_FLUSH < VIO_IO_ZERO,
 	      "those behind flush are ranges");
 
 static inline bool moves_data(const struct vio_req *r)
@@ -21,7 +23,8 @@ static void finish(struct vio_nbd_slot *s)
 	struct vio_req *r = s->r;
 
 	/* What the connection itself died of is an I/O error to the guest. */
-	if (s->error == ENOTCONN || s->error == ESHUTDOWN || s->error == EPIPE || s->error == ECONNRESET)
+	if (s->error == ENOTCONN || s->error == ESHUTDOWN || s->error == EPIPE ||
+	    s->error == ECONNRESET)
 		s->error = EIO;
 	r->result = -s->error;
 	if (vio_unlikely(s->buffer != NULL)) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A disk that completes every request at once and moves no data: what is left is the cost of the way there.
+/*
+ * A disk that completes every request at once and moves no data: what is left is the cost of the
+ * way there.
  */
 #include <stdlib.h>
 
@@ -38,7 +40,8 @@ static int null_open(const char *spec, const struct vio_backend_env *env, struct
 		.can_flush = true,
 	};
 	vio_backend_set_id(be, "vio-null");
-	snprintf(be->what, sizeof(be->what), "null, %llu bytes, touches no data%s", (unsigned long long)size,
+	snprintf(be->what, sizeof(be->what), "null, %llu bytes, touches no data%s",
+		 (unsigned long long)size,
 		 block < VIO_DISK_UNIT ? ", short requests (not VIRTIO)" : "");
 	*out = be;
 	return 0;

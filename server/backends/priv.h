@@ -10,8 +10,10 @@
 /* Of a disk with short=on: a block, and so the shortest request, bytes. */
 #define VIO_SHORT_BLOCK 64u
 
-/* size=... of a spec into *bytes, a multiple of VIO_DISK_UNIT. `otherwise`: when it is not there; 0: it must
- * be. */
+/*
+ * size=... of a spec into *bytes, a multiple of VIO_DISK_UNIT. `otherwise`: when it is not there;
+ * 0: it must be.
+ */
 int vio_spec_size(const char *backend, const char *spec, uint64_t otherwise, uint64_t *bytes,
 		  struct vio_err *err);
 /* key=WORD with WORD one of the NULL-terminated list: its index into *index. -EINVAL with a sentence. */
@@ -22,7 +24,8 @@ int vio_spec_word(const char *backend, const char *spec, const char *key, const 
  * one: a request of 64 bytes at a sector moves the first 64 bytes of it. Outside VIRTIO, for measurements
  * only. The guest learns it from blk_size in config space, which no other disk has below 512.
  */
-int vio_spec_short(const char *backend, const char *spec, uint32_t *block_size, struct vio_err *err);
+int vio_spec_short(const char *backend, const char *spec, uint32_t *block_size,
+		   struct vio_err *err);
 /* be->id from text, cut to fit. */
 void vio_backend_set_id(struct vio_backend *be, const char *text);
 /* One line for the person who runs the server, on stderr. For what happens once, never once a request. */
@@ -30,8 +33,8 @@ void vio_backend_say(const struct vio_backend *be, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /*
- * Aligned buffers of VIO_MAX_DATA bytes for requests that can't go where their data is. One lcore. The pages
- * come with their first use: a queue that never needs them costs address space only.
+ * Aligned buffers of VIO_MAX_DATA bytes for requests that can't go where their data is. One lcore.
+ * The pages come with their first use: a queue that never needs them costs address space only.
  */
 #define VIO_BE_BUFFERS 4
 struct vio_be_buffers {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Bounce space of one queue: whole pages of the server partition's memory, first fit over a bitmap. No
- * allocation but at creation; one thread. A set bit is a free page.
+ * Bounce space of one queue: whole pages of the server partition's memory, first fit over a bitmap.
+ * No allocation but at creation; one thread. A set bit is a free page.
  */
 #ifndef VIO_SERVER_PAYLOAD_ARENA_H
 #define VIO_SERVER_PAYLOAD_ARENA_H

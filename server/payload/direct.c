@@ -3,7 +3,8 @@
 #include "server/payload/in_place.h"
 #include "server/windows.h"
 
-static inline void *window_ptr(struct vio_squeue *q, struct ioba at, uint64_t len, uint8_t perm, uint8_t *why)
+static inline void *window_ptr(struct vio_squeue *q, struct ioba at, uint64_t len, uint8_t perm,
+			       uint8_t *why)
 {
 	return vio_window_ptr(q->windows, at, len, perm, &q->window_hint, why);
 }

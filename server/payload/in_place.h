@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The in-place levels: the server's CPU and kernel work on the guest's pages. direct.c and unchecked.c differ
- * only in how an I/O bus address becomes a pointer, so the rest is written once, over that function, and
- * compiled into each of them. Private to server/payload/.
+ * The in-place levels: the server's CPU and kernel work on the guest's pages. direct.c and
+ * unchecked.c differ only in how an I/O bus address becomes a pointer, so the rest is written once,
+ * over that function, and compiled into each of them. Private to server/payload/.
  */
 #ifndef VIO_SERVER_PAYLOAD_IN_PLACE_H
 #define VIO_SERVER_PAYLOAD_IN_PLACE_H
@@ -40,8 +40,8 @@ static inline uint8_t vio_in_place_gather(struct vio_squeue *q, struct vio_req *
 }
 
 /*
- * Two passes: all headers' lines are on their way before the first is read. For writing, because the status
- * byte usually shares the header's line, and one transfer then serves both.
+ * Two passes: all headers' lines are on their way before the first is read. For writing, because
+ * the status byte usually shares the header's line, and one transfer then serves both.
  */
 static inline void vio_in_place_fetch(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
 				      uint32_t len, vio_in_place_ptr *ptr)
@@ -64,8 +64,8 @@ static inline void vio_in_place_fetch(struct vio_squeue *q, struct vio_req *cons
 	}
 }
 
-static inline uint8_t vio_in_place_read(struct vio_squeue *q, struct ioba at, void *buf, uint32_t len,
-					vio_in_place_ptr *ptr)
+static inline uint8_t vio_in_place_read(struct vio_squeue *q, struct ioba at, void *buf,
+					uint32_t len, vio_in_place_ptr *ptr)
 {
 	uint8_t why = VIO_ST_OK;
 	const void *p = ptr(q, at, len, TCE_READ, &why);
@@ -158,36 +158,39 @@ static inline void vio_in_place_status(struct vio_squeue *q, struct vio_req *con
 }
 
 /* The wrappers that a level's table needs, over its `ptr`. */
-#define VIO_IN_PLACE_OPS(ptr)                                                                                \
-	static void fetch(struct vio_squeue *q, struct vio_req *const r[], unsigned n, uint32_t len)         \
-	{                                                                                                    \
-		vio_in_place_fetch(q, r, n, len, ptr);                                                       \
-	}                                                                                                    \
-	static uint8_t read_once(struct vio_squeue *q, struct ioba at, void *buf, uint32_t len)              \
-	{                                                                                                    \
-		return vio_in_place_read(q, at, buf, len, ptr);                                              \
-	}                                                                                                    \
-	static void get(struct vio_squeue *q, struct vio_req *const r[], unsigned n)                         \
-	{                                                                                                    \
-		vio_in_place_get(q, r, n, ptr);                                                              \
-	}                                                                                                    \
-	static unsigned plain(struct vio_squeue *q, struct vio_plain v[], unsigned n, uint8_t perm)          \
-	{                                                                                                    \
-		return vio_in_place_plain(q, v, n, perm, ptr);                                               \
-	}                                                                                                    \
-	static void put(struct vio_squeue *q, struct vio_req *const r[], unsigned n)                         \
-	{                                                                                                    \
-		(void)q, (void)r, (void)n; /* nothing was taken */                                           \
-	}                                                                                                    \
-	static void move(struct vio_squeue *q, struct vio_req *r, void *local, struct ioba local_at)         \
-	{                                                                                                    \
-		(void)local_at;                                                                              \
-		vio_in_place_move(q, r, local, ptr);                                                         \
-	}                                                                                                    \
-	static void status(struct vio_squeue *q, struct vio_req *const r[], unsigned n)                      \
-	{                                                                                                    \
-		vio_in_place_status(q, r, n, ptr);                                                           \
-	}                                                                                                    \
+#define VIO_IN_PLACE_OPS(ptr)                                                                      \
+	static void fetch(struct vio_squeue *q, struct vio_req *const r[], unsigned n,             \
+			  uint32_t len)                                                            \
+	{                                                                                          \
+		vio_in_place_fetch(q, r, n, len, ptr);                                             \
+	}                                                                                          \
+	static uint8_t read_once(struct vio_squeue *q, struct ioba at, void *buf, uint32_t len)    \
+	{                                                                                          \
+		return vio_in_place_read(q, at, buf, len, ptr);                                    \
+	}                                                                                          \
+	static void get(struct vio_squeue *q, struct vio_req *const r[], unsigned n)               \
+	{                                                                                          \
+		vio_in_place_get(q, r, n, ptr);                                                    \
+	}                                                                                          \
+	static unsigned plain(struct vio_squeue *q, struct vio_plain v[], unsigned n,              \
+			      uint8_t perm)                                                        \
+	{                                                                                          \
+		return vio_in_place_plain(q, v, n, perm, ptr);                                     \
+	}                                                                                          \
+	static void put(struct vio_squeue *q, struct vio_req *const r[], unsigned n)               \
+	{                                                                                          \
+		(void)q, (void)r, (void)n; /* nothing was taken */                                 \
+	}                                                                                          \
+	static void move(struct vio_squeue *q, struct vio_req *r, void *local,                     \
+			 struct ioba local_at)                                                     \
+	{                                                                                          \
+		(void)local_at;                                                                    \
+		vio_in_place_move(q, r, local, ptr);                                               \
+	}                                                                                          \
+	static void status(struct vio_squeue *q, struct vio_req *const r[], unsigned n)            \
+	{                                                                                          \
+		vio_in_place_status(q, r, n, ptr);                                                 \
+	}                                                                                          \
 	struct vio_in_place_end /* so that the macro's use ends in a semicolon */
 
 #endif

@@ -3,8 +3,10 @@
 #include "server/payload/payload.h"
 
 static const struct vio_payload_ops *const levels[VIO_N_PAYLOAD] = {
-	[VIO_PAYLOAD_RDMA] = &vio_payload_rdma,           [VIO_PAYLOAD_BOUNCE] = &vio_payload_direct,
-	[VIO_PAYLOAD_DIRECT] = &vio_payload_direct,       [VIO_PAYLOAD_COPYBREAK] = &vio_payload_direct,
+	[VIO_PAYLOAD_RDMA] = &vio_payload_rdma,
+	[VIO_PAYLOAD_BOUNCE] = &vio_payload_direct,
+	[VIO_PAYLOAD_DIRECT] = &vio_payload_direct,
+	[VIO_PAYLOAD_COPYBREAK] = &vio_payload_direct,
 	[VIO_PAYLOAD_UNCHECKED] = &vio_payload_unchecked,
 };
 

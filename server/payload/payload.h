@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Payload access: how the server reaches what the descriptors point to. One file a level: rdma.c (the
- * server's H_COPY_ RDMA, H_READ_RDMA, H_WRITE_RDMA), direct.c (windows), unchecked.c (upper bound, never a
- * product). The guest's levels bounce and copybreak are direct to the server.
+ * Payload access: how the server reaches what the descriptors point to. One file a level: rdma.c
+ * (the server's H_COPY_ RDMA, H_READ_RDMA, H_WRITE_RDMA), direct.c (windows), unchecked.c (upper
+ * bound, never a product). The guest's levels bounce and copybreak are direct to the server.
  *
- * All take bursts, run on the owning lcore, and set r->fault (VIO_ST_DESC_RANGE, VIO_ST_DESC_PERM) on a bad
- * address, leaving the other requests of the burst alone. Requests with a fault already set are skipped.
+ * All take bursts, run on the owning lcore, and set r->fault (VIO_ST_DESC_RANGE, VIO_ST_DESC_PERM)
+ * on a bad address, leaving the other requests of the burst alone. Requests with a fault already
+ * set are skipped.
  */
 #ifndef VIO_SERVER_PAYLOAD_H
 #define VIO_SERVER_PAYLOAD_H
@@ -15,35 +16,47 @@
 
 struct vio_payload_ops {
 	const char *name;
-	int (*attach)(struct vio_squeue *q, struct vio_err *err); /* -ENOMEM, -ENOSPC (local memory) */
+	int (*attach)(struct vio_squeue *q,
+		      struct vio_err *err); /* -ENOMEM, -ENOSPC (local memory) */
 	void (*detach)(struct vio_squeue *q);
-	/* Snapshot the first `len` (<= sizeof r->hdr) device-readable bytes of each chain into r->hdr. A
-	 * chain with fewer gets r->fault VIO_ST_REQUEST. */
+	/*
+	 * Snapshot the first `len` (<= sizeof r->hdr) device-readable bytes of each chain into
+	 * r->hdr. A chain with fewer gets r->fault VIO_ST_REQUEST.
+	 */
 	void (*fetch)(struct vio_squeue *q, struct vio_req *const r[], unsigned n, uint32_t len);
-	/* Read `len` bytes at one guest address into `buf`, each byte once: for indirect tables and discard
-	 * ranges. An enum vio_status. */
+	/*
+	 * Read `len` bytes at one guest address into `buf`, each byte once: for indirect tables and
+	 * discard ranges. An enum vio_status.
+	 */
 	uint8_t (*read)(struct vio_squeue *q, struct ioba at, void *buf, uint32_t len);
-	/* Make r->data[] addressable: fill r->iov. Level rdma also copies in what the guest wrote (r->io
-	 * WRITE), and sets r->waits when it has no bounce room now: the caller tries again after a put (in
-	 * order: one request of VIO_MAX_DATA always fits once nothing else is in flight). */
+	/*
+	 * Make r->data[] addressable: fill r->iov. Level rdma also copies in what the guest wrote
+	 * (r->io WRITE), and sets r->waits when it has no bounce room now: the caller tries again
+	 * after a put (in order: one request of VIO_MAX_DATA always fits once nothing else is in
+	 * flight).
+	 */
 	void (*get)(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
-	/* Levels in place: the same for chains of one descriptor, with `perm`. Stops at the first whose
-	 * address is not to be used so; the number before it. */
+	/*
+	 * Levels in place: the same for chains of one descriptor, with `perm`. Stops at the first
+	 * whose address is not to be used so; the number before it.
+	 */
 	unsigned (*plain)(struct vio_squeue *q, struct vio_plain v[], unsigned n, uint8_t perm);
 	/* The backend is done with r->iov. Level rdma copies out (r->io READ, r->result 0). */
 	void (*put)(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
 	/*
-	 * Instead of get/put, for a backend whose disk is server memory: one copy between r->data[] and
-	 * `local` (r->data_len bytes), to the guest for READ, from it for WRITE. `local_at`: its IOBA in the
-	 * server's window.
+	 * Instead of get/put, for a backend whose disk is server memory: one copy between r->data[]
+	 * and `local` (r->data_len bytes), to the guest for READ, from it for WRITE. `local_at`:
+	 * its IOBA in the server's window.
 	 */
 	void (*move)(struct vio_squeue *q, struct vio_req *r, void *local, struct ioba local_at);
 	/* Store each r->dev_status at r->status_at. */
 	void (*status)(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
 };
 
-/* Bytes of the queue's local memory that the level's attach needs at least; 0 when none. More lets more
- * requests of an rdma queue be in flight at once: add `depth` times the usual request. */
+/*
+ * Bytes of the queue's local memory that the level's attach needs at least; 0 when none. More lets
+ * more requests of an rdma queue be in flight at once: add `depth` times the usual request.
+ */
 uint64_t vio_payload_local_bytes(enum vio_payload level);
 
 extern const struct vio_payload_ops vio_payload_rdma, vio_payload_direct, vio_payload_unchecked;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Payload by RDMA: the server copies every byte, through registers when it is small. Data lies in bounce
- * pages of the server's own memory while the backend works on it, or, when the backend's disk is server
- * memory, is copied straight between it and the guest.
+ * Payload by RDMA: the server copies every byte, through registers when it is small. Data lies in
+ * bounce pages of the server's own memory while the backend works on it, or, when the backend's
+ * disk is server memory, is copied straight between it and the guest.
  */
 #include <stdlib.h>
 
@@ -47,23 +47,24 @@ static int attach(struct vio_squeue *q, struct vio_err *err)
 
 	q->payload_priv = p;
 	if (!p)
-		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its bounce buffers", q->index);
+		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its bounce buffers",
+				   q->index);
 	p->scratch = vio_sq_carve(q, VIO_ARENA_PAGE, VIO_ARENA_PAGE, &p->scratch_at);
 	rest = p->scratch ? (q->local_len - q->local_used) / VIO_ARENA_PAGE * VIO_ARENA_PAGE : 0;
 	if (rest < VIO_MAX_DATA) {
 		detach(q);
-		return vio_err_set(err, -ENOSPC,
-				   "queue %u: payload rdma needs %llu bytes of server memory for bounce "
-				   "buffers, %llu are "
-				   "left; give the server partition more memory",
-				   q->index, (unsigned long long)vio_payload_local_bytes(VIO_PAYLOAD_RDMA),
-				   (unsigned long long)(q->local_len - q->local_used));
+		return vio_err_set(
+			err, -ENOSPC,
+			"queue %u: payload rdma needs %llu bytes of server memory for bounce buffers, %llu are left; give the server partition more memory",
+			q->index, (unsigned long long)vio_payload_local_bytes(VIO_PAYLOAD_RDMA),
+			(unsigned long long)(q->local_len - q->local_used));
 	}
 	p->mem = vio_sq_carve(q, rest, VIO_ARENA_PAGE, &p->at);
 	p->arena = vio_arena_new((uint32_t)(rest / VIO_ARENA_PAGE));
 	if (!p->arena) {
 		detach(q);
-		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its bounce buffers", q->index);
+		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its bounce buffers",
+				   q->index);
 	}
 	q->local_base = local_base(q);
 	return 0;
@@ -123,7 +124,8 @@ static uint8_t read_once(struct vio_squeue *q, struct ioba at, void *buf, uint32
 static uint8_t copy_data(struct vio_squeue *q, const struct vio_req *r, struct ioba local)
 {
 	for (unsigned i = 0; i < r->n_data; i++) {
-		uint8_t why = vio_rdma_copy(q, r->data[i].at, local, r->data[i].len, r->io != VIO_IO_READ);
+		uint8_t why = vio_rdma_copy(q, r->data[i].at, local, r->data[i].len,
+					    r->io != VIO_IO_READ);
 
 		if (why != VIO_ST_OK)
 			return why;
@@ -141,7 +143,8 @@ static void give_bounce(struct rdma *p, struct vio_req *r)
 {
 	if (!r->bounce)
 		return;
-	vio_arena_give(p->arena, (uint32_t)((uint64_t)((uint8_t *)r->bounce - p->mem) / VIO_ARENA_PAGE),
+	vio_arena_give(p->arena,
+		       (uint32_t)((uint64_t)((uint8_t *)r->bounce - p->mem) / VIO_ARENA_PAGE),
 		       pages_of(r));
 	r->bounce = NULL;
 	r->n_iov = 0;

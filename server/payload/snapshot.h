@@ -9,8 +9,8 @@
 #include "vio/atomics.h"
 
 /*
- * Copy `len` bytes. What is used afterwards is the copy: where the loads can't be spelt one by one (the
- * address is not aligned), a barrier keeps the compiler from looking at the original again.
+ * Copy `len` bytes. What is used afterwards is the copy: where the loads can't be spelt one by one
+ * (the address is not aligned), a barrier keeps the compiler from looking at the original again.
  */
 static inline void vio_snapshot(void *dst, const void *src, uint32_t len)
 {

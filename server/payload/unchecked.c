@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Payload in place without any check: an I/O bus address plus one constant is the pointer. What checking
- * costs is the difference to level direct. An upper bound for experiments: a guest can make the server read,
- * write or fault on any address, so a server offers this level only when it is told to.
+ * Payload in place without any check: an I/O bus address plus one constant is the pointer. What
+ * checking costs is the difference to level direct. An upper bound for experiments: a guest can
+ * make the server read, write or fault on any address, so a server offers this level only when it
+ * is told to.
  */
 #include "server/payload/in_place.h"
 #include "server/windows.h"
 
 /* The constant is kept where the queue keeps a pointer: the "address" of IOBA 0. */
-static inline void *offset_ptr(struct vio_squeue *q, struct ioba at, uint64_t len, uint8_t perm, uint8_t *why)
+static inline void *offset_ptr(struct vio_squeue *q, struct ioba at, uint64_t len, uint8_t perm,
+			       uint8_t *why)
 {
 	(void)len, (void)perm, (void)why;
 	return (void *)((uintptr_t)q->payload_priv + (uintptr_t)at.v);
@@ -25,19 +27,19 @@ static int attach(struct vio_squeue *q, struct vio_err *err)
 		if (t->w[i].role != VIO_WINDOW_BUFFERS)
 			continue;
 		if (found && delta != (uintptr_t)q->payload_priv)
-			return vio_err_set(err, -ENOTSUP,
-					   "queue %u: payload unchecked needs all buffer windows at one "
-					   "distance from their "
-					   "addresses; register one window, or choose payload direct",
-					   q->index);
+			return vio_err_set(
+				err, -ENOTSUP,
+				"queue %u: payload unchecked needs all buffer windows at one distance from their addresses; register one window, or choose payload direct",
+				q->index);
 		q->payload_priv = (void *)delta;
 		found = true;
 	}
 	q->prev_hdr = NULL;
 	if (!found)
-		return vio_err_set(err, -ENOTSUP,
-				   "queue %u: payload unchecked needs a buffer window before DRIVER_OK",
-				   q->index);
+		return vio_err_set(
+			err, -ENOTSUP,
+			"queue %u: payload unchecked needs a buffer window before DRIVER_OK",
+			q->index);
 	return 0;
 }
 

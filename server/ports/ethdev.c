@@ -16,8 +16,10 @@
 #include "server/ports/ethdev.h"
 
 #define POOL 2047u /* mbufs with room for a frame, for each direction */
-/* Pieces that are lent at once, and so frames. Each frame needs an mbuf for its head too, and those that are
- * copied must find some. */
+/*
+ * Pieces that are lent at once, and so frames. Each frame needs an mbuf for its head too, and those
+ * that are copied must find some.
+ */
 #define POOL_LENT 1535u
 #define RING      512u /* descriptors asked for; the device adjusts */
 #define MAX_PARTS 8u   /* of a bond */
@@ -25,11 +27,11 @@
 #define PAGE      4096u
 /* Empty or not, when a port is stopped: more than all that can be in it. */
 #define DRAIN_TURNS (2u * (POOL + POOL_LENT) / VIO_FRAME_BURST)
-#define FLUSH_MASK                                                                                           \
+#define FLUSH_MASK                                                                                 \
 	1023u /* turns between two empty transmit calls, which bonding (LACP) and memif want now and then */
-#define TX_CAPA                                                                                              \
-	(RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |      \
-	 RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO)
+#define TX_CAPA                                                                                    \
+	(RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM |                           \
+	 RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO)
 
 /* A frame that is lent to the port: shared by the mbufs of its pieces. */
 struct lent {
@@ -45,12 +47,13 @@ struct vio_uplink {
 	uint16_t id; /* of ethdev */
 	struct rte_device *dev;
 	uint64_t capa;
-	bool in_place; /* may lend; cleared for good by an adapter's lcore, before the window that it is for
-			*/
+	bool in_place; /* may lend; cleared for good by an adapter's lcore, before the window that it is for */
 	bool bond;
 	bool started;
 	bool stopped; /* vio_uplink_stop(): nobody but us has to do with it any more */
-	/* It, or those of its parts, that reach memory by themselves: guest memory must be mapped for them.
+	/*
+	 * It, or those of its parts, that reach memory by themselves: guest memory must be mapped
+	 * for them.
 	 */
 	unsigned n_dma;
 	struct rte_device *dma[MAX_PARTS];
@@ -60,16 +63,17 @@ struct vio_uplink {
 	unsigned turns;
 	uint32_t share; /* 0: not known yet; all ports are there before frames flow */
 	/*
-	 * Pieces that are lent, by the port that they came in at, and frames (port.stats.lent): counted
-	 * without locked instructions by the switch's lcore, `home`, where they are lent and nearly always
-	 * come back; less those that came back on other threads.
+	 * Pieces that are lent, by the port that they came in at, and frames (port.stats.lent):
+	 * counted without locked instructions by the switch's lcore, `home`, where they are lent
+	 * and nearly always come back; less those that came back on other threads.
 	 */
 	unsigned home;
 	uint32_t pieces[VIO_SWITCH_PORTS], away_pieces[VIO_SWITCH_PORTS];
 	uint64_t away_frames;
 	struct rte_mbuf *tx[VIO_FRAME_BURST];
 	unsigned n_tx;
-	struct rte_mbuf *ext[VIO_FRAME_BURST]; /* taken from ext_pool together, for pieces to come */
+	struct rte_mbuf
+		*ext[VIO_FRAME_BURST]; /* taken from ext_pool together, for pieces to come */
 	unsigned n_ext;
 	uint64_t copied; /* bytes of the burst, not yet counted */
 	uint64_t fresh;  /* rearm_data of an mbuf that was just taken */
@@ -204,7 +208,8 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 		uint16_t len = (uint16_t)f->body[i].iov_len;
 
 		rte_pktmbuf_attach_extbuf(m[i], f->body[i].iov_base,
-					  (rte_iova_t)(uintptr_t)f->body[i].iov_base, len, &l->info);
+					  (rte_iova_t)(uintptr_t)f->body[i].iov_base, len,
+					  &l->info);
 		m[i]->data_off = 0;
 		m[i]->data_len = len;
 		last->next = m[i];
@@ -239,7 +244,8 @@ static bool copy_long(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf
 				head->nb_segs++;
 				continue;
 			}
-			memcpy(rte_pktmbuf_mtod_offset(last, uint8_t *, last->data_len), from, part);
+			memcpy(rte_pktmbuf_mtod_offset(last, uint8_t *, last->data_len), from,
+			       part);
 			last->data_len = (uint16_t)(last->data_len + part);
 			head->pkt_len += part;
 			from += part;
@@ -263,10 +269,11 @@ static inline bool copy(struct vio_uplink *u, struct vio_frame *f, struct rte_mb
 }
 
 /*
- * What the device is to do about the checksum, in its own words; false: it can't. The headers are the frame's
- * own copy, and with segmentation they have been checked.
+ * What the device is to do about the checksum, in its own words; false: it can't. The headers are
+ * the frame's own copy, and with segmentation they have been checked.
  */
-static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool tagged, struct rte_mbuf *m)
+static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool tagged,
+			   struct rte_mbuf *m)
 {
 	const uint8_t *head = vio_frame_head(f);
 	uint16_t type = vio_get_be16(head + 12), l3 = VIO_ETH_LEN, l4;
@@ -304,7 +311,8 @@ static inline void put_frame(struct vio_uplink *u, struct vio_frame *f, struct r
 	bool tagged = vio_port_tags(&u->port, f->vid), wanted;
 	uint32_t head = vio_frame_head_out(f, tagged);
 
-	if (vio_unlikely(f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !hand_over_csum(u, f, tagged, m)) {
+	if (vio_unlikely(f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) &&
+	    !hand_over_csum(u, f, tagged, m)) {
 		vio_offload_csum(f);
 		vio_counter_add(&u->port.stats.checksummed, 1);
 	}
@@ -347,8 +355,10 @@ static void send_burst(struct vio_uplink *u, struct vio_frame *const f[], unsign
 
 	if (vio_likely(rte_mempool_get_bulk(u->tx_pool, (void **)m, n) == 0)) {
 		for (unsigned i = 0; i < n; i++) {
-			/* In the pool an mbuf is alone, and nobody's. tx_offload is looked at with flags
-			 * only. */
+			/*
+			 * In the pool an mbuf is alone, and nobody's. tx_offload is looked at with
+			 * flags only.
+			 */
 			memcpy(&m[i]->rearm_data, &u->fresh, sizeof(u->fresh));
 			m[i]->ol_flags = 0;
 			m[i]->packet_type = 0;
@@ -477,8 +487,9 @@ static bool has_link(uint16_t id)
 }
 
 /*
- * A bond changes over by itself when its parts' drivers tell it of their links. Those of software ports (tap)
- * only answer when they are asked, so it is done here. True: one of its parts has a link.
+ * A bond changes over by itself when its parts' drivers tell it of their links. Those of software
+ * ports (tap) only answer when they are asked, so it is done here. True: one of its parts has a
+ * link.
  */
 static bool look_after_bond(const struct vio_uplink *u)
 {
@@ -532,21 +543,21 @@ static const struct vio_port_ops ops = {
 static void give_up_lending(struct vio_uplink *u, int rc, struct vio_err *err)
 {
 	vio_store_relaxed(&u->in_place, false);
-	vio_err_set(err, rc,
-		    "uplink %s: a window of a guest can't be made known to it (%s); frames are copied out "
-		    "from here on",
-		    u->name, strerror(-rc));
+	vio_err_set(
+		err, rc,
+		"uplink %s: a window of a guest can't be made known to it (%s); frames are copied out from here on",
+		u->name, strerror(-rc));
 }
 
-int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len, struct vio_err *err)
+int vio_uplink_mem_add(struct vio_uplink *const u[], unsigned n, void *va, uint64_t len,
+		       struct vio_err *err)
 {
 	int rc = rte_extmem_register(va, len, NULL, 0, PAGE) < 0 ? -rte_errno : 0;
 
 	if (rc < 0)
 		vio_err_set(
 			err, rc,
-			"DPDK takes no more windows of guests (%s); ports that reach memory by themselves "
-			"would get copies from here on, but there are none",
+			"DPDK takes no more windows of guests (%s); ports that reach memory by themselves would get copies from here on, but there are none",
 			strerror(-rc));
 	for (unsigned i = 0; i < n; i++) {
 		if (rc < 0 && u[i]->n_dma > 0)
@@ -583,7 +594,8 @@ bool vio_uplink_is_pci(const char *spec, char *addr, size_t len)
 }
 
 /* The switch's words into the port, the others into devargs. */
-static int split(struct vio_uplink *u, const char *spec, char *devargs, size_t len, struct vio_err *err)
+static int split(struct vio_uplink *u, const char *spec, char *devargs, size_t len,
+		 struct vio_err *err)
 {
 	char *copy = strdup(spec), *save = NULL;
 	bool vlan = false;
@@ -623,8 +635,8 @@ int vio_uplink_vdev(const char *devargs, struct vio_err *err)
 	if (rte_eth_dev_get_port_by_name(name, &id) == 0)
 		return 0; /* EAL has found it on the bus */
 	rc = rte_dev_probe(devargs);
-	return rc < 0 ? vio_err_set(err, rc, "%s: DPDK can't make this device: %s%s", devargs, strerror(-rc),
-				    geteuid() ? "; most devices need root" : "")
+	return rc < 0 ? vio_err_set(err, rc, "%s: DPDK can't make this device: %s%s", devargs,
+				    strerror(-rc), geteuid() ? "; most devices need root" : "")
 		      : 0;
 }
 
@@ -638,7 +650,8 @@ static bool find_hardware(struct vio_uplink *u)
 
 	for (int i = 0; i < n; i++) {
 		if (rte_eth_dev_get_name_by_port(part[i], name) == 0 &&
-		    vio_uplink_is_pci(name, addr, sizeof(addr)) && rte_eth_dev_info_get(part[i], &info) == 0)
+		    vio_uplink_is_pci(name, addr, sizeof(addr)) &&
+		    rte_eth_dev_info_get(part[i], &info) == 0)
 			u->dma[u->n_dma++] = info.device;
 	}
 	return n > 0 && u->n_dma == (unsigned)n;
@@ -656,13 +669,15 @@ static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
 	if (rc < 0)
 		return rc;
 	if (rte_eth_dev_get_port_by_name(u->name, &u->id) < 0)
-		return vio_err_set(err, -ENODEV, "%s: DPDK has made a device, but it is no Ethernet port",
+		return vio_err_set(err, -ENODEV,
+				   "%s: DPDK has made a device, but it is no Ethernet port",
 				   u->name);
 	rc = rte_eth_dev_info_get(u->id, &info);
 	u->bond = rc == 0 && !strcmp(info.driver_name, "net_bonding");
 	if (u->bond) {
 		/* A bond knows its parts, and what they can do, only after this. */
-		rc = rte_eth_dev_configure(u->id, 1, 1, &(struct rte_eth_conf){.intr_conf = {.lsc = 1}});
+		rc = rte_eth_dev_configure(u->id, 1, 1,
+					   &(struct rte_eth_conf){.intr_conf = {.lsc = 1}});
 		if (rc == 0)
 			rc = rte_eth_dev_info_get(u->id, &info);
 	}
@@ -678,14 +693,15 @@ static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
 	/* The null port does not say that it takes chained mbufs, and frees them like any. */
 	chains = (u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) || !strcmp(info.driver_name, "net_null");
 	u->in_place = chains && (u->n_dma == 0 || rte_eal_iova_mode() == RTE_IOVA_VA);
-	snprintf(u->what, sizeof(u->what), "%s (%s), frames %s, checksums %s, segmentation %s", u->name,
-		 info.driver_name, u->in_place ? "leave in place" : "are copied out",
+	snprintf(u->what, sizeof(u->what), "%s (%s), frames %s, checksums %s, segmentation %s",
+		 u->name, info.driver_name, u->in_place ? "leave in place" : "are copied out",
 		 u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM ? "by the port" : "in software",
 		 u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO ? "by the port" : "in software");
 	return 0;
 }
 
-static struct rte_mempool *pool(const struct vio_uplink *u, const char *kind, unsigned n, uint16_t room)
+static struct rte_mempool *pool(const struct vio_uplink *u, const char *kind, unsigned n,
+				uint16_t room)
 {
 	char name[RTE_MEMPOOL_NAMESIZE];
 
@@ -711,12 +727,13 @@ static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
 	u->tx_pool = pool(u, "tx", POOL, room);
 	u->ext_pool = pool(u, "ext", POOL_LENT + VIO_FRAME_BURST, 0); /* ... that wait in ext[] */
 	snprintf(name, sizeof(name), "vio_lent_%u", u->id);
-	u->lent_pool = rte_mempool_create(name, POOL_LENT, sizeof(struct lent), 64, 0, NULL, NULL, not_lent,
-					  NULL, SOCKET_ID_ANY, 0);
+	u->lent_pool = rte_mempool_create(name, POOL_LENT, sizeof(struct lent), 64, 0, NULL, NULL,
+					  not_lent, NULL, SOCKET_ID_ANY, 0);
 	if (u->rx_pool && u->tx_pool && u->ext_pool && u->lent_pool)
 		return 0;
-	return vio_err_set(err, -ENOMEM, "%s: no memory for its buffers (%s); give DPDK more hugepages",
-			   u->name, rte_strerror(rte_errno));
+	return vio_err_set(err, -ENOMEM,
+			   "%s: no memory for its buffers (%s); give DPDK more hugepages", u->name,
+			   rte_strerror(rte_errno));
 }
 
 static int start(struct vio_uplink *u, struct vio_err *err)
@@ -732,12 +749,13 @@ static int start(struct vio_uplink *u, struct vio_err *err)
 	conf.txmode.offloads = u->capa;
 	conf.rxmode.mtu = u->port.mtu;
 	conf.rxmode.offloads =
-		info.rx_offload_capa &
-		(RTE_ETH_RX_OFFLOAD_SCATTER | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+		info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_SCATTER | RTE_ETH_RX_OFFLOAD_TCP_CKSUM |
+					RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
 	if (rc == 0 && info.max_rx_pktlen >= RTE_ETHER_MIN_LEN &&
 	    u->port.mtu + VIO_ETH_LEN + VIO_TAG_LEN > info.max_rx_pktlen)
-		return vio_err_set(err, -EINVAL, "%s: its largest frame of %u bytes allows an MTU of %u",
-				   u->name, info.max_rx_pktlen,
+		return vio_err_set(err, -EINVAL,
+				   "%s: its largest frame of %u bytes allows an MTU of %u", u->name,
+				   info.max_rx_pktlen,
 				   info.max_rx_pktlen - VIO_ETH_LEN - VIO_TAG_LEN);
 	if (rc == 0)
 		rc = make_pools(u, info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER, err);
@@ -754,7 +772,8 @@ static int start(struct vio_uplink *u, struct vio_err *err)
 	}
 	if (rc == 0) {
 		what = "set up its queues";
-		rc = rte_eth_rx_queue_setup(u->id, 0, rx, (unsigned)SOCKET_ID_ANY, NULL, u->rx_pool);
+		rc = rte_eth_rx_queue_setup(u->id, 0, rx, (unsigned)SOCKET_ID_ANY, NULL,
+					    u->rx_pool);
 	}
 	if (rc == 0)
 		rc = rte_eth_tx_queue_setup(u->id, 0, tx, (unsigned)SOCKET_ID_ANY, NULL);
@@ -772,8 +791,10 @@ static int start(struct vio_uplink *u, struct vio_err *err)
 
 static uint64_t fresh_mbuf(void)
 {
-	struct rte_mbuf m = {
-		.data_off = RTE_PKTMBUF_HEADROOM, .refcnt = 1, .nb_segs = 1, .port = RTE_MBUF_PORT_INVALID};
+	struct rte_mbuf m = {.data_off = RTE_PKTMBUF_HEADROOM,
+			     .refcnt = 1,
+			     .nb_segs = 1,
+			     .port = RTE_MBUF_PORT_INVALID};
 	uint64_t word;
 
 	memcpy(&word, &m.rearm_data, sizeof(word));
@@ -816,8 +837,10 @@ static void take_back(struct rte_mempool *p, void *arg, void *obj, unsigned i)
 	let_go(obj);
 }
 
-/* The device is freed, and adapters may withdraw windows yet. A bond's parts stay, and so does what is mapped
- * for them. */
+/*
+ * The device is freed, and adapters may withdraw windows yet. A bond's parts stay, and so does what
+ * is mapped for them.
+ */
 static void forget_device(struct vio_uplink *u)
 {
 	unsigned n = 0;
@@ -839,7 +862,9 @@ void vio_uplink_stop(struct vio_uplink *u)
 	if (u->port.sw)
 		vio_switch_link(&u->port, false); /* nothing leaves any more */
 	if (u->id != RTE_MAX_ETHPORTS && rte_eth_dev_is_valid_port(u->id)) {
-		/* Some loop back what has left (net_ring), and forget what is in them when they are closed.
+		/*
+		 * Some loop back what has left (net_ring), and forget what is in them when they are
+		 * closed.
 		 */
 		for (unsigned i = 0; u->started && i < DRAIN_TURNS; i++) {
 			rte_eth_tx_done_cleanup(u->id, 0, 0);
@@ -878,7 +903,8 @@ struct vio_port *vio_uplink_port(struct vio_uplink *u)
 
 unsigned vio_uplink_lent(const struct vio_uplink *u)
 {
-	return (unsigned)(vio_load_acquire(&u->port.stats.lent) - vio_load_acquire(&u->away_frames));
+	return (unsigned)(vio_load_acquire(&u->port.stats.lent) -
+			  vio_load_acquire(&u->away_frames));
 }
 
 const char *vio_uplink_what(const struct vio_uplink *u)

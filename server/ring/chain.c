@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * From a chain head to a private list of segments. Bounded by VIO_MAX_SEGS descriptors, so a loop ends as
- * "too long" without being looked for. Source: VIRTIO 1.2, sections 2.7.4, 2.7.5.
+ * From a chain head to a private list of segments. Bounded by VIO_MAX_SEGS descriptors, so a loop
+ * ends as "too long" without being looked for. Source: VIRTIO 1.2, sections 2.7.4, 2.7.5.
  */
 #include "server/payload/payload.h"
 #include "server/ring/desc.h"

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Ring access of the 2010 design: each kick copies the whole descriptor table and the whole available ring
- *in, each completion writes the whole used ring back. For N entries a kick moves
+ * Ring access of the 2010 design: each kick copies the whole descriptor table and the whole
+ * available ring in, each completion writes the whole used ring back. For N entries a kick moves
  *
- *	available ring	flags + idx	2 + 2	H_READ_RDMA, first: what it covers is published when the rest
- *is copied ring[N] + used_event	2N + 2	H_COPY_RDMA descriptors	16N		H_COPY_RDMA used ring
- *ring[N] + avail_event	8N + 2	H_COPY_RDMA flags + idx	2 + 2	H_WRITE_RDMA, last: it publishes the elements
+ *	avail flags, idx		4	H_READ_RDMA, first: what it covers is published when the
+ *						rest is copied
+ *	avail ring, used_event		2N + 2	H_COPY_RDMA
+ *	descriptor table		16N	H_COPY_RDMA
+ *	used ring, avail_event		8N + 2	H_COPY_RDMA
+ *	used flags, idx			4	H_WRITE_RDMA, last: it publishes the elements
  *
- * in all 16N + (2N + 6) + (8N + 6) = 26N + 12 bytes in 5 calls. An index that has not moved costs its 4 bytes
- *only. One copy serves all the entries that its index covers, in bursts; each burst is given back with a
- *write-back of its own.
+ * in all 16N + (2N + 6) + (8N + 6) = 26N + 12 bytes in 5 calls. An index that has not moved costs
+ * its 4 bytes only. One copy serves all the entries that its index covers, in bursts; each burst is
+ * given back with a write-back of its own.
  */
 #include "server/rdma.h"
 #include "server/ring/shadow.h"

@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Ring access that copies only what is new, in as few calls as the registers allow: the strongest fair copy
- * design. The shadow has the guest's layout, so an index means the same in both; a descriptor is fetched at
- * most once for a burst (stamps), together with its neighbours, because drivers put a chain into one line.
+ * Ring access that copies only what is new, in as few calls as the registers allow: the strongest
+ * fair copy design. The shadow has the guest's layout, so an index means the same in both; a
+ * descriptor is fetched at most once for a burst (stamps), together with its neighbours, because
+ * drivers put a chain into one line.
  */
 #include "server/rdma.h"
 #include "server/ring/desc.h"
 #include "server/ring/shadow.h"
 
-/* `n` available entries from q->last_avail on, each into head[]; VIO_BURST of them fit one call, two at the
- * wrap. */
+/*
+ * `n` available entries from q->last_avail on, each into head[]; VIO_BURST of them fit one call,
+ * two at the wrap.
+ */
 static bool read_heads(struct vio_squeue *q, uint16_t head[], unsigned n)
 {
 	uint64_t buf[PHYP_REGS];
 
-	static_assert(VIO_BURST * sizeof(uint16_t) <= H_READ_RDMA_MAX, "a burst of heads fits the registers");
+	static_assert(VIO_BURST * sizeof(uint16_t) <= H_READ_RDMA_MAX,
+		      "a burst of heads fits the registers");
 	for (unsigned got = 0; got < n;) {
 		uint16_t slot = (uint16_t)((q->last_avail + got) & (q->size - 1));
-		unsigned part = n - got < (unsigned)(q->size - slot) ? n - got : (unsigned)(q->size - slot);
+		unsigned part =
+			n - got < (unsigned)(q->size - slot) ? n - got : (unsigned)(q->size - slot);
 		struct ioba at = vio_avail_entry_at(q, slot);
 		uint8_t why = vio_rdma_read(q, at, part * (uint32_t)sizeof(uint16_t), buf);
 
@@ -43,7 +48,8 @@ static uint8_t need(struct vio_squeue *q, uint32_t i)
 
 	if (s->stamp[i] == s->epoch)
 		return VIO_ST_OK;
-	why = vio_rdma_read(q, ioba_add(q->place.desc, 16ull * i), n * (uint32_t)sizeof(s->desc[0]), buf);
+	why = vio_rdma_read(q, ioba_add(q->place.desc, 16ull * i), n * (uint32_t)sizeof(s->desc[0]),
+			    buf);
 	if (why != VIO_ST_OK)
 		return why == VIO_ST_NO_DMA ? why : VIO_ST_QUEUE;
 	for (uint32_t k = 0; k < n; k++) {
@@ -56,7 +62,8 @@ static uint8_t need(struct vio_squeue *q, uint32_t i)
 }
 
 /* When the burst's heads lie close together, one copy of the span is cheaper than a call for each. */
-static bool fetch_span(struct vio_squeue *q, struct vio_shadow *s, const uint16_t head[], unsigned n)
+static bool fetch_span(struct vio_squeue *q, struct vio_shadow *s, const uint16_t head[],
+		       unsigned n)
 {
 	uint32_t lo = q->size, hi = 0, len;
 	uint8_t why;
@@ -71,8 +78,8 @@ static bool fetch_span(struct vio_squeue *q, struct vio_shadow *s, const uint16_
 	len = hi - lo;
 	if (n < 2 || len > 2 * n * VIO_DESC_PER_LINE)
 		return true;
-	why = vio_rdma_copy(q, ioba_add(q->place.desc, 16ull * lo), ioba_add(s->desc_at, 16ull * lo),
-			    16ull * len, true);
+	why = vio_rdma_copy(q, ioba_add(q->place.desc, 16ull * lo),
+			    ioba_add(s->desc_at, 16ull * lo), 16ull * len, true);
 	if (why != VIO_ST_OK) {
 		vio_shadow_fault(q, why, q->place.desc);
 		return false;
@@ -129,7 +136,8 @@ static uint8_t write_elems(struct vio_squeue *q, struct vio_shadow *s, uint16_t 
 	struct ioba at = vio_used_entry_at(q, slot);
 
 	if (n * sizeof(s->used->ring[0]) <= H_WRITE_RDMA_MAX)
-		return vio_rdma_write(q, at, n * (uint32_t)sizeof(s->used->ring[0]), &s->used->ring[slot]);
+		return vio_rdma_write(q, at, n * (uint32_t)sizeof(s->used->ring[0]),
+				      &s->used->ring[slot]);
 	return vio_rdma_copy(q, at, ioba_add(s->used_at, 4 + 8ull * slot), 8ull * n, false);
 }
 

@@ -19,9 +19,9 @@ struct vio_desc {
 };
 
 /*
- * Two untorn 64-bit loads of a 16-byte aligned descriptor; its fields can't be looked at twice afterwards.
- * (Tearing between the two is possible when the guest writes it meanwhile, and harmless: any combination is
- * judged alike.)
+ * Two untorn 64-bit loads of a 16-byte aligned descriptor; its fields can't be looked at twice
+ * afterwards. (Tearing between the two is possible when the guest writes it meanwhile, and
+ * harmless: any combination is judged alike.)
  */
 static inline struct vio_desc vio_desc_load(const struct vring_desc *p)
 {

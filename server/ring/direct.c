@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Ring access in place: the guest's descriptor table and available ring are read, its used ring written,
- * through accepted windows, without a call or a copy.
+ * Ring access in place: the guest's descriptor table and available ring are read, its used ring
+ * written, through accepted windows, without a call or a copy.
  *
- * What a request costs here is the transfer of cache lines from the guest's core, so their order is chosen:
- * the only line looked at while idle is the available index's; when it has moved, everything else that can be
- * guessed or is known is asked for at once and not one after the other.
+ * What a request costs here is the transfer of cache lines from the guest's core, so their order is
+ * chosen: the only line looked at while idle is the available index's; when it has moved,
+ * everything else that can be guessed or is known is asked for at once and not one after the other.
  */
 #include <stdlib.h>
 
@@ -24,8 +24,8 @@ static uint16_t *avail_event(const struct vio_squeue *q)
 }
 
 /* One of the three parts; NULL with the queue's fault set. */
-static void *part(struct vio_squeue *q, const char *name, struct ioba at, uint64_t len, uint64_t align,
-		  uint8_t perm, struct vio_err *err)
+static void *part(struct vio_squeue *q, const char *name, struct ioba at, uint64_t len,
+		  uint64_t align, uint8_t perm, struct vio_err *err)
 {
 	unsigned hint = 0;
 	uint8_t why;
@@ -36,9 +36,10 @@ static void *part(struct vio_squeue *q, const char *name, struct ioba at, uint64
 	vio_sq_fault(q, VIO_ST_QUEUE, at.v);
 	vio_err_set(err, -EFAULT, "queue %u: its %s [0x%llx, +%llu) is %s", q->index, name,
 		    (unsigned long long)at.v, (unsigned long long)len,
-		    p                         ? "not aligned as VIRTIO 1.2 section 2.7 wants"
-		    : why == VIO_ST_DESC_PERM ? "in a window that does not permit the access"
-					      : "not inside one window that the guest has registered");
+		    p ? "not aligned as VIRTIO 1.2 section 2.7 wants"
+		    : why == VIO_ST_DESC_PERM
+			    ? "in a window that does not permit the access"
+			    : "not inside one window that the guest has registered");
 	return NULL;
 }
 
@@ -60,19 +61,22 @@ static int attach(struct vio_squeue *q, struct vio_err *err)
 	uint64_t n = q->size;
 
 	q->windows = vio_load_acquire(q->windows_src); /* pair R */
-	q->desc = part(q, "descriptor table", q->place.desc, 16 * n, VRING_DESC_ALIGN_SIZE, TCE_READ, err);
+	q->desc = part(q, "descriptor table", q->place.desc, 16 * n, VRING_DESC_ALIGN_SIZE,
+		       TCE_READ, err);
 	if (!q->desc)
 		return -EFAULT;
-	q->avail =
-		part(q, "available ring", q->place.avail, 6 + 2 * n, VRING_AVAIL_ALIGN_SIZE, TCE_READ, err);
+	q->avail = part(q, "available ring", q->place.avail, 6 + 2 * n, VRING_AVAIL_ALIGN_SIZE,
+			TCE_READ, err);
 	if (!q->avail)
 		return -EFAULT;
-	q->used = part(q, "used ring", q->place.used, 6 + 8 * n, VRING_USED_ALIGN_SIZE, TCE_WRITE, err);
+	q->used = part(q, "used ring", q->place.used, 6 + 8 * n, VRING_USED_ALIGN_SIZE, TCE_WRITE,
+		       err);
 	if (!q->used)
 		return -EFAULT;
 	q->ring_priv = calloc(n, 1);
 	if (!q->ring_priv)
-		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u heads", q->index, q->size);
+		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u heads", q->index,
+				   q->size);
 	if (q->notify == VIO_NOTIFY_POLL)
 		park(q);
 	return 0;
@@ -95,7 +99,9 @@ static inline void prefetch_turn(const struct vio_squeue *q, unsigned n)
 
 	__builtin_prefetch(&q->avail->ring[q->last_avail & mask], 0);
 	if (n == 1 && q->in_flight == 0) {
-		/* One request at a time: a driver takes the descriptors and the buffer that it just got back.
+		/*
+		 * One request at a time: a driver takes the descriptors and the buffer that it just
+		 * got back.
 		 */
 		__builtin_prefetch(&q->desc[q->prev_head & mask], 0);
 		if (q->prev_hdr)
@@ -103,7 +109,9 @@ static inline void prefetch_turn(const struct vio_squeue *q, unsigned n)
 	} else {
 		__builtin_prefetch(&q->avail->ring[(uint16_t)(q->last_avail + n - 1) & mask], 0);
 	}
-	/* The line that the guest spins on (used->idx) would only be taken away again before it is written.
+	/*
+	 * The line that the guest spins on (used->idx) would only be taken away again before it is
+	 * written.
 	 */
 	if (((uintptr_t)used_slot ^ (uintptr_t)q->used) >= VIO_CACHE_LINE)
 		__builtin_prefetch(used_slot, 1);
@@ -111,7 +119,9 @@ static inline void prefetch_turn(const struct vio_squeue *q, unsigned n)
 		__builtin_prefetch(&q->used->ring[(q->used_idx + i) & mask], 1);
 }
 
-/* The descriptor, loaded once, if it is all of its chain and as the device wants it; its head is taken then.
+/*
+ * The descriptor, loaded once, if it is all of its chain and as the device wants it; its head is
+ * taken then.
  */
 static inline bool plain_chain(struct vio_squeue *q, const struct vio_dev_ops *dev, uint8_t *taken,
 			       struct vio_plain *v)
@@ -121,7 +131,8 @@ static inline bool plain_chain(struct vio_squeue *q, const struct vio_dev_ops *d
 	if (vio_unlikely(v->head >= q->size || taken[v->head]))
 		return false;
 	d = vio_desc_load(&q->desc[v->head]);
-	if (vio_unlikely(d.flags != dev->plain_flags || d.len < dev->plain_min || d.len > dev->plain_max))
+	if (vio_unlikely(d.flags != dev->plain_flags || d.len < dev->plain_min ||
+			 d.len > dev->plain_max))
 		return false;
 	taken[v->head] = 1;
 	v->at.v = d.addr;
@@ -143,15 +154,17 @@ static unsigned pop_plain(struct vio_squeue *q, struct vio_plain out[], unsigned
 		return 0;
 	prefetch_turn(q, n);
 	q->more = fresh > n;
-	q->windows = vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
+	q->windows =
+		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
 	for (unsigned i = 0; i < n; i++) {
-		out[i].head =
-			vio_le16(vio_load_relaxed(&q->avail->ring[(uint16_t)(q->last_avail + i) & mask]));
+		out[i].head = vio_le16(
+			vio_load_relaxed(&q->avail->ring[(uint16_t)(q->last_avail + i) & mask]));
 		__builtin_prefetch(&q->desc[out[i].head & mask], 0);
 	}
 	while (seen < n && plain_chain(q, dev, taken, &out[seen]))
 		seen++;
-	done = q->payload->plain(q, out, seen, dev->plain_flags & VRING_DESC_F_WRITE ? TCE_WRITE : TCE_READ);
+	done = q->payload->plain(q, out, seen,
+				 dev->plain_flags & VRING_DESC_F_WRITE ? TCE_WRITE : TCE_READ);
 	for (unsigned i = done; i < seen; i++)
 		taken[out[i].head] = 0;
 	*rest = done < n;
@@ -179,16 +192,19 @@ static unsigned pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
 	}
 	prefetch_turn(q, n);
 	q->more = fresh > n;
-	q->windows = vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
+	q->windows =
+		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
 	for (unsigned i = 0; i < n; i++) {
-		head[i] = vio_le16(vio_load_relaxed(&q->avail->ring[(uint16_t)(q->last_avail + i) & mask]));
+		head[i] = vio_le16(
+			vio_load_relaxed(&q->avail->ring[(uint16_t)(q->last_avail + i) & mask]));
 		__builtin_prefetch(&q->desc[head[i] & mask], 0);
 		__builtin_prefetch(&q->req[head[i] & mask], 1);
 		__builtin_prefetch(&q->req[head[i] & mask].hdr, 1);
 	}
 	for (done = 0; done < n; done++) {
 		bool again = head[done] < q->size && taken[head[done]];
-		uint8_t why = again ? VIO_ST_DESC_HEAD : vio_chain_walk(q, &src, head[done], &out[done]);
+		uint8_t why =
+			again ? VIO_ST_DESC_HEAD : vio_chain_walk(q, &src, head[done], &out[done]);
 
 		if (vio_unlikely(why != VIO_ST_OK)) {
 			vio_sq_fault(q, why, head[done]);
@@ -236,7 +252,8 @@ static bool push_plain(struct vio_squeue *q, const struct vio_plain v[], const u
 	uint8_t *taken = taken_of(q);
 
 	for (unsigned i = 0; i < n; i++) {
-		put_used(&q->used->ring[q->used_idx++ & mask], v[i].head, used_len ? used_len[i] : 0);
+		put_used(&q->used->ring[q->used_idx++ & mask], v[i].head,
+			 used_len ? used_len[i] : 0);
 		taken[v[i].head] = 0;
 	}
 	return publish(q, old);
@@ -245,7 +262,8 @@ static bool push_plain(struct vio_squeue *q, const struct vio_plain v[], const u
 static bool arm(struct vio_squeue *q)
 {
 	return vio_arm_and_recheck(q->event_idx ? avail_event(q) : NULL, &q->used->flags,
-				   VRING_USED_F_NO_NOTIFY, &q->avail->idx, q->last_avail); /* pairs A, N */
+				   VRING_USED_F_NO_NOTIFY, &q->avail->idx,
+				   q->last_avail); /* pairs A, N */
 }
 
 const struct vio_ring_ops vio_ring_direct = {

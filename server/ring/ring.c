@@ -16,5 +16,6 @@ const struct vio_ring_ops *vio_ring_level(enum vio_ring_access access)
 
 uint64_t vio_ring_local_bytes(enum vio_ring_access access, uint16_t size)
 {
-	return access == VIO_RING_COPY || access == VIO_RING_COPY_DELTA ? vio_shadow_bytes(size) : 0;
+	return access == VIO_RING_COPY || access == VIO_RING_COPY_DELTA ? vio_shadow_bytes(size)
+									: 0;
 }

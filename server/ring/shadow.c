@@ -17,7 +17,8 @@ uint64_t vio_shadow_bytes(uint16_t size)
 static bool aligned(const struct vio_squeue *q)
 {
 	return q->place.desc.v % VRING_DESC_ALIGN_SIZE == 0 &&
-	       q->place.avail.v % VRING_AVAIL_ALIGN_SIZE == 0 && q->place.used.v % VRING_USED_ALIGN_SIZE == 0;
+	       q->place.avail.v % VRING_AVAIL_ALIGN_SIZE == 0 &&
+	       q->place.used.v % VRING_USED_ALIGN_SIZE == 0;
 }
 
 int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
@@ -27,13 +28,15 @@ int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
 
 	if (!aligned(q)) {
 		vio_sq_fault(q, VIO_ST_QUEUE, q->place.desc.v);
-		return vio_err_set(err, -EFAULT,
-				   "queue %u: a ring is not aligned as VIRTIO 1.2 section 2.7 wants",
-				   q->index);
+		return vio_err_set(
+			err, -EFAULT,
+			"queue %u: a ring is not aligned as VIRTIO 1.2 section 2.7 wants",
+			q->index);
 	}
 	s = calloc(1, sizeof(*s));
 	if (!s)
-		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its shadow ring", q->index);
+		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its shadow ring",
+				   q->index);
 	s->stamp = calloc(n, sizeof(s->stamp[0]));
 	s->desc = vio_sq_carve(q, 16 * n, VIO_CACHE_LINE, &s->desc_at);
 	s->avail = vio_sq_carve(q, 6 + 2 * n, VIO_CACHE_LINE, &s->avail_at);
@@ -54,7 +57,8 @@ int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
 		vio_shadow_park(q);
 		if (q->fault != VIO_ST_OK) {
 			vio_shadow_detach(q);
-			return vio_err_set(err, -EFAULT, "queue %u: its used ring at 0x%llx can't be written",
+			return vio_err_set(err, -EFAULT,
+					   "queue %u: its used ring at 0x%llx can't be written",
 					   q->index, (unsigned long long)q->place.used.v);
 		}
 	}
@@ -151,7 +155,8 @@ bool vio_shadow_publish(struct vio_squeue *q, uint16_t old)
 	}
 	memcpy(&wish, buf, sizeof(wish));
 	wish = vio_le16(wish);
-	return q->event_idx ? vring_need_event(wish, q->used_idx, old) : !(wish & VRING_AVAIL_F_NO_INTERRUPT);
+	return q->event_idx ? vring_need_event(wish, q->used_idx, old)
+			    : !(wish & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
 /* Write our wish: the event index, or the flags. */
@@ -159,7 +164,8 @@ static void write_wish(struct vio_squeue *q, uint16_t event, uint16_t flags)
 {
 	struct vio_shadow *s = q->ring_priv;
 	struct ioba at = q->event_idx ? vio_used_entry_at(q, q->size) : q->place.used;
-	uint16_t *field = q->event_idx ? (uint16_t *)(void *)&s->used->ring[q->size] : &s->used->flags;
+	uint16_t *field =
+		q->event_idx ? (uint16_t *)(void *)&s->used->ring[q->size] : &s->used->flags;
 	uint8_t why;
 
 	/* The shadow keeps it too: level copy writes it back with the ring. */

@@ -32,17 +32,21 @@ bool vio_shadow_arm(struct vio_squeue *q);
 void vio_shadow_park(struct vio_squeue *q);
 
 /*
- * How many available entries are new (after q->last_avail), by reading flags and index with one 4-byte
- * access. 0 also when the queue's fault was set (index moved too far, or the call failed).
+ * How many available entries are new (after q->last_avail), by reading flags and index with one
+ * 4-byte access. 0 also when the queue's fault was set (index moved too far, or the call failed).
  */
 uint16_t vio_shadow_look(struct vio_squeue *q);
 /* A ring's RDMA call answered `why`: stop the queue. */
 void vio_shadow_fault(struct vio_squeue *q, uint8_t why, struct ioba at);
-/* Elements of `n` requests into the shadow used ring; the requests are free then. Returns the index before.
+/*
+ * Elements of `n` requests into the shadow used ring; the requests are free then. Returns the index
+ * before.
  */
 uint16_t vio_shadow_fill_used(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
-/* The elements are in the guest's ring: write flags and index, then say whether the guest wants to be told
- * (pair N). */
+/*
+ * The elements are in the guest's ring: write flags and index, then say whether the guest wants to
+ * be told (pair N).
+ */
 bool vio_shadow_publish(struct vio_squeue *q, uint16_t old);
 
 static inline struct ioba vio_avail_entry_at(const struct vio_squeue *q, uint16_t slot)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Arbitrary CRQ entries into both ends: connection, then the server's or the guest's machine. The input is a
- * version byte and records of 17 bytes: a control byte, an entry. Control bit 0: give the entry our valid
- * byte, format and a known version, so that it gets past the decoder; bit 1: to the guest (else the server);
- * bit 2: the guest first tries to send the op itself; bit 6: and the entry does not arrive; bits 3 to 5 at
- * the server: how its work ends.
+ * Arbitrary CRQ entries into both ends: connection, then the server's or the guest's machine. The
+ * input is a version byte and records of 17 bytes: a control byte, an entry. Control bit 0: give
+ * the entry our valid byte, format and a known version, so that it gets past the decoder; bit 1: to
+ * the guest (else the server); bit 2: the guest first tries to send the op itself; bit 6: and the
+ * entry does not arrive; bits 3 to 5 at the server: how its work ends.
  */
 #include <string.h>
 
@@ -23,12 +23,15 @@ static void check_states(const struct ends *e)
 {
 	FUZZ_CHECK((unsigned)e->s.state < VIO_N_SSTATE);
 	FUZZ_CHECK((unsigned)e->g.state < VIO_N_GSTATE);
-	FUZZ_CHECK((unsigned)e->slink.state <= VIO_LINK_UP && (unsigned)e->glink.state <= VIO_LINK_UP);
+	FUZZ_CHECK((unsigned)e->slink.state <= VIO_LINK_UP &&
+		   (unsigned)e->glink.state <= VIO_LINK_UP);
 	FUZZ_CHECK(e->s.version <= e->s.max_version && e->g.version <= e->g.max_version);
 	FUZZ_CHECK((e->s.state == VIO_S_IDLE) <= (e->s.version == 0));
-	FUZZ_CHECK((e->s.state >= VIO_S_PROBED && e->s.state <= VIO_S_RUNNING) <= (e->s.version > 0));
+	FUZZ_CHECK((e->s.state >= VIO_S_PROBED && e->s.state <= VIO_S_RUNNING) <=
+		   (e->s.version > 0));
 	FUZZ_CHECK((e->s.state == VIO_S_DRIVER) <= (e->s.version == VIO_PROTO_V2));
-	FUZZ_CHECK((e->g.state >= VIO_G_PROBED && e->g.state <= VIO_G_RUNNING) <= (e->g.version > 0));
+	FUZZ_CHECK((e->g.state >= VIO_G_PROBED && e->g.state <= VIO_G_RUNNING) <=
+		   (e->g.version > 0));
 	FUZZ_CHECK((e->g.state == VIO_G_NEGOTIATING) <= (e->g.version == VIO_PROTO_V2));
 	FUZZ_CHECK(!e->g.window_pending || e->g.version == VIO_PROTO_V2);
 	FUZZ_CHECK(strcmp(vio_sstate_name(e->s.state), "?") != 0);
@@ -80,16 +83,19 @@ static void to_server(struct ends *e, const struct vio_msg *m, uint8_t control)
 	before = e->s.state;
 	todo = vio_sfsm_rx(&e->s, m, &why);
 	FUZZ_CHECK((unsigned)todo <= VIO_TODO_REFUSE);
-	FUZZ_CHECK(e->s.state == before || (todo == VIO_TODO_RESET && e->s.state == VIO_S_RESETTING));
+	FUZZ_CHECK(e->s.state == before ||
+		   (todo == VIO_TODO_RESET && e->s.state == VIO_S_RESETTING));
 	FUZZ_CHECK((todo == VIO_TODO_REFUSE) == (why != VIO_ST_OK));
 	FUZZ_CHECK(why < VIO_N_STATUS);
-	if (todo == VIO_TODO_WINDOW_ADD || todo == VIO_TODO_WINDOW_DEL || todo == VIO_TODO_READ_CHOICE)
+	if (todo == VIO_TODO_WINDOW_ADD || todo == VIO_TODO_WINDOW_DEL ||
+	    todo == VIO_TODO_READ_CHOICE)
 		FUZZ_CHECK(e->s.version == VIO_PROTO_V2);
 	if (todo == VIO_TODO_QUEUE || todo == VIO_TODO_KICK)
 		FUZZ_CHECK(m->arg16 < VIO_MAX_QUEUES);
 	if (todo == VIO_TODO_KICK)
 		FUZZ_CHECK(e->s.state == VIO_S_RUNNING);
-	if ((todo == VIO_TODO_RESET || todo == VIO_TODO_WINDOW_DEL) && control & 0x20 && !e->has_later) {
+	if ((todo == VIO_TODO_RESET || todo == VIO_TODO_WINDOW_DEL) && control & 0x20 &&
+	    !e->has_later) {
 		e->later = *m;
 		e->has_later = true;
 		return;
@@ -101,7 +107,8 @@ static void to_server(struct ends *e, const struct vio_msg *m, uint8_t control)
 	if (vio_sfsm_done(&e->s, m, status, &reply))
 		check_reply(e, m, &reply);
 	else
-		FUZZ_CHECK(status == VIO_ST_OK || before == VIO_S_NEEDS_RESET || before == VIO_S_RESETTING);
+		FUZZ_CHECK(status == VIO_ST_OK || before == VIO_S_NEEDS_RESET ||
+			   before == VIO_S_RESETTING);
 }
 
 static void to_guest(struct ends *e, const struct vio_msg *m, uint8_t control)
@@ -148,7 +155,8 @@ static void entry(struct ends *e, uint64_t hi, uint64_t lo, uint8_t control)
 	FUZZ_CHECK(line[0] != '\0' && strlen(line) < sizeof(line) - 1);
 	event = vio_link_rx(link, hi, lo, &reply, &rhi, &rlo);
 	FUZZ_CHECK((unsigned)event <= VIO_LINK_IGNORED);
-	FUZZ_CHECK(!reply || (rhi == 0xc002000000000000u && rlo == 0 && link->state == VIO_LINK_UP));
+	FUZZ_CHECK(!reply ||
+		   (rhi == 0xc002000000000000u && rlo == 0 && link->state == VIO_LINK_UP));
 	if (event == VIO_LINK_RESTARTED || event == VIO_LINK_LOST) {
 		if (guest) {
 			vio_gfsm_init(&e->g, e->g.max_version);
@@ -193,7 +201,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		if (data[0] & 1)
 			hi = (hi & 0x000000ffffffffffu) | (uint64_t)CRQ_CMD_RSP << 56 |
-			     (uint64_t)VIO_CRQ_FORMAT << 48 | (uint64_t)(hi >> 40 & 1 ? 1 : 2) << 40;
+			     (uint64_t)VIO_CRQ_FORMAT << 48 |
+			     (uint64_t)(hi >> 40 & 1 ? 1 : 2) << 40;
 		entry(&e, hi, lo, data[0]);
 	}
 	return 0;
@@ -219,9 +228,10 @@ static bool from_server(uint8_t op)
 size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 {
 	static const uint8_t ops[] = {
-		VIO_OP_PROBE,       VIO_OP_ACKNOWLEDGE, VIO_OP_DRIVER,      VIO_OP_FEATURES_OK, VIO_OP_QUEUE,
-		VIO_OP_WINDOW_ADD,  VIO_OP_DRIVER_OK,   VIO_OP_KICK,        VIO_OP_USED,        VIO_OP_CONFIG,
-		VIO_OP_WINDOW_LOST, VIO_OP_WINDOW_DEL,  VIO_OP_NEEDS_RESET, VIO_OP_RESET,
+		VIO_OP_PROBE,       VIO_OP_ACKNOWLEDGE, VIO_OP_DRIVER,      VIO_OP_FEATURES_OK,
+		VIO_OP_QUEUE,       VIO_OP_WINDOW_ADD,  VIO_OP_DRIVER_OK,   VIO_OP_KICK,
+		VIO_OP_USED,        VIO_OP_CONFIG,      VIO_OP_WINDOW_LOST, VIO_OP_WINDOW_DEL,
+		VIO_OP_NEEDS_RESET, VIO_OP_RESET,
 	};
 	uint8_t version = i & 1 ? VIO_PROTO_V1 : VIO_PROTO_V2;
 	bool guest = i & 2;
@@ -234,7 +244,8 @@ size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 		struct vio_msg m = {
 			.version = version, .op = ops[k], .arg16 = ops[k] == VIO_OP_PROBE ? 64 : 0};
 
-		if (version == VIO_PROTO_V1 && (ops[k] == VIO_OP_FEATURES_OK || (ops[k] & 0xf0) == 0x10))
+		if (version == VIO_PROTO_V1 &&
+		    (ops[k] == VIO_OP_FEATURES_OK || (ops[k] & 0xf0) == 0x10))
 			continue;
 		if (from_server(ops[k]) && !guest)
 			continue;
@@ -242,7 +253,8 @@ size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 			at = add(buf, at, 1, &m);
 		} else if (from_server(ops[k])) {
 			at = add(buf, at, 2 | 1, &m);
-		} else if (ops[k] == VIO_OP_KICK || ops[k] == VIO_OP_DRIVER || ops[k] == VIO_OP_QUEUE) {
+		} else if (ops[k] == VIO_OP_KICK || ops[k] == VIO_OP_DRIVER ||
+			   ops[k] == VIO_OP_QUEUE) {
 			at = add(buf, at, 0x40 | 4 | 2 | 1, &m);
 		} else { /* sent, and answered */
 			m.op |= VIO_OP_REPLY;

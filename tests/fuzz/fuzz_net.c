@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One guest sends what the fuzzer likes, header and frame and framing, through the switch to another guest
- * whose features, buffers and control commands the fuzzer chooses too, as well as the VLANs of both. Every
- * frame and every buffer is an allocation and a window of its own, so that an access outside of one is the
- * sanitizer's finding; what a receiver may rely on is checked here.
+ * One guest sends what the fuzzer likes, header and frame and framing, through the switch to
+ * another guest whose features, buffers and control commands the fuzzer chooses too, as well as the
+ * VLANs of both. Every frame and every buffer is an allocation and a window of its own, so that an
+ * access outside of one is the sanitizer's finding; what a receiver may rely on is checked here.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +22,9 @@
 #define RINGS   0x200000ull /* IOBA of the three parts: + 0x10000 each */
 #define DATA    0x400000ull /* of buffer or frame i: + i * 0x20000 */
 #define F(name) (1ull << VIRTIO_NET_F_##name)
-#define FEATURES                                                                                             \
-	(F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(MRG_RXBUF))
+#define FEATURES                                                                                   \
+	(F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) |   \
+	 F(MRG_RXBUF))
 
 /* ---------------------------------------------------------------------- the switch's table ---- */
 
@@ -56,7 +57,8 @@ static void no_free(struct vio_fdb *t)
 	(void)t;
 }
 
-static const struct vio_fdb_ops fdb_ops = {no_learn, no_lookup, no_age, no_forget, no_count, no_free};
+static const struct vio_fdb_ops fdb_ops = {no_learn,  no_lookup, no_age,
+					   no_forget, no_count,  no_free};
 
 /* ------------------------------------------------------------------------------ two guests ---- */
 
@@ -78,8 +80,12 @@ struct end {
 
 static void window(struct end *e, uint64_t at, uint64_t len, void *va, uint8_t perm, uint16_t id)
 {
-	struct vio_window w = {
-		.at = {at}, .len = len, .va = va, .perm = perm, .role = VIO_WINDOW_BUFFERS, .id = id};
+	struct vio_window w = {.at = {at},
+			       .len = len,
+			       .va = va,
+			       .perm = perm,
+			       .role = VIO_WINDOW_BUFFERS,
+			       .id = id};
 	struct vio_wtable *t;
 
 	FUZZ_CHECK(vio_wtable_add(e->table, &w, &t) == 0);
@@ -90,7 +96,8 @@ static void window(struct end *e, uint64_t at, uint64_t len, void *va, uint8_t p
 /* index: 0 receives, 1 transmits, 2 is the control queue; of e->net. */
 static void open_queue(struct end *e, uint16_t index)
 {
-	struct vio_squeue *q = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*q), VIO_CACHE_LINE));
+	struct vio_squeue *q =
+		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*q), VIO_CACHE_LINE));
 	struct vio_backend *be = vio_net_backend(e->net);
 	struct vio_err err;
 
@@ -130,8 +137,8 @@ static void open_end(struct end *e, struct vio_switch *sw, const char *spec, uin
 
 	FUZZ_CHECK(vio_net_create(spec, index, NULL, &e->net, &err) == 0);
 	FUZZ_CHECK(vio_switch_add(sw, vio_net_port(e->net), &err) == 0);
-	FUZZ_CHECK(vio_dev_net.start(vio_net_backend(e->net), features, features & F(CTRL_VQ) ? 7 : 3) ==
-		   VIO_ST_OK);
+	FUZZ_CHECK(vio_dev_net.start(vio_net_backend(e->net), features,
+				     features & F(CTRL_VQ) ? 7 : 3) == VIO_ST_OK);
 	open_queue(e, index);
 }
 
@@ -192,9 +199,9 @@ static void send(struct end *e, struct bytes *b, unsigned i)
 		uint32_t part = --n && left > 1 ? 1 + cuts * 3u % left : left;
 		bool last = part == left;
 
-		e->desc[d] = (struct vring_desc){vio_le64(DATA + i * 0x20000ull + at), vio_le32(part),
-						 vio_le16(last ? 0 : VRING_DESC_F_NEXT),
-						 vio_le16((uint16_t)(d + 1))};
+		e->desc[d] = (struct vring_desc){
+			vio_le64(DATA + i * 0x20000ull + at), vio_le32(part),
+			vio_le16(last ? 0 : VRING_DESC_F_NEXT), vio_le16((uint16_t)(d + 1))};
 		at += part;
 		left -= part;
 	}
@@ -215,13 +222,16 @@ static uint32_t table_set(struct bytes *b, uint8_t *to)
 		memcpy(to + at, (uint8_t[4]){n}, 4);
 		at += 4;
 		for (unsigned i = 0; i < n; i++, at += 6)
-			memcpy(to + at, (uint8_t[6]){kind ? 1 : 2, 0, 0, 0, 0, (uint8_t)(i + 1)}, 6);
+			memcpy(to + at, (uint8_t[6]){kind ? 1 : 2, 0, 0, 0, 0, (uint8_t)(i + 1)},
+			       6);
 	}
 	return at;
 }
 
-/* Command i: tables, a mode, or the fuzzer's own bytes; its length that of the chain, unless the fuzzer cuts
- * it. */
+/*
+ * Command i: tables, a mode, or the fuzzer's own bytes; its length that of the chain, unless the
+ * fuzzer cuts it.
+ */
 static void command(struct end *e, struct bytes *b, unsigned i)
 {
 	uint8_t how = take8(b), raw[2 + 2 * (4 + 6 * 255)];
@@ -240,7 +250,8 @@ static void command(struct end *e, struct bytes *b, unsigned i)
 	*e->mem[FRAMES + i] = 0xff;
 	window(e, at, len, e->mem[i], TCE_READ, (uint16_t)(10 + i));
 	window(e, ack, 1, e->mem[FRAMES + i], TCE_WRITE, (uint16_t)(10 + FRAMES + i));
-	d[0] = (struct vring_desc){vio_le64(at), vio_le32(len), vio_le16(how & 0x80 ? 0 : VRING_DESC_F_NEXT),
+	d[0] = (struct vring_desc){vio_le64(at), vio_le32(len),
+				   vio_le16(how & 0x80 ? 0 : VRING_DESC_F_NEXT),
 				   vio_le16((uint16_t)(2 * i + 1))};
 	d[1] = (struct vring_desc){vio_le64(ack), vio_le32(1), vio_le16(VRING_DESC_F_WRITE), 0};
 	e->avail->ring[i] = vio_le16((uint16_t)(2 * i));
@@ -248,7 +259,8 @@ static void command(struct end *e, struct bytes *b, unsigned i)
 	vio_squeue_poll(e->q);
 	if (e->q->fault == VIO_ST_OK) {
 		FUZZ_CHECK(e->q->used_idx == i + 1 && *e->mem[FRAMES + i] <= VIRTIO_NET_ERR);
-		FUZZ_CHECK(e->net->filter.n_uni <= VIO_NET_MACS && e->net->filter.n_multi <= VIO_NET_MACS);
+		FUZZ_CHECK(e->net->filter.n_uni <= VIO_NET_MACS &&
+			   e->net->filter.n_multi <= VIO_NET_MACS);
 	}
 }
 
@@ -286,13 +298,16 @@ static void check_filter(const struct vio_net_filter *w, const uint8_t *dst)
 	if (w->promisc || memcmp(dst, all, 6) == 0)
 		return;
 	if (dst[0] & 1)
-		FUZZ_CHECK(w->asked_allmulti || w->many_multi || in_table(w->multi, w->n_multi, dst));
+		FUZZ_CHECK(w->asked_allmulti || w->many_multi ||
+			   in_table(w->multi, w->n_multi, dst));
 	else
-		FUZZ_CHECK(w->alluni || memcmp(dst, w->mac, 6) == 0 || in_table(w->uni, w->n_uni, dst));
+		FUZZ_CHECK(w->alluni || memcmp(dst, w->mac, 6) == 0 ||
+			   in_table(w->uni, w->n_uni, dst));
 }
 
 /* A frame is in a VLAN of both ports, and a tag that the sender made up is never the one that counts. */
-static void check_tags(const struct end *from, const struct end *e, const uint8_t *head, uint32_t len)
+static void check_tags(const struct end *from, const struct end *e, const uint8_t *head,
+		       uint32_t len)
 {
 	const struct vio_vlan_cfg *tx = &from->net->port.vlan, *rx = &e->net->port.vlan;
 	uint16_t type = vio_get_be16(head + 12), vid;
@@ -340,8 +355,8 @@ static unsigned check_received(const struct end *from, struct end *e)
 		FUZZ_CHECK(h.gso_type != VIRTIO_NET_HDR_GSO_TCPV6 || e->net->guest_tso6);
 		FUZZ_CHECK(h.gso_type == VIRTIO_NET_HDR_GSO_NONE ||
 			   (h.hdr_len < len && h.gso_size >= VIO_GSO_MIN));
-		FUZZ_CHECK(len <= 1518 ||
-			   (h.gso_type != VIRTIO_NET_HDR_GSO_NONE && h.hdr_len + h.gso_size <= 1518u));
+		FUZZ_CHECK(len <= 1518 || (h.gso_type != VIRTIO_NET_HDR_GSO_NONE &&
+					   h.hdr_len + h.gso_size <= 1518u));
 		n_head = head_of(e, n, head, sizeof(head));
 		FUZZ_CHECK(n_head >= VIO_ETH_LEN);
 		check_tags(from, e, head, n_head);
@@ -366,7 +381,8 @@ static void check_counts(const struct end *tx, unsigned sent)
 }
 
 /* Frames, and control commands between them. */
-static void run(struct end *tx, struct end *rx, struct end *ctrl, struct bytes *b, struct vio_switch *sw)
+static void run(struct end *tx, struct end *rx, struct end *ctrl, struct bytes *b,
+		struct vio_switch *sw)
 {
 	unsigned sent = 0, commands = 0, got = 0;
 
@@ -389,7 +405,8 @@ static void run(struct end *tx, struct end *rx, struct end *ctrl, struct bytes *
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char *const tx_spec[] = {"MAC=" OWN_MAC, "MAC=" OWN_MAC ",trunk=all,vlan=1,mtu=9000",
+	static const char *const tx_spec[] = {"MAC=" OWN_MAC,
+					      "MAC=" OWN_MAC ",trunk=all,vlan=1,mtu=9000",
 					      "MAC=" OWN_MAC ",lock-mac=on,mtu=9000",
 					      "MAC=" OWN_MAC ",lock-mac=on,trunk=5-7"},
 				 *const rx_spec[] = {"", "trunk=all", "trunk=1+5,vlan=1", "vlan=5"};
@@ -406,7 +423,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	open_end(tx, sw, tx_spec[vlan % 4], how_tx & 1 ? 0 : FEATURES, 1);
 	open_end(rx, sw, rx_spec[vlan / 4 % 4],
 		 F(CTRL_VQ) | F(CTRL_RX) | F(CTRL_MAC_ADDR) | (how_rx & 1 ? 0 : F(MRG_RXBUF)) |
-			 (how_rx & 2 ? 0 : F(GUEST_CSUM)) | (how_rx & 6 ? 0 : F(GUEST_TSO4) | F(GUEST_TSO6)),
+			 (how_rx & 2 ? 0 : F(GUEST_CSUM)) |
+			 (how_rx & 6 ? 0 : F(GUEST_TSO4) | F(GUEST_TSO6)),
 		 0);
 	ctrl->net = rx->net;
 	open_queue(ctrl, 2);
@@ -427,13 +445,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---------------------------------------------------------------------------------- seeds ---- */
 
-/* A TCP frame's header bytes, with offload; the fuzzer changes them. `gso`: segment; `vid`: 0 is without a
- * tag. */
+/*
+ * A TCP frame's header bytes, with offload; the fuzzer changes them. `gso`: segment; `vid`: 0 is
+ * without a tag.
+ */
 static size_t seed_tcp(uint8_t *p, bool v6, uint16_t len, uint8_t cuts, uint16_t gso, uint16_t vid)
 {
 	uint32_t l3 = vid ? 18 : 14, l4 = l3 + (v6 ? 40 : 20), frame = len - 12u;
 	struct virtio_net_hdr_v1 h = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-				      .gso_type = v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4,
+				      .gso_type = v6 ? VIRTIO_NET_HDR_GSO_TCPV6
+						     : VIRTIO_NET_HDR_GSO_TCPV4,
 				      .gso_size = vio_le16(gso),
 				      .csum_start = vio_le16((uint16_t)l4),
 				      .csum_offset = vio_le16(16)};
@@ -496,7 +517,9 @@ static size_t seed_command(uint8_t *p, unsigned i)
 		p[n++] = (uint8_t)(3 + 31 * (i % 3));
 		p[n++] = (uint8_t)(2 + 32 * (i / 2 % 3));
 	} else if (i / 4 % 3 == 2) { /* an address */
-		memcpy(p + n, (uint8_t[10]){7, 7, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, 2}, 10);
+		memcpy(p + n,
+		       (uint8_t[10]){7, 7, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, 2},
+		       10);
 		n += 10;
 	} else { /* promiscuous, or all groups */
 		p[n++] = VIRTIO_NET_CTRL_RX;
@@ -508,7 +531,8 @@ static size_t seed_command(uint8_t *p, unsigned i)
 
 size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 {
-	static const uint16_t len[] = {200, 1000, 4096, 20000, 60000}, gso[] = {536, 48, 1448, 47, 8000, 100};
+	static const uint16_t len[] = {200, 1000, 4096, 20000, 60000},
+			      gso[] = {536, 48, 1448, 47, 8000, 100};
 	size_t n = 0;
 
 	if (i >= 64)
@@ -530,8 +554,9 @@ size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 		n += seed_command(buf + n, j / 3);
 		n += (i + k) % 3 == 0
 			     ? seed_tagged(buf + n, j)
-			     : seed_tcp(buf + n, j % 2, len[j % VIO_ARRAY_SIZE(len)], (uint8_t)(17 * k),
-					gso[j / 7 % VIO_ARRAY_SIZE(gso)], i / 4 % 2 ? 5 : 0);
+			     : seed_tcp(buf + n, j % 2, len[j % VIO_ARRAY_SIZE(len)],
+					(uint8_t)(17 * k), gso[j / 7 % VIO_ARRAY_SIZE(gso)],
+					i / 4 % 2 ? 5 : 0);
 	}
 	return n;
 }

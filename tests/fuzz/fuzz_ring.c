@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A guest whose rings, windows and buffers are the fuzzer's bytes, against the whole data path: pop, walk,
- * fetch, parse, submit, give back. Every window is an allocation of its own, so that an access outside of one
- * is the sanitizer's finding; the rules that a sanitizer does not know are checked here.
+ * A guest whose rings, windows and buffers are the fuzzer's bytes, against the whole data path:
+ * pop, walk, fetch, parse, submit, give back. Every window is an allocation of its own, so that an
+ * access outside of one is the sanitizer's finding; the rules that a sanitizer does not know are
+ * checked here.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,8 @@ static void check_request(const struct fuzz_disk *d, const struct vio_req *r)
 			const struct vio_window *w = &d->windows->w[k];
 			uint8_t perm = r->io == VIO_IO_READ ? TCE_WRITE : TCE_READ;
 
-			inside |= p >= w->va && (uint64_t)(p - w->va) + r->iov[i].iov_len <= w->len &&
+			inside |= p >= w->va &&
+				  (uint64_t)(p - w->va) + r->iov[i].iov_len <= w->len &&
 				  (w->perm & perm);
 		}
 		FUZZ_CHECK(inside);
@@ -97,7 +99,8 @@ static unsigned disk_poll(struct vio_backend_queue *bq, struct vio_req *done[], 
 	return n;
 }
 
-static const struct vio_backend_ops disk_ops = {.name = "fuzz", .submit = disk_submit, .poll = disk_poll};
+static const struct vio_backend_ops disk_ops = {
+	.name = "fuzz", .submit = disk_submit, .poll = disk_poll};
 
 /* One guest. */
 struct guest {
@@ -109,10 +112,15 @@ struct guest {
 	uint16_t size;
 };
 
-static void add_window(struct guest *g, uint64_t at, uint64_t len, void *va, uint8_t perm, uint16_t id)
+static void add_window(struct guest *g, uint64_t at, uint64_t len, void *va, uint8_t perm,
+		       uint16_t id)
 {
-	struct vio_window w = {
-		.at = {at}, .len = len, .va = va, .perm = perm, .role = VIO_WINDOW_BUFFERS, .id = id};
+	struct vio_window w = {.at = {at},
+			       .len = len,
+			       .va = va,
+			       .perm = perm,
+			       .role = VIO_WINDOW_BUFFERS,
+			       .id = id};
 	struct vio_wtable *t;
 
 	FUZZ_CHECK(vio_wtable_add(g->table, &w, &t) == 0);
@@ -120,8 +128,10 @@ static void add_window(struct guest *g, uint64_t at, uint64_t len, void *va, uin
 	g->table = t;
 }
 
-/* Buffer windows of odd sizes next to each other, filled with input; then the rings, exactly as long as they
- * must be. */
+/*
+ * Buffer windows of odd sizes next to each other, filled with input; then the rings, exactly as
+ * long as they must be.
+ */
 static void make_guest(struct guest *g, struct bytes *b)
 {
 	uint64_t at = BASE;
@@ -161,7 +171,8 @@ static void make_guest(struct guest *g, struct bytes *b)
 	for (unsigned i = 0; i <= g->size; i++) {
 		uint8_t h = take8(b);
 
-		g->avail->ring[i] = vio_le16((uint16_t)(h & 0x80 ? h * 257u : (unsigned)h % g->size));
+		g->avail->ring[i] =
+			vio_le16((uint16_t)(h & 0x80 ? h * 257u : (unsigned)h % g->size));
 	}
 }
 
@@ -181,8 +192,8 @@ static void turn(struct vio_squeue *q, struct guest *g, struct fuzz_disk *d, str
 	uint8_t step = take8(b), fault = q->fault;
 	unsigned moved;
 
-	g->avail->idx =
-		vio_le16((uint16_t)(vio_le16(g->avail->idx) + (step & 0x80 ? step * 300u : step % 5u)));
+	g->avail->idx = vio_le16(
+		(uint16_t)(vio_le16(g->avail->idx) + (step & 0x80 ? step * 300u : step % 5u)));
 	d->async = step & 0x40;
 	moved = vio_squeue_poll(q);
 	FUZZ_CHECK(q->in_flight <= q->size);
@@ -204,7 +215,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct bytes b = {data, size};
 	struct guest g = {0};
 	struct fuzz_disk *d = calloc(1, sizeof(*d));
-	struct vio_squeue *q = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*q), VIO_CACHE_LINE));
+	struct vio_squeue *q =
+		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*q), VIO_CACHE_LINE));
 	const struct vio_wtable *table;
 	struct vio_backend_queue bq = {.be = &d->be};
 	uint8_t how = take8(&b);
@@ -285,15 +297,16 @@ static struct vring_desc desc_of(uint64_t addr, unsigned len, unsigned flags, un
 }
 
 /* Header, data, status of request k, with addresses relative to `base`. */
-static void chain_of(struct vring_desc d[3], unsigned k, uint32_t type, uint64_t base, unsigned first)
+static void chain_of(struct vring_desc d[3], unsigned k, uint32_t type, uint64_t base,
+		     unsigned first)
 {
 	bool reads = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
 	bool ranges = type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES;
 	uint64_t data = ranges ? 64 * k + 32 : SEED_DATA + 512 * k;
 
 	d[0] = desc_of(base + 64 * k, 16, VRING_DESC_F_NEXT, first + 1);
-	d[1] = desc_of(base + data, ranges ? 16 : 512, VRING_DESC_F_NEXT | (reads ? VRING_DESC_F_WRITE : 0u),
-		       first + 2);
+	d[1] = desc_of(base + data, ranges ? 16 : 512,
+		       VRING_DESC_F_NEXT | (reads ? VRING_DESC_F_WRITE : 0u), first + 2);
 	d[2] = desc_of(base + 64 * k + 16, 1, VRING_DESC_F_WRITE, 0);
 }
 
@@ -320,7 +333,8 @@ size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 		memcpy(win + 64 * k, &h, sizeof(h));
 		memcpy(win + 64 * k + 32, &range, sizeof(range));
 		if (indirect) {
-			chain_of((struct vring_desc *)(void *)(win + SEED_TABLE + 48 * k), k, type, BASE, 0);
+			chain_of((struct vring_desc *)(void *)(win + SEED_TABLE + 48 * k), k, type,
+				 BASE, 0);
 			d[4 * k] = desc_of(SEED_TABLE + 48 * k, 48, VRING_DESC_F_INDIRECT, 0);
 		} else {
 			chain_of(&d[4 * k], k, type, 0, 4 * k);

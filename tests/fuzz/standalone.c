@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * main() for a fuzzer without libFuzzer: runs the files that are named, else N inputs made from a seed, the
- * same on every machine: random ones, and mutations of the fuzzer's own seeds and of earlier inputs. A crash
- * prints the input, so that it can be run again as a file.
+ * main() for a fuzzer without libFuzzer: runs the files that are named, else N inputs made from a
+ * seed, the same on every machine: random ones, and mutations of the fuzzer's own seeds and of
+ * earlier inputs. A crash prints the input, so that it can be run again as a file.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -248,7 +248,8 @@ static bool number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 
 	errno = 0;
 	*out = strtoull(text, &end, 0);
-	return text[0] != '-' && end != text && *end == '\0' && errno == 0 && *out >= min && *out <= max;
+	return text[0] != '-' && end != text && *end == '\0' && errno == 0 && *out >= min &&
+	       *out <= max;
 }
 
 int main(int argc, char **argv)
@@ -263,8 +264,9 @@ int main(int argc, char **argv)
 		    (opt == 's' && number(optarg, 0, UINT64_MAX, &seed)) ||
 		    (opt == 'm' && number(optarg, 1, MAX_BYTES, &max)))
 			continue;
-		fprintf(stderr, "usage: %s [-n RUNS] [-s SEED] [-m MAX_BYTES (1 to %u)] [FILE...]\n", argv[0],
-			MAX_BYTES);
+		fprintf(stderr,
+			"usage: %s [-n RUNS] [-s SEED] [-m MAX_BYTES (1 to %u)] [FILE...]\n",
+			argv[0], MAX_BYTES);
 		return 2;
 	}
 	catch_crashes();

@@ -138,7 +138,8 @@ static void no_case_accepts_wrong_data(void **state)
 /* Field by field: the structure has padding. */
 static bool same_case(const struct anchors_case *a, const struct anchors_case *b)
 {
-	return a->point == b->point && a->level == b->level && a->size == b->size && a->depth == b->depth;
+	return a->point == b->point && a->level == b->level && a->size == b->size &&
+	       a->depth == b->depth;
 }
 
 static void a_seed_decides_the_order_and_loses_no_case(void **state)
@@ -163,7 +164,8 @@ static void a_seed_decides_the_order_and_loses_no_case(void **state)
 
 static void a_list_selects_points_and_an_unknown_one_is_refused_with_all_names(void **state)
 {
-	static const char *const wrong[] = {"", "map,", ",map", "maps", "ma", "kick,nonsense", "map kick"};
+	static const char *const wrong[] = {"",   "map,",          ",map",    "maps",
+					    "ma", "kick,nonsense", "map kick"};
 	struct vio_err err = {""};
 	unsigned set;
 
@@ -248,7 +250,8 @@ static void an_interrupt_ends_the_program_and_leaves_nothing(void **state)
 	snprintf(json, sizeof(json), "%s/out.json", f->dir);
 	pid = fork();
 	if (pid == 0) {
-		execl(program, program, "--dir", f->dir, "--json", json, "--seconds", "60", (char *)NULL);
+		execl(program, program, "--dir", f->dir, "--json", json, "--seconds", "60",
+		      (char *)NULL);
 		_exit(127);
 	}
 	assert_true(pid > 0);
@@ -266,7 +269,8 @@ int main(void)
 		cmocka_unit_test(every_case_moves_right_data_or_says_why_it_was_not_measured),
 		cmocka_unit_test(no_case_accepts_wrong_data),
 		cmocka_unit_test(a_seed_decides_the_order_and_loses_no_case),
-		cmocka_unit_test(a_list_selects_points_and_an_unknown_one_is_refused_with_all_names),
+		cmocka_unit_test(
+			a_list_selects_points_and_an_unknown_one_is_refused_with_all_names),
 		cmocka_unit_test(one_core_measures_what_needs_one_and_explains_the_rest),
 		cmocka_unit_test(the_temporary_files_have_no_name),
 		cmocka_unit_test(a_folder_that_is_not_there_is_named),

@@ -160,9 +160,9 @@ static void no_more_memory_is_asked_for_than_a_quarter_of_what_is_available(void
 }
 
 /*
- * More than any file or address space can have: the kernel refuses it by its size, without trying. A size
- * that it would try (a memfd of some TiB) must never stand in a test: if the check before it broke, the
- * machine would run out of memory.
+ * More than any file or address space can have: the kernel refuses it by its size, without trying.
+ * A size that it would try (a memfd of some TiB) must never stand in a test: if the check before it
+ * broke, the machine would run out of memory.
  */
 #define IMPOSSIBLE ((size_t)1 << 63)
 
@@ -294,7 +294,8 @@ static void round_trips_end_and_give_a_sample_a_batch_of_each_memory(void **stat
 		print_message("one CPU only: round trips need two\n");
 		skip();
 	}
-	assert_int_equal(limits_round_trip(c.server_core, MOMENT, 3, 256, &priv, &shared, &huge, &err), 0);
+	assert_int_equal(
+		limits_round_trip(c.server_core, MOMENT, 3, 256, &priv, &shared, &huge, &err), 0);
 	assert_int_equal(priv.n, 3);
 	assert_int_equal(shared.n, 3);
 	assert_true(priv.v[0] > 0 && shared.v[2] > 0);
@@ -330,9 +331,9 @@ static void one_core_makes_two_core_keys_null_with_the_reason(void **state)
 	assert_non_null(j);
 	for (unsigned i = 0; i < 4; i++) {
 		assert_true(json_is_null(json_object_get(j, keys[i])));
-		assert_string_equal(
-			json_string_value(json_object_get(json_object_get(j, "not_measured"), keys[i])),
-			"because");
+		assert_string_equal(json_string_value(json_object_get(
+					    json_object_get(j, "not_measured"), keys[i])),
+				    "because");
 	}
 	json_decref(j);
 }
@@ -356,8 +357,8 @@ static void json_gives_raw_samples_and_what_follows_from_them(void **state)
 	assert_int_equal(json_array_size(json_object_get(rt, "samples_ns")), 3);
 	assert_true(json_real_value(json_array_get(json_object_get(rt, "samples_ns"), 0)) == 30);
 	assert_true(json_real_value(json_object_get(rt, "median_ns")) == 20);
-	assert_true(json_real_value(json_object_get(json_object_get(j, "eventfd_wake"), "one_way_ns")) ==
-		    150);
+	assert_true(json_real_value(json_object_get(json_object_get(j, "eventfd_wake"),
+						    "one_way_ns")) == 150);
 	copy = json_array_get(json_object_get(j, "memcpy"), 0);
 	assert_true(json_real_value(json_object_get(copy, "gb_per_s")) == 4);
 	assert_int_equal(json_integer_value(json_object_get(copy, "footprint_bytes")), 8192);

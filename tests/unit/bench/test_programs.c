@@ -157,7 +157,8 @@ static void limits_has_the_keys_that_the_report_reads(void **state)
 		json_t *rt = json_object_get(j, "round_trip");
 
 		assert_int_equal(json_array_size(json_object_get(rt, "samples_ns")), 15);
-		assert_true(json_is_real(json_object_get(json_object_get(j, "eventfd_wake"), "one_way_ns")));
+		assert_true(json_is_real(
+			json_object_get(json_object_get(j, "eventfd_wake"), "one_way_ns")));
 		assert_int_equal(json_array_size(json_object_get(j, "memcpy_handover")), 8);
 	}
 	json_decref(j);

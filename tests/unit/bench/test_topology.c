@@ -83,7 +83,8 @@ static void smt_siblings_are_avoided(void **state)
 
 	(void)state;
 	assert_int_equal(choose("l3:1 core:2 pu:2", NULL, &c), 0);
-	assert_int_equal(c.guest_core, 1); /* the other thread of CPU 0's core: there are only two cores */
+	assert_int_equal(c.guest_core,
+			 1); /* the other thread of CPU 0's core: there are only two cores */
 	assert_int_equal(c.server_core, 2);
 	assert_true(c.smt);
 	assert_false(c.smt_siblings);
@@ -185,7 +186,9 @@ static void cache_sizes_are_those_above_the_guest_cpu(void **state)
 
 	(void)state;
 	assert_int_equal(
-		choose("l3:1(size=33554432) l2:2(size=1048576) l1d:1(size=49152) core:1 pu:1", NULL, &c), 0);
+		choose("l3:1(size=33554432) l2:2(size=1048576) l1d:1(size=49152) core:1 pu:1", NULL,
+		       &c),
+		0);
 	assert_int_equal(c.l1_bytes, 48 << 10);
 	assert_int_equal(c.l2_bytes, 1 << 20);
 	assert_int_equal(c.l3_bytes, 32 << 20);

@@ -120,7 +120,8 @@ static inline void bt_submit(struct bt *x, unsigned q, struct vio_blk_req *r)
 /* One request to its end; the result. */
 static inline int bt_do(struct bt *x, uint32_t type, uint64_t sector, uint32_t len, unsigned buf)
 {
-	struct vio_blk_req r = {.type = type, .sector = sector, .len = len, .buf = x->buf[buf], .result = 77};
+	struct vio_blk_req r = {
+		.type = type, .sector = sector, .len = len, .buf = x->buf[buf], .result = 77};
 
 	bt_submit(x, 0, &r);
 	assert_ptr_equal(bt_next(x, 0), &r);

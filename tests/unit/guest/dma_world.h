@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the tests of the mapping levels share: a partition, a slice of its DMA window, and the truth from
- * H_GET_TCE. */
+/*
+ * What the tests of the mapping levels share: a partition, a slice of its DMA window, and the truth
+ * from H_GET_TCE.
+ */
 #ifndef TEST_DMA_WORLD_H
 #define TEST_DMA_WORLD_H
 
@@ -75,7 +77,8 @@ static inline void dma_down(struct dma_world *w)
 }
 
 /* The segment's IOBAs translate to its bytes, with the access that it needs; `exact`: and no other. */
-static inline void expect_translates(const struct dma_world *w, const struct vio_dma_seg *s, bool exact)
+static inline void expect_translates(const struct dma_world *w, const struct vio_dma_seg *s,
+				     bool exact)
 {
 	const uint64_t page = 1ull << w->shift, need = s->dev_writes ? TCE_WRITE : TCE_READ;
 
@@ -89,7 +92,8 @@ static inline void expect_translates(const struct dma_world *w, const struct vio
 	}
 }
 
-static inline void expect_request(const struct dma_world *w, const struct vio_dma_map *m, bool exact)
+static inline void expect_request(const struct dma_world *w, const struct vio_dma_map *m,
+				  bool exact)
 {
 	for (unsigned i = 0; i < m->n_seg; i++)
 		expect_translates(w, &m->seg[i], exact);
@@ -97,7 +101,8 @@ static inline void expect_request(const struct dma_world *w, const struct vio_dm
 
 static inline void seg_add(struct vio_dma_map *m, uint64_t addr, uint32_t len, bool dev_writes)
 {
-	m->seg[m->n_seg++] = (struct vio_dma_seg){.addr = {addr}, .len = len, .dev_writes = dev_writes};
+	m->seg[m->n_seg++] =
+		(struct vio_dma_seg){.addr = {addr}, .len = len, .dev_writes = dev_writes};
 }
 
 /* A disk read: header and status of request `i` in one line of a page that all share, data at `data`. */

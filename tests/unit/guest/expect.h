@@ -14,16 +14,16 @@
 #include <cmocka.h>
 
 /* call (0 or -errno, its sentence in (x)->err) must succeed. */
-#define ok(x, call)                                                                                          \
-	do {                                                                                                 \
-		int rc_ = (call);                                                                            \
-		if (rc_)                                                                                     \
-			fail_msg("%d: %s", rc_, (x)->err.msg);                                               \
+#define ok(x, call)                                                                                \
+	do {                                                                                       \
+		int rc_ = (call);                                                                  \
+		if (rc_)                                                                           \
+			fail_msg("%d: %s", rc_, (x)->err.msg);                                     \
 	} while (0)
-#define says(text, part)                                                                                     \
-	do {                                                                                                 \
-		if (!strstr((text), (part)))                                                                 \
-			fail_msg("\"%s\" does not say \"%s\"", (text), (part));                              \
+#define says(text, part)                                                                           \
+	do {                                                                                       \
+		if (!strstr((text), (part)))                                                       \
+			fail_msg("\"%s\" does not say \"%s\"", (text), (part));                    \
 	} while (0)
 
 /* What has been said, a line each; several threads may say something. */

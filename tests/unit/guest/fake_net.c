@@ -7,12 +7,12 @@
 
 #include "fake_net.h"
 
-#define must(x)                                                                                              \
-	do {                                                                                                 \
-		if (!(x)) {                                                                                  \
-			fprintf(stderr, "%s:%d: fake network card: %s\n", __FILE__, __LINE__, #x);           \
-			abort();                                                                             \
-		}                                                                                            \
+#define must(x)                                                                                    \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "%s:%d: fake network card: %s\n", __FILE__, __LINE__, #x); \
+			abort();                                                                   \
+		}                                                                                  \
 	} while (0)
 
 #define HDR 12u
@@ -25,14 +25,15 @@ static struct fake_net *net_of(const struct fake_server *s)
 static uint64_t offer(const struct fake_server *s)
 {
 	const struct fake_net *n = net_of(s);
-	uint64_t f = 1ull << VIRTIO_NET_F_MAC | 1ull << VIRTIO_NET_F_STATUS | 1ull << VIRTIO_NET_F_MTU |
-		     1ull << VIRTIO_NET_F_MRG_RXBUF | 1ull << VIRTIO_NET_F_CSUM |
-		     1ull << VIRTIO_NET_F_GUEST_CSUM | 1ull << VIRTIO_NET_F_HOST_TSO4 |
-		     1ull << VIRTIO_NET_F_HOST_TSO6 | 1ull << VIRTIO_NET_F_GUEST_TSO4 |
-		     1ull << VIRTIO_NET_F_GUEST_TSO6 | 1ull << VIRTIO_NET_F_CTRL_VQ |
-		     1ull << VIRTIO_NET_F_CTRL_RX | 1ull << VIRTIO_NET_F_CTRL_MAC_ADDR |
-		     1ull << VIRTIO_RING_F_EVENT_IDX | 1ull << VIRTIO_RING_F_INDIRECT_DESC |
-		     1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ACCESS_PLATFORM;
+	uint64_t f = 1ull << VIRTIO_NET_F_MAC | 1ull << VIRTIO_NET_F_STATUS |
+		     1ull << VIRTIO_NET_F_MTU | 1ull << VIRTIO_NET_F_MRG_RXBUF |
+		     1ull << VIRTIO_NET_F_CSUM | 1ull << VIRTIO_NET_F_GUEST_CSUM |
+		     1ull << VIRTIO_NET_F_HOST_TSO4 | 1ull << VIRTIO_NET_F_HOST_TSO6 |
+		     1ull << VIRTIO_NET_F_GUEST_TSO4 | 1ull << VIRTIO_NET_F_GUEST_TSO6 |
+		     1ull << VIRTIO_NET_F_CTRL_VQ | 1ull << VIRTIO_NET_F_CTRL_RX |
+		     1ull << VIRTIO_NET_F_CTRL_MAC_ADDR | 1ull << VIRTIO_RING_F_EVENT_IDX |
+		     1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_F_VERSION_1 |
+		     1ull << VIRTIO_F_ACCESS_PLATFORM;
 
 	return n->max_pairs > 1 ? f | 1ull << VIRTIO_NET_F_MQ : f;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A network card of the scripted server: what is sent on a pair comes back on it (one frame for one), or ends
- * here. What it does wrong, and when, is set by the test.
+ * A network card of the scripted server: what is sent on a pair comes back on it (one frame for
+ * one), or ends here. What it does wrong, and when, is set by the test.
  */
 #ifndef VIO_TEST_GUEST_FAKE_NET_H
 #define VIO_TEST_GUEST_FAKE_NET_H

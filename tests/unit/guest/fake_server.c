@@ -17,12 +17,12 @@
 #define IDLE_NS 200000
 
 /* cmocka's assertions belong to the test's thread; a server that can't go on ends the program. */
-#define must(x)                                                                                              \
-	do {                                                                                                 \
-		if (!(x)) {                                                                                  \
-			fprintf(stderr, "%s:%d: fake server: %s\n", __FILE__, __LINE__, #x);                 \
-			abort();                                                                             \
-		}                                                                                            \
+#define must(x)                                                                                    \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "%s:%d: fake server: %s\n", __FILE__, __LINE__, #x);       \
+			abort();                                                                   \
+		}                                                                                  \
 	} while (0)
 
 /* ---------------------------------------------------------------------------- RDMA ---- */
@@ -50,13 +50,14 @@ static bool put(struct fake_server *s, struct ioba at, const void *src, uint32_t
 	return h_write_rdma(s->vcpu, len, s->u->remote_liobn, at, buf) == H_SUCCESS;
 }
 
-static bool copy(struct fake_server *s, struct ioba guest, uint64_t logical, uint32_t len, bool to_guest)
+static bool copy(struct fake_server *s, struct ioba guest, uint64_t logical, uint32_t len,
+		 bool to_guest)
 {
 	if (to_guest)
-		return h_copy_rdma(s->vcpu, len, s->u->liobn, local(s, logical), s->u->remote_liobn, guest) ==
-		       H_SUCCESS;
-	return h_copy_rdma(s->vcpu, len, s->u->remote_liobn, guest, s->u->liobn, local(s, logical)) ==
-	       H_SUCCESS;
+		return h_copy_rdma(s->vcpu, len, s->u->liobn, local(s, logical), s->u->remote_liobn,
+				   guest) == H_SUCCESS;
+	return h_copy_rdma(s->vcpu, len, s->u->remote_liobn, guest, s->u->liobn,
+			   local(s, logical)) == H_SUCCESS;
 }
 
 /* ---------------------------------------------------------------------------- CRQ ---- */
@@ -148,7 +149,8 @@ static uint8_t write_header(struct fake_server *s, const struct vio_msg *m)
 		const struct vio_dev_header_v1 h = {.type = device_type(s),
 						    .num_vqs = (uint8_t)queues(s),
 						    .vqs_size = (uint8_t)__builtin_ctz(size(s)),
-						    .device_features = vio_to_be32((uint32_t)offer(s)),
+						    .device_features =
+							    vio_to_be32((uint32_t)offer(s)),
 						    .config_len = (uint8_t)config_len};
 
 		return put(s, s->header, &h, sizeof(h)) ? VIO_ST_OK : VIO_ST_NO_DMA;
@@ -238,7 +240,8 @@ static uint8_t start_queues(struct fake_server *s)
 
 /* ------------------------------------------------------------------------- windows ---- */
 
-static void window_add(struct fake_server *s, const struct vio_msg *m, struct vio_msg *reply, bool *send)
+static void window_add(struct fake_server *s, const struct vio_msg *m, struct vio_msg *reply,
+		       bool *send)
 {
 	struct fs_window *w = s->w;
 	uint8_t why = (uint8_t)vio_load_acquire(&s->k.refuse_windows);
@@ -250,7 +253,8 @@ static void window_add(struct fake_server *s, const struct vio_msg *m, struct vi
 	if (why == VIO_ST_OK && !get(s, (struct ioba){m->arg}, &w->d, sizeof(w->d)))
 		why = VIO_ST_NO_DMA;
 	w->cookie = vio_from_be64(w->d.cookie);
-	if (why == VIO_ST_OK && h_accept_logical(s->vcpu, w->cookie, &at, &len, &flags) != H_SUCCESS)
+	if (why == VIO_ST_OK &&
+	    h_accept_logical(s->vcpu, w->cookie, &at, &len, &flags) != H_SUCCESS)
 		why = VIO_ST_WINDOW_COOKIE;
 	if (why == VIO_ST_OK) {
 		must(len == vio_from_be64(w->d.len));
@@ -380,8 +384,8 @@ static void drain(struct fake_server *s)
 /* --------------------------------------------------------------------------- rings ---- */
 
 /* The whole chain; indirect tables followed. */
-static unsigned chain(struct fake_server *s, struct fs_queue *q, uint16_t head, struct vring_desc *d,
-		      unsigned max)
+static unsigned chain(struct fake_server *s, struct fs_queue *q, uint16_t head,
+		      struct vring_desc *d, unsigned max)
 {
 	struct ioba table = q->part[VIO_QUEUE_DESC];
 	uint16_t i = head;
@@ -416,7 +420,8 @@ static uint8_t range(struct fake_server *s, const struct vring_desc *d, bool zer
 	struct virtio_blk_discard_write_zeroes r;
 	uint64_t sector;
 
-	if (vio_le32(d->len) != sizeof(r) || !get(s, (struct ioba){vio_le64(d->addr)}, &r, sizeof(r)))
+	if (vio_le32(d->len) != sizeof(r) ||
+	    !get(s, (struct ioba){vio_le64(d->addr)}, &r, sizeof(r)))
 		return VIRTIO_BLK_S_IOERR;
 	sector = vio_le64(r.sector);
 	if (!vio_range_ok(sector, vio_le32(r.num_sectors), FS_SECTORS))
@@ -440,7 +445,8 @@ static uint8_t data(struct fake_server *s, const struct vring_desc *d, unsigned 
 		uint32_t len = vio_le32(d[i].len);
 
 		if (!vio_range_ok(at, len, FS_DISK_BYTES) ||
-		    !copy(s, (struct ioba){vio_le64(d[i].addr)}, M_DISK + at, len, type == VIRTIO_BLK_T_IN))
+		    !copy(s, (struct ioba){vio_le64(d[i].addr)}, M_DISK + at, len,
+			  type == VIRTIO_BLK_T_IN))
 			return VIRTIO_BLK_S_IOERR;
 		at += len;
 	}
@@ -493,17 +499,21 @@ static bool wants_used(struct fake_server *s, struct fs_queue *q, uint16_t old)
 }
 
 /* Used elements, then one index for all. */
-static void push_all(struct fake_server *s, unsigned qi, const uint16_t *head, const uint32_t *len, unsigned n)
+static void push_all(struct fake_server *s, unsigned qi, const uint16_t *head, const uint32_t *len,
+		     unsigned n)
 {
 	struct fs_queue *q = &s->q[qi];
 	uint16_t idx, old = q->used_idx;
 
 	for (unsigned i = 0; i < n; i++) {
-		struct vring_used_elem e = {.id = vio_le32(take_one(&s->k.bad_used) ? head[i] + 1u : head[i]),
-					    .len = vio_le32(len[i])};
+		struct vring_used_elem e = {
+			.id = vio_le32(take_one(&s->k.bad_used) ? head[i] + 1u : head[i]),
+			.len = vio_le32(len[i])};
 
-		must(put(s, ioba_add(q->part[VIO_QUEUE_USED], 4 + 8ull * (q->used_idx++ & (q->size - 1))), &e,
-			 sizeof(e)));
+		must(put(s,
+			 ioba_add(q->part[VIO_QUEUE_USED],
+				  4 + 8ull * (q->used_idx++ & (q->size - 1))),
+			 &e, sizeof(e)));
 	}
 	idx = vio_le16(q->used_idx);
 	vio_fence_release();
@@ -511,7 +521,8 @@ static void push_all(struct fake_server *s, unsigned qi, const uint16_t *head, c
 	vio_fence_full();
 	vio_counter_add(&s->done, n);
 	if (wants_used(s, q, old)) {
-		struct vio_msg m = {.version = s->fsm.version, .op = VIO_OP_USED, .arg16 = (uint16_t)qi};
+		struct vio_msg m = {
+			.version = s->fsm.version, .op = VIO_OP_USED, .arg16 = (uint16_t)qi};
 
 		vio_counter_add(&s->used_sent, 1);
 		send_msg(s, &m);
@@ -539,8 +550,8 @@ static bool one(struct fake_server *s, unsigned qi)
 		send_msg(s, &m);
 		return false;
 	}
-	must(get(s, ioba_add(q->part[VIO_QUEUE_AVAIL], 4 + 2ull * (q->last_avail & (q->size - 1))), &head,
-		 2));
+	must(get(s, ioba_add(q->part[VIO_QUEUE_AVAIL], 4 + 2ull * (q->last_avail & (q->size - 1))),
+		 &head, 2));
 	head = vio_le16(head);
 	must(head < q->size);
 	n = chain(s, q, head, d, VIO_ARRAY_SIZE(d));
@@ -579,8 +590,7 @@ static unsigned serve(struct fake_server *s, unsigned qi)
 
 	/* Not without a kick: one that gets lost must show. */
 	if (!q->ready || s->fsm.state != VIO_S_RUNNING || vio_load_acquire(&s->k.hold) ||
-	    (s->k.dev && !s->k.dev->serves(s, qi)) ||
-	    (!polls && !q->kicked))
+	    (s->k.dev && !s->k.dev->serves(s, qi)) || (!polls && !q->kicked))
 		return 0;
 	q->kicked = false;
 	for (;;) {
@@ -621,7 +631,8 @@ bool fs_rdma_write(struct fake_server *s, struct ioba at, const void *src, uint3
 	return put(s, at, src, len);
 }
 
-bool fs_rdma_copy(struct fake_server *s, struct ioba guest, uint32_t stage, uint32_t len, bool to_guest)
+bool fs_rdma_copy(struct fake_server *s, struct ioba guest, uint32_t stage, uint32_t len,
+		  bool to_guest)
 {
 	return copy(s, guest, M_STAGE + stage, len, to_guest);
 }
@@ -631,8 +642,8 @@ uint8_t *fs_stage(struct fake_server *s)
 	return s->mem + M_STAGE;
 }
 
-unsigned fs_peek(struct fake_server *s, unsigned qi, unsigned ahead, struct vring_desc *d, unsigned max,
-		 uint16_t *head)
+unsigned fs_peek(struct fake_server *s, unsigned qi, unsigned ahead, struct vring_desc *d,
+		 unsigned max, uint16_t *head)
 {
 	struct fs_queue *q = &s->q[qi];
 	uint16_t idx, at = (uint16_t)(q->last_avail + ahead);
@@ -648,7 +659,8 @@ unsigned fs_peek(struct fake_server *s, unsigned qi, unsigned ahead, struct vrin
 	return chain(s, q, *head, d, max);
 }
 
-void fs_complete(struct fake_server *s, unsigned qi, const uint16_t *head, const uint32_t *len, unsigned n)
+void fs_complete(struct fake_server *s, unsigned qi, const uint16_t *head, const uint32_t *len,
+		 unsigned n)
 {
 	s->q[qi].last_avail = (uint16_t)(s->q[qi].last_avail + n);
 	push_all(s, qi, head, len, n);
@@ -698,7 +710,8 @@ void fs_start(struct fake_server *s)
 	int64_t rc;
 
 	assert_null(s->part);
-	if (phyp_local_open(s->m, "vios", &s->part, &err) || phyp_vcpu_create(s->part, &s->vcpu, &err))
+	if (phyp_local_open(s->m, "vios", &s->part, &err) ||
+	    phyp_vcpu_create(s->part, &s->vcpu, &err))
 		fail_msg("%s", err.msg);
 	s->u = phyp_unit(s->part, 0);
 	s->mem = phyp_mem(s->part, (struct gla){0}, phyp_mem_size(s->part));
@@ -708,8 +721,9 @@ void fs_start(struct fake_server *s)
 	assert_non_null(s->store);
 	memcpy(s->disk, s->store, FS_DISK_BYTES);
 	for (uint64_t a = 0; a < phyp_mem_size(s->part); a += 1ull << s->u->page_shift)
-		assert_int_equal(h_put_tce(s->vcpu, s->u->liobn, local(s, a), a | TCE_READ | TCE_WRITE),
-				 H_SUCCESS);
+		assert_int_equal(
+			h_put_tce(s->vcpu, s->u->liobn, local(s, a), a | TCE_READ | TCE_WRITE),
+			H_SUCCESS);
 	assert_int_equal(phyp_alias_set(s->part, s->u->unit, PHYP_ALIAS_RDMA, &err), 0);
 	memset(s->mem + M_CRQ, 0, CRQ_PAGE_BYTES);
 	s->crq = (struct phyp_crq){.entry = (uint64_t *)(void *)(s->mem + M_CRQ),

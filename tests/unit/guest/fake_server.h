@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A scripted VIO server for tests of the guest's side: one thread in the server partition of an in-process
- * machine. It speaks the protocol through proto's server state machine and reaches the guest by RDMA only.
- * What it does wrong, and when, is set by the test. The disk survives a death of the server, as a disk does.
+ * A scripted VIO server for tests of the guest's side: one thread in the server partition of an
+ * in-process machine. It speaks the protocol through proto's server state machine and reaches the
+ * guest by RDMA only. What it does wrong, and when, is set by the test. The disk survives a death
+ * of the server, as a disk does.
  */
 #ifndef VIO_TEST_GUEST_FAKE_SERVER_H
 #define VIO_TEST_GUEST_FAKE_SERVER_H
@@ -29,9 +30,11 @@ struct fs_device {
 	uint8_t type;
 	uint64_t (*offer)(const struct fake_server *s);
 	uint16_t (*config)(const struct fake_server *s, uint8_t *config); /* its bytes */
-	bool (*serves)(const struct fake_server *s, unsigned queue); /* chains are handled as they come */
+	bool (*serves)(const struct fake_server *s,
+		       unsigned queue); /* chains are handled as they come */
 	/* A chain of such a queue: the device's bytes in it; returns used length. */
-	uint32_t (*chain)(struct fake_server *s, unsigned queue, const struct vring_desc *d, unsigned n);
+	uint32_t (*chain)(struct fake_server *s, unsigned queue, const struct vring_desc *d,
+			  unsigned n);
 	void (*reset)(struct fake_server *s);
 };
 
@@ -54,10 +57,11 @@ struct fs_knobs {
 	uint32_t sleepy;         /* level poll: asleep between kicks, as after an idle time */
 	uint32_t no_status;      /* the next n requests are completed without a status byte */
 	uint32_t bad_used;       /* the next n used elements carry an id that is not outstanding */
-	uint32_t stop_device;    /* the next n chains are answered with NEEDS_RESET instead of being done */
-	uint32_t fail_io;        /* status IOERR for the next n */
-	uint32_t deaf;           /* does not look at its CRQ */
-	uint32_t say;            /* fs_say() */
+	uint32_t
+		stop_device; /* the next n chains are answered with NEEDS_RESET instead of being done */
+	uint32_t fail_io; /* status IOERR for the next n */
+	uint32_t deaf;    /* does not look at its CRQ */
+	uint32_t say;     /* fs_say() */
 	uint16_t say_arg;
 	uint8_t say_status;
 };
@@ -94,7 +98,8 @@ struct fake_server {
 	uint32_t quit;
 	struct fs_knobs k;
 	uint8_t *mem, *disk;
-	uint8_t *store; /* the disk while there is no server: a partition's memory does not outlive it */
+	uint8_t *
+		store; /* the disk while there is no server: a partition's memory does not outlive it */
 
 	struct phyp_crq crq;
 	struct vio_link link;
@@ -123,7 +128,9 @@ struct fs_world {
 void fw_setup(struct fs_world *w, uint32_t guest_mib);
 /* The same with larger TCE pages: 12, 16 or 21. */
 void fw_setup_tce(struct fs_world *w, uint32_t guest_mib, uint8_t page_shift);
-/* Guest and server are closed by it when they still are open; every TCE of the guest's window must be 0 then.
+/*
+ * Guest and server are closed by it when they still are open; every TCE of the guest's window must
+ * be 0 then.
  */
 void fw_teardown(struct fs_world *w);
 /* TCEs of the guest's window that are not 0. */
@@ -141,13 +148,15 @@ struct ioba fs_addr(const struct vring_desc *d);
 bool fs_rdma_read(struct fake_server *s, struct ioba at, void *dst, uint32_t len);
 bool fs_rdma_write(struct fake_server *s, struct ioba at, const void *src, uint32_t len);
 /* Between guest memory and [stage, +len) of 512 KiB of the server's. */
-bool fs_rdma_copy(struct fake_server *s, struct ioba guest, uint32_t stage, uint32_t len, bool to_guest);
+bool fs_rdma_copy(struct fake_server *s, struct ioba guest, uint32_t stage, uint32_t len,
+		  bool to_guest);
 uint8_t *fs_stage(struct fake_server *s);
 /* The next available chain without taking it: descriptors, 0 when there is none. */
-unsigned fs_peek(struct fake_server *s, unsigned queue, unsigned ahead, struct vring_desc *d, unsigned max,
-		 uint16_t *head);
+unsigned fs_peek(struct fake_server *s, unsigned queue, unsigned ahead, struct vring_desc *d,
+		 unsigned max, uint16_t *head);
 /* Take `n` chains that were peeked at, in order, and publish them together. */
-void fs_complete(struct fake_server *s, unsigned queue, const uint16_t *head, const uint32_t *len, unsigned n);
+void fs_complete(struct fake_server *s, unsigned queue, const uint16_t *head, const uint32_t *len,
+		 unsigned n);
 
 /* As a process that ends well: CRQ freed. */
 void fs_stop(struct fake_server *s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A small device at the other end of a virtqueue: reads the rings as VIRTIO 1.2 section 2.7 says, with
- * nothing taken from the driver under test but the ring memory.
+ * A small device at the other end of a virtqueue: reads the rings as VIRTIO 1.2 section 2.7 says,
+ * with nothing taken from the driver under test but the ring memory.
  */
 #ifndef TEST_MODEL_DEVICE_H
 #define TEST_MODEL_DEVICE_H
@@ -83,7 +83,8 @@ static inline struct vring_desc model_desc(const struct vring_desc *d)
 }
 
 /* The chain's segments; returns how many, or -1 when the chain breaks a rule. */
-static inline int model_chain(const struct model *m, int head, struct model_seg out[VIO_DMA_MAX_SEG])
+static inline int model_chain(const struct model *m, int head,
+			      struct model_seg out[VIO_DMA_MAX_SEG])
 {
 	const struct vring_desc *table = m->cfg.desc;
 	unsigned limit = m->cfg.size, i = (unsigned)head;
@@ -96,9 +97,11 @@ static inline int model_chain(const struct model *m, int head, struct model_seg 
 		if (d.flags & VRING_DESC_F_INDIRECT) {
 			uint64_t off = d.addr - TABLES_AT;
 
-			if (!m->cfg.indirect || n > 0 || (d.flags & VRING_DESC_F_NEXT) || d.len % 16)
+			if (!m->cfg.indirect || n > 0 || (d.flags & VRING_DESC_F_NEXT) ||
+			    d.len % 16)
 				return -1;
-			table = (const struct vring_desc *)(const void *)((const uint8_t *)m->cfg.tables +
+			table = (const struct vring_desc *)(const void *)((const uint8_t *)
+										  m->cfg.tables +
 									  off);
 			limit = d.len / 16;
 			i = 0;
@@ -127,8 +130,9 @@ static inline bool model_publish(struct model *m)
 	uint16_t old = m->published;
 
 	m->published = m->used_idx;
-	return vio_publish_and_check(&m->cfg.used->idx, m->used_idx, old, &m->cfg.avail->ring[m->cfg.size],
-				     &m->cfg.avail->flags, VRING_AVAIL_F_NO_INTERRUPT, m->cfg.event_idx);
+	return vio_publish_and_check(&m->cfg.used->idx, m->used_idx, old,
+				     &m->cfg.avail->ring[m->cfg.size], &m->cfg.avail->flags,
+				     VRING_AVAIL_F_NO_INTERRUPT, m->cfg.event_idx);
 }
 
 static inline uint16_t *model_event(const struct model *m)

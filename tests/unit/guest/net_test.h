@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the tests of the network front end share: a machine, a scripted server with a card that echoes, an
- * open card. */
+/*
+ * What the tests of the network front end share: a machine, a scripted server with a card that
+ * echoes, an open card.
+ */
 #ifndef VIO_TEST_GUEST_NET_TEST_H
 #define VIO_TEST_GUEST_NET_TEST_H
 

@@ -25,7 +25,8 @@ struct partition {
 	const struct phyp_unit_info *u;
 };
 
-static inline void partition_open_pages(struct partition *p, uint8_t page_shift, enum phyp_pages pages)
+static inline void partition_open_pages(struct partition *p, uint8_t page_shift,
+					enum phyp_pages pages)
 {
 	struct phyp_profile profile;
 	struct vio_err err = {{0}};
@@ -34,7 +35,8 @@ static inline void partition_open_pages(struct partition *p, uint8_t page_shift,
 	profile.part[0].pages = PHYP_PAGES_4K;
 	profile.part[1].pages = pages;
 	profile.adapter[0].page_shift = page_shift;
-	if (phyp_local_create(&profile, &p->m, &err) || phyp_local_open(p->m, "guest0", &p->part, &err) ||
+	if (phyp_local_create(&profile, &p->m, &err) ||
+	    phyp_local_open(p->m, "guest0", &p->part, &err) ||
 	    phyp_vcpu_create(p->part, &p->v, &err))
 		fail_msg("%s", err.msg);
 	p->c = phyp_vcpu_counters(p->v);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* virtio-blk front end against a scripted server: every request in every arm, refusals, notification, several
- * queues. */
+/*
+ * virtio-blk front end against a scripted server: every request in every arm, refusals,
+ * notification, several queues.
+ */
 #include "blk_test.h"
 
-#define must(x, call)                                                                                        \
-	do {                                                                                                 \
-		int rc_ = (call);                                                                            \
-		if (rc_)                                                                                     \
-			fail_msg("%d; said: %s", rc_, (x)->said.text);                                       \
+#define must(x, call)                                                                              \
+	do {                                                                                       \
+		int rc_ = (call);                                                                  \
+		if (rc_)                                                                           \
+			fail_msg("%d; said: %s", rc_, (x)->said.text);                             \
 	} while (0)
 
 /* ------------------------------------------------------------------------ every arm ---- */
@@ -51,7 +53,8 @@ static void bursts(struct bt *x)
 		bool read = round % 2;
 
 		for (unsigned i = 0; i < BT_DEPTH; i++) {
-			r[i] = (struct vio_blk_req){.type = read ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT,
+			r[i] = (struct vio_blk_req){.type = read ? VIRTIO_BLK_T_IN
+								 : VIRTIO_BLK_T_OUT,
 						    .sector = 128 + 8 * i,
 						    .len = BT_BS,
 						    .buf = x->buf[i],
@@ -87,10 +90,10 @@ static void whole(void **state, const char *arm)
 	assert_string_equal(x->said.text, "");
 }
 
-#define ARM(name, arm)                                                                                       \
-	static void requests_work_in_arm_##name(void **state)                                                \
-	{                                                                                                    \
-		whole(state, arm);                                                                           \
+#define ARM(name, arm)                                                                             \
+	static void requests_work_in_arm_##name(void **state)                                      \
+	{                                                                                          \
+		whole(state, arm);                                                                 \
 	}
 ARM(copy, "copy")
 ARM(copy_tuned, "copy-tuned")
@@ -162,7 +165,8 @@ static void indirect_tables_are_used_when_asked_for(void **state)
 {
 	struct bt *x = *state;
 
-	x->cfg.transport.features = 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_BLK_F_SIZE_MAX;
+	x->cfg.transport.features =
+		1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_BLK_F_SIZE_MAX;
 	x->w.s.k.size_max = 4096;
 	bt_open(x, "zero-copy");
 	round_trips(x);
@@ -211,8 +215,8 @@ static void refused_requests_come_back_and_never_reach_the_server(void **state)
 	struct bt *x = *state;
 	uint32_t before;
 
-	x->w.s.k.drop_features =
-		1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+	x->w.s.k.drop_features = 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_DISCARD |
+				 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
 	bt_open(x, "zero-copy");
 	before = fs_get(&x->w.s, n_log);
 	assert_int_equal(bt_do(x, VIRTIO_BLK_T_IN, 0, 0, 0), -EINVAL);
@@ -241,8 +245,10 @@ static void refused_request_inside_a_batch_takes_its_turn(void **state)
 
 	bt_open(x, "zero-copy");
 	for (unsigned i = 0; i < 5; i++) {
-		r[i] = (struct vio_blk_req){
-			.type = VIRTIO_BLK_T_IN, .sector = i, .len = i % 2 ? 0 : 512, .buf = x->buf[i]};
+		r[i] = (struct vio_blk_req){.type = VIRTIO_BLK_T_IN,
+					    .sector = i,
+					    .len = i % 2 ? 0 : 512,
+					    .buf = x->buf[i]};
 		p[i] = &r[i];
 	}
 	r[2].buf = (struct gla){0}; /* found out by the mapping only */
@@ -331,8 +337,10 @@ static void long_chains_take_turns_when_the_ring_is_small(void **state)
 	x->w.s.k.size_max = 4096;
 	bt_open(x, "copy-tuned");
 	for (unsigned i = 0; i < BT_DEPTH; i++) {
-		r[i] = (struct vio_blk_req){
-			.type = VIRTIO_BLK_T_OUT, .sector = 128 * i, .len = 65536, .buf = x->buf[i]};
+		r[i] = (struct vio_blk_req){.type = VIRTIO_BLK_T_OUT,
+					    .sector = 128 * i,
+					    .len = 65536,
+					    .buf = x->buf[i]};
 		p[i] = &r[i];
 		bt_fill(x->va[i], 65536, i);
 	}
@@ -454,7 +462,10 @@ static void guest_that_went_to_sleep_is_woken(void **state)
 	bt_open(x, "zero-copy");
 	sleeps = vio_blk_counters(x->b, 0)->sleeps;
 	for (unsigned i = 0; i < 20; i++) {
-		struct vio_blk_req r = {.type = VIRTIO_BLK_T_IN, .sector = i, .len = 512, .buf = x->buf[0]},
+		struct vio_blk_req r = {.type = VIRTIO_BLK_T_IN,
+					.sector = i,
+					.len = 512,
+					.buf = x->buf[0]},
 				   *d;
 		uint64_t end = vio_now_ns() + 20000000000ull;
 
@@ -528,8 +539,10 @@ static void *work(void *arg)
 		while (vio_blk_submit(x->b, w->q, &p, 1) == 0)
 			vio_blk_idle(x->b, w->q, 1000000);
 		w->failed |= bt_next(x, w->q) != &r || r.result;
-		r = (struct vio_blk_req){
-			.type = VIRTIO_BLK_T_IN, .sector = r.sector, .len = BT_BS, .buf = x->buf[buf + 1]};
+		r = (struct vio_blk_req){.type = VIRTIO_BLK_T_IN,
+					 .sector = r.sector,
+					 .len = BT_BS,
+					 .buf = x->buf[buf + 1]};
 		while (!w->failed && vio_blk_submit(x->b, w->q, &p, 1) == 0)
 			vio_blk_idle(x->b, w->q, 1000000);
 		w->failed |= bt_next(x, w->q) != &r || r.result ||
@@ -580,8 +593,11 @@ static void one_thread_drives_all_queues(void **state)
 	bt_open(x, "copy-tuned");
 	assert_int_equal(vio_blk_get_info(x->b)->num_queues, 4);
 	for (unsigned i = 0; i < 4; i++) {
-		r[i] = (struct vio_blk_req){
-			.type = VIRTIO_BLK_T_IN, .sector = i, .len = 512, .buf = x->buf[i], .result = 1};
+		r[i] = (struct vio_blk_req){.type = VIRTIO_BLK_T_IN,
+					    .sector = i,
+					    .len = 512,
+					    .buf = x->buf[i],
+					    .result = 1};
 		p = &r[i];
 		assert_int_equal(vio_blk_submit(x->b, i, &p, 1), 1);
 	}

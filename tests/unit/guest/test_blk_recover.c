@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The block front end when the server goes, comes back, stops the device or lies; and when the hypervisor
- * answers badly. */
+/*
+ * The block front end when the server goes, comes back, stops the device or lies; and when the
+ * hypervisor answers badly.
+ */
 #include <sched.h>
 
 #include "blk_test.h"
@@ -86,10 +88,10 @@ static void killed_with_requests_outstanding(void **state, const char *arm)
 		assert_int_equal(x->w.s.log[before + i].sector, 8 * i);
 }
 
-#define KILL(name, arm)                                                                                      \
-	static void killed_server_loses_no_request_in_arm_##name(void **state)                               \
-	{                                                                                                    \
-		killed_with_requests_outstanding(state, arm);                                                \
+#define KILL(name, arm)                                                                            \
+	static void killed_server_loses_no_request_in_arm_##name(void **state)                     \
+	{                                                                                          \
+		killed_with_requests_outstanding(state, arm);                                      \
 	}
 KILL(copy, "copy")
 KILL(copy_tuned, "copy-tuned")
@@ -344,8 +346,8 @@ struct worker {
 
 static bool failed(struct worker *w, const char *what, const struct vio_blk_req *r, int result)
 {
-	snprintf(w->why, sizeof(w->why), "queue %u, request %u: %s: %p, result %d", w->q, w->done, what,
-		 (const void *)r, result);
+	snprintf(w->why, sizeof(w->why), "queue %u, request %u: %s: %p, result %d", w->q, w->done,
+		 what, (const void *)r, result);
 	vio_store_release(&w->failed, true);
 	return false;
 }
@@ -375,8 +377,10 @@ static void *work(void *arg)
 					  .sector = w->q * 1024ull + i % 64 * 8,
 					  .len = BT_BS,
 					  .buf = x->buf[buf]};
-		struct vio_blk_req in = {
-			.type = VIRTIO_BLK_T_IN, .sector = out.sector, .len = BT_BS, .buf = x->buf[buf + 1]};
+		struct vio_blk_req in = {.type = VIRTIO_BLK_T_IN,
+					 .sector = out.sector,
+					 .len = BT_BS,
+					 .buf = x->buf[buf + 1]};
 
 		bt_fill(x->va[buf], BT_BS, w->q * 1000 + i);
 		if (!one(w, &out) || !one(w, &in))
@@ -486,7 +490,8 @@ static void traffic_with(struct bt *x, const char *spec)
 			taken += vio_blk_submit(x->b, 0, p + taken, N - taken);
 			n = vio_blk_poll(x->b, 0, d, N);
 			if (n < 0 || vio_now_ns() > end)
-				fail_msg("%s: %d, %u of %u back; said: %s", spec, n, back, N, x->said.text);
+				fail_msg("%s: %d, %u of %u back; said: %s", spec, n, back, N,
+					 x->said.text);
 			back += (unsigned)n;
 			if (n == 0)
 				vio_blk_idle(x->b, 0, 1000000);
@@ -499,7 +504,8 @@ static void traffic_with(struct bt *x, const char *spec)
 
 static void one_bad_answer_anywhere_in_traffic_loses_no_request(void **state)
 {
-	static const char *const calls[] = {"H_SEND_CRQ", "H_PUT_TCE_INDIRECT", "H_STUFF_TCE", "H_PUT_TCE"};
+	static const char *const calls[] = {"H_SEND_CRQ", "H_PUT_TCE_INDIRECT", "H_STUFF_TCE",
+					    "H_PUT_TCE"};
 	static const char *const answers[] = {"H_BUSYx3", "H_DROPPEDx2000", "H_CLOSED"};
 	struct bt *x = *state;
 	char spec[64];

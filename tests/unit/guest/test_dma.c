@@ -38,7 +38,8 @@ static void single_use_maps_a_4k_read_with_one_call_and_unmaps_it_with_one(void 
 	assert_int_equal(map1(&w, &m), 1);
 	assert_int_equal(calls(&w.p, H_PUT_TCE_INDIRECT), 1);
 	assert_int_equal(w.p.c->tce_updates, 3);
-	expect_request(&w, &m, true); /* header and status share a page of memory, but no permission */
+	expect_request(&w, &m,
+		       true); /* header and status share a page of memory, but no permission */
 	assert_int_equal(mapped(&w), 3);
 	assert_int_equal(w.d->tce_live, 3);
 	unmap1(&w, &m);
@@ -114,8 +115,9 @@ static void large_tce_pages_are_mapped_by_their_own_size(void **state)
 		dma_open(&w, (enum vio_mapping)level);
 		make_read(&m, 1, DATA + 60000, 131072);
 		assert_int_equal(map1(&w, &m), 1);
-		assert_int_equal(w.d->tce_live,
-				 level == VIO_MAP_CACHED ? 4 : 5); /* cached: header and status share */
+		assert_int_equal(w.d->tce_live, level == VIO_MAP_CACHED
+							? 4
+							: 5); /* cached: header and status share */
 		expect_request(&w, &m, level != VIO_MAP_CACHED);
 		unmap1(&w, &m);
 	}
@@ -146,7 +148,8 @@ static void requests_that_can_never_be_mapped_answer_efault_and_map_nothing(void
 			assert_int_equal(map1(&w, &bad[i]), -EFAULT);
 			assert_int_equal(w.d->tce_live, 0);
 			list[1] = &bad[i];
-			assert_int_equal(w.d->ops->map(w.d, list, 2), 1); /* those before it are mapped */
+			assert_int_equal(w.d->ops->map(w.d, list, 2),
+					 1); /* those before it are mapped */
 			unmap1(&w, &good);
 			w.d->ops->destroy(w.d);
 			dma_open(&w, (enum vio_mapping)level);
@@ -289,7 +292,8 @@ static void pool_is_arithmetic_inside_the_pool_and_refuses_outside(void **state)
 	make_read(&m, 0, UINT64_MAX, UINT32_MAX);
 	assert_int_equal(map1(&w, &m), -EFAULT);
 	assert_int_equal(w.p.c->tce_updates, 0);
-	assert_int_equal(calls(&w.p, H_PUT_TCE) + calls(&w.p, H_PUT_TCE_INDIRECT) + calls(&w.p, H_STUFF_TCE),
+	assert_int_equal(calls(&w.p, H_PUT_TCE) + calls(&w.p, H_PUT_TCE_INDIRECT) +
+				 calls(&w.p, H_STUFF_TCE),
 			 0);
 }
 
@@ -366,15 +370,19 @@ static void a_slice_or_list_that_is_none_is_refused(void **state)
 		struct vio_dma_cfg c = w.cfg;
 
 		c.slice_len = 4095;
-		assert_int_equal(vio_dma_level((enum vio_mapping)level)->create(&c, &w.d, &err), -EINVAL);
+		assert_int_equal(vio_dma_level((enum vio_mapping)level)->create(&c, &w.d, &err),
+				 -EINVAL);
 		c = w.cfg;
 		c.slice.v += 1;
-		assert_int_equal(vio_dma_level((enum vio_mapping)level)->create(&c, &w.d, &err), -EINVAL);
+		assert_int_equal(vio_dma_level((enum vio_mapping)level)->create(&c, &w.d, &err),
+				 -EINVAL);
 		c = w.cfg;
 		c.list.v = LIST + 8;
-		assert_int_equal(vio_dma_level((enum vio_mapping)level)->create(&c, &w.d, &err), -EINVAL);
+		assert_int_equal(vio_dma_level((enum vio_mapping)level)->create(&c, &w.d, &err),
+				 -EINVAL);
 		c.list.v = phyp_mem_size(w.p.part);
-		assert_int_equal(vio_dma_level((enum vio_mapping)level)->create(&c, &w.d, &err), -EINVAL);
+		assert_int_equal(vio_dma_level((enum vio_mapping)level)->create(&c, &w.d, &err),
+				 -EINVAL);
 	}
 	w.d = NULL;
 }

@@ -51,8 +51,9 @@ static void a_repeated_request_makes_no_call(void **state)
 	expect_request(&w, &m, false);
 	unmap1(&w, &m);
 	updates = w.p.c->tce_updates;
-	assert_int_equal(updates,
-			 1 + 16 + 1); /* header, data, and the header's page once more for the status */
+	assert_int_equal(
+		updates,
+		1 + 16 + 1); /* header, data, and the header's page once more for the status */
 	assert_int_equal(w.d->tce_live, 17);
 	for (unsigned i = 0; i < 100; i++) {
 		make_read(&m, i % 32, DATA, 65536); /* other headers of the same page */

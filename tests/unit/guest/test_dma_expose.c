@@ -46,7 +46,8 @@ static int add(void *ctx, struct ioba at, struct gla addr, uint64_t len, uint8_t
 		assert_true(*id < MAX_WINS - 1);
 	for (unsigned i = 0; i < MAX_WINS; i++)
 		if (r->win[i].live)
-			assert_true(at.v >= r->win[i].at.v + r->win[i].len || at.v + len <= r->win[i].at.v);
+			assert_true(at.v >= r->win[i].at.v + r->win[i].len ||
+				    at.v + len <= r->win[i].at.v);
 	r->win[*id] = (struct win){true, at, len, perm};
 	r->live++;
 	return 0;
@@ -280,8 +281,10 @@ static void an_exposure_that_fails_leaves_nothing_mapped_or_exposed(void **state
 	}
 }
 
-/* Where the machine has 2 MiB pages free, a grant is of whole ones, and so is what is mapped for it; else as
- * above. */
+/*
+ * Where the machine has 2 MiB pages free, a grant is of whole ones, and so is what is mapped for
+ * it; else as above.
+ */
 static void what_is_exposed_is_whole_backing_pages(void **state)
 {
 	const struct vio_dma_expose expose = w.cfg.expose;
@@ -332,8 +335,8 @@ static void a_busy_hypervisor_is_asked_again(void **state)
 	(void)state;
 	memset(&w.cfg.expose, 0, sizeof(w.cfg.expose));
 	for (int level = VIO_MAP_SINGLE_USE; level <= VIO_MAP_CACHED; level++) {
-		struct phyp_filter *f =
-			fault("H_PUT_TCE_INDIRECT@1=H_BUSYx3,H_STUFF_TCE@1=H_BUSYx3,H_PUT_TCE@1=H_BUSYx3");
+		struct phyp_filter *f = fault(
+			"H_PUT_TCE_INDIRECT@1=H_BUSYx3,H_STUFF_TCE@1=H_BUSYx3,H_PUT_TCE@1=H_BUSYx3");
 		struct vio_dma_map m;
 
 		dma_open(&w, (enum vio_mapping)level);

@@ -71,13 +71,15 @@ static void too_much_is_refused_with_its_name_and_takes_nothing(void **state)
 	struct vio_err err;
 
 	(void)state;
-	assert_int_equal(vio_mem_carve(&mem, size + 1, 1, false, "the elephant", &a, &err), -ENOMEM);
+	assert_int_equal(vio_mem_carve(&mem, size + 1, 1, false, "the elephant", &a, &err),
+			 -ENOMEM);
 	assert_non_null(strstr(err.msg, "the elephant"));
 	assert_non_null(strstr(err.msg, "guest0"));
 	assert_int_equal(vio_mem_carve(&mem, UINT64_MAX, 1, false, "x", &a, &err), -ENOMEM);
 	assert_int_equal(vio_mem_carve(&mem, UINT64_MAX, 1, true, "x", &a, &err), -ENOMEM);
 	assert_int_equal(vio_mem_carve(&mem, 1, 1ull << 63, false, "x", &a, &err), -ENOMEM);
-	assert_int_equal(vio_mem_carve(&mem, phyp_lmb_size(p.part) + 1, 1, true, "x", &a, &err), -ENOMEM);
+	assert_int_equal(vio_mem_carve(&mem, phyp_lmb_size(p.part) + 1, 1, true, "x", &a, &err),
+			 -ENOMEM);
 	assert_int_equal(vio_mem_carve(&mem, 0, 1, false, "x", &a, &err), -EINVAL);
 	assert_int_equal(vio_mem_carve(&mem, 1, 3, false, "x", &a, &err), -EINVAL);
 	assert_int_equal(vio_mem_carve(&mem, 1, 0, false, "x", &a, &err), -EINVAL);
@@ -91,9 +93,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(pieces_are_aligned_apart_and_zeroed, up, down),
-		cmocka_unit_test_setup_teardown(a_piece_within_a_block_never_crosses_its_border, up, down),
-		cmocka_unit_test_setup_teardown(too_much_is_refused_with_its_name_and_takes_nothing, up,
+		cmocka_unit_test_setup_teardown(a_piece_within_a_block_never_crosses_its_border, up,
 						down),
+		cmocka_unit_test_setup_teardown(too_much_is_refused_with_its_name_and_takes_nothing,
+						up, down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -300,7 +300,8 @@ static void a_device_that_lies_about_received_frames_costs_those_frames_only(voi
 	}
 }
 
-static void a_used_element_that_is_not_outstanding_gets_the_device_reset_and_no_buffer_is_lost(void **state)
+static void
+a_used_element_that_is_not_outstanding_gets_the_device_reset_and_no_buffer_is_lost(void **state)
 {
 	struct nt *x = *state;
 

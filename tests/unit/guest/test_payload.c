@@ -102,7 +102,8 @@ static void bounce_copies_each_direction_once_and_counts_it(void **state)
 		assert_int_equal(at(b[0].dev, SLOT_LEN)[i], 0x11);
 	assert_int_equal(at(b[0].dev, SLOT_LEN)[5000], 0x33);
 	assert_int_equal(at(b[1].dev, 1)[0], 0x33);
-	memset(at(b[0].dev, 5000), 0x44, 5000); /* a device may not, but the write's source must not change */
+	memset(at(b[0].dev, 5000), 0x44,
+	       5000); /* a device may not, but the write's source must not change */
 	memset(at(b[1].dev, SLOT_LEN), 0x55, SLOT_LEN);
 	g->ops->put(g, list, 2);
 	assert_int_equal(p.c->cpu_bytes, 5777);
@@ -177,7 +178,8 @@ static void copybreak_bounces_below_the_limit_and_only_there(void **state)
 static void copybreak_is_4096_when_nothing_is_said(void **state)
 {
 	struct vio_gpayload *g = open_level(VIO_PAYLOAD_COPYBREAK, 0);
-	struct vio_gbuf b[2] = {buffer(APP, 4095, false), buffer(APP, 4096, false)}, *list[] = {&b[0], &b[1]};
+	struct vio_gbuf b[2] = {buffer(APP, 4095, false), buffer(APP, 4096, false)},
+			*list[] = {&b[0], &b[1]};
 
 	(void)state;
 	assert_int_equal(g->ops->get(g, list, 2), 2);
@@ -215,13 +217,17 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_levels_are_those_of_the_arms),
 		cmocka_unit_test_setup_teardown(in_place_copies_nothing, up, down),
-		cmocka_unit_test_setup_teardown(bounce_copies_each_direction_once_and_counts_it, up, down),
-		cmocka_unit_test_setup_teardown(slots_run_out_and_the_last_freed_comes_first, up, down),
-		cmocka_unit_test_setup_teardown(a_buffer_that_never_fits_is_refused_when_it_is_the_first, up,
+		cmocka_unit_test_setup_teardown(bounce_copies_each_direction_once_and_counts_it, up,
 						down),
-		cmocka_unit_test_setup_teardown(copybreak_bounces_below_the_limit_and_only_there, up, down),
+		cmocka_unit_test_setup_teardown(slots_run_out_and_the_last_freed_comes_first, up,
+						down),
+		cmocka_unit_test_setup_teardown(
+			a_buffer_that_never_fits_is_refused_when_it_is_the_first, up, down),
+		cmocka_unit_test_setup_teardown(copybreak_bounces_below_the_limit_and_only_there,
+						up, down),
 		cmocka_unit_test_setup_teardown(copybreak_is_4096_when_nothing_is_said, up, down),
-		cmocka_unit_test_setup_teardown(slots_that_are_not_there_or_too_small_are_refused, up, down),
+		cmocka_unit_test_setup_teardown(slots_that_are_not_there_or_too_small_are_refused,
+						up, down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,8 +25,9 @@ static void v2_configuration_follows_the_slides_and_agrees_on_levels(void **stat
 	assert_string_equal(i->arm.name, "zero-copy");
 	assert_int_equal(i->num_queues, 1);
 	assert_int_equal(i->queue_size, 64);
-	assert_true(i->features == (1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_F_VERSION_1 |
-				    1ull << VIRTIO_F_ACCESS_PLATFORM | 1ull << VIRTIO_RING_F_EVENT_IDX));
+	assert_true(i->features ==
+		    (1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_F_VERSION_1 |
+		     1ull << VIRTIO_F_ACCESS_PLATFORM | 1ull << VIRTIO_RING_F_EVENT_IDX));
 	assert_int_equal(vio_transport_poll(x->t, x->v, &used), VIO_T_RUNNING);
 	fs_stand_still(&x->w.s);
 	assert_int_equal(x->w.s.n_ops, VIO_ARRAY_SIZE(want));
@@ -40,8 +41,9 @@ static void v2_configuration_follows_the_slides_and_agrees_on_levels(void **stat
 
 static void v1_configuration_follows_the_slides(void **state)
 {
-	static const uint8_t want[] = {VIO_OP_PROBE, VIO_OP_ACKNOWLEDGE, VIO_OP_DRIVER,   VIO_OP_QUEUE,
-				       VIO_OP_QUEUE, VIO_OP_QUEUE,       VIO_OP_DRIVER_OK};
+	static const uint8_t want[] = {VIO_OP_PROBE,    VIO_OP_ACKNOWLEDGE, VIO_OP_DRIVER,
+				       VIO_OP_QUEUE,    VIO_OP_QUEUE,       VIO_OP_QUEUE,
+				       VIO_OP_DRIVER_OK};
 	struct tt *x = *state;
 	const struct vio_transport_info *i;
 
@@ -343,15 +345,16 @@ static void refused_window_gives_the_servers_reason_and_leaves_nothing(void **st
 	tt_started(x, "zero-copy");
 	p = tt_piece(x, 4096);
 	room = vio_transport_room(x->t);
-	assert_int_equal(
-		vio_transport_window(x->t, &p, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS, true, &w, &x->err),
-		-EPERM);
+	assert_int_equal(vio_transport_window(x->t, &p, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS,
+					      true, &w, &x->err),
+			 -EPERM);
 	says(x->err.msg, vio_status_text(VIO_ST_WINDOW_FULL));
 	assert_true(tce(x, w.at) == 0);
 	assert_true(vio_transport_room(x->t) == room);
 	/* The device is as before: the next one may pass. */
 	fs_set(&x->w.s, refuse_windows, VIO_ST_OK);
-	ok(x, vio_transport_window(x->t, &p, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS, true, &w, &x->err));
+	ok(x, vio_transport_window(x->t, &p, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS, true, &w,
+				   &x->err));
 	ok(x, tt_go(x));
 }
 
@@ -365,13 +368,16 @@ static void window_that_does_not_fit_is_refused_here(void **state)
 
 	tt_started(x, "zero-copy");
 	room = vio_transport_room(x->t);
-	assert_int_equal(vio_transport_window(x->t, &p, TCE_READ, VIO_WINDOW_RINGS, true, &w, &x->err),
-			 -EINVAL);
-	assert_int_equal(vio_transport_window(x->t, &big, TCE_READ, VIO_WINDOW_RINGS, false, &w, &x->err),
-			 -ENOSPC);
+	assert_int_equal(
+		vio_transport_window(x->t, &p, TCE_READ, VIO_WINDOW_RINGS, true, &w, &x->err),
+		-EINVAL);
+	assert_int_equal(
+		vio_transport_window(x->t, &big, TCE_READ, VIO_WINDOW_RINGS, false, &w, &x->err),
+		-ENOSPC);
 	p = (struct vio_mem_piece){.at = {lmb - 4096}, .len = 8192};
-	assert_int_equal(vio_transport_window(x->t, &p, TCE_READ, VIO_WINDOW_RINGS, true, &w, &x->err),
-			 -EINVAL);
+	assert_int_equal(
+		vio_transport_window(x->t, &p, TCE_READ, VIO_WINDOW_RINGS, true, &w, &x->err),
+		-EINVAL);
 	says(x->err.msg, "logical memory block");
 	assert_int_equal(vio_transport_slice(x->t, room + 1, &at, &x->err), -ENOSPC);
 	ok(x, vio_transport_slice(x->t, room, &at, &x->err));
@@ -387,8 +393,9 @@ static void window_in_version_1_is_refused_here(void **state)
 	x->w.s.k.version = 1;
 	tt_started(x, "copy");
 	p = tt_piece(x, 4096);
-	assert_int_equal(vio_transport_window(x->t, &p, TCE_READ, VIO_WINDOW_RINGS, true, &w, &x->err),
-			 -ENOTSUP);
+	assert_int_equal(
+		vio_transport_window(x->t, &p, TCE_READ, VIO_WINDOW_RINGS, true, &w, &x->err),
+		-ENOTSUP);
 	assert_true(tce(x, w.at) == 0);
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Guest transport: the server goes, comes back, stops the device; the hypervisor answers "not now" or "no".
+/*
+ * Guest transport: the server goes, comes back, stops the device; the hypervisor answers "not now"
+ * or "no".
  */
 #include "transport_test.h"
 
@@ -11,7 +13,8 @@ static void run_with_window(struct tt *x, struct vio_gwindow *w)
 
 	tt_started(x, "zero-copy");
 	p = tt_piece(x, 8192);
-	ok(x, vio_transport_window(x->t, &p, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS, true, w, &x->err));
+	ok(x, vio_transport_window(x->t, &p, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS, true, w,
+				   &x->err));
 	ok(x, tt_go(x));
 }
 
@@ -277,8 +280,8 @@ static int life(struct tt *x, const char *spec)
 		rc = vio_transport_start(x->t, &x->err);
 	if (rc == 0) {
 		p = tt_piece(x, 600 * 4096);
-		rc = vio_transport_window(x->t, &p, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS, true, &w,
-					  &x->err);
+		rc = vio_transport_window(x->t, &p, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS, true,
+					  &w, &x->err);
 	}
 	if (rc == 0)
 		rc = tt_go(x);
@@ -295,7 +298,8 @@ static int life(struct tt *x, const char *spec)
 	return rc;
 }
 
-static void sweep(struct tt *x, const char *call, unsigned calls, const char *answer, bool must_work)
+static void sweep(struct tt *x, const char *call, unsigned calls, const char *answer,
+		  bool must_work)
 {
 	char spec[64];
 
@@ -340,7 +344,8 @@ static void full_queue_at_any_message_is_waited_for(void **state)
 
 static void failing_call_at_any_place_ends_cleanly_with_a_sentence(void **state)
 {
-	static const char *const answers[] = {"H_RESOURCE", "H_CLOSED", "H_PARAMETER", "H_HARDWARE"};
+	static const char *const answers[] = {"H_RESOURCE", "H_CLOSED", "H_PARAMETER",
+					      "H_HARDWARE"};
 	struct tt *x = *state;
 
 	tt_arm(x, "zero-copy");

@@ -202,12 +202,15 @@ static void long_chains_survive_reuse_of_shuffled_groups(void **state)
 	close_ring(&m, vr);
 }
 
-/* The device sees whole requests although the driver stores only what differs from the last use of a
- * descriptor. */
+/*
+ * The device sees whole requests although the driver stores only what differs from the last use of
+ * a descriptor.
+ */
 static void every_field_that_changes_reaches_the_device(void **state)
 {
 	struct model m;
-	struct vio_vring *vr = open_ring(&m, 4, false, false); /* one group: always the same descriptors */
+	struct vio_vring *vr =
+		open_ring(&m, 4, false, false); /* one group: always the same descriptors */
 	struct model_seg got[VIO_DMA_MAX_SEG];
 	struct vio_used u;
 	unsigned seed = 7;
@@ -280,7 +283,8 @@ static void indices_wrap_without_losing_or_repeating_a_request(void **state)
 
 			for (unsigned i = 0; i < burst; i++)
 				add(vr, 3, ++sent);
-			assert_false(vio_vring_publish(vr)); /* the device polls: no kick, at any index */
+			assert_false(vio_vring_publish(
+				vr)); /* the device polls: no kick, at any index */
 			if (sent % 4096 < 8)
 				model_park(&m);
 			for (unsigned i = 0; i < burst; i++) {
@@ -289,7 +293,8 @@ static void indices_wrap_without_losing_or_repeating_a_request(void **state)
 				assert_true(head >= 0);
 				model_put(&m, (uint32_t)head, back + i);
 			}
-			assert_false(model_publish(&m)); /* the driver polls: no notification, at any index */
+			assert_false(model_publish(
+				&m)); /* the driver polls: no notification, at any index */
 			assert_int_equal(vio_vring_take(vr, u, 8), burst);
 			for (unsigned i = 0; i < burst; i++) {
 				assert_int_equal(u[i].len, back + i);
@@ -353,8 +358,10 @@ static void arming_reports_what_was_used_in_between(void **state)
 	}
 }
 
-/* Publish `n` requests, have the device answer with `lie` as the next element's id (or index jump), expect
- * -EPROTO for ever. */
+/*
+ * Publish `n` requests, have the device answer with `lie` as the next element's id (or index jump),
+ * expect -EPROTO for ever.
+ */
 static void expect_refused(struct model *m, struct vio_vring *vr)
 {
 	struct vio_used u[64];
@@ -459,8 +466,10 @@ static void what_the_device_scribbles_over_the_rings_does_not_confuse_the_driver
 	unsigned seed = 3;
 
 	(void)state;
-	/* Random bytes in everything that the device can reach: each token at most once, or -EPROTO; never
-	 * outside. */
+	/*
+	 * Random bytes in everything that the device can reach: each token at most once, or
+	 * -EPROTO; never outside.
+	 */
 	for (unsigned round = 0; round < 3000; round++) {
 		uint8_t seen[65] = {0};
 		int rc = 0;
@@ -504,7 +513,8 @@ static void reset_forgets_everything_and_zeroes_the_rings(void **state)
 	assert_int_equal(vio_vring_room(vr, 3), 16);
 	assert_int_equal(vio_vring_take(vr, u, 8), 0);
 	for (unsigned i = 0; i < 64; i++)
-		assert_true(m.cfg.desc[i].addr == 0 && m.cfg.desc[i].len == 0 && m.cfg.avail->ring[i] == 0);
+		assert_true(m.cfg.desc[i].addr == 0 && m.cfg.desc[i].len == 0 &&
+			    m.cfg.avail->ring[i] == 0);
 	assert_int_equal(m.cfg.avail->idx, 0);
 	assert_int_equal(m.cfg.avail->ring[64], 0);
 	add(vr, 7, 5);
@@ -562,7 +572,9 @@ static void single_descriptors_use_the_whole_table_and_four_chains_share_a_line(
 	close_ring(&m, vr);
 }
 
-/* In-order completion: the k-th chain always gets the same descriptor and entry, so neither is written again.
+/*
+ * In-order completion: the k-th chain always gets the same descriptor and entry, so neither is
+ * written again.
  */
 static void in_order_completion_leaves_available_entries_as_they_are(void **state)
 {
@@ -658,10 +670,12 @@ int main(void)
 		cmocka_unit_test(an_id_returned_twice_is_refused_and_what_was_right_before_is_kept),
 		cmocka_unit_test(a_used_index_beyond_what_was_published_is_refused),
 		cmocka_unit_test(an_id_that_was_never_published_is_refused),
-		cmocka_unit_test(what_the_device_scribbles_over_the_rings_does_not_confuse_the_driver),
+		cmocka_unit_test(
+			what_the_device_scribbles_over_the_rings_does_not_confuse_the_driver),
 		cmocka_unit_test(reset_forgets_everything_and_zeroes_the_rings),
 		cmocka_unit_test(the_same_request_is_written_again_after_a_reset),
-		cmocka_unit_test(single_descriptors_use_the_whole_table_and_four_chains_share_a_line),
+		cmocka_unit_test(
+			single_descriptors_use_the_whole_table_and_four_chains_share_a_line),
 		cmocka_unit_test(in_order_completion_leaves_available_entries_as_they_are),
 		cmocka_unit_test(single_descriptors_survive_mixed_lengths_out_of_order),
 	};

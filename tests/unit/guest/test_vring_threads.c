@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Driver and device on two threads, each sleeping whenever it finds nothing and woken only by the other's
- * notification. A lost one leaves both asleep; the sleeper then gives up and the test fails.
+ * Driver and device on two threads, each sleeping whenever it finds nothing and woken only by the
+ * other's notification. A lost one leaves both asleep; the sleeper then gives up and the test
+ * fails.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -38,8 +38,11 @@ static inline int tt_setup(void **state)
 	fw_setup(&x->w, 16);
 	said_init(&x->said);
 	assert_int_equal(phyp_vcpu_create(x->w.gp, &x->v, &x->err), 0);
-	x->cfg = (struct vio_transport_cfg){
-		.proto = 2, .num_queues = 1, .timeout_ms = 10000, .say = said_add, .say_ctx = &x->said};
+	x->cfg = (struct vio_transport_cfg){.proto = 2,
+					    .num_queues = 1,
+					    .timeout_ms = 10000,
+					    .say = said_add,
+					    .say_ctx = &x->said};
 	tt_arm(x, "copy");
 	*state = x;
 	return 0;

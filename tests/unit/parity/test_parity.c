@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Parity: the same trace of requests through any two arms gives the same bytes, the same used ring and the
- * same errors. Whole guest and whole server in one process, a thread each, on the in-process machine; no
- * DPDK, no root.
+ * Parity: the same trace of requests through any two arms gives the same bytes, the same used ring
+ * and the same errors. Whole guest and whole server in one process, a thread each, on the
+ * in-process machine; no DPDK, no root.
  */
 #include <pthread.h>
 #include <stdarg.h>
@@ -82,7 +82,8 @@ static int env_memory(void *ctx, uint64_t len, void **mem, struct gla *at, struc
 	at->v = s->mem_next;
 	*mem = phyp_mem(s->part, *at, len);
 	s->mem_next += len;
-	return *mem ? 0 : vio_err_set(err, -ENOMEM, "server partition too small for the test's disk");
+	return *mem ? 0
+		    : vio_err_set(err, -ENOMEM, "server partition too small for the test's disk");
 }
 
 static void *server_main(void *arg)
@@ -152,8 +153,8 @@ static void server_stop_thread(struct server *s)
 		return;
 	tmp.v = VIO_ALIGN_UP(tmp.v, 4096);
 	/* the local window is 1:1 over the server's memory */
-	if (h_copy_rdma(s->vcpu, sizeof(s->used), u->remote_liobn, ioba_add(q->place.used, 4), u->liobn,
-			ioba_add(u->window, tmp.v)) == H_SUCCESS) {
+	if (h_copy_rdma(s->vcpu, sizeof(s->used), u->remote_liobn, ioba_add(q->place.used, 4),
+			u->liobn, ioba_add(u->window, tmp.v)) == H_SUCCESS) {
 		memcpy(s->used, phyp_mem(s->part, tmp, sizeof(s->used)), sizeof(s->used));
 		s->have_used = true;
 	}
@@ -351,8 +352,8 @@ static void compare(const char *name, const struct outcome *want, const struct o
 {
 	for (unsigned k = 0; k < TRACE_LEN; k++) {
 		if (want->result[k] != got->result[k])
-			fail_msg("%s: request %u: result %d, the copy arm had %d", name, k, got->result[k],
-				 want->result[k]);
+			fail_msg("%s: request %u: result %d, the copy arm had %d", name, k,
+				 got->result[k], want->result[k]);
 		if (want->sum[k] != got->sum[k])
 			fail_msg("%s: request %u: other bytes than in the copy arm", name, k);
 	}
@@ -454,7 +455,8 @@ static void any_named_arm_gives_the_same_for_requests_shorter_than_a_sector(void
 	free(got);
 }
 
-static void one(struct pair *p, uint32_t type, uint64_t sector, struct gla buf, uint32_t len, int result)
+static void one(struct pair *p, uint32_t type, uint64_t sector, struct gla buf, uint32_t len,
+		int result)
 {
 	struct vio_blk_req r = {.type = type, .sector = sector, .buf = buf, .len = len}, *q = &r,
 			   *done = NULL;
@@ -555,7 +557,9 @@ static void each_mapping_lifetime_shows_its_exposure(void **state)
 	struct reach r;
 
 	(void)state;
-	/* Header, data and status page, from the mapping to the unmapping: between none and all of the time.
+	/*
+	 * Header, data and status page, from the mapping to the unmapping: between none and all of
+	 * the time.
 	 */
 	r = reach_of("copy");
 	assert_int_equal(r.after, r.before);
@@ -563,7 +567,8 @@ static void each_mapping_lifetime_shows_its_exposure(void **state)
 	assert_in_range(r.mean_x1000, r.before * 1000, (r.before + 3) * 1000);
 	/* Unmapped in batches of 64 requests: more stays, and no more than a batch and what is in flight. */
 	r = reach_of("copy,mapping=deferred");
-	assert_in_range(r.after, r.before + 1, r.before + 65 * 3); /* 300 is no multiple of a batch */
+	assert_in_range(r.after, r.before + 1,
+			r.before + 65 * 3); /* 300 is no multiple of a batch */
 	assert_in_range(r.mean_x1000, r.before * 1000, (r.before + 65 * 3) * 1000);
 	/* Mapped once, and kept: the three pages. */
 	r = reach_of("copy,mapping=cached");
@@ -641,8 +646,10 @@ static void buffers_on_both_sides_of_an_lmb_border_work_in_every_arm(void **stat
 		assert_int_equal(vio_blk_alloc(p.b, MAX_LEN, &first, &err), 0);
 		memset(phyp_mem(p.gp, first, MAX_LEN), 'x', MAX_LEN);
 		one(&p, VIRTIO_BLK_T_OUT, 0, first, MAX_LEN, 0);
-		/* Every later buffer gets it back, in whichever LMB it is; one of them lies across the
-		 * border. */
+		/*
+		 * Every later buffer gets it back, in whichever LMB it is; one of them lies across
+		 * the border.
+		 */
 		while (vio_blk_alloc(p.b, MAX_LEN, &next, &err) == 0) {
 			uint8_t *va = phyp_mem(p.gp, next, MAX_LEN);
 
@@ -656,8 +663,10 @@ static void buffers_on_both_sides_of_an_lmb_border_work_in_every_arm(void **stat
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_trace_has_reads_writes_and_errors_so_that_equal_means_something),
-		cmocka_unit_test(any_named_arm_gives_the_bytes_used_ring_and_errors_of_the_copy_arm),
+		cmocka_unit_test(
+			the_trace_has_reads_writes_and_errors_so_that_equal_means_something),
+		cmocka_unit_test(
+			any_named_arm_gives_the_bytes_used_ring_and_errors_of_the_copy_arm),
 		cmocka_unit_test(any_level_of_any_factor_gives_the_same_as_the_copy_arm),
 		cmocka_unit_test(any_named_arm_gives_the_same_for_requests_shorter_than_a_sector),
 		cmocka_unit_test(a_short_request_moves_the_first_bytes_of_its_sector_and_no_others),

@@ -108,7 +108,8 @@ static long long guest_connect(struct guest *g, const char *socket, const char *
 	if (h_put_tce(g->e.v, g->e.u->liobn, at(&g->e, CRQ_AT), CRQ_AT | TCE_READ | TCE_WRITE))
 		return -1001;
 	rc = h_reg_crq(g->e.v, g->e.u->unit, at(&g->e, CRQ_AT), PAGE);
-	g->e.crq = (struct phyp_crq){.entry = phyp_mem(g->e.part, (struct gla){CRQ_AT}, PAGE), .n = 256};
+	g->e.crq = (struct phyp_crq){.entry = phyp_mem(g->e.part, (struct gla){CRQ_AT}, PAGE),
+				     .n = 256};
 	if (h_vio_signal(g->e.v, g->e.u->unit, VIO_SIGNAL_ON))
 		return -1002;
 	return rc;
@@ -141,8 +142,8 @@ static long long guest_do(struct guest *g, char command, const char *socket, con
 		vio_store_release(byte, (uint8_t)0x5a);
 		return 0;
 	case 'g':
-		if (h_grant_logical(g->e.v, GRANT_SYSTEM_MEMORY, (struct gla){3 * MIB}, PAGE, g->e.u->unit,
-				    &g->cookie))
+		if (h_grant_logical(g->e.v, GRANT_SYSTEM_MEMORY, (struct gla){3 * MIB}, PAGE,
+				    g->e.u->unit, &g->cookie))
 			return -1;
 		return (long long)g->cookie;
 	case 'r':

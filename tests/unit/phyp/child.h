@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Processes for test_phypd: phypd itself, and a guest partition in a process of its own that does what it is
- * told over a pipe, one letter a command, one line an answer. The guest is this program executed again, so
- * that no thread meets a fork.
+ * Processes for test_phypd: phypd itself, and a guest partition in a process of its own that does
+ * what it is told over a pipe, one letter a command, one line an answer. The guest is this program
+ * executed again, so that no thread meets a fork.
  */
 #ifndef TESTS_PHYP_CHILD_H
 #define TESTS_PHYP_CHILD_H
@@ -15,8 +15,10 @@ struct child {
 	int to, from; /* its standard input and output; -1: none */
 };
 
-/* argv[0] is executed. With pipes: both ends as above; else output goes to the file `log` (NULL: where ours
- * goes). */
+/*
+ * argv[0] is executed. With pipes: both ends as above; else output goes to the file `log` (NULL:
+ * where ours goes).
+ */
 struct child child_start(char *const argv[], bool pipes, const char *log);
 /* Its exit code, or 128 + signal. Closes the pipes. */
 int child_wait(struct child *c);

@@ -14,7 +14,8 @@ static void every_call_has_one_counter_and_one_name(void **state)
 		assert_int_equal(phyp_op_index(phyp_op_at(n)), n);
 		assert_int_equal(strncmp(phyp_op_name(phyp_op_at(n)), "H_", 2), 0);
 		for (unsigned k = 0; k < n; k++)
-			assert_string_not_equal(phyp_op_name(phyp_op_at(k)), phyp_op_name(phyp_op_at(n)));
+			assert_string_not_equal(phyp_op_name(phyp_op_at(k)),
+						phyp_op_name(phyp_op_at(n)));
 	}
 	assert_int_equal(n, 16);
 	assert_string_equal(phyp_op_name(H_SEND_CRQ), "H_SEND_CRQ");
@@ -109,7 +110,8 @@ static int64_t get(struct world *w)
 static void a_fault_answers_the_chosen_calls_and_no_other(void **state)
 {
 	struct world *w = *state;
-	struct phyp_filter *f = fault("H_GET_TCE@3=H_BUSYx2,H_GET_TCE@7=H_HARDWARE,H_PUT_TCE@1=H_RESOURCE");
+	struct phyp_filter *f =
+		fault("H_GET_TCE@3=H_BUSYx2,H_GET_TCE@7=H_HARDWARE,H_PUT_TCE@1=H_RESOURCE");
 	const int64_t want[] = {0, 0, H_BUSY, H_BUSY, 0, 0, H_HARDWARE, 0};
 
 	phyp_filter_push(w->g.part, f);
@@ -138,7 +140,8 @@ static void a_late_unmap_takes_effect_with_the_next_call(void **state)
 	assert_int_equal(tce, PAGE | TCE_READ);
 	assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, PAGE), 0, 1), H_SUCCESS);
 	for (unsigned i = 0; i < 2; i++) {
-		assert_int_equal(h_get_tce(w->g.v, w->g.u->liobn, at(&w->g, i * PAGE), &tce), H_SUCCESS);
+		assert_int_equal(h_get_tce(w->g.v, w->g.u->liobn, at(&w->g, i * PAGE), &tce),
+				 H_SUCCESS);
 		assert_int_equal(tce, 0);
 	}
 	phyp_filter_pop(w->g.part);
@@ -185,7 +188,8 @@ static void a_trace_line_names_caller_call_arguments_and_answer(void **state)
 	phyp_filter_push(w->g.part, t);
 	map_tces(&w->g, 0, PAGE, PAGE, TCE_READ);
 	assert_int_equal(get(w), H_SUCCESS);
-	assert_int_equal(get(w), H_BUSY); /* filters stack: the trace sees what the fault answered */
+	assert_int_equal(get(w),
+			 H_BUSY); /* filters stack: the trace sees what the fault answered */
 	phyp_filter_pop(w->g.part);
 	phyp_filter_pop(w->g.part);
 	assert_int_equal(get(w), H_SUCCESS);
@@ -268,8 +272,9 @@ static void injected_costs_are_spent_by_the_calls_they_belong_to(void **state)
 	assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), PAGE | 3, 10), H_SUCCESS);
 	assert_true(vio_ticks() - t >= hz / 5000 + hz / 1000 - 10);
 	t = vio_ticks();
-	assert_int_equal(h_copy_rdma(w->g.v, 8, w->g.u->liobn, at(&w->g, 0), w->g.u->liobn, at(&w->g, PAGE)),
-			 H_SUCCESS);
+	assert_int_equal(
+		h_copy_rdma(w->g.v, 8, w->g.u->liobn, at(&w->g, 0), w->g.u->liobn, at(&w->g, PAGE)),
+		H_SUCCESS);
 	assert_true(vio_ticks() - t >= hz / 5000 + hz / 10000 * 3 - 10);
 }
 
@@ -356,8 +361,9 @@ int main(void)
 		WORLD_TEST(a_trace_line_names_caller_call_arguments_and_answer),
 		cmocka_unit_test(costs_parse_as_presets_and_lists),
 		cmocka_unit_test(bad_costs_are_refused_and_leave_the_old_ones),
-		cmocka_unit_test_setup_teardown(injected_costs_are_spent_by_the_calls_they_belong_to,
-						costly_up, world_down),
+		cmocka_unit_test_setup_teardown(
+			injected_costs_are_spent_by_the_calls_they_belong_to, costly_up,
+			world_down),
 		cmocka_unit_test(a_bad_profile_is_refused_with_the_field),
 		cmocka_unit_test(a_machine_holds_15_guests_that_see_only_their_adapters),
 	};

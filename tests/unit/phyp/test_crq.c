@@ -33,9 +33,11 @@ static void a_queue_of_wrong_length_alignment_place_or_unmapped_is_refused(void 
 	assert_int_equal(h_reg_crq(g->v, unit, at(g, CRQ_AT), CRQ_MAX_BYTES + PAGE), H_PARAMETER);
 	assert_int_equal(h_reg_crq(g->v, unit, at(g, CRQ_AT + 16), PAGE), H_PARAMETER);
 	assert_int_equal(h_reg_crq(g->v, unit, at(g, CRQ_AT), 3 * PAGE), H_PARAMETER);
-	assert_int_equal(h_reg_crq(g->v, unit, at(g, g->u->window_bytes - PAGE), 2 * PAGE), H_PARAMETER);
+	assert_int_equal(h_reg_crq(g->v, unit, at(g, g->u->window_bytes - PAGE), 2 * PAGE),
+			 H_PARAMETER);
 	assert_int_equal(h_reg_crq(g->v, unit, (struct ioba){0}, PAGE), H_PARAMETER);
-	assert_int_equal(h_reg_crq(g->v, unit, (struct ioba){UINT64_MAX & ~0xfffull}, 2 * PAGE), H_PARAMETER);
+	assert_int_equal(h_reg_crq(g->v, unit, (struct ioba){UINT64_MAX & ~0xfffull}, 2 * PAGE),
+			 H_PARAMETER);
 	assert_int_equal(h_reg_crq(g->v, unit + 100, at(g, CRQ_AT), PAGE), H_PARAMETER);
 	assert_int_equal(h_reg_crq(g->v, w->s.u->unit, at(g, CRQ_AT), PAGE), H_PARAMETER);
 	map_tces(g, CRQ_AT + PAGE, CRQ_AT + PAGE, PAGE, TCE_READ);
@@ -70,8 +72,9 @@ static void an_entry_is_big_endian_in_memory(void **state)
 	const uint8_t *q = mem(&w->g, CRQ_AT);
 
 	connect_ends(w);
-	assert_int_equal(h_send_crq(w->s.v, w->s.u->unit, 0x8002030405060708ull, 0x090a0b0c0d0e0f10ull),
-			 H_SUCCESS);
+	assert_int_equal(
+		h_send_crq(w->s.v, w->s.u->unit, 0x8002030405060708ull, 0x090a0b0c0d0e0f10ull),
+		H_SUCCESS);
 	assert_int_equal(q[0], 0x80);
 	for (uint8_t i = 1; i < 16; i++)
 		assert_int_equal(q[i], i + 1);
@@ -110,7 +113,8 @@ static void send_to_a_full_queue_answers_h_dropped_and_order_is_kept_over_the_wr
 	assert_int_equal(h_send_crq(w->g.v, w->g.u->unit, CMD(999), 0), H_DROPPED);
 	for (uint64_t i = 0; i < 1000; i++) {
 		expect_entry(&w->s, CMD(i), ~i);
-		assert_int_equal(h_send_crq(w->g.v, w->g.u->unit, CMD(i + 256), ~(i + 256)), H_SUCCESS);
+		assert_int_equal(h_send_crq(w->g.v, w->g.u->unit, CMD(i + 256), ~(i + 256)),
+				 H_SUCCESS);
 	}
 }
 
@@ -127,11 +131,13 @@ static void a_queue_on_scattered_pages_across_lmbs_keeps_order(void **state)
 		}
 		assert_int_equal(phyp_alias_set(w->s.part, w->s.u->unit, kind, NULL), 0);
 		assert_int_equal(crq_up(&w->s, 1), H_CLOSED);
-		assert_int_equal(h_reg_crq(w->g.v, w->g.u->unit, at(&w->g, CRQ_AT), 3 * PAGE), H_SUCCESS);
+		assert_int_equal(h_reg_crq(w->g.v, w->g.u->unit, at(&w->g, CRQ_AT), 3 * PAGE),
+				 H_SUCCESS);
 		for (uint64_t i = 0; i < 3 * 256; i++)
 			assert_int_equal(h_send_crq(w->s.v, w->s.u->unit, CMD(i), i), H_SUCCESS);
 		for (unsigned p = 0; p < 3; p++) {
-			struct phyp_crq q = {.entry = (uint64_t *)(void *)mem(&w->g, page[p]), .n = 256};
+			struct phyp_crq q = {.entry = (uint64_t *)(void *)mem(&w->g, page[p]),
+					     .n = 256};
 
 			for (uint64_t i = 0; i < 256; i++) {
 				assert_true(phyp_crq_pop(&q, &hi, &lo));
@@ -242,7 +248,9 @@ static void enabling_a_queue_that_is_not_registered_answers_h_not_found(void **s
 	assert_int_equal(hv_machine_event(w->m, 5, CRQ_XPORT_SUSPENDED), -ENOENT);
 }
 
-/* What a receiver that clears byte 0 only, as PAPR's drivers do, leaves behind must not confuse the sender.
+/*
+ * What a receiver that clears byte 0 only, as PAPR's drivers do, leaves behind must not confuse the
+ * sender.
  */
 static void a_receiver_that_clears_only_the_valid_byte_is_served(void **state)
 {

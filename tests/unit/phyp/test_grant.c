@@ -14,12 +14,14 @@ static uint64_t grant(struct world *w, uint64_t flags, uint64_t addr, uint64_t l
 {
 	uint64_t cookie = 0;
 
-	assert_int_equal(h_grant_logical(w->g.v, flags, (struct gla){addr}, len, w->g.u->unit, &cookie),
-			 H_SUCCESS);
+	assert_int_equal(
+		h_grant_logical(w->g.v, flags, (struct gla){addr}, len, w->g.u->unit, &cookie),
+		H_SUCCESS);
 	return cookie;
 }
 
-static int64_t try_grant(struct world *w, uint64_t flags, uint64_t addr, uint64_t len, uint32_t unit)
+static int64_t try_grant(struct world *w, uint64_t flags, uint64_t addr, uint64_t len,
+			 uint32_t unit)
 {
 	uint64_t cookie;
 
@@ -60,7 +62,8 @@ static bool readable(const void *p)
 static void an_accepted_grant_is_the_owners_memory_both_ways(void **state)
 {
 	struct world *w = *state;
-	uint64_t cookie = grant(w, RW, 3 * MIB, 2 * PAGE), len = 0, flags = 0, r[PHYP_REGS] = {cookie};
+	uint64_t cookie = grant(w, RW, 3 * MIB, 2 * PAGE), len = 0, flags = 0,
+		 r[PHYP_REGS] = {cookie};
 	struct gla a = {0};
 	uint8_t *p;
 
@@ -123,7 +126,8 @@ static void what_may_not_be_granted_is_refused(void **state)
 	assert_int_equal(try_grant(w, 0, 0, PAGE, unit), H_PARAMETER);
 	assert_int_equal(try_grant(w, 2, 0, PAGE, unit), H_PARAMETER);
 	assert_int_equal(try_grant(w, RW | 0x100, 0, PAGE, unit), H_PARAMETER);
-	assert_int_equal(try_grant(w, RW | GRANT_NO_READ | GRANT_NO_WRITE, 0, PAGE, unit), H_PARAMETER);
+	assert_int_equal(try_grant(w, RW | GRANT_NO_READ | GRANT_NO_WRITE, 0, PAGE, unit),
+			 H_PARAMETER);
 	assert_int_equal(try_grant(w, RW, 0, 0, unit), H_PARAMETER);
 	assert_int_equal(try_grant(w, RW, 8, PAGE, unit), H_PARAMETER);
 	assert_int_equal(try_grant(w, RW, 0, PAGE + 8, unit), H_PARAMETER);
@@ -203,8 +207,10 @@ static void a_forced_rescind_removes_the_translation(void **state)
 	assert_int_equal(rc, H_SUCCESS);
 	assert_false(readable(p));
 	assert_null(phyp_mem(w->s.part, (struct gla){HV_LOGICAL_BASE}, 1));
-	/* Its place stays empty until the sharer returns it: a pointer that is still around meets no other
-	 * grant. */
+	/*
+	 * Its place stays empty until the sharer returns it: a pointer that is still around meets
+	 * no other grant.
+	 */
 	other = grant(w, RW, 4 * MIB, PAGE);
 	assert_ptr_not_equal(accepted(w, other, PAGE), p);
 	assert_false(readable(p));
@@ -212,7 +218,8 @@ static void a_forced_rescind_removes_the_translation(void **state)
 	assert_int_equal(accept_it(w, cookie, &a), H_RESCINDED);
 	assert_ptr_equal(accepted(w, grant(w, RW, 3 * MIB, PAGE), PAGE), p);
 	/* One that nobody accepted goes at once. */
-	assert_int_equal(h_rescind_logical(w->g.v, RESCIND_FORCED, grant(w, RW, 3 * MIB, PAGE)), H_SUCCESS);
+	assert_int_equal(h_rescind_logical(w->g.v, RESCIND_FORCED, grant(w, RW, 3 * MIB, PAGE)),
+			 H_SUCCESS);
 }
 
 static void grants_of_many_sizes_come_and_go_without_meeting(void **state)
@@ -236,8 +243,9 @@ static void grants_of_many_sizes_come_and_go_without_meeting(void **state)
 			assert_int_equal(h_return_logical(w->s.v, x[i].cookie), H_SUCCESS);
 			assert_null(phyp_mem(w->s.part, x[i].a, x[i].len));
 		} else {
-			assert_int_equal(h_accept_logical(w->s.v, x[i].cookie, &x[i].a, &len, &flags),
-					 H_SUCCESS);
+			assert_int_equal(
+				h_accept_logical(w->s.v, x[i].cookie, &x[i].a, &len, &flags),
+				H_SUCCESS);
 			assert_int_equal(len, x[i].len);
 		}
 		x[i].in = !x[i].in;

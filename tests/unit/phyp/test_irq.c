@@ -233,7 +233,8 @@ static void *echo_all(void *arg)
 		while (phyp_crq_pop(&x->e->crq, &hi, &lo)) {
 			x->ok = x->ok && lo == x->got;
 			x->got++;
-			x->ok = x->ok && h_send_crq(x->e->v, x->e->u->unit, CMD(lo), lo) == H_SUCCESS;
+			x->ok = x->ok &&
+				h_send_crq(x->e->v, x->e->u->unit, CMD(lo), lo) == H_SUCCESS;
 		}
 		if (x->got < ROUNDS && phyp_vcpu_wait(x->e->v, x->spin_ns, PATIENCE))
 			x->ok = false;
@@ -254,11 +255,14 @@ static void ping_pong(struct world *w, uint64_t spin_ns)
 	assert_int_equal(h_vio_signal(w->g.v, w->g.u->unit, VIO_SIGNAL_ON), H_SUCCESS);
 	assert_int_equal(pthread_create(&t, NULL, echo_all, &x), 0);
 	while (back < ROUNDS) {
-		/* Bursts of 1 to 4, so that entries arrive while the other side drains, takes, goes to sleep.
+		/*
+		 * Bursts of 1 to 4, so that entries arrive while the other side drains, takes, goes
+		 * to sleep.
 		 */
 		for (uint64_t burst = 1 + sent % 4; burst > 0 && sent < ROUNDS && sent - back < 100;
 		     burst--, sent++)
-			assert_int_equal(h_send_crq(w->g.v, w->g.u->unit, CMD(sent), sent), H_SUCCESS);
+			assert_int_equal(h_send_crq(w->g.v, w->g.u->unit, CMD(sent), sent),
+					 H_SUCCESS);
 		if (!phyp_irq_take(w->g.v))
 			assert_int_equal(phyp_vcpu_wait(w->g.v, spin_ns, PATIENCE), 0);
 		while (phyp_crq_pop(&w->g.crq, &hi, &lo)) {
@@ -290,7 +294,8 @@ int main(void)
 		WORLD_TEST(transport_events_raise_the_interrupt),
 		WORLD_TEST(a_routed_interrupt_goes_to_the_new_vcpu_also_when_it_is_pending),
 		WORLD_TEST(a_partition_has_16_vcpus_and_a_place_is_used_again),
-		WORLD_TEST(waiting_returns_at_once_when_something_is_pending_and_times_out_when_not),
+		WORLD_TEST(
+			waiting_returns_at_once_when_something_is_pending_and_times_out_when_not),
 		WORLD_TEST(a_ready_descriptor_ends_the_wait_and_says_which_it_was),
 		WORLD_TEST(a_signal_ends_the_wait),
 		WORLD_TEST(a_machine_that_goes_wakes_the_sleeper_with_epipe),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * phypd and real processes: this one is the server partition, guests are processes of their own. Usage:
- * test_phyp_phypd PHYPD; executed again as "test_phyp_phypd guest SOCKET PARTITION" for each guest.
+ * phypd and real processes: this one is the server partition, guests are processes of their own.
+ * Usage: test_phyp_phypd PHYPD; executed again as "test_phyp_phypd guest SOCKET PARTITION" for each
+ * guest.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -41,13 +42,13 @@ static char *text_of(const char *path)
 }
 
 /* Poll until cond is true; the test fails when it never is. */
-#define UNTIL(cond)                                                                                          \
-	do {                                                                                                 \
-		uint64_t end_ = vio_now_ns() + PATIENCE_NS;                                                  \
-		while (!(cond)) {                                                                            \
-			assert_true(vio_now_ns() < end_);                                                    \
-			usleep(2000);                                                                        \
-		}                                                                                            \
+#define UNTIL(cond)                                                                                \
+	do {                                                                                       \
+		uint64_t end_ = vio_now_ns() + PATIENCE_NS;                                        \
+		while (!(cond)) {                                                                  \
+			assert_true(vio_now_ns() < end_);                                          \
+			usleep(2000);                                                              \
+		}                                                                                  \
 	} while (0)
 
 static bool answers(const char *sock)
@@ -138,8 +139,8 @@ static int64_t pull(struct machine *m, uint64_t len)
 {
 	const struct phyp_unit_info *u = m->s.u;
 
-	return h_copy_rdma(m->s.v, len, u->remote_liobn, ioba_add(u->remote_window, 2 * MIB), u->liobn,
-			   at(&m->s, 2 * MIB));
+	return h_copy_rdma(m->s.v, len, u->remote_liobn, ioba_add(u->remote_window, 2 * MIB),
+			   u->liobn, at(&m->s, 2 * MIB));
 }
 
 static int64_t push(struct machine *m, uint64_t len)
@@ -178,7 +179,8 @@ static bool readable(const void *p)
 static void entries_interrupts_and_rdma_pass_between_processes(void **state)
 {
 	struct machine *m = *state;
-	static const enum phyp_alias kinds[] = {PHYP_ALIAS_TRANSIENT, PHYP_ALIAS_CRQ, PHYP_ALIAS_RDMA};
+	static const enum phyp_alias kinds[] = {PHYP_ALIAS_TRANSIENT, PHYP_ALIAS_CRQ,
+						PHYP_ALIAS_RDMA};
 
 	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
 	assert_int_equal(child_ask(&m->guest, 's'), H_SUCCESS);
@@ -211,7 +213,8 @@ static void a_sleeping_guest_is_woken_by_an_entry(void **state)
 	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
 	assert_int_equal(write(m->guest.to, &wait, 1), 1);
 	/* Until phypd's counters say that it sleeps. */
-	UNTIL((n = PHYP_MAX_PARTS, phyp_machine_stats(m->s.part, st, &n, NULL) == 0 && st[1].c.sleeps > 0));
+	UNTIL((n = PHYP_MAX_PARTS,
+	       phyp_machine_stats(m->s.part, st, &n, NULL) == 0 && st[1].c.sleeps > 0));
 	assert_int_equal(n, 3);
 	assert_string_equal(st[1].name, "guest0");
 	assert_true(st[0].active && st[1].active && !st[2].active);
@@ -378,7 +381,8 @@ static void two_guests_share_a_server_and_not_each_other(void **state)
 	const struct phyp_unit_info *u1 = phyp_unit(m->s.part, 1);
 
 	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
-	assert_int_equal(child_ask(&g1, 'c'), H_CLOSED); /* the server has no queue at its second adapter */
+	assert_int_equal(child_ask(&g1, 'c'),
+			 H_CLOSED); /* the server has no queue at its second adapter */
 	assert_int_equal(h_put_tce(m->s.v, u1->liobn, u1->window, 8 * MIB | 3), H_SUCCESS);
 	assert_int_equal(h_reg_crq(m->s.v, u1->unit, u1->window, PAGE), H_SUCCESS);
 	assert_int_equal(h_send_crq(m->s.v, u1->unit, CMD(4), 4), H_SUCCESS);
@@ -428,7 +432,8 @@ static void wrong_use_of_phypd_is_refused_with_a_sentence_and_exit_code_2(void *
 	assert_int_equal(access(file, F_OK), -1);
 	unlink(log);
 	unlink(file);
-	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS); /* the one that runs was not disturbed */
+	assert_int_equal(child_ask(&m->guest, 'c'),
+			 H_SUCCESS); /* the one that runs was not disturbed */
 }
 
 static void profile(const struct machine *m, const char *json, const char *word)
@@ -468,32 +473,40 @@ static void a_bad_profile_is_refused_with_file_and_field(void **state)
 	profile(m, "{\"partitions\": [{\"memory_mib\": 16}]}", "partitions[0].name");
 	profile(m, "{\"partitions\": [3]}", "partitions[0]");
 	profile(m,
-		"{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}], \"adapters\": [{\"server\": "
-		"\"a\", \"client\": \"b\"}]}",
+		"{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}], \"adapters\": [{\"server\": \"a\", \"client\": \"b\"}]}",
 		"no partition b");
-	profile(m, "{\"cost\": \"dear\", \"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}]}", "cost");
-	profile(m, "{\"exposure\": 1, \"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}]}", "exposure");
+	profile(m, "{\"cost\": \"dear\", \"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}]}",
+		"cost");
+	profile(m, "{\"exposure\": 1, \"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}]}",
+		"exposure");
 }
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(entries_interrupts_and_rdma_pass_between_processes, up, down),
+		cmocka_unit_test_setup_teardown(entries_interrupts_and_rdma_pass_between_processes,
+						up, down),
 		cmocka_unit_test_setup_teardown(a_sleeping_guest_is_woken_by_an_entry, up, down),
 		cmocka_unit_test_setup_teardown(
 			a_killed_guest_is_reported_and_its_successor_gets_fresh_memory, up, down),
-		cmocka_unit_test_setup_teardown(an_orderly_close_is_reported_as_deregistered, up, down),
-		cmocka_unit_test_setup_teardown(a_forced_rescind_reaches_into_the_other_process, up, down),
-		cmocka_unit_test_setup_teardown(a_killed_owners_grant_stays_for_the_grace_and_then_goes, up,
+		cmocka_unit_test_setup_teardown(an_orderly_close_is_reported_as_deregistered, up,
 						down),
-		cmocka_unit_test_setup_teardown(busy_and_unknown_partitions_are_refused_by_name, up, down),
-		cmocka_unit_test_setup_teardown(the_death_of_phypd_ends_the_machine_for_everybody, up, down),
-		cmocka_unit_test_setup_teardown(a_partition_that_is_started_before_phypd_listens_waits_for_it,
+		cmocka_unit_test_setup_teardown(a_forced_rescind_reaches_into_the_other_process, up,
+						down),
+		cmocka_unit_test_setup_teardown(
+			a_killed_owners_grant_stays_for_the_grace_and_then_goes, up, down),
+		cmocka_unit_test_setup_teardown(busy_and_unknown_partitions_are_refused_by_name, up,
+						down),
+		cmocka_unit_test_setup_teardown(the_death_of_phypd_ends_the_machine_for_everybody,
 						up, down),
-		cmocka_unit_test_setup_teardown(two_guests_share_a_server_and_not_each_other, up, down),
-		cmocka_unit_test_setup_teardown(wrong_use_of_phypd_is_refused_with_a_sentence_and_exit_code_2,
-						up, down),
-		cmocka_unit_test_setup_teardown(a_bad_profile_is_refused_with_file_and_field, up, down),
+		cmocka_unit_test_setup_teardown(
+			a_partition_that_is_started_before_phypd_listens_waits_for_it, up, down),
+		cmocka_unit_test_setup_teardown(two_guests_share_a_server_and_not_each_other, up,
+						down),
+		cmocka_unit_test_setup_teardown(
+			wrong_use_of_phypd_is_refused_with_a_sentence_and_exit_code_2, up, down),
+		cmocka_unit_test_setup_teardown(a_bad_profile_is_refused_with_file_and_field, up,
+						down),
 	};
 
 	if (argc == 4 && !strcmp(argv[1], "guest"))

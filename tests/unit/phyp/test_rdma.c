@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* RDMA: the order of checks, lengths, crossing pages and LMBs, permissions, who may name which window, death.
+/*
+ * RDMA: the order of checks, lengths, crossing pages and LMBs, permissions, who may name which
+ * window, death.
  */
 #include <stdio.h>
 
@@ -45,9 +47,12 @@ static void copies_both_ways(struct world *w)
 	/* Lengths and places around pages, the largest call, and an LMB's end (16 MiB). */
 	const struct {
 		uint64_t len, guest, server;
-	} t[] = {{1, 2 * MIB + 5, 2 * MIB + 9},       {4096, 3 * MIB, 3 * MIB},
-		 {4096, 3 * MIB + 1, 3 * MIB + 4095}, {H_COPY_RDMA_MAX, 4 * MIB + 17, 4 * MIB + 4000},
-		 {65536, 16 * MIB - 100, 5 * MIB},    {H_COPY_RDMA_MAX, 16 * MIB - 8192 - 1, 16 * MIB - 3}};
+	} t[] = {{1, 2 * MIB + 5, 2 * MIB + 9},
+		 {4096, 3 * MIB, 3 * MIB},
+		 {4096, 3 * MIB + 1, 3 * MIB + 4095},
+		 {H_COPY_RDMA_MAX, 4 * MIB + 17, 4 * MIB + 4000},
+		 {65536, 16 * MIB - 100, 5 * MIB},
+		 {H_COPY_RDMA_MAX, 16 * MIB - 8192 - 1, 16 * MIB - 3}};
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(t); i++) {
 		uint64_t before = phyp_vcpu_counters(w->s.v)->rdma_bytes;
@@ -110,14 +115,18 @@ static void lengths_are_checked_first(void **state)
 	assert_int_equal(h_copy_rdma(w->s.v, 0, 0, at(&w->s, 0), 0, at(&w->s, 0)), H_PARAMETER);
 	assert_int_equal(h_copy_rdma(w->s.v, H_COPY_RDMA_MAX + 1, 0, at(&w->s, 0), 0, at(&w->s, 0)),
 			 H_PARAMETER);
-	assert_int_equal(h_copy_rdma(w->s.v, UINT64_MAX, 0, at(&w->s, 0), 0, at(&w->s, 0)), H_PARAMETER);
-	assert_int_equal(h_read_rdma(w->s.v, H_READ_RDMA_MAX + 1, 0, at(&w->s, 0), regs), H_PARAMETER);
+	assert_int_equal(h_copy_rdma(w->s.v, UINT64_MAX, 0, at(&w->s, 0), 0, at(&w->s, 0)),
+			 H_PARAMETER);
+	assert_int_equal(h_read_rdma(w->s.v, H_READ_RDMA_MAX + 1, 0, at(&w->s, 0), regs),
+			 H_PARAMETER);
 	assert_int_equal(h_read_rdma(w->s.v, 0, 0, at(&w->s, 0), regs), H_PARAMETER);
-	assert_int_equal(h_write_rdma(w->s.v, H_WRITE_RDMA_MAX + 1, 0, at(&w->s, 0), regs), H_PARAMETER);
+	assert_int_equal(h_write_rdma(w->s.v, H_WRITE_RDMA_MAX + 1, 0, at(&w->s, 0), regs),
+			 H_PARAMETER);
 	assert_int_equal(h_write_rdma(w->s.v, 0, 0, at(&w->s, 0), regs), H_PARAMETER);
 }
 
-static void windows_and_ranges_are_checked_before_permissions_and_source_before_destination(void **state)
+static void
+windows_and_ranges_are_checked_before_permissions_and_source_before_destination(void **state)
 {
 	struct world *w = *state;
 	uint64_t regs[PHYP_REGS] = {0}, end = w->g.u->window_bytes;
@@ -125,12 +134,13 @@ static void windows_and_ranges_are_checked_before_permissions_and_source_before_
 	connect_ends(w);
 	/* Window offset 0 is not mapped: H_PERMISSION, once everything before is right. */
 	assert_int_equal(h_copy_rdma(w->s.v, 8, 1, at(&w->g, 0), 2, at(&w->s, 0)), H_SOURCE_PARM);
-	assert_int_equal(h_copy_rdma(w->s.v, 8, R_LIOBN, at(&w->g, 0), 2, at(&w->s, 0)), H_DEST_PARM);
+	assert_int_equal(h_copy_rdma(w->s.v, 8, R_LIOBN, at(&w->g, 0), 2, at(&w->s, 0)),
+			 H_DEST_PARM);
 	assert_int_equal(pull(w, 8, end - 4, 0), H_SOURCE_PARM);
 	assert_int_equal(pull(w, 8, 0, w->s.u->window_bytes - 4), H_DEST_PARM);
-	assert_int_equal(
-		h_copy_rdma(w->s.v, 8, R_LIOBN, (struct ioba){UINT64_MAX - 3}, S_LIOBN, at(&w->s, 0)),
-		H_SOURCE_PARM);
+	assert_int_equal(h_copy_rdma(w->s.v, 8, R_LIOBN, (struct ioba){UINT64_MAX - 3}, S_LIOBN,
+				     at(&w->s, 0)),
+			 H_SOURCE_PARM);
 	assert_int_equal(h_copy_rdma(w->s.v, 8, R_LIOBN, (struct ioba){0}, S_LIOBN, at(&w->s, 0)),
 			 H_SOURCE_PARM);
 	assert_int_equal(pull(w, 8, 0, 0), H_PERMISSION);
@@ -166,7 +176,8 @@ static void a_copy_with_a_forbidden_page_in_it_moves_nothing(void **state)
 	open_windows(w);
 	memset(mem(&w->s, 4 * MIB), 0x11, 3 * PAGE);
 	memset(mem(&w->g, 4 * MIB), 0x22, 3 * PAGE);
-	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 4 * MIB + 2 * PAGE), 0), H_SUCCESS);
+	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 4 * MIB + 2 * PAGE), 0),
+			 H_SUCCESS);
 	assert_int_equal(pull(w, 2 * PAGE + 1, 4 * MIB, 4 * MIB), H_PERMISSION);
 	assert_int_equal(*mem(&w->s, 4 * MIB), 0x11);
 	assert_int_equal(pull(w, 2 * PAGE, 4 * MIB, 4 * MIB), H_SUCCESS);
@@ -184,8 +195,9 @@ static void register_calls(struct world *w)
 
 			pattern(g + off, H_READ_RDMA_MAX, (unsigned)len);
 			memset(regs, 0x5a, sizeof(regs));
-			assert_int_equal(h_read_rdma(w->s.v, len, R_LIOBN, at(&w->g, 6 * MIB + off), regs),
-					 H_SUCCESS);
+			assert_int_equal(
+				h_read_rdma(w->s.v, len, R_LIOBN, at(&w->g, 6 * MIB + off), regs),
+				H_SUCCESS);
 			memcpy(want, g + off, len);
 			assert_memory_equal(regs, want, (len + 7) / 8 * 8);
 			/* Registers that the call does not define keep their values. */
@@ -197,8 +209,9 @@ static void register_calls(struct world *w)
 		for (uint64_t off = PAGE - 40; off <= PAGE; off += 5) {
 			pattern((uint8_t *)data, sizeof(data), (unsigned)(len + off));
 			memset(g + off - 1, 0xcc, H_WRITE_RDMA_MAX + 2);
-			assert_int_equal(h_write_rdma(w->s.v, len, R_LIOBN, at(&w->g, 6 * MIB + off), data),
-					 H_SUCCESS);
+			assert_int_equal(
+				h_write_rdma(w->s.v, len, R_LIOBN, at(&w->g, 6 * MIB + off), data),
+				H_SUCCESS);
 			assert_memory_equal(g + off, data, len);
 			assert_int_equal(g[off - 1], 0xcc);
 			assert_int_equal(g[off + len], 0xcc);
@@ -223,14 +236,14 @@ static void a_client_may_not_name_its_servers_window(void **state)
 	assert_int_equal(w->g.u->remote_liobn, 0);
 	assert_int_equal(h_read_rdma(w->g.v, 8, S_LIOBN, at(&w->s, 2 * MIB), regs), H_SOURCE_PARM);
 	assert_int_equal(h_write_rdma(w->g.v, 8, S_LIOBN, at(&w->s, 2 * MIB), regs), H_DEST_PARM);
-	assert_int_equal(
-		h_copy_rdma(w->g.v, 8, S_LIOBN, at(&w->s, 2 * MIB), w->g.u->liobn, at(&w->g, 2 * MIB)),
-		H_SOURCE_PARM);
+	assert_int_equal(h_copy_rdma(w->g.v, 8, S_LIOBN, at(&w->s, 2 * MIB), w->g.u->liobn,
+				     at(&w->g, 2 * MIB)),
+			 H_SOURCE_PARM);
 	assert_int_equal(phyp_alias_set(w->g.part, w->g.u->unit, PHYP_ALIAS_RDMA, NULL), -EPERM);
 	/* Its own it may. */
-	assert_int_equal(
-		h_copy_rdma(w->g.v, 8, w->g.u->liobn, at(&w->g, 2 * MIB), w->g.u->liobn, at(&w->g, 3 * MIB)),
-		H_SUCCESS);
+	assert_int_equal(h_copy_rdma(w->g.v, 8, w->g.u->liobn, at(&w->g, 2 * MIB), w->g.u->liobn,
+				     at(&w->g, 3 * MIB)),
+			 H_SUCCESS);
 }
 
 static void overlapping_ranges_of_one_window_move_like_memmove(void **state)
@@ -241,9 +254,9 @@ static void overlapping_ranges_of_one_window_move_like_memmove(void **state)
 	open_windows(w);
 	pattern(mem(&w->s, 5 * MIB), 4000, 1);
 	memcpy(want, mem(&w->s, 5 * MIB), sizeof(want));
-	assert_int_equal(
-		h_copy_rdma(w->s.v, 3000, S_LIOBN, at(&w->s, 5 * MIB), S_LIOBN, at(&w->s, 5 * MIB + 7)),
-		H_SUCCESS);
+	assert_int_equal(h_copy_rdma(w->s.v, 3000, S_LIOBN, at(&w->s, 5 * MIB), S_LIOBN,
+				     at(&w->s, 5 * MIB + 7)),
+			 H_SUCCESS);
 	assert_memory_equal(mem(&w->s, 5 * MIB + 7), want, sizeof(want));
 }
 
@@ -375,8 +388,10 @@ struct reader {
 	uint64_t reads, wrong;
 };
 
-/* Reads the guest's word as fast as it can; what comes back must be of the guest's present life or a later
- * one. */
+/*
+ * Reads the guest's word as fast as it can; what comes back must be of the guest's present life or
+ * a later one.
+ */
 static void *read_for_ever(void *arg)
 {
 	struct reader *r = arg;
@@ -404,7 +419,9 @@ static void *read_for_ever(void *arg)
 	return NULL;
 }
 
-/* A standing alias goes while another thread is in a call that uses it: no fault, no byte of a former life.
+/*
+ * A standing alias goes while another thread is in a call that uses it: no fault, no byte of a
+ * former life.
  */
 static void die_in_flight(struct world *w)
 {
@@ -451,7 +468,8 @@ int main(void)
 		WORLD_TEST(copies_of_all_shapes_move_exactly_their_bytes),
 		WORLD_TEST(copies_follow_pages_that_are_not_contiguous),
 		WORLD_TEST(lengths_are_checked_first),
-		WORLD_TEST(windows_and_ranges_are_checked_before_permissions_and_source_before_destination),
+		WORLD_TEST(
+			windows_and_ranges_are_checked_before_permissions_and_source_before_destination),
 		WORLD_TEST(a_source_must_be_readable_and_a_destination_writable_by_the_device),
 		WORLD_TEST(a_copy_with_a_forbidden_page_in_it_moves_nothing),
 		WORLD_TEST(register_calls_move_any_length_and_fill_the_last_register_with_zero),
@@ -464,8 +482,8 @@ int main(void)
 		WORLD_TEST(a_transient_alias_leaves_no_mapping_and_a_standing_one_goes_when_told),
 	};
 	const struct CMUnitTest huge[] = {
-		cmocka_unit_test_setup_teardown(copies_work_on_whatever_pages_the_machine_has, huge_up,
-						world_down),
+		cmocka_unit_test_setup_teardown(copies_work_on_whatever_pages_the_machine_has,
+						huge_up, world_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) + cmocka_run_group_tests(huge, NULL, NULL);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A partition killed at any point inside a call blocks nobody. Each case: a forked child stops in the middle,
- * as SIGKILL would stop it, and the parent goes on. The in-process machine's segment is shared memory, so the
- * child is a real other process to its locks.
+ * A partition killed at any point inside a call blocks nobody. Each case: a forked child stops in
+ * the middle, as SIGKILL would stop it, and the parent goes on. The in-process machine's segment is
+ * shared memory, so the child is a real other process to its locks.
  */
 #include <signal.h>
 #include <sys/wait.h>
@@ -49,9 +49,9 @@ static void a_sender_killed_with_the_locks_held_blocks_nobody(void **state)
 	expect_entry(&w->s, CMD(1), 1);
 	assert_int_equal(h_send_crq(w->s.v, w->s.u->unit, CMD(2), 2), H_SUCCESS);
 	expect_entry(&w->g, CMD(2), 2);
-	assert_int_equal(
-		h_grant_logical(w->g.v, GRANT_SYSTEM_MEMORY, (struct gla){0}, PAGE, w->g.u->unit, &cookie),
-		H_SUCCESS);
+	assert_int_equal(h_grant_logical(w->g.v, GRANT_SYSTEM_MEMORY, (struct gla){0}, PAGE,
+					 w->g.u->unit, &cookie),
+			 H_SUCCESS);
 	in_child(die_with_all_locks, w);
 	assert_int_equal(h_free_crq(w->g.v, w->g.u->unit), H_SUCCESS);
 	expect_event(&w->s, CRQ_XPORT_PARTNER_DEREGISTERED);
@@ -82,8 +82,8 @@ static void a_die_fault_kills_at_the_chosen_call(void **state)
 }
 
 /*
- * hv_crq_put()'s stores, up to a point. What it does is repeated here on purpose: the test is about each
- * state that a death between two of its stores can leave.
+ * hv_crq_put()'s stores, up to a point. What it does is repeated here on purpose: the test is about
+ * each state that a death between two of its stores can leave.
  */
 static unsigned stop_after;
 
@@ -112,7 +112,8 @@ static void half_a_send(struct world *w)
 static void half(struct world *w, unsigned stop, bool consumed_first)
 {
 	stop_after = stop;
-	for (uint64_t i = 0; i < 300; i++) { /* not at the queue's start, and with old entries under it */
+	for (uint64_t i = 0; i < 300;
+	     i++) { /* not at the queue's start, and with old entries under it */
 		assert_int_equal(h_send_crq(w->g.v, w->g.u->unit, CMD(5), 5), H_SUCCESS);
 		expect_entry(&w->s, CMD(5), 5);
 	}
@@ -153,9 +154,9 @@ static void a_grant_cut_off_before_it_is_made_leaves_its_place_free(void **state
 	struct gla a = {0};
 
 	in_child(die_in_a_grant, w);
-	assert_int_equal(
-		h_grant_logical(w->g.v, GRANT_SYSTEM_MEMORY, (struct gla){0}, PAGE, w->g.u->unit, &cookie),
-		H_SUCCESS);
+	assert_int_equal(h_grant_logical(w->g.v, GRANT_SYSTEM_MEMORY, (struct gla){0}, PAGE,
+					 w->g.u->unit, &cookie),
+			 H_SUCCESS);
 	assert_int_equal(cookie & 0xffff, 0);
 	assert_int_equal(h_accept_logical(w->s.v, cookie, &a, &len, &flags), H_SUCCESS);
 }
@@ -166,8 +167,10 @@ static void send_for_ever(struct world *w)
 		i += h_send_crq(w->g.v, w->g.u->unit, CMD(i), i) == H_SUCCESS; /* full: once more */
 }
 
-/* Killed anywhere, again and again, by somebody else: what arrives is in order and whole, and the next sender
- * gets through. */
+/*
+ * Killed anywhere, again and again, by somebody else: what arrives is in order and whole, and the
+ * next sender gets through.
+ */
 static void senders_killed_at_random_leave_order_behind(void **state)
 {
 	struct world *w = *state;

@@ -39,8 +39,9 @@ static void addresses_outside_the_window_answer_h_parameter(void **state)
 		assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, bad[i], TCE_READ), H_PARAMETER);
 		assert_int_equal(h_get_tce(w->g.v, w->g.u->liobn, bad[i], &tce), H_PARAMETER);
 		assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, bad[i], 0, 1), H_PARAMETER);
-		assert_int_equal(h_put_tce_indirect(w->g.v, w->g.u->liobn, bad[i], (struct gla){0}, 1),
-				 H_PARAMETER);
+		assert_int_equal(
+			h_put_tce_indirect(w->g.v, w->g.u->liobn, bad[i], (struct gla){0}, 1),
+			H_PARAMETER);
 	}
 	map_tces(&w->g, w->g.u->window_bytes - PAGE, 0, PAGE, TCE_READ);
 }
@@ -48,7 +49,8 @@ static void addresses_outside_the_window_answer_h_parameter(void **state)
 static void a_liobn_that_is_not_the_callers_answers_h_parameter(void **state)
 {
 	struct world *w = *state;
-	const uint32_t bad[] = {0, 1, UINT32_MAX, w->s.u->liobn, w->g.u->liobn + 2, w->g.u->liobn + 64};
+	const uint32_t bad[] = {
+		0, 1, UINT32_MAX, w->s.u->liobn, w->g.u->liobn + 2, w->g.u->liobn + 64};
 	uint64_t tce;
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(bad); i++) {
@@ -56,8 +58,10 @@ static void a_liobn_that_is_not_the_callers_answers_h_parameter(void **state)
 		assert_int_equal(h_get_tce(w->g.v, bad[i], at(&w->g, 0), &tce), H_PARAMETER);
 	}
 	/* The server may name the client's window in RDMA, but not change it. */
-	assert_int_equal(h_put_tce(w->s.v, w->s.u->remote_liobn, at(&w->g, 0), TCE_READ), H_PARAMETER);
-	assert_int_equal(h_stuff_tce(w->s.v, w->s.u->remote_liobn, at(&w->g, 0), TCE_READ, 1), H_PARAMETER);
+	assert_int_equal(h_put_tce(w->s.v, w->s.u->remote_liobn, at(&w->g, 0), TCE_READ),
+			 H_PARAMETER);
+	assert_int_equal(h_stuff_tce(w->s.v, w->s.u->remote_liobn, at(&w->g, 0), TCE_READ, 1),
+			 H_PARAMETER);
 }
 
 static void a_page_that_the_partition_does_not_have_answers_h_parameter(void **state)
@@ -68,7 +72,8 @@ static void a_page_that_the_partition_does_not_have_answers_h_parameter(void **s
 				(1ull << 40) | TCE_READ, PAGE | 0x4, PAGE | 0x800 | TCE_READ};
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(bad); i++)
-		assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), bad[i]), H_PARAMETER);
+		assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), bad[i]),
+				 H_PARAMETER);
 	assert_int_equal(tce_at(&w->g, 0), 0);
 	map_tces(&w->g, 0, size - PAGE, PAGE, TCE_WRITE);
 }
@@ -88,9 +93,9 @@ static void put_indirect_sets_up_to_512_big_endian_entries(void **state)
 	struct world *w = *state;
 
 	fill_list(&w->g, PAGE, 512);
-	assert_int_equal(
-		h_put_tce_indirect(w->g.v, w->g.u->liobn, at(&w->g, 8 * PAGE), (struct gla){PAGE}, 512),
-		H_SUCCESS);
+	assert_int_equal(h_put_tce_indirect(w->g.v, w->g.u->liobn, at(&w->g, 8 * PAGE),
+					    (struct gla){PAGE}, 512),
+			 H_SUCCESS);
 	for (uint64_t i = 0; i < 512; i++)
 		assert_int_equal(tce_at(&w->g, (8 + i) * PAGE), (100 + i) * PAGE | 3);
 	assert_int_equal(tce_at(&w->g, 7 * PAGE), 0);
@@ -109,9 +114,11 @@ static void put_indirect_refuses_long_unaligned_and_foreign_lists(void **state)
 			 H_PARAMETER);
 	assert_int_equal(h_put_tce_indirect(w->g.v, liobn, at(&w->g, 0), (struct gla){PAGE + 8}, 1),
 			 H_PARAMETER);
-	assert_int_equal(h_put_tce_indirect(w->g.v, liobn, at(&w->g, 0), (struct gla){size}, 1), H_PARAMETER);
-	assert_int_equal(h_put_tce_indirect(w->g.v, liobn, at(&w->g, 0), (struct gla){UINT64_MAX - 4095}, 1),
+	assert_int_equal(h_put_tce_indirect(w->g.v, liobn, at(&w->g, 0), (struct gla){size}, 1),
 			 H_PARAMETER);
+	assert_int_equal(
+		h_put_tce_indirect(w->g.v, liobn, at(&w->g, 0), (struct gla){UINT64_MAX - 4095}, 1),
+		H_PARAMETER);
 	assert_int_equal(tce_at(&w->g, 0), 0);
 }
 
@@ -122,14 +129,15 @@ static void put_indirect_that_fails_part_way_leaves_the_earlier_entries(void **s
 	uint64_t end = w->g.u->window_bytes;
 
 	list[5] = vio_to_be64(phyp_mem_size(w->g.part) | TCE_READ);
-	assert_int_equal(h_put_tce_indirect(w->g.v, w->g.u->liobn, at(&w->g, 0), (struct gla){PAGE}, 8),
-			 H_PARAMETER);
+	assert_int_equal(
+		h_put_tce_indirect(w->g.v, w->g.u->liobn, at(&w->g, 0), (struct gla){PAGE}, 8),
+		H_PARAMETER);
 	assert_int_equal(tce_at(&w->g, 4 * PAGE), 104 * PAGE | 3);
 	assert_int_equal(tce_at(&w->g, 5 * PAGE), 0);
 	fill_list(&w->g, PAGE, 8);
-	assert_int_equal(
-		h_put_tce_indirect(w->g.v, w->g.u->liobn, at(&w->g, end - 2 * PAGE), (struct gla){PAGE}, 8),
-		H_PARAMETER);
+	assert_int_equal(h_put_tce_indirect(w->g.v, w->g.u->liobn, at(&w->g, end - 2 * PAGE),
+					    (struct gla){PAGE}, 8),
+			 H_PARAMETER);
 	assert_int_equal(tce_at(&w->g, end - PAGE), 101 * PAGE | 3);
 	assert_int_equal(phyp_vcpu_counters(w->g.v)->tce_updates, 5 + 2);
 }
@@ -144,10 +152,12 @@ static void stuff_sets_a_range_and_stops_at_the_windows_end(void **state)
 	assert_int_equal(tce_at(&w->g, 511 * PAGE), 7 * PAGE | TCE_READ);
 	assert_int_equal(tce_at(&w->g, 512 * PAGE), 0);
 	assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), 0, 513), H_PARAMETER);
-	assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), 0, UINT64_MAX), H_PARAMETER);
-	assert_int_equal(tce_at(&w->g, 0), 7 * PAGE | TCE_READ);
-	assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, end - PAGE), PAGE | TCE_READ, 2),
+	assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), 0, UINT64_MAX),
 			 H_PARAMETER);
+	assert_int_equal(tce_at(&w->g, 0), 7 * PAGE | TCE_READ);
+	assert_int_equal(
+		h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, end - PAGE), PAGE | TCE_READ, 2),
+		H_PARAMETER);
 	assert_int_equal(tce_at(&w->g, end - PAGE), PAGE | TCE_READ);
 	assert_int_equal(phyp_vcpu_counters(w->g.v)->tce_updates, 513);
 }
@@ -184,10 +194,13 @@ static void tces_of_64k_pages_index_and_check_by_their_size(void **state)
 	uint64_t size = phyp_mem_size(w->g.part), tce;
 
 	assert_int_equal(w->g.u->page_shift, 16);
-	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 65536), 3 * 65536 | TCE_READ), H_SUCCESS);
+	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 65536), 3 * 65536 | TCE_READ),
+			 H_SUCCESS);
 	assert_int_equal(tce_at(&w->g, 65536 + 65535), 3 * 65536 | TCE_READ);
-	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), PAGE | TCE_READ), H_PARAMETER);
-	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), size | TCE_READ), H_PARAMETER);
+	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), PAGE | TCE_READ),
+			 H_PARAMETER);
+	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), size | TCE_READ),
+			 H_PARAMETER);
 	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), (size - 65536) | TCE_READ),
 			 H_SUCCESS);
 	/* Exposure counts bytes, whatever the page: two valid entries of 16 times 4 KiB. */
@@ -260,9 +273,9 @@ static void the_exposure_of_a_known_sequence_is_its_integral(void **state)
 	assert_in_range(area, 1, 2 * (t1 - t0));
 	assert_in_range(warea, 1, area);
 	/* Nothing changes: the integral goes on by exactly what is valid, times the time. */
-	assert_int_equal(
-		phyp_exposure(c.tce_pages, c.tce_page_ticks, t1, c.tce_pages, c.tce_page_ticks, t1 + 1000),
-		1000);
+	assert_int_equal(phyp_exposure(c.tce_pages, c.tce_page_ticks, t1, c.tce_pages,
+				       c.tce_page_ticks, t1 + 1000),
+			 1000);
 }
 
 static void a_call_that_changes_no_validity_leaves_the_exposure_alone(void **state)
@@ -272,9 +285,11 @@ static void a_call_that_changes_no_validity_leaves_the_exposure_alone(void **sta
 
 	map_tces(&w->g, 0, 0, 8 * PAGE, TCE_READ);
 	a = sum_of(&w->g);
-	assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), 9 * PAGE | TCE_READ, 8), H_SUCCESS);
+	assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), 9 * PAGE | TCE_READ, 8),
+			 H_SUCCESS);
 	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 64 * PAGE), 0), H_SUCCESS);
-	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), 1ull << 60 | TCE_READ), H_PARAMETER);
+	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), 1ull << 60 | TCE_READ),
+			 H_PARAMETER);
 	z = sum_of(&w->g);
 	assert_int_equal(z.tce_pages, 8);
 	assert_int_equal(z.tce_page_ticks, a.tce_page_ticks);
@@ -287,8 +302,9 @@ static void a_call_that_fails_part_way_exposes_what_it_has_set(void **state)
 	struct be64 *list = fill_list(&w->g, PAGE, 8);
 
 	list[5] = vio_to_be64(phyp_mem_size(w->g.part) | TCE_READ);
-	assert_int_equal(h_put_tce_indirect(w->g.v, w->g.u->liobn, at(&w->g, 0), (struct gla){PAGE}, 8),
-			 H_PARAMETER);
+	assert_int_equal(
+		h_put_tce_indirect(w->g.v, w->g.u->liobn, at(&w->g, 0), (struct gla){PAGE}, 8),
+		H_PARAMETER);
 	assert_int_equal(sum_of(&w->g).tce_pages, 5);
 	assert_int_equal(sum_of(&w->g).tce_pages_write, 5);
 	assert_int_equal(h_stuff_tce(w->g.v, w->g.u->liobn, at(&w->g, w->g.u->window_bytes - PAGE),
@@ -327,7 +343,8 @@ static void a_partition_that_has_gone_exposes_nothing(void **state)
 		end_close(&w->g);
 		assert_int_equal(phyp_machine_stats(w->s.part, st, &n, &err), 0);
 		for (unsigned i = 0; i < n; i++)
-			assert_int_equal(st[i].c.tce_pages | st[i].c.tce_page_ticks | st[i].c.tce_pages_write,
+			assert_int_equal(st[i].c.tce_pages | st[i].c.tce_page_ticks |
+						 st[i].c.tce_pages_write,
 					 0);
 		end_open(w->m, "guest0", &w->g);
 		assert_int_equal(sum_of(&w->g).tce_pages, 0);

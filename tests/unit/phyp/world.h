@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the hypervisor tests share: an in-process machine of a server "vios" and guests, each with one vcpu,
- * and short ways to the usual set-up.
+ * What the hypervisor tests share: an in-process machine of a server "vios" and guests, each with
+ * one vcpu, and short ways to the usual set-up.
  */
 #ifndef TESTS_PHYP_WORLD_H
 #define TESTS_PHYP_WORLD_H
@@ -117,7 +117,8 @@ static inline void map_tces(struct end *e, uint64_t off, uint64_t gla, uint64_t 
 	uint64_t page = 1ull << e->u->page_shift;
 
 	for (uint64_t i = 0; i < len; i += page)
-		assert_int_equal(h_put_tce(e->v, e->u->liobn, at(e, off + i), (gla + i) | perm), H_SUCCESS);
+		assert_int_equal(h_put_tce(e->v, e->u->liobn, at(e, off + i), (gla + i) | perm),
+				 H_SUCCESS);
 }
 
 /* Register a queue of `pages` pages, with signalling off. Returns H_REG_CRQ's answer. */

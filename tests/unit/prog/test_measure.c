@@ -85,13 +85,15 @@ static void another_block_generation_or_seed_is_wrong_in_every_word(void **state
 	assert_int_equal(vio_pattern_check(buf, sizeof(buf), vio_pattern_key(1, 10, 2)), 64);
 	assert_int_equal(vio_pattern_check(buf, sizeof(buf), vio_pattern_key(2, 10, 3)), 64);
 	/* shifted by a word, as a torn or misplaced transfer would be */
-	assert_int_equal(vio_pattern_check(buf + 8, sizeof(buf) - 8, vio_pattern_key(1, 10, 3)), 63);
+	assert_int_equal(vio_pattern_check(buf + 8, sizeof(buf) - 8, vio_pattern_key(1, 10, 3)),
+			 63);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_value_lies_in_its_bucket_and_no_bucket_is_wider_than_1_6_percent),
+		cmocka_unit_test(
+			every_value_lies_in_its_bucket_and_no_bucket_is_wider_than_1_6_percent),
 		cmocka_unit_test(quantiles_are_those_of_a_sorted_list),
 		cmocka_unit_test(an_empty_histogram_has_no_quantile),
 		cmocka_unit_test(a_single_flipped_bit_anywhere_is_found),

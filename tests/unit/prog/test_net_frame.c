@@ -29,8 +29,11 @@ static struct vio_net_buf *chain(struct vio_net_buf b[BUFS], uint32_t len, uint3
 	return b;
 }
 
-static const struct vio_nf_cfg cfg = {
-	.src = {2, 0, 0, 0, 0, 1}, .dst = {2, 0, 0, 0, 0, 2}, .flows = 1, .seed = 9, .payload = true};
+static const struct vio_nf_cfg cfg = {.src = {2, 0, 0, 0, 0, 1},
+				      .dst = {2, 0, 0, 0, 0, 2},
+				      .flows = 1,
+				      .seed = 9,
+				      .payload = true};
 
 static void a_frame_is_recognised_in_any_length_and_in_any_pieces(void **state)
 {

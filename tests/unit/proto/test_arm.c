@@ -23,11 +23,14 @@ static void is(const struct vio_arm *a, const char *name, enum vio_mapping m, en
 static void the_named_arms_are_those_of_the_design(void **state)
 {
 	(void)state;
-	is(vio_arm_named(0), "copy", VIO_MAP_SINGLE_USE, VIO_PAYLOAD_RDMA, VIO_RING_COPY, VIO_NOTIFY_CRQ);
+	is(vio_arm_named(0), "copy", VIO_MAP_SINGLE_USE, VIO_PAYLOAD_RDMA, VIO_RING_COPY,
+	   VIO_NOTIFY_CRQ);
 	is(vio_arm_named(1), "copy-tuned", VIO_MAP_DEFERRED, VIO_PAYLOAD_RDMA, VIO_RING_COPY_DELTA,
 	   VIO_NOTIFY_SUPPRESS);
-	is(vio_arm_named(2), "premapped", VIO_MAP_POOL, VIO_PAYLOAD_BOUNCE, VIO_RING_DIRECT, VIO_NOTIFY_POLL);
-	is(vio_arm_named(3), "zero-copy", VIO_MAP_POOL, VIO_PAYLOAD_DIRECT, VIO_RING_DIRECT, VIO_NOTIFY_POLL);
+	is(vio_arm_named(2), "premapped", VIO_MAP_POOL, VIO_PAYLOAD_BOUNCE, VIO_RING_DIRECT,
+	   VIO_NOTIFY_POLL);
+	is(vio_arm_named(3), "zero-copy", VIO_MAP_POOL, VIO_PAYLOAD_DIRECT, VIO_RING_DIRECT,
+	   VIO_NOTIFY_POLL);
 	is(vio_arm_named(4), "unprotected", VIO_MAP_POOL, VIO_PAYLOAD_UNCHECKED, VIO_RING_DIRECT,
 	   VIO_NOTIFY_POLL);
 	assert_null(vio_arm_named(5));
@@ -47,11 +50,13 @@ static void an_arm_is_parsed_by_name_by_factors_and_by_name_with_changes(void **
 		assert_int_equal(vio_arm_parse(n->name, &a, &err), 0);
 		is(&a, n->name, n->mapping, n->payload, n->ring, n->notify);
 	}
-	assert_int_equal(vio_arm_parse("mapping=cached,payload=direct,ring=copy,notify=crq", &a, &err), 0);
+	assert_int_equal(
+		vio_arm_parse("mapping=cached,payload=direct,ring=copy,notify=crq", &a, &err), 0);
 	is(&a, "custom", VIO_MAP_CACHED, VIO_PAYLOAD_DIRECT, VIO_RING_COPY, VIO_NOTIFY_CRQ);
 	assert_int_equal(vio_arm_parse("copy,ring=direct", &a, &err), 0);
 	is(&a, "custom", VIO_MAP_SINGLE_USE, VIO_PAYLOAD_RDMA, VIO_RING_DIRECT, VIO_NOTIFY_CRQ);
-	assert_int_equal(vio_arm_parse("notify=poll,ring=direct,payload=direct,mapping=pool", &a, &err), 0);
+	assert_int_equal(
+		vio_arm_parse("notify=poll,ring=direct,payload=direct,mapping=pool", &a, &err), 0);
 	assert_string_equal(a.name, "zero-copy"); /* the same levels are the same arm */
 	assert_int_equal(vio_arm_parse("copy", &a, NULL), 0);
 }
@@ -78,11 +83,13 @@ static void a_bad_word_is_named_with_the_valid_ones(void **state)
 {
 	(void)state;
 	refused("", "\"\"", "copy-tuned", "zero-copy", "mapping=", NULL);
-	refused("zerocopy", "\"zerocopy\"", "copy, copy-tuned, premapped, zero-copy, unprotected", NULL);
+	refused("zerocopy", "\"zerocopy\"", "copy, copy-tuned, premapped, zero-copy, unprotected",
+		NULL);
 	refused("Copy", "\"Copy\"", NULL);
 	refused("copy,", "\"\"", "ring=", NULL);
 	refused(",copy", "\"\"", NULL);
-	refused("copy,rings=direct", "\"rings=direct\"", "mapping=, payload=, ring=, notify=", NULL);
+	refused("copy,rings=direct", "\"rings=direct\"",
+		"mapping=, payload=, ring=, notify=", NULL);
 	refused("copy,ring", "\"ring\"", NULL);
 	refused("copy,=direct", "\"=direct\"", NULL);
 	refused("copy,ring=", "\"\"", "copy, copy-delta, direct", NULL);
@@ -116,7 +123,8 @@ static void a_long_bad_word_is_cut_in_the_sentence(void **state)
 static void combinations_that_make_no_sense_are_refused_with_the_reason(void **state)
 {
 	(void)state;
-	refused("copy,payload=bounce", "payload=bounce", "mapping=single-use", "mapping=pool", NULL);
+	refused("copy,payload=bounce", "payload=bounce", "mapping=single-use", "mapping=pool",
+		NULL);
 	refused("premapped,mapping=deferred", "payload=bounce", "mapping=deferred", NULL);
 	refused("premapped,mapping=cached", "payload=bounce", "mapping=cached", NULL);
 	refused("unprotected,mapping=single-use", "payload=unchecked", "mapping=single-use", NULL);
@@ -176,7 +184,8 @@ static void all_but_the_refused_combinations_are_allowed(void **state)
 						   (p == VIO_PAYLOAD_UNCHECKED &&
 						    (m != VIO_MAP_POOL || r != VIO_RING_DIRECT));
 
-					assert_int_equal(vio_arm_check(&a, NULL), bad ? -EINVAL : 0);
+					assert_int_equal(vio_arm_check(&a, NULL),
+							 bad ? -EINVAL : 0);
 					allowed += !bad;
 				}
 	/* rdma, direct, copybreak: 4*3*3 each; bounce: 1*3*3; unchecked: 1*1*3 */
@@ -214,7 +223,8 @@ int main(void)
 		cmocka_unit_test(a_long_bad_word_is_cut_in_the_sentence),
 		cmocka_unit_test(combinations_that_make_no_sense_are_refused_with_the_reason),
 		cmocka_unit_test(a_level_out_of_range_is_refused),
-		cmocka_unit_test(every_rung_from_copy_to_zero_copy_is_allowed_in_any_order_of_factors),
+		cmocka_unit_test(
+			every_rung_from_copy_to_zero_copy_is_allowed_in_any_order_of_factors),
 		cmocka_unit_test(all_but_the_refused_combinations_are_allowed),
 		cmocka_unit_test(level_names_out_of_range_are_question_marks),
 		cmocka_unit_test(every_payload_but_rdma_needs_granted_pages),

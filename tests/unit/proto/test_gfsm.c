@@ -25,8 +25,9 @@ static struct vio_gfsm in_state(enum vio_gstate state, uint8_t version)
 
 static bool same(const struct vio_gfsm *a, const struct vio_gfsm *b)
 {
-	return a->state == b->state && a->max_version == b->max_version && a->version == b->version &&
-	       a->window_pending == b->window_pending && a->pending_op == b->pending_op && a->why == b->why;
+	return a->state == b->state && a->max_version == b->max_version &&
+	       a->version == b->version && a->window_pending == b->window_pending &&
+	       a->pending_op == b->pending_op && a->why == b->why;
 }
 
 /* ---------------------------------------------------------------- sending ---- */
@@ -107,7 +108,8 @@ static void the_size_of_a_queue_is_said_in_version_2_only(void **state)
 			struct vio_gfsm f = in_state(VIO_G_FEATURES, v);
 			struct vio_msg m = {.op = VIO_OP_QUEUE, .arg8 = (uint8_t)part};
 
-			assert_int_equal(vio_gfsm_tx(&f, &m), part <= (v == 1 ? 2u : 3u) ? 0 : -EPROTO);
+			assert_int_equal(vio_gfsm_tx(&f, &m),
+					 part <= (v == 1 ? 2u : 3u) ? 0 : -EPROTO);
 		}
 }
 
@@ -179,10 +181,12 @@ static bool may_be_late(uint8_t v, unsigned s, unsigned op)
 
 static const struct arrives *find_arrival(uint8_t v, unsigned s, unsigned op)
 {
-	static struct arrives needs_reset = {0, VIO_OP_NEEDS_RESET, 0, VIO_GE_NEEDS_RESET, VIO_G_BROKEN};
+	static struct arrives needs_reset = {0, VIO_OP_NEEDS_RESET, 0, VIO_GE_NEEDS_RESET,
+					     VIO_G_BROKEN};
 
 	for (size_t i = 0; i < VIO_ARRAY_SIZE(arrivals); i++)
-		if (arrivals[i].in == s && arrivals[i].op == op && (arrivals[i].v == 0 || arrivals[i].v == v))
+		if (arrivals[i].in == s && arrivals[i].op == op &&
+		    (arrivals[i].v == 0 || arrivals[i].v == v))
 			return &arrivals[i];
 	if (op == VIO_OP_NEEDS_RESET && s >= VIO_G_PROBING && s <= VIO_G_RUNNING)
 		return &needs_reset;
@@ -196,7 +200,8 @@ static void every_message_in_every_state_is_an_event_late_or_a_violation(void **
 		for (unsigned s = 0; s < VIO_N_GSTATE; s++)
 			for (unsigned op = 0; op < 256; op++) {
 				struct vio_gfsm f = in_state((enum vio_gstate)s, v), before = f;
-				const struct vio_msg m = {.op = (uint8_t)op, .version = v, .arg16 = 1};
+				const struct vio_msg m = {
+					.op = (uint8_t)op, .version = v, .arg16 = 1};
 				const struct arrives *want = find_arrival(v, s, op);
 				enum vio_gevent event = vio_gfsm_rx(&f, &m);
 
@@ -208,8 +213,9 @@ static void every_message_in_every_state_is_an_event_late_or_a_violation(void **
 					assert_true(same(&f, &before));
 				} else {
 					assert_int_equal(event, VIO_GE_BAD);
-					assert_int_equal(f.state, s == VIO_G_RESETTING ? VIO_G_RESETTING
-										       : VIO_G_BROKEN);
+					assert_int_equal(f.state, s == VIO_G_RESETTING
+									  ? VIO_G_RESETTING
+									  : VIO_G_BROKEN);
 					assert_int_equal(f.why, VIO_ST_BAD_MESSAGE);
 				}
 			}
@@ -274,7 +280,8 @@ static void a_withdrawal_that_crosses_needs_reset_is_still_answered(void **state
 {
 	struct vio_gfsm f = in_state(VIO_G_RUNNING, 2);
 	struct vio_msg del = {.op = VIO_OP_WINDOW_DEL, .arg16 = 3};
-	const struct vio_msg needs = {.version = 2, .op = VIO_OP_NEEDS_RESET, .status = VIO_ST_DESC_HEAD};
+	const struct vio_msg needs = {
+		.version = 2, .op = VIO_OP_NEEDS_RESET, .status = VIO_ST_DESC_HEAD};
 	const struct vio_msg done = {.version = 2, .op = R(VIO_OP_WINDOW_DEL), .arg16 = 3};
 
 	(void)state;
@@ -341,7 +348,8 @@ static void probes_answer_settles_a_version_that_both_speak(void **state)
 static void a_refusal_of_probe_is_understood_in_any_version(void **state)
 {
 	struct vio_gfsm f = in_state(VIO_G_PROBING, 1);
-	const struct vio_msg m = {.version = 9, .op = R(VIO_OP_PROBE), .status = VIO_ST_BAD_VERSION};
+	const struct vio_msg m = {
+		.version = 9, .op = R(VIO_OP_PROBE), .status = VIO_ST_BAD_VERSION};
 
 	(void)state;
 	assert_int_equal(vio_gfsm_rx(&f, &m), VIO_GE_STEP_REFUSED);
@@ -355,7 +363,8 @@ static void used_for_a_queue_that_can_not_be_is_a_violation(void **state)
 		struct vio_gfsm f = in_state(VIO_G_RUNNING, 1);
 		const struct vio_msg m = {.version = 1, .op = VIO_OP_USED, .arg16 = (uint16_t)q};
 
-		assert_int_equal(vio_gfsm_rx(&f, &m), q < VIO_MAX_QUEUES ? VIO_GE_USED : VIO_GE_BAD);
+		assert_int_equal(vio_gfsm_rx(&f, &m),
+				 q < VIO_MAX_QUEUES ? VIO_GE_USED : VIO_GE_BAD);
 	}
 }
 

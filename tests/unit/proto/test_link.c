@@ -94,8 +94,8 @@ static void inits_that_cross_bring_the_link_up_once_in_every_order(void **state)
 	}
 }
 
-static void expect(enum vio_link_state from, uint64_t hi, enum vio_link_event event, enum vio_link_state to,
-		   bool want_reply)
+static void expect(enum vio_link_state from, uint64_t hi, enum vio_link_event event,
+		   enum vio_link_state to, bool want_reply)
 {
 	struct vio_link l = {from};
 	uint64_t rhi = 1, rlo = 1;
@@ -128,7 +128,8 @@ static void a_transport_event_takes_the_link_down(void **state)
 		expect(VIO_LINK_DOWN, XPORT(gone[i]), VIO_LINK_NOTHING, VIO_LINK_DOWN, false);
 	}
 	expect(VIO_LINK_UP, XPORT(CRQ_XPORT_PREPARE_SUSPEND), VIO_LINK_NOTHING, VIO_LINK_UP, false);
-	expect(VIO_LINK_DOWN, XPORT(CRQ_XPORT_PREPARE_SUSPEND), VIO_LINK_NOTHING, VIO_LINK_DOWN, false);
+	expect(VIO_LINK_DOWN, XPORT(CRQ_XPORT_PREPARE_SUSPEND), VIO_LINK_NOTHING, VIO_LINK_DOWN,
+	       false);
 }
 
 static void after_a_suspend_the_resume_is_reported_and_init_brings_the_link_up(void **state)
@@ -150,11 +151,13 @@ static void every_other_entry_is_ignored_and_changes_nothing(void **state)
 	(void)state;
 	for (unsigned valid = 0; valid < 256; valid++) {
 		for (unsigned format = 0; format < 256; format++) {
-			uint64_t hi = (uint64_t)valid << 56 | (uint64_t)format << 48 | 0xffffffffffffu;
+			uint64_t hi =
+				(uint64_t)valid << 56 | (uint64_t)format << 48 | 0xffffffffffffu;
 
-			if (valid == CRQ_CMD_RSP || (valid == CRQ_INIT && (format == 1 || format == 2)) ||
-			    (valid == CRQ_TRANSPORT &&
-			     (format == 1 || format == 2 || format == 6 || format == 9 || format == 10)))
+			if (valid == CRQ_CMD_RSP ||
+			    (valid == CRQ_INIT && (format == 1 || format == 2)) ||
+			    (valid == CRQ_TRANSPORT && (format == 1 || format == 2 || format == 6 ||
+							format == 9 || format == 10)))
 				continue;
 			expect(VIO_LINK_UP, hi, VIO_LINK_IGNORED, VIO_LINK_UP, false);
 			expect(VIO_LINK_DOWN, hi, VIO_LINK_IGNORED, VIO_LINK_DOWN, false);
@@ -178,7 +181,8 @@ int main(void)
 		cmocka_unit_test(inits_that_cross_bring_the_link_up_once_in_every_order),
 		cmocka_unit_test(a_second_init_means_that_the_partner_restarted_and_is_answered),
 		cmocka_unit_test(a_transport_event_takes_the_link_down),
-		cmocka_unit_test(after_a_suspend_the_resume_is_reported_and_init_brings_the_link_up),
+		cmocka_unit_test(
+			after_a_suspend_the_resume_is_reported_and_init_brings_the_link_up),
 		cmocka_unit_test(commands_are_heard_only_while_the_link_is_up),
 		cmocka_unit_test(every_other_entry_is_ignored_and_changes_nothing),
 		cmocka_unit_test(a_new_link_is_down),

@@ -44,7 +44,11 @@ static void every_op_survives_encode_and_decode(void **state)
 	static const struct vio_msg args[] = {
 		{.version = 1},
 		{.version = 2, .status = 255, .arg8 = 255, .arg16 = 0xffff, .arg = UINT64_MAX},
-		{.version = 255, .status = 0x12, .arg8 = 0x34, .arg16 = 0x5678, .arg = 0x9abcdef012345678u},
+		{.version = 255,
+		 .status = 0x12,
+		 .arg8 = 0x34,
+		 .arg16 = 0x5678,
+		 .arg = 0x9abcdef012345678u},
 	};
 
 	(void)state;
@@ -93,7 +97,8 @@ static void an_entry_that_is_not_ours_is_refused_by_decode(void **state)
 	(void)state;
 	for (unsigned valid = 0; valid < 256; valid++)
 		for (unsigned format = 0; format < 256; format++) {
-			uint64_t hi = (uint64_t)valid << 56 | (uint64_t)format << 48 | 0x020100000000u;
+			uint64_t hi =
+				(uint64_t)valid << 56 | (uint64_t)format << 48 | 0x020100000000u;
 
 			assert_int_equal(vio_msg_decode(hi, 0, &m),
 					 valid == 0x80 && format == 0x56 ? 0 : -EPROTO);
@@ -119,7 +124,8 @@ static void every_status_has_its_own_sentence(void **state)
 	for (unsigned s = 0; s < VIO_N_STATUS; s++) {
 		assert_non_null(vio_status_text((uint8_t)s));
 		for (unsigned other = 0; other < s; other++)
-			assert_string_not_equal(vio_status_text((uint8_t)s), vio_status_text((uint8_t)other));
+			assert_string_not_equal(vio_status_text((uint8_t)s),
+						vio_status_text((uint8_t)other));
 	}
 	assert_string_equal(vio_status_text(VIO_N_STATUS), "an unknown reason");
 	assert_string_equal(vio_status_text(255), "an unknown reason");
@@ -179,34 +185,41 @@ static void trace_line_is(const struct vio_msg *m, bool to_server, const char *w
 static void trace_lines_name_the_message_and_its_arguments(void **state)
 {
 	(void)state;
-	trace_line_is(&(struct vio_msg){.version = 2, .op = VIO_OP_PROBE, .arg16 = 64, .arg = 0x80000000},
-		      true, "guest  -> server  PROBE              v2 header=0x80000000 bytes=64");
+	trace_line_is(
+		&(struct vio_msg){.version = 2, .op = VIO_OP_PROBE, .arg16 = 64, .arg = 0x80000000},
+		true, "guest  -> server  PROBE              v2 header=0x80000000 bytes=64");
 	trace_line_is(&(struct vio_msg){.version = 2, .op = VIO_OP_PROBE | VIO_OP_REPLY}, false,
 		      "server -> guest   PROBE reply        v2 ok");
 	trace_line_is(
-		&(struct vio_msg){.version = 1, .op = VIO_OP_QUEUE, .arg8 = 1, .arg16 = 3, .arg = 0x1000},
+		&(struct vio_msg){
+			.version = 1, .op = VIO_OP_QUEUE, .arg8 = 1, .arg16 = 3, .arg = 0x1000},
 		true, "guest  -> server  QUEUE              v1 queue=3 avail ioba=0x1000");
-	trace_line_is(&(struct vio_msg){.version = 2, .op = VIO_OP_QUEUE, .arg8 = 3, .arg16 = 0, .arg = 256},
-		      true, "guest  -> server  QUEUE              v2 queue=0 size entries=256");
-	trace_line_is(&(struct vio_msg){.version = 2, .op = VIO_OP_WINDOW_ADD | VIO_OP_REPLY, .arg16 = 5},
-		      false, "server -> guest   WINDOW_ADD reply   v2 ok id=5");
 	trace_line_is(
 		&(struct vio_msg){
-			.version = 2, .op = VIO_OP_WINDOW_ADD | VIO_OP_REPLY, .status = VIO_ST_WINDOW_FULL},
+			.version = 2, .op = VIO_OP_QUEUE, .arg8 = 3, .arg16 = 0, .arg = 256},
+		true, "guest  -> server  QUEUE              v2 queue=0 size entries=256");
+	trace_line_is(
+		&(struct vio_msg){.version = 2, .op = VIO_OP_WINDOW_ADD | VIO_OP_REPLY, .arg16 = 5},
+		false, "server -> guest   WINDOW_ADD reply   v2 ok id=5");
+	trace_line_is(
+		&(struct vio_msg){.version = 2,
+				  .op = VIO_OP_WINDOW_ADD | VIO_OP_REPLY,
+				  .status = VIO_ST_WINDOW_FULL},
 		false,
 		"server -> guest   WINDOW_ADD reply   v2 refused (10): there is no room for another window");
-	trace_line_is(&(struct vio_msg){.version = 2,
-					.op = VIO_OP_NEEDS_RESET,
-					.status = VIO_ST_DESC_CHAIN,
-					.arg16 = 1,
-					.arg = 7},
-		      false,
-		      "server -> guest   NEEDS_RESET        v2 queue=1 detail=0x7: a descriptor chain loops, "
-		      "leaves "
-		      "the table, or is too long");
 	trace_line_is(
-		&(struct vio_msg){.version = 3, .op = 0x7f, .status = 1, .arg8 = 2, .arg16 = 3, .arg = 4},
-		true, "guest  -> server  unknown op 0x7f    v3 status=1 arg8=0x02 arg16=0x0003 arg=0x4");
+		&(struct vio_msg){.version = 2,
+				  .op = VIO_OP_NEEDS_RESET,
+				  .status = VIO_ST_DESC_CHAIN,
+				  .arg16 = 1,
+				  .arg = 7},
+		false,
+		"server -> guest   NEEDS_RESET        v2 queue=1 detail=0x7: a descriptor chain loops, leaves the table, or is too long");
+	trace_line_is(
+		&(struct vio_msg){
+			.version = 3, .op = 0x7f, .status = 1, .arg8 = 2, .arg16 = 3, .arg = 4},
+		true,
+		"guest  -> server  unknown op 0x7f    v3 status=1 arg8=0x02 arg16=0x0003 arg=0x4");
 }
 
 static void trace_of_connection_entries_says_who_and_what(void **state)
@@ -218,10 +231,12 @@ static void trace_of_connection_entries_says_who_and_what(void **state)
 		{0xc001000000000000u, "server -> guest   INIT"},
 		{0xc002000000000000u, "server -> guest   INIT COMPLETE"},
 		{0xff01000000000000u, "phyp   -> guest   transport event 0x01: partner failed"},
-		{0xff02000000000000u, "phyp   -> guest   transport event 0x02: partner deregistered its CRQ"},
+		{0xff02000000000000u,
+		 "phyp   -> guest   transport event 0x02: partner deregistered its CRQ"},
 		{0xff06000000000000u, "phyp   -> guest   transport event 0x06: partner suspended"},
 		{0xff77000000000000u, "phyp   -> guest   transport event 0x77: unknown"},
-		{0x8001000000000000u, "server -> guest   unknown entry 8001000000000000 0000000000000009"},
+		{0x8001000000000000u,
+		 "server -> guest   unknown entry 8001000000000000 0000000000000009"},
 		{0x8056022100000001u, "server -> guest   USED               v2 queue=1"},
 	};
 	char line[256];
@@ -235,7 +250,8 @@ static void trace_of_connection_entries_says_who_and_what(void **state)
 
 static void trace_into_a_buffer_of_any_size_is_terminated_inside_it(void **state)
 {
-	const struct vio_msg m = {.version = 2, .op = VIO_OP_NEEDS_RESET, .status = VIO_ST_DESC_CHAIN};
+	const struct vio_msg m = {
+		.version = 2, .op = VIO_OP_NEEDS_RESET, .status = VIO_ST_DESC_CHAIN};
 	char full[256], cut[256];
 
 	(void)state;

@@ -52,7 +52,8 @@ static const struct accepted {
 static const struct accepted *find_accepted(uint8_t v, unsigned s, unsigned op)
 {
 	for (size_t i = 0; i < VIO_ARRAY_SIZE(accepts); i++)
-		if (accepts[i].from == s && accepts[i].op == op && (accepts[i].v == 0 || accepts[i].v == v))
+		if (accepts[i].from == s && accepts[i].op == op &&
+		    (accepts[i].v == 0 || accepts[i].v == v))
 			return &accepts[i];
 	return NULL;
 }
@@ -70,7 +71,8 @@ static bool is_ignored(unsigned s, unsigned op)
 	       (s == VIO_S_IDLE && op == VIO_OP_KICK);
 }
 
-static void check_accepted(struct vio_sfsm f, const struct vio_msg *m, const struct accepted *want, uint8_t v)
+static void check_accepted(struct vio_sfsm f, const struct vio_msg *m, const struct accepted *want,
+			   uint8_t v)
 {
 	struct vio_sfsm failed;
 	struct vio_msg reply;
@@ -95,7 +97,8 @@ static void check_accepted(struct vio_sfsm f, const struct vio_msg *m, const str
 	assert_int_equal(reply.status, VIO_ST_NO_DMA);
 	if (want->reply) {
 		assert_int_equal(reply.op, m->op | VIO_OP_REPLY);
-		assert_int_equal(failed.state, m->op == VIO_OP_RESET ? VIO_S_RESETTING : want->from);
+		assert_int_equal(failed.state,
+				 m->op == VIO_OP_RESET ? VIO_S_RESETTING : want->from);
 	} else {
 		assert_int_equal(reply.op, VIO_OP_NEEDS_RESET);
 		assert_int_equal(failed.state, VIO_S_NEEDS_RESET);
@@ -131,10 +134,10 @@ static void every_message_in_every_state_is_accepted_ignored_or_refused(void **s
 		for (unsigned s = 0; s < VIO_N_SSTATE; s++)
 			for (unsigned op = 0; op < 256; op++) {
 				struct vio_sfsm f = in_state((enum vio_sstate)s, v);
-				const struct vio_msg m = {.version = v,
-							  .op = (uint8_t)op,
-							  .arg16 = op == VIO_OP_PROBE ? VIO_DEV_HEADER_BYTES
-										      : 5};
+				const struct vio_msg m = {
+					.version = v,
+					.op = (uint8_t)op,
+					.arg16 = op == VIO_OP_PROBE ? VIO_DEV_HEADER_BYTES : 5};
 				const struct accepted *want = find_accepted(v, s, op);
 				struct vio_msg reply;
 				uint8_t why = 99;
@@ -142,7 +145,8 @@ static void every_message_in_every_state_is_accepted_ignored_or_refused(void **s
 				if (want) {
 					check_accepted(f, &m, want, v);
 				} else if (is_ignored(s, op)) {
-					assert_int_equal(vio_sfsm_rx(&f, &m, &why), VIO_TODO_NOTHING);
+					assert_int_equal(vio_sfsm_rx(&f, &m, &why),
+							 VIO_TODO_NOTHING);
 					assert_false(vio_sfsm_done(&f, &m, VIO_ST_OK, &reply));
 					assert_int_equal(f.state, s);
 				} else {
@@ -157,7 +161,8 @@ static void probe_settles_the_lower_version(void **state)
 	for (uint8_t max = 1; max <= 2; max++)
 		for (unsigned v = 0; v < 256; v++) {
 			struct vio_sfsm f = in_state(VIO_S_IDLE, max);
-			const struct vio_msg m = {.version = (uint8_t)v, .op = VIO_OP_PROBE, .arg16 = 64};
+			const struct vio_msg m = {
+				.version = (uint8_t)v, .op = VIO_OP_PROBE, .arg16 = 64};
 			unsigned low = v < max ? v : max;
 			struct vio_msg reply;
 			uint8_t why = 99;
@@ -171,7 +176,8 @@ static void probe_settles_the_lower_version(void **state)
 				continue;
 			}
 			assert_int_equal(vio_sfsm_rx(&f, &m, &why), VIO_TODO_WRITE_HEADER);
-			assert_int_equal(f.version, low); /* the adapter has to know which header to write */
+			assert_int_equal(f.version,
+					 low); /* the adapter has to know which header to write */
 			assert_true(vio_sfsm_done(&f, &m, VIO_ST_OK, &reply));
 			assert_int_equal(reply.version, low);
 			assert_int_equal(f.version, low);
@@ -248,8 +254,10 @@ static void queue_parts_and_numbers_are_checked(void **state)
 				if (part_ok && q < VIO_MAX_QUEUES) {
 					assert_int_equal(vio_sfsm_rx(&f, &m, &why), VIO_TODO_QUEUE);
 				} else {
-					assert_int_equal(vio_sfsm_rx(&f, &m, &why), VIO_TODO_REFUSE);
-					assert_int_equal(why, part_ok ? VIO_ST_QUEUE : VIO_ST_BAD_MESSAGE);
+					assert_int_equal(vio_sfsm_rx(&f, &m, &why),
+							 VIO_TODO_REFUSE);
+					assert_int_equal(why, part_ok ? VIO_ST_QUEUE
+								      : VIO_ST_BAD_MESSAGE);
 				}
 			}
 }
@@ -269,7 +277,8 @@ static void a_kick_for_a_queue_that_can_not_be_needs_reset(void **state)
 	assert_int_equal(reply.arg16, VIO_MAX_QUEUES);
 }
 
-static void a_withdrawal_that_ends_after_needs_reset_or_during_a_reset_is_still_answered(void **state)
+static void
+a_withdrawal_that_ends_after_needs_reset_or_during_a_reset_is_still_answered(void **state)
 {
 	static const enum vio_sstate at_end[] = {VIO_S_NEEDS_RESET, VIO_S_RESETTING};
 	const struct vio_msg m = {.version = 2, .op = VIO_OP_WINDOW_DEL, .arg16 = 9};
@@ -292,7 +301,8 @@ static void a_withdrawal_that_ends_after_needs_reset_or_during_a_reset_is_still_
 
 static void work_of_a_session_that_is_gone_is_not_answered(void **state)
 {
-	static const uint8_t ops[] = {VIO_OP_WINDOW_ADD, VIO_OP_WINDOW_DEL, VIO_OP_RESET, VIO_OP_DRIVER_OK};
+	static const uint8_t ops[] = {VIO_OP_WINDOW_ADD, VIO_OP_WINDOW_DEL, VIO_OP_RESET,
+				      VIO_OP_DRIVER_OK};
 
 	(void)state;
 	for (size_t i = 0; i < VIO_ARRAY_SIZE(ops); i++)

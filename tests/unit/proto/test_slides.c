@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Both machines against each other, message by message, through encoded entries. What they print is compared,
- * line by line, with the sequence of the KVM Forum 2010 slides; what this project adds is marked as such.
+ * Both machines against each other, message by message, through encoded entries. What they print is
+ * compared, line by line, with the sequence of the KVM Forum 2010 slides; what this project adds is
+ * marked as such.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -93,7 +94,8 @@ static void write_header(struct pair *p, const struct vio_msg *m)
 		p->header.v2.device_features = vio_to_be64(FEATURES);
 		p->header.v2.config_len = vio_to_be16(sizeof(p->config));
 		p->header.v2.vqs_size = vio_to_be16(256);
-		p->header.v2.ring_levels = p->header.v2.payload_levels = p->header.v2.notify_levels = 7;
+		p->header.v2.ring_levels = p->header.v2.payload_levels =
+			p->header.v2.notify_levels = 7;
 	}
 	print(p, "server => guest   RDMA write type nvqs device_features config_size vqs_size");
 }
@@ -224,7 +226,9 @@ static void configure_to_features(struct pair *p)
 	config_len = p->g.version == VIO_PROTO_V1 ? p->header.v1.config_len
 						  : vio_from_be16(p->header.v2.config_len);
 	print(p, "guest             allocate config space, %u bytes", config_len);
-	ask(p, (struct vio_msg){.op = VIO_OP_ACKNOWLEDGE, .arg16 = (uint16_t)config_len, .arg = CONFIG},
+	ask(p,
+	    (struct vio_msg){
+		    .op = VIO_OP_ACKNOWLEDGE, .arg16 = (uint16_t)config_len, .arg = CONFIG},
 	    VIO_GE_STEP_DONE);
 	assert_int_equal(p->config[59], 0xcf);
 	tell(p, (struct vio_msg){.op = VIO_OP_DRIVER});
@@ -239,7 +243,8 @@ static void configure(struct pair *p)
 {
 	configure_to_features(p);
 	if (p->g.version >= VIO_PROTO_V2) {
-		ask(p, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = 0x30000}, VIO_GE_WINDOW_DONE);
+		ask(p, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = 0x30000},
+		    VIO_GE_WINDOW_DONE);
 		tell(p, (struct vio_msg){.op = VIO_OP_QUEUE, .arg8 = VIO_QUEUE_SIZE, .arg = 128});
 	}
 	tell(p, (struct vio_msg){.op = VIO_OP_QUEUE, .arg8 = VIO_QUEUE_DESC, .arg = 0x40000});
@@ -256,15 +261,16 @@ struct step {
 	const char *line;
 };
 
-#define CONNECT                                                                                              \
-	{NULL, "server -> guest   INIT"},                                                                    \
-	{                                                                                                    \
-		NULL, "guest  -> server  INIT COMPLETE"                                                      \
+#define CONNECT                                                                                    \
+	{NULL, "server -> guest   INIT"},                                                          \
+	{                                                                                          \
+		NULL, "guest  -> server  INIT COMPLETE"                                            \
 	}
 
 static const struct step v1_steps[] = {
 	CONNECT,
-	{"PROBE: TCE of guest table", "guest  -> server  PROBE              v1 header=0x10000 bytes=64"},
+	{"PROBE: TCE of guest table",
+	 "guest  -> server  PROBE              v1 header=0x10000 bytes=64"},
 	{"RDMA write to guest: type, nvqs, device_features, config_size, vqs_size",
 	 "server => guest   RDMA write type nvqs device_features config_size vqs_size"},
 	{NULL, "server -> guest   PROBE reply        v1 ok"},
@@ -285,7 +291,8 @@ static const struct step v1_steps[] = {
 
 static const struct step v2_steps[] = {
 	CONNECT,
-	{"PROBE: TCE of guest table", "guest  -> server  PROBE              v2 header=0x10000 bytes=64"},
+	{"PROBE: TCE of guest table",
+	 "guest  -> server  PROBE              v2 header=0x10000 bytes=64"},
 	{"RDMA write to guest: type, nvqs, device_features, config_size, vqs_size",
 	 "server => guest   RDMA write type nvqs device_features config_size vqs_size"},
 	{NULL, "server -> guest   PROBE reply        v2 ok"},
@@ -397,7 +404,8 @@ static void features_that_are_not_offered_are_refused_and_a_reset_starts_over(vo
 	(void)state;
 	connect_pair(&p, 2, 2);
 	ask(&p, (struct vio_msg){.op = VIO_OP_PROBE, .arg16 = 64, .arg = HEADER}, VIO_GE_STEP_DONE);
-	ask(&p, (struct vio_msg){.op = VIO_OP_ACKNOWLEDGE, .arg16 = 60, .arg = CONFIG}, VIO_GE_STEP_DONE);
+	ask(&p, (struct vio_msg){.op = VIO_OP_ACKNOWLEDGE, .arg16 = 60, .arg = CONFIG},
+	    VIO_GE_STEP_DONE);
 	tell(&p, (struct vio_msg){.op = VIO_OP_DRIVER});
 	finalize_features(&p, FEATURES | 1ull << 63);
 	ask(&p, (struct vio_msg){.op = VIO_OP_FEATURES_OK}, VIO_GE_STEP_REFUSED);
@@ -446,7 +454,8 @@ static void a_reset_before_probe_is_answered(void **state)
 
 static void a_reset_sent_before_probes_answer_came_works_although_the_versions_differ(void **state)
 {
-	struct vio_msg probe = {.op = VIO_OP_PROBE, .arg16 = 64, .arg = HEADER}, reset = {.op = VIO_OP_RESET};
+	struct vio_msg probe = {.op = VIO_OP_PROBE, .arg16 = 64, .arg = HEADER},
+		       reset = {.op = VIO_OP_RESET};
 	struct pair p;
 
 	(void)state;
@@ -473,7 +482,8 @@ int main(void)
 		cmocka_unit_test(features_that_are_not_offered_are_refused_and_a_reset_starts_over),
 		cmocka_unit_test(a_device_that_needs_reset_runs_again_after_it),
 		cmocka_unit_test(a_reset_before_probe_is_answered),
-		cmocka_unit_test(a_reset_sent_before_probes_answer_came_works_although_the_versions_differ),
+		cmocka_unit_test(
+			a_reset_sent_before_probes_answer_came_works_although_the_versions_differ),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

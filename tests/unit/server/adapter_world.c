@@ -423,7 +423,8 @@ uint8_t aw_step(struct aw *w, struct vio_msg m)
 
 uint8_t aw_probe(struct aw *w)
 {
-	struct vio_msg m = {.op = VIO_OP_PROBE, .arg = aw_at(w, AW_HEADER).v, .arg16 = VIO_DEV_HEADER_BYTES};
+	struct vio_msg m = {
+		.op = VIO_OP_PROBE, .arg = aw_at(w, AW_HEADER).v, .arg16 = VIO_DEV_HEADER_BYTES};
 	uint8_t st;
 
 	memset(w->gmem + AW_HEADER, 0xee, VIO_DEV_HEADER_BYTES);
@@ -435,8 +436,8 @@ uint8_t aw_probe(struct aw *w)
 					   .arg16 = VIO_MAX_CONFIG});
 }
 
-uint8_t aw_features(struct aw *w, uint64_t features, enum vio_ring_access ring, enum vio_payload payload,
-		    enum vio_notification notify)
+uint8_t aw_features(struct aw *w, uint64_t features, enum vio_ring_access ring,
+		    enum vio_payload payload, enum vio_notification notify)
 {
 	uint8_t st = aw_step(w, (struct vio_msg){.op = VIO_OP_DRIVER});
 
@@ -466,8 +467,8 @@ uint64_t aw_grant(struct aw *w, uint64_t flags, uint64_t gla, uint64_t len)
 	return cookie;
 }
 
-struct vio_window_desc aw_wdesc(const struct aw *w, uint64_t gla, uint64_t len, uint8_t perm, uint8_t role,
-				uint64_t cookie)
+struct vio_window_desc aw_wdesc(const struct aw *w, uint64_t gla, uint64_t len, uint8_t perm,
+				uint8_t role, uint64_t cookie)
 {
 	return (struct vio_window_desc){
 		.liobn = vio_to_be32(w->gu->liobn),
@@ -485,9 +486,11 @@ uint8_t aw_announce(struct aw *w, const struct vio_window_desc *d)
 	return aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = aw_at(w, AW_WDESC).v});
 }
 
-uint8_t aw_window(struct aw *w, uint64_t gla, uint64_t len, uint8_t perm, uint8_t role, uint64_t *cookie)
+uint8_t aw_window(struct aw *w, uint64_t gla, uint64_t len, uint8_t perm, uint8_t role,
+		  uint64_t *cookie)
 {
-	uint64_t flags = (perm & TCE_READ ? 0 : GRANT_NO_READ) | (perm & TCE_WRITE ? 0 : GRANT_NO_WRITE);
+	uint64_t flags =
+		(perm & TCE_READ ? 0 : GRANT_NO_READ) | (perm & TCE_WRITE ? 0 : GRANT_NO_WRITE);
 	struct vio_window_desc d;
 
 	*cookie = aw_grant(w, flags, gla, len);
@@ -507,9 +510,9 @@ void aw_windows(struct aw *w)
 	};
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(want); i++) {
-		assert_int_equal(
-			aw_window(w, want[i].at, want[i].len, want[i].perm, want[i].role, &w->cookie[i]),
-			VIO_ST_OK);
+		assert_int_equal(aw_window(w, want[i].at, want[i].len, want[i].perm, want[i].role,
+					   &w->cookie[i]),
+				 VIO_ST_OK);
 		w->window_id[i] = w->last.arg16;
 	}
 }
@@ -520,11 +523,12 @@ void aw_queue(struct aw *w, uint16_t q)
 
 	memset(w->gmem + AW_DESC + q * AW_QUEUE, 0, 0x3000);
 	for (uint8_t part = 0; part < VIO_ARRAY_SIZE(at); part++)
-		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_QUEUE,
-							     .arg8 = part,
-							     .arg16 = q,
-							     .arg = aw_at(w, at[part] + q * AW_QUEUE).v}),
-				 0xff);
+		assert_int_equal(
+			aw_step(w, (struct vio_msg){.op = VIO_OP_QUEUE,
+						    .arg8 = part,
+						    .arg16 = q,
+						    .arg = aw_at(w, at[part] + q * AW_QUEUE).v}),
+			0xff);
 	w->avail_idx[q] = w->used_seen[q] = 0;
 }
 
@@ -532,8 +536,9 @@ void aw_bring_up(struct aw *w, enum vio_ring_access ring, enum vio_payload paylo
 		 enum vio_notification notify)
 {
 	assert_int_equal(aw_probe(w), VIO_ST_OK);
-	assert_int_equal(aw_features(w, 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ACCESS_PLATFORM, ring,
-				     payload, notify),
+	assert_int_equal(aw_features(w,
+				     1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ACCESS_PLATFORM,
+				     ring, payload, notify),
 			 VIO_ST_OK);
 	if (ring == VIO_RING_DIRECT || payload != VIO_PAYLOAD_RDMA)
 		aw_windows(w);
@@ -551,8 +556,8 @@ void aw_request(struct aw *w, uint16_t q)
 	struct virtio_blk_outhdr hdr = {.type = vio_le32(VIRTIO_BLK_T_IN)};
 
 	memcpy(w->gmem + buf, &hdr, sizeof(hdr));
-	d[head] = (struct vring_desc){vio_le64(aw_at(w, buf).v), vio_le32(16), vio_le16(VRING_DESC_F_NEXT),
-				      vio_le16((uint16_t)(head + 1))};
+	d[head] = (struct vring_desc){vio_le64(aw_at(w, buf).v), vio_le32(16),
+				      vio_le16(VRING_DESC_F_NEXT), vio_le16((uint16_t)(head + 1))};
 	d[head + 1] = (struct vring_desc){vio_le64(aw_at(w, buf + 0x200).v), vio_le32(512),
 					  vio_le16(VRING_DESC_F_NEXT | VRING_DESC_F_WRITE),
 					  vio_le16((uint16_t)(head + 2))};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A whole in-process machine with one adapter and a guest that is driven by hand, message by message, so that
- * it can also do what a correct guest never does. One thread: aw_turn() is a turn of the server's poll loop.
+ * A whole in-process machine with one adapter and a guest that is driven by hand, message by
+ * message, so that it can also do what a correct guest never does. One thread: aw_turn() is a turn
+ * of the server's poll loop.
  */
 #ifndef VIO_TEST_SERVER_ADAPTER_WORLD_H
 #define VIO_TEST_SERVER_ADAPTER_WORLD_H
@@ -48,8 +49,10 @@ struct aw {
 	/* The loop. */
 	struct vio_squeue *polled[AW_QUEUES];
 	uint64_t turn;
-	/* With a second lcore, which then has the queues: aw_second_lcore(). As rte_rcu_qsbr does it: the
-	 * lcore repeats the token that it saw at the end of its turn. */
+	/*
+	 * With a second lcore, which then has the queues: aw_second_lcore(). As rte_rcu_qsbr does
+	 * it: the lcore repeats the token that it saw at the end of its turn.
+	 */
 	bool second, second_stop;
 	pthread_t thread;
 	struct phyp_vcpu *sv2;
@@ -92,13 +95,14 @@ void aw_send_raw(struct aw *w, struct vio_msg m);
 uint8_t aw_step(struct aw *w, struct vio_msg m);
 /* PROBE ... features: what comes before windows and queues. Returns the status of the last step. */
 uint8_t aw_probe(struct aw *w);
-uint8_t aw_features(struct aw *w, uint64_t features, enum vio_ring_access ring, enum vio_payload payload,
-		    enum vio_notification notify);
+uint8_t aw_features(struct aw *w, uint64_t features, enum vio_ring_access ring,
+		    enum vio_payload payload, enum vio_notification notify);
 /* Grant and announce one window. Returns the status; id in w->last.arg16. */
-uint8_t aw_window(struct aw *w, uint64_t gla, uint64_t len, uint8_t perm, uint8_t role, uint64_t *cookie);
+uint8_t aw_window(struct aw *w, uint64_t gla, uint64_t len, uint8_t perm, uint8_t role,
+		  uint64_t *cookie);
 uint8_t aw_announce(struct aw *w, const struct vio_window_desc *d);
-struct vio_window_desc aw_wdesc(const struct aw *w, uint64_t gla, uint64_t len, uint8_t perm, uint8_t role,
-				uint64_t cookie);
+struct vio_window_desc aw_wdesc(const struct aw *w, uint64_t gla, uint64_t len, uint8_t perm,
+				uint8_t role, uint64_t cookie);
 uint64_t aw_grant(struct aw *w, uint64_t flags, uint64_t gla, uint64_t len);
 /* Rings of queue 0 and 1, read-only and writable, and the buffers. */
 void aw_windows(struct aw *w);

@@ -141,7 +141,8 @@ uint8_t *rig_piece(struct rig *g, unsigned i)
 	return g->mem + (size_t)i * RIG_PIECE;
 }
 
-struct vio_req *rig_req(struct rig *g, unsigned i, enum vio_io io, uint64_t off, uint64_t len, unsigned askew)
+struct vio_req *rig_req(struct rig *g, unsigned i, enum vio_io io, uint64_t off, uint64_t len,
+			unsigned askew)
 {
 	struct vio_req *r = &g->req[i];
 
@@ -212,7 +213,8 @@ static void scatter(struct rig *g, unsigned i, const struct rig_mix *mix)
 /* A random request inside region i of the disk. */
 static void make(struct rig *g, unsigned i, const struct rig_mix *mix)
 {
-	uint64_t region = g->be->size / RIG_DEPTH / g->be->block_size, max = mix->longest / g->be->block_size;
+	uint64_t region = g->be->size / RIG_DEPTH / g->be->block_size,
+		 max = mix->longest / g->be->block_size;
 	uint64_t first = rig_random(g) % region, len = 1 + rig_random(g) % (region - first);
 	unsigned dice = (unsigned)(rig_random(g) % 20);
 	enum vio_io io = dice < 9 ? VIO_IO_READ : dice < 18 ? VIO_IO_WRITE : VIO_IO_FLUSH;
@@ -254,12 +256,13 @@ static void check(const struct vio_req *r, const uint8_t *shadow)
 	const uint8_t *at = shadow + r->offset;
 
 	if (r->result)
-		fail_msg("request %u (io %u, %llu+%llu): %d", r->head, r->io, (unsigned long long)r->offset,
-			 (unsigned long long)r->length, r->result);
+		fail_msg("request %u (io %u, %llu+%llu): %d", r->head, r->io,
+			 (unsigned long long)r->offset, (unsigned long long)r->length, r->result);
 	for (unsigned k = 0; k < r->n_iov; k++) {
 		if (memcmp(at, r->iov[k].iov_base, r->iov[k].iov_len) != 0)
-			fail_msg("request %u (io %u, %llu+%llu): iov %u of %u differs", r->head, r->io,
-				 (unsigned long long)r->offset, (unsigned long long)r->length, k, r->n_iov);
+			fail_msg("request %u (io %u, %llu+%llu): iov %u of %u differs", r->head,
+				 r->io, (unsigned long long)r->offset,
+				 (unsigned long long)r->length, k, r->n_iov);
 		at += r->iov[k].iov_len;
 	}
 }

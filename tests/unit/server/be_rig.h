@@ -22,8 +22,9 @@ struct rig {
 struct rig_mix {
 	unsigned ops;
 	unsigned max_iov;
-	unsigned askew;   /* memory starts at a multiple of this plus something odd; 0: page aligned */
-	unsigned cut;     /* iovs are multiples of this */
+	unsigned
+		askew; /* memory starts at a multiple of this plus something odd; 0: page aligned */
+	unsigned cut;  /* iovs are multiples of this */
 	uint32_t longest; /* bytes */
 	bool ranges;      /* discard (must read as zeroes) and write-zeroes too */
 };

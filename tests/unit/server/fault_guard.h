@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the server program does when it faults on a guest's window, for tests that touch one which is gone.
- * One adapter and one thread at a time. Included by one file of a test program.
+ * What the server program does when it faults on a guest's window, for tests that touch one which
+ * is gone. One adapter and one thread at a time. Included by one file of a test program.
  */
 #ifndef VIO_TEST_SERVER_FAULT_GUARD_H
 #define VIO_TEST_SERVER_FAULT_GUARD_H

@@ -227,7 +227,8 @@ static void open_guest(struct nw *w, unsigned i)
 
 	g->index = i;
 	snprintf(name, sizeof(name), "guest%u", i);
-	if (phyp_local_open(w->m, name, &g->part, &err) < 0 || phyp_vcpu_create(g->part, &g->vcpu, &err) < 0)
+	if (phyp_local_open(w->m, name, &g->part, &err) < 0 ||
+	    phyp_vcpu_create(g->part, &g->vcpu, &err) < 0)
 		fail_msg("%s", err.msg);
 	g->u = phyp_unit(g->part, 0);
 	g->mem = phyp_mem(g->part, (struct gla){0}, phyp_mem_size(g->part));
@@ -278,8 +279,10 @@ int nw_setup_with(void **state, const char *const spec[NW_GUESTS])
 	phyp_profile_default(&p, NW_GUESTS, 32, 16);
 	for (unsigned i = 0; i < p.n_parts; i++)
 		p.part[i].pages = PHYP_PAGES_4K;
-	if (phyp_local_create(&p, &w->m, &err) < 0 || phyp_local_open(w->m, "vios", &w->sp, &err) < 0 ||
-	    phyp_vcpu_create(w->sp, &w->sv, &err) < 0 || vio_switch_create(nw_fdb(), &w->sw, &err) < 0)
+	if (phyp_local_create(&p, &w->m, &err) < 0 ||
+	    phyp_local_open(w->m, "vios", &w->sp, &err) < 0 ||
+	    phyp_vcpu_create(w->sp, &w->sv, &err) < 0 ||
+	    vio_switch_create(nw_fdb(), &w->sw, &err) < 0)
 		fail_msg("%s", err.msg);
 	for (unsigned i = 0; i < NW_GUESTS; i++) {
 		open_guest(w, i);
@@ -362,7 +365,8 @@ void nw_crq(struct nw *w, struct nw_guest *g)
 	memset(g->mem + CRQ, 0, 4096);
 	rc = h_reg_crq(g->vcpu, g->u->unit, nw_at(g, CRQ), 4096);
 	assert_true(rc == H_SUCCESS || rc == H_CLOSED);
-	g->crq = (struct phyp_crq){.entry = (uint64_t *)(void *)(g->mem + CRQ), .n = 4096 / CRQ_ENTRY_BYTES};
+	g->crq = (struct phyp_crq){.entry = (uint64_t *)(void *)(g->mem + CRQ),
+				   .n = 4096 / CRQ_ENTRY_BYTES};
 	vio_link_hello(&hi, &lo);
 	h_send_crq(g->vcpu, g->u->unit, hi, lo);
 	nw_run(w);
@@ -411,7 +415,8 @@ uint8_t nw_features(struct nw *w, struct nw_guest *g, const struct nw_arm *arm, 
 	return nw_step(w, g, (struct vio_msg){.op = VIO_OP_FEATURES_OK});
 }
 
-uint8_t nw_window(struct nw *w, struct nw_guest *g, uint64_t gla, uint64_t len, uint8_t role, uint16_t *id)
+uint8_t nw_window(struct nw *w, struct nw_guest *g, uint64_t gla, uint64_t len, uint8_t role,
+		  uint16_t *id)
 {
 	struct vio_window_desc d = {.liobn = vio_to_be32(g->u->liobn),
 				    .perm = TCE_READ | TCE_WRITE,
@@ -421,9 +426,9 @@ uint8_t nw_window(struct nw *w, struct nw_guest *g, uint64_t gla, uint64_t len, 
 	uint64_t cookie = 0;
 	uint8_t st;
 
-	assert_int_equal(
-		h_grant_logical(g->vcpu, GRANT_SYSTEM_MEMORY, (struct gla){gla}, len, g->u->unit, &cookie),
-		H_SUCCESS);
+	assert_int_equal(h_grant_logical(g->vcpu, GRANT_SYSTEM_MEMORY, (struct gla){gla}, len,
+					 g->u->unit, &cookie),
+			 H_SUCCESS);
 	d.cookie = vio_to_be64(cookie);
 	memcpy(g->mem + WDESC, &d, sizeof(d));
 	st = nw_step(w, g, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = nw_at(g, WDESC).v});
@@ -457,10 +462,12 @@ void nw_up(struct nw *w, struct nw_guest *g, const struct nw_arm *arm, uint64_t 
 		n++;
 	assert_int_equal(nw_features(w, g, arm, features), VIO_ST_OK);
 	if (arm->ring == VIO_RING_DIRECT || arm->payload != VIO_PAYLOAD_RDMA) {
-		assert_int_equal(nw_window(w, g, NW_RINGS, 0x60000, VIO_WINDOW_RINGS, &g->window[0]),
-				 VIO_ST_OK);
-		assert_int_equal(nw_window(w, g, NW_RX, NW_END - NW_RX, VIO_WINDOW_BUFFERS, &g->window[1]),
-				 VIO_ST_OK);
+		assert_int_equal(
+			nw_window(w, g, NW_RINGS, 0x60000, VIO_WINDOW_RINGS, &g->window[0]),
+			VIO_ST_OK);
+		assert_int_equal(
+			nw_window(w, g, NW_RX, NW_END - NW_RX, VIO_WINDOW_BUFFERS, &g->window[1]),
+			VIO_ST_OK);
 	}
 	for (uint16_t q = 0; q < n; q++)
 		nw_queue(w, g, q);
@@ -494,8 +501,8 @@ void nw_desc(struct nw_guest *g, uint16_t q, unsigned i, uint64_t gla, uint32_t 
 	     unsigned next)
 {
 	((struct vring_desc *)(void *)ring(g, q, 0))[i] =
-		(struct vring_desc){vio_le64(nw_at(g, gla).v), vio_le32(len), vio_le16((uint16_t)flags),
-				    vio_le16((uint16_t)next)};
+		(struct vring_desc){vio_le64(nw_at(g, gla).v), vio_le32(len),
+				    vio_le16((uint16_t)flags), vio_le16((uint16_t)next)};
 }
 
 void nw_publish(struct nw_guest *g, uint16_t q, uint16_t head)
@@ -535,13 +542,14 @@ void nw_post(struct nw_guest *g, unsigned p, unsigned n, uint32_t len)
 	for (unsigned i = 0; i < n; i++) {
 		uint16_t slot = g->avail_idx[q] % NW_SIZE;
 
-		nw_desc(g, q, slot, NW_RX + p * 0x100000ull + slot * 0x1000ull, len, VRING_DESC_F_WRITE, 0);
+		nw_desc(g, q, slot, NW_RX + p * 0x100000ull + slot * 0x1000ull, len,
+			VRING_DESC_F_WRITE, 0);
 		nw_publish(g, q, slot);
 	}
 }
 
-void nw_send_cut(struct nw_guest *g, unsigned p, const struct virtio_net_hdr_v1 *h, const void *frame,
-		 uint32_t len, uint32_t cut)
+void nw_send_cut(struct nw_guest *g, unsigned p, const struct virtio_net_hdr_v1 *h,
+		 const void *frame, uint32_t len, uint32_t cut)
 {
 	static const struct virtio_net_hdr_v1 none;
 	uint16_t q = (uint16_t)(2 * p + 1), head = (uint16_t)(g->tx_next % NW_TX_SLOTS * 2);
@@ -594,7 +602,8 @@ int nw_recv(struct nw_guest *g, unsigned p, void *buf, struct virtio_net_hdr_v1 
 
 void nw_frame(uint8_t *buf, uint32_t len, unsigned to, unsigned from, unsigned seed)
 {
-	const uint8_t dst[6] = {2, 0, 0, 0, 0, (uint8_t)to}, src[6] = {2, 0, 0, 0, 0, (uint8_t)from};
+	const uint8_t dst[6] = {2, 0, 0, 0, 0, (uint8_t)to},
+		      src[6] = {2, 0, 0, 0, 0, (uint8_t)from};
 
 	for (uint32_t i = 14; i < len; i++)
 		buf[i] = (uint8_t)((i + seed) * 2654435761u >> 24);

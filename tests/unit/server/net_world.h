@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * An in-process machine whose server has a switch and a network adapter for each of three guests. The guests
- * are driven by hand, message by message and descriptor by descriptor, so that they can also do what a
- * correct driver never does.
+ * An in-process machine whose server has a switch and a network adapter for each of three guests.
+ * The guests are driven by hand, message by message and descriptor by descriptor, so that they can
+ * also do what a correct driver never does.
  */
 #ifndef VIO_TEST_SERVER_NET_WORLD_H
 #define VIO_TEST_SERVER_NET_WORLD_H
@@ -17,7 +17,8 @@
 #define NW_SIZE   256u
 
 /* The guest's memory, by guest-logical address. */
-#define NW_RINGS    0x10000ull  /* queue q: + q * 0x10000; available ring + 0x1000, used ring + 0x2000 */
+#define NW_RINGS                                                                                   \
+	0x10000ull /* queue q: + q * 0x10000; available ring + 0x1000, used ring + 0x2000 */
 #define NW_RX       0x100000ull /* buffer i of pair p: + p * 0x100000 + i * 0x1000 */
 #define NW_TX       0x400000ull /* frame i: + i * NW_TX_ROOM */
 #define NW_CTRL     0x900000ull
@@ -27,9 +28,10 @@
 
 #define NW_F(name) (1ull << VIRTIO_NET_F_##name)
 #define NW_PLAIN   (NW_F(MAC) | NW_F(MTU) | NW_F(STATUS))
-#define NW_ALL                                                                                               \
-	(NW_PLAIN | NW_F(MRG_RXBUF) | NW_F(CSUM) | NW_F(GUEST_CSUM) | NW_F(HOST_TSO4) | NW_F(HOST_TSO6) |    \
-	 NW_F(GUEST_TSO4) | NW_F(GUEST_TSO6) | NW_F(CTRL_VQ) | NW_F(CTRL_RX) | NW_F(CTRL_MAC_ADDR))
+#define NW_ALL                                                                                     \
+	(NW_PLAIN | NW_F(MRG_RXBUF) | NW_F(CSUM) | NW_F(GUEST_CSUM) | NW_F(HOST_TSO4) |            \
+	 NW_F(HOST_TSO6) | NW_F(GUEST_TSO4) | NW_F(GUEST_TSO6) | NW_F(CTRL_VQ) | NW_F(CTRL_RX) |   \
+	 NW_F(CTRL_MAC_ADDR))
 
 struct nw_arm {
 	const char *name;
@@ -79,8 +81,10 @@ int nw_setup(void **state);
 int nw_setup_with(void **state, const char *const spec[NW_GUESTS]);
 /* Also checks that no chain is lost: see nw_check_leaks(). */
 int nw_teardown(void **state);
-/* Every transmitted chain was returned, every posted buffer is with the guest, in the ring, or noted by the
- * server. */
+/*
+ * Every transmitted chain was returned, every posted buffer is with the guest, in the ring, or
+ * noted by the server.
+ */
 void nw_check_leaks(struct nw *w);
 
 /* Turns until nothing moves. */
@@ -92,7 +96,8 @@ void nw_up(struct nw *w, struct nw_guest *g, const struct nw_arm *arm, uint64_t 
 /* The first steps of it: 0xff or the status that came back. */
 uint8_t nw_step(struct nw *w, struct nw_guest *g, struct vio_msg m);
 uint8_t nw_features(struct nw *w, struct nw_guest *g, const struct nw_arm *arm, uint64_t features);
-uint8_t nw_window(struct nw *w, struct nw_guest *g, uint64_t gla, uint64_t len, uint8_t role, uint16_t *id);
+uint8_t nw_window(struct nw *w, struct nw_guest *g, uint64_t gla, uint64_t len, uint8_t role,
+		  uint16_t *id);
 void nw_queue(struct nw *w, struct nw_guest *g, uint16_t q);
 void nw_crq(struct nw *w, struct nw_guest *g);
 /* The guest's partition dies, and another takes its place, as far as the CRQ. */
@@ -108,10 +113,12 @@ bool nw_used(struct nw_guest *g, uint16_t q, uint32_t *id, uint32_t *len);
 
 /* Post n receive buffers of `len` bytes (<= 4096) on pair p, one descriptor each. */
 void nw_post(struct nw_guest *g, unsigned p, unsigned n, uint32_t len);
-/* Send `len` bytes with this header (NULL: zeros) on pair p; two descriptors, split after `cut` bytes (0:
- * one). */
-void nw_send_cut(struct nw_guest *g, unsigned p, const struct virtio_net_hdr_v1 *h, const void *frame,
-		 uint32_t len, uint32_t cut);
+/*
+ * Send `len` bytes with this header (NULL: zeros) on pair p; two descriptors, split after `cut`
+ * bytes (0: one).
+ */
+void nw_send_cut(struct nw_guest *g, unsigned p, const struct virtio_net_hdr_v1 *h,
+		 const void *frame, uint32_t len, uint32_t cut);
 void nw_send(struct nw_guest *g, const void *frame, uint32_t len);
 /* Next received frame of pair p into buf (room for 70,000 bytes); its length, -1: none. */
 int nw_recv(struct nw_guest *g, unsigned p, void *buf, struct virtio_net_hdr_v1 *h);

@@ -54,8 +54,8 @@ static void the_header_of_version_1_is_the_slides(void **state)
 static void every_level_moves_a_sector(void **state)
 {
 	struct aw *w = *state;
-	static const enum vio_payload payload[] = {VIO_PAYLOAD_RDMA, VIO_PAYLOAD_BOUNCE, VIO_PAYLOAD_DIRECT,
-						   VIO_PAYLOAD_COPYBREAK};
+	static const enum vio_payload payload[] = {VIO_PAYLOAD_RDMA, VIO_PAYLOAD_BOUNCE,
+						   VIO_PAYLOAD_DIRECT, VIO_PAYLOAD_COPYBREAK};
 
 	aw_guest(w, 2);
 	for (unsigned i = 0; i < VIO_N_RING * VIO_ARRAY_SIZE(payload) * VIO_N_NOTIFY; i++) {
@@ -74,8 +74,9 @@ static void every_level_moves_a_sector(void **state)
 		assert_int_equal(w->b.queues_open, 0);
 		for (unsigned k = 0; k < 3; k++) {
 			if (w->cookie[k])
-				assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[k]),
-						 H_SUCCESS);
+				assert_int_equal(
+					h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[k]),
+					H_SUCCESS);
 			w->cookie[k] = 0;
 		}
 	}
@@ -152,7 +153,8 @@ static void version_2_without_access_platform_is_refused(void **state)
 
 static void version_2_without_version_1_feature_is_refused(void **state)
 {
-	features_are_refused(*state, 1ull << VIRTIO_F_ACCESS_PLATFORM, VIO_PAYLOAD_RDMA, VIO_ST_FEATURES);
+	features_are_refused(*state, 1ull << VIRTIO_F_ACCESS_PLATFORM, VIO_PAYLOAD_RDMA,
+			     VIO_ST_FEATURES);
 }
 
 static void a_level_that_is_not_offered_is_refused(void **state)
@@ -173,8 +175,9 @@ static void choices_changed_after_features_ok_are_refused(void **state)
 	for (unsigned what = 0; what < 2; what++) {
 		aw_guest(w, 2);
 		assert_int_equal(aw_probe(w), VIO_ST_OK);
-		assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
-				 VIO_ST_OK);
+		assert_int_equal(
+			aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
+			VIO_ST_OK);
 		aw_queue(w, 0);
 		if (what == 0)
 			h->guest_features = vio_to_be64(NEEDED | 1ull << VIRTIO_RING_F_EVENT_IDX);
@@ -194,9 +197,10 @@ static void a_header_that_is_not_mapped_is_refused(void **state)
 
 	aw_guest(w, 2);
 	assert_int_equal(h_put_tce(w->gv, w->gu->liobn, aw_at(w, AW_HEADER), 0), H_SUCCESS);
-	assert_int_equal(
-		aw_step(w, (struct vio_msg){.op = VIO_OP_PROBE, .arg = aw_at(w, AW_HEADER).v, .arg16 = 64}),
-		VIO_ST_NO_DMA);
+	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_PROBE,
+						     .arg = aw_at(w, AW_HEADER).v,
+						     .arg16 = 64}),
+			 VIO_ST_NO_DMA);
 	assert_true(aw_said(w, "guest0: PROBE refused"));
 }
 
@@ -207,9 +211,10 @@ static void a_header_that_is_read_only_is_refused(void **state)
 	aw_guest(w, 2);
 	assert_int_equal(h_put_tce(w->gv, w->gu->liobn, aw_at(w, AW_HEADER), AW_HEADER | TCE_READ),
 			 H_SUCCESS);
-	assert_int_equal(
-		aw_step(w, (struct vio_msg){.op = VIO_OP_PROBE, .arg = aw_at(w, AW_HEADER).v, .arg16 = 64}),
-		VIO_ST_NO_DMA);
+	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_PROBE,
+						     .arg = aw_at(w, AW_HEADER).v,
+						     .arg16 = 64}),
+			 VIO_ST_NO_DMA);
 }
 
 static void a_config_space_that_is_too_small_is_refused(void **state)
@@ -217,13 +222,14 @@ static void a_config_space_that_is_too_small_is_refused(void **state)
 	struct aw *w = *state;
 
 	aw_guest(w, 2);
-	assert_int_equal(
-		aw_step(w, (struct vio_msg){.op = VIO_OP_PROBE, .arg = aw_at(w, AW_HEADER).v, .arg16 = 64}),
-		VIO_ST_OK);
-	assert_int_equal(
-		aw_step(w,
-			(struct vio_msg){.op = VIO_OP_ACKNOWLEDGE, .arg = aw_at(w, AW_CONFIG).v, .arg16 = 8}),
-		VIO_ST_BAD_MESSAGE);
+	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_PROBE,
+						     .arg = aw_at(w, AW_HEADER).v,
+						     .arg16 = 64}),
+			 VIO_ST_OK);
+	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_ACKNOWLEDGE,
+						     .arg = aw_at(w, AW_CONFIG).v,
+						     .arg16 = 8}),
+			 VIO_ST_BAD_MESSAGE);
 }
 
 /* A QUEUE message has no answer: what is wrong with it stops the device. */
@@ -231,7 +237,8 @@ static void bad_queue_part(struct aw *w, struct vio_msg m)
 {
 	aw_guest(w, 2);
 	assert_int_equal(aw_probe(w), VIO_ST_OK);
-	assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ), VIO_ST_OK);
+	assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
+			 VIO_ST_OK);
 	m.op = VIO_OP_QUEUE;
 	assert_int_equal(aw_step(w, m), VIO_ST_QUEUE);
 	assert_int_equal(w->last.op, VIO_OP_NEEDS_RESET);
@@ -298,7 +305,8 @@ static void half_a_queue_is_refused(void **state)
 
 	aw_guest(w, 2);
 	assert_int_equal(aw_probe(w), VIO_ST_OK);
-	assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ), VIO_ST_OK);
+	assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
+			 VIO_ST_OK);
 	aw_step(w, (struct vio_msg){.op = VIO_OP_QUEUE, .arg = aw_at(w, AW_DESC).v});
 	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_DRIVER_OK}), VIO_ST_QUEUE);
 }
@@ -310,7 +318,8 @@ static void a_ring_that_runs_out_of_the_dma_window_is_refused(void **state)
 
 	aw_guest(w, 2);
 	assert_int_equal(aw_probe(w), VIO_ST_OK);
-	assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ), VIO_ST_OK);
+	assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
+			 VIO_ST_OK);
 	aw_queue(w, 0);
 	aw_step(w, (struct vio_msg){.op = VIO_OP_QUEUE, .arg8 = VIO_QUEUE_DESC, .arg = end - 16});
 	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_DRIVER_OK}), VIO_ST_QUEUE);

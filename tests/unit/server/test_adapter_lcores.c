@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The adapter on one thread, its queues on another: what they share is seen in the right order (run under
- * ThreadSanitizer), and nothing is taken away while the other still works on it.
+ * The adapter on one thread, its queues on another: what they share is seen in the right order (run
+ * under ThreadSanitizer), and nothing is taken away while the other still works on it.
  */
 #include <sched.h>
 #include <setjmp.h>
@@ -50,18 +50,20 @@ static void windows_come_and_go_while_another_lcore_works(void **state)
 	aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
 	for (unsigned i = 0; i < 100; i++) {
 		uint64_t cookie = aw_grant(w, 0, 0x200000, 0x1000);
-		struct vio_window_desc d = aw_wdesc(w, 0x200000, 0x1000, TCE_READ | TCE_WRITE,
-						    i % 2 ? VIO_WINDOW_BUFFERS : VIO_WINDOW_RINGS, cookie);
+		struct vio_window_desc d =
+			aw_wdesc(w, 0x200000, 0x1000, TCE_READ | TCE_WRITE,
+				 i % 2 ? VIO_WINDOW_BUFFERS : VIO_WINDOW_RINGS, cookie);
 
 		aw_request(w, 0);
 		aw_request(w, 0);
 		memcpy(w->gmem + AW_WDESC, &d, sizeof(d));
-		assert_int_equal(
-			step(w, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = aw_at(w, AW_WDESC).v}),
-			VIO_ST_OK);
-		aw_request(w, 0);
-		assert_int_equal(step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = w->last.arg16}),
+		assert_int_equal(step(w, (struct vio_msg){.op = VIO_OP_WINDOW_ADD,
+							  .arg = aw_at(w, AW_WDESC).v}),
 				 VIO_ST_OK);
+		aw_request(w, 0);
+		assert_int_equal(
+			step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = w->last.arg16}),
+			VIO_ST_OK);
 		assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, cookie), H_SUCCESS);
 		until_used(w, 3);
 	}
@@ -76,7 +78,8 @@ static void resets_in_the_middle_of_requests_leave_nothing(void **state)
 	for (unsigned i = 0; i < 30; i++) {
 		enum vio_ring_access ring = i % VIO_N_RING;
 
-		aw_bring_up(w, ring, ring == VIO_RING_DIRECT ? VIO_PAYLOAD_DIRECT : VIO_PAYLOAD_RDMA,
+		aw_bring_up(w, ring,
+			    ring == VIO_RING_DIRECT ? VIO_PAYLOAD_DIRECT : VIO_PAYLOAD_RDMA,
 			    i / 3 % VIO_N_NOTIFY);
 		for (unsigned k = 0; k < 1 + i % 4; k++)
 			aw_request(w, 0);
@@ -85,7 +88,8 @@ static void resets_in_the_middle_of_requests_leave_nothing(void **state)
 		assert_int_equal(step(w, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
 		assert_int_equal(w->b.queues_open, 0);
 		for (unsigned k = 0; ring == VIO_RING_DIRECT && k < 3; k++)
-			assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[k]), H_SUCCESS);
+			assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[k]),
+					 H_SUCCESS);
 	}
 }
 

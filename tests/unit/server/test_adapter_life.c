@@ -41,7 +41,8 @@ static void rescind_all(struct aw *w)
 		assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[i]), H_SUCCESS);
 }
 
-static void a_reset_is_answered_when_the_backend_has_finished_and_touches_nothing_after(void **state)
+static void
+a_reset_is_answered_when_the_backend_has_finished_and_touches_nothing_after(void **state)
 {
 	struct aw *w = *state;
 	unsigned before;
@@ -97,10 +98,12 @@ static void a_guest_that_starts_anew_is_greeted_when_nothing_of_the_past_is_touc
 	works(w);
 }
 
-static void a_guest_that_dies_with_requests_in_flight_is_forgotten_and_a_new_one_served(void **state)
+static void
+a_guest_that_dies_with_requests_in_flight_is_forgotten_and_a_new_one_served(void **state)
 {
 	struct aw *w = *state;
-	static const enum vio_ring_access ring[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA, VIO_RING_COPY};
+	static const enum vio_ring_access ring[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA,
+						    VIO_RING_COPY};
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(ring); i++) {
 		aw_guest(w, 2);
@@ -145,7 +148,8 @@ static void a_guest_that_dies_idle_in_the_zero_copy_arm_leaves_no_window(void **
 	works(w);
 }
 
-static void a_lying_available_index_stops_the_device_with_a_sentence_and_a_reset_mends_it(void **state)
+static void
+a_lying_available_index_stops_the_device_with_a_sentence_and_a_reset_mends_it(void **state)
 {
 	struct aw *w = *state;
 	struct vring_avail *avail = (void *)(w->gmem + AW_AVAIL);
@@ -192,8 +196,8 @@ static void *watch(void *arg)
 			continue;
 		size = vio_load_relaxed(&q->size);
 		t->wrong += vio_load_relaxed(&q->index) != 0 || (size != 0 && size != AW_SIZE);
-		t->wrong +=
-			vio_load_relaxed(&q->in_flight) > AW_SIZE || vio_load_relaxed(&q->fault) != VIO_ST_OK;
+		t->wrong += vio_load_relaxed(&q->in_flight) > AW_SIZE ||
+			    vio_load_relaxed(&q->fault) != VIO_ST_OK;
 		t->wrong += vio_load_relaxed(&q->stats.requests) > 1;
 		vio_store_relaxed(&t->looked, t->looked + 1);
 	}
@@ -231,7 +235,8 @@ static void a_fault_on_one_queue_stops_the_adapters_other_queue(void **state)
 
 	aw_guest(w, 2);
 	assert_int_equal(aw_probe(w), VIO_ST_OK);
-	assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ), VIO_ST_OK);
+	assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
+			 VIO_ST_OK);
 	aw_queue(w, 0);
 	aw_queue(w, 1);
 	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_DRIVER_OK}), VIO_ST_OK);
@@ -366,9 +371,9 @@ static void a_busy_hypervisor_is_asked_again(void **state)
 	struct vio_err err = {""};
 
 	aw_guest(w, 2);
-	if (phyp_fault_create("H_SEND_CRQ@1=H_BUSYx5,H_READ_RDMA@1=H_BUSYx5,H_WRITE_RDMA@2=H_BUSYx3,"
-			      "H_ACCEPT_LOGICAL@1=H_BUSYx2,H_RETURN_LOGICAL@1=H_BUSYx2",
-			      &f, &err) < 0)
+	if (phyp_fault_create(
+		    "H_SEND_CRQ@1=H_BUSYx5,H_READ_RDMA@1=H_BUSYx5,H_WRITE_RDMA@2=H_BUSYx3,H_ACCEPT_LOGICAL@1=H_BUSYx2,H_RETURN_LOGICAL@1=H_BUSYx2",
+		    &f, &err) < 0)
 		fail_msg("%s", err.msg);
 	phyp_filter_push(w->sp, f);
 	zero_copy(w);

@@ -19,8 +19,9 @@ static void up_to_features(struct aw *w)
 {
 	aw_guest(w, 2);
 	assert_int_equal(aw_probe(w), VIO_ST_OK);
-	assert_int_equal(aw_features(w, NEEDED, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL),
-			 VIO_ST_OK);
+	assert_int_equal(
+		aw_features(w, NEEDED, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL),
+		VIO_ST_OK);
 }
 
 static unsigned windows(const struct aw *w)
@@ -45,7 +46,8 @@ static void a_window_is_accepted_and_counted(void **state)
 	uint64_t cookie;
 
 	up_to_features(w);
-	assert_int_equal(aw_window(w, AW_BUF, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie), VIO_ST_OK);
+	assert_int_equal(aw_window(w, AW_BUF, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie),
+			 VIO_ST_OK);
 	assert_int_not_equal(w->last.arg16, 0);
 	vio_adapter_get_info(w->a, &info);
 	assert_int_equal(info.windows, 1);
@@ -58,7 +60,8 @@ static void an_announcement_that_is_not_mapped_is_refused(void **state)
 	struct aw *w = *state;
 
 	up_to_features(w);
-	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = 0x1000}), VIO_ST_NO_DMA);
+	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = 0x1000}),
+			 VIO_ST_NO_DMA);
 }
 
 /* Each announcement is right but for one field. */
@@ -138,7 +141,8 @@ static void overlapping_windows_are_refused(void **state)
 	uint64_t cookie, second;
 
 	up_to_features(w);
-	assert_int_equal(aw_window(w, AW_BUF, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie), VIO_ST_OK);
+	assert_int_equal(aw_window(w, AW_BUF, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie),
+			 VIO_ST_OK);
 	second = aw_grant(w, 0, AW_BUF + 0x8000, AW_BUFLEN);
 	d = aw_wdesc(w, AW_BUF + 0x8000, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, second);
 	assert_int_equal(aw_announce(w, &d), VIO_ST_WINDOW_RANGE);
@@ -159,8 +163,8 @@ static void the_grant_of_another_guest_is_refused(void **state)
 
 	assert_int_equal(phyp_local_open(w->m, "guest1", &w->other, &err), 0);
 	assert_int_equal(phyp_vcpu_create(w->other, &w->ov, &err), 0);
-	assert_int_equal(h_grant_logical(w->ov, GRANT_SYSTEM_MEMORY, (struct gla){0x10000}, AW_BUFLEN,
-					 phyp_unit(w->other, 0)->unit, &cookie),
+	assert_int_equal(h_grant_logical(w->ov, GRANT_SYSTEM_MEMORY, (struct gla){0x10000},
+					 AW_BUFLEN, phyp_unit(w->other, 0)->unit, &cookie),
 			 H_SUCCESS);
 	up_to_features(w);
 	d = aw_wdesc(w, AW_BUF, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, cookie);
@@ -205,9 +209,9 @@ static void a_window_with_rings_in_use_cannot_be_withdrawn(void **state)
 	aw_guest(w, 2);
 	aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
 	for (unsigned i = 0; i < 2; i++)
-		assert_int_equal(
-			aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = w->window_id[i]}),
-			VIO_ST_QUEUE);
+		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL,
+							     .arg16 = w->window_id[i]}),
+				 VIO_ST_QUEUE);
 	aw_request(w, 0);
 	aw_run(w);
 	assert_int_equal(aw_used(w, 0), 1);
@@ -319,7 +323,8 @@ static void a_guest_that_announces_many_windows_leaves_the_lcore_turns_between_t
 	aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
 	n = windows(w);
 	for (unsigned i = 0; i < many; i++) {
-		uint64_t at = 0x200000 + i * 0x1000ull, desc = AW_WDESC + i * sizeof(struct vio_window_desc);
+		uint64_t at = 0x200000 + i * 0x1000ull,
+			 desc = AW_WDESC + i * sizeof(struct vio_window_desc);
 		struct vio_window_desc d;
 
 		cookie = aw_grant(w, 0, at, 0x1000);
@@ -349,10 +354,11 @@ static void many_windows_come_and_go_without_a_trace(void **state)
 	aw_guest(w, 2);
 	aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
 	for (unsigned i = 0; i < 300; i++) {
-		assert_int_equal(aw_window(w, 0x200000, 0x1000, RW, VIO_WINDOW_RINGS, &cookie), VIO_ST_OK);
-		assert_int_equal(
-			aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = w->last.arg16}),
-			VIO_ST_OK);
+		assert_int_equal(aw_window(w, 0x200000, 0x1000, RW, VIO_WINDOW_RINGS, &cookie),
+				 VIO_ST_OK);
+		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL,
+							     .arg16 = w->last.arg16}),
+				 VIO_ST_OK);
 		assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, cookie), H_SUCCESS);
 	}
 	assert_int_equal(windows(w), 3);
@@ -413,7 +419,8 @@ static void a_withdrawal_that_finds_no_memory_leaves_the_window_as_it_was(void *
 		aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
 		for (at = 0;; at++) {
 			calloc_left = at;
-			st = aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = w->window_id[2]});
+			st = aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL,
+							 .arg16 = w->window_id[2]});
 			calloc_left = UINT32_MAX;
 			if (st == VIO_ST_OK)
 				break;
@@ -427,7 +434,8 @@ static void a_withdrawal_that_finds_no_memory_leaves_the_window_as_it_was(void *
 		assert_true(at > 0);
 		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
 		for (unsigned i = 0; i < 3; i++)
-			assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[i]), H_SUCCESS);
+			assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[i]),
+					 H_SUCCESS);
 	}
 	assert_true(failed >= 3);
 	w->b.be.ops = was;
@@ -439,9 +447,11 @@ static void a_table_replaced_before_the_device_runs_waits_for_the_lcores_too(voi
 	uint64_t cookie;
 
 	up_to_features(w);
-	assert_int_equal(aw_window(w, AW_BUF, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie), VIO_ST_OK);
+	assert_int_equal(aw_window(w, AW_BUF, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie),
+			 VIO_ST_OK);
 	w->lcores_stuck = true;
-	assert_int_equal(aw_window(w, 0x200000, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie), VIO_ST_OK);
+	assert_int_equal(aw_window(w, 0x200000, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, &cookie),
+			 VIO_ST_OK);
 	assert_true(vio_adapter_busy(w->a));
 	w->lcores_stuck = false;
 	aw_run(w);
@@ -456,8 +466,9 @@ static void a_grant_taken_back_by_force_is_withdrawn_without_complaint(void **st
 	aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_RDMA, VIO_NOTIFY_POLL);
 	w->b.forced = true;
 	assert_int_equal(h_rescind_logical(w->gv, RESCIND_FORCED, w->cookie[2]), H_SUCCESS);
-	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = w->window_id[2]}),
-			 VIO_ST_OK);
+	assert_int_equal(
+		aw_step(w, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = w->window_id[2]}),
+		VIO_ST_OK);
 }
 
 static void a_grant_taken_back_by_force_in_use_costs_the_guest_its_device_only(void **state)
@@ -478,8 +489,9 @@ static void a_grant_taken_back_by_force_in_use_costs_the_guest_its_device_only(v
 		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
 		for (unsigned k = 0; k < 3; k++) {
 			if (k != i)
-				assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[k]),
-						 H_SUCCESS);
+				assert_int_equal(
+					h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[k]),
+					H_SUCCESS);
 		}
 	}
 }

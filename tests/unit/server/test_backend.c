@@ -24,9 +24,18 @@ static void sizes_are_read_as_people_write_them(void **state)
 		{"3t", 3ull << 40},
 		{"18446744073709551615", UINT64_MAX},
 	};
-	static const char *const bad[] = {
-		"",         "k", "-1", "1x", "1kk", "1 k", "0x10", "1.5G", " 1", "+1", "18446744073709551616",
-		"16777216T"};
+	static const char *const bad[] = {"",
+					  "k",
+					  "-1",
+					  "1x",
+					  "1kk",
+					  "1 k",
+					  "0x10",
+					  "1.5G",
+					  " 1",
+					  "+1",
+					  "18446744073709551616",
+					  "16777216T"};
 	uint64_t v;
 
 	(void)state;

@@ -34,7 +34,9 @@ static struct vio_file_queue *queue(struct rig *g)
 	return vio_file_queue_of(g->bq);
 }
 
-/* The memory of a few requests as a window: the others go the other way. A person without root may pin 8 MiB.
+/*
+ * The memory of a few requests as a window: the others go the other way. A person without root may
+ * pin 8 MiB.
  */
 #define WINDOW (4ull * RIG_PIECE)
 static void register_memory(struct rig *g)
@@ -198,7 +200,8 @@ static void only_what_lies_in_one_window_goes_through_a_fixed_buffer(void **stat
 	assert_true(vio_file_find_fixed(q, g.mem, 0x10000) >= 0);
 	assert_true(vio_file_find_fixed(q, g.mem + 0xffff, 1) >= 0);
 	assert_int_equal(vio_file_find_fixed(q, g.mem + 0xffff, 2), -1);
-	assert_int_not_equal(vio_file_find_fixed(q, g.mem, 1), vio_file_find_fixed(q, g.mem + 0x10000, 1));
+	assert_int_not_equal(vio_file_find_fixed(q, g.mem, 1),
+			     vio_file_find_fixed(q, g.mem + 0x10000, 1));
 	assert_int_equal(vio_file_find_fixed(q, g.mem + 0x2ffff, 1), -1);
 	assert_true(vio_file_find_fixed(q, g.mem + 0x30000, 0x10000) >= 0);
 	assert_int_equal(vio_file_find_fixed(q, g.mem + 0x40000, 1), -1);
@@ -379,7 +382,8 @@ static void a_file_cut_short_gives_an_error_not_old_bytes(void **state)
 	rig_open(&g, "file,path=%s", path);
 	assert_int_equal(truncate(path, DISK / 2 + 4096), 0);
 	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK / 2, 4096), 0);
-	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK / 2, 8192), -EIO); /* a part of it is there */
+	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK / 2, 8192),
+			 -EIO); /* a part of it is there */
 	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK - 4096, 4096), -EIO);
 	assert_int_equal(queue(&g)->n_free, RIG_DEPTH);
 	unlink(path);

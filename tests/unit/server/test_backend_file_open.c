@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The file backend before the first request: how it serves what, whom it keeps out, and what it must refuse.
+/*
+ * The file backend before the first request: how it serves what, whom it keeps out, and what it
+ * must refuse.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -62,8 +64,9 @@ static void the_mode_fits_request_and_file_system(void **state)
 		struct vio_file_mode m;
 		struct vio_err err = {""};
 
-		assert_int_equal(vio_file_choose(t[i].want, t[i].block, *t[i].dio, t[i].size, &m, &err),
-				 t[i].rc);
+		assert_int_equal(
+			vio_file_choose(t[i].want, t[i].block, *t[i].dio, t[i].size, &m, &err),
+			t[i].rc);
 		assert_int_equal(err.msg[0] != '\0', t[i].rc != 0);
 		if (t[i].rc)
 			continue;

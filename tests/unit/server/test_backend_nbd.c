@@ -43,7 +43,9 @@ static void stop(struct server *s)
 	unlink(s->socket);
 }
 
-/* Does somebody listen there? Asked of the kernel: a connection would be a client too many to some servers.
+/*
+ * Does somebody listen there? Asked of the kernel: a connection would be a client too many to some
+ * servers.
  */
 static bool answers(const struct server *s)
 {
@@ -172,8 +174,8 @@ static void a_server_with_limits_equals_a_shadow(void **state)
 
 	(void)state;
 	setup(&g, &s);
-	nbdkit(&s, "--filter=blocksize-policy memory 8M blocksize-minimum=4096 blocksize-preferred=4096 "
-		   "blocksize-maximum=64K blocksize-error-policy=error");
+	nbdkit(&s,
+	       "--filter=blocksize-policy memory 8M blocksize-minimum=4096 blocksize-preferred=4096 blocksize-maximum=64K blocksize-error-policy=error");
 	open_disk(&g, &s);
 	assert_int_equal(g.be->block_size, 4096);
 	assert_int_equal(queue(&g)->n->max_payload, 65536);
@@ -270,10 +272,10 @@ static void an_error_of_the_server_fails_that_request_only(void **state)
 
 	(void)state;
 	setup(&g, &s);
-	snprintf(args, sizeof(args),
-		 "--filter=error memory 1M error-pread=EIO error-pread-rate=100%% "
-		 "error-pread-file=%s/fail",
-		 g.dir);
+	snprintf(
+		args, sizeof(args),
+		"--filter=error memory 1M error-pread=EIO error-pread-rate=100%% error-pread-file=%s/fail",
+		g.dir);
 	nbdkit(&s, args);
 	open_disk(&g, &s);
 	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
@@ -377,8 +379,9 @@ static void requests_of_a_server_that_dies_fail_and_do_not_hang(void **state)
 	assert_int_equal(queue(&g)->state, VIO_NBD_DOWN);
 	/* Nobody there: an answer at once, again and again. */
 	for (unsigned i = 0; i < 5; i++)
-		assert_int_equal(rig_one(&g, (enum vio_io)(i % 3), 0, i % 3 == VIO_IO_FLUSH ? 0 : 4096),
-				 -EIO);
+		assert_int_equal(
+			rig_one(&g, (enum vio_io)(i % 3), 0, i % 3 == VIO_IO_FLUSH ? 0 : 4096),
+			-EIO);
 	assert_int_equal(queue(&g)->n_free, RIG_DEPTH);
 	teardown(&g, &s);
 }

@@ -111,8 +111,8 @@ static void framing(struct world *w, bool write, const uint32_t *readable, const
 	}
 	for (unsigned i = 0; writable[i]; i++, d++) {
 		memset(w->gmem + at, 0xee, writable[i]);
-		w_desc(w, d, at, writable[i], VRING_DESC_F_WRITE | (writable[i + 1] ? VRING_DESC_F_NEXT : 0u),
-		       d + 1);
+		w_desc(w, d, at, writable[i],
+		       VRING_DESC_F_WRITE | (writable[i + 1] ? VRING_DESC_F_NEXT : 0u), d + 1);
 		*status_at = at + writable[i] - 1;
 		at += writable[i] + 4099;
 	}
@@ -165,7 +165,8 @@ static void any_framing_of_header_data_and_status_works(void **state)
 			while (f[i].readable[d])
 				d++;
 			for (unsigned k = 0; f[i].writable[k]; k++, d++) {
-				memcpy(got + off, w->gmem + vio_le64(w->desc[d].addr) - w_at(w, 0).v,
+				memcpy(got + off,
+				       w->gmem + vio_le64(w->desc[d].addr) - w_at(w, 0).v,
 				       f[i].writable[k]);
 				off += f[i].writable[k];
 			}
@@ -206,9 +207,11 @@ static void what_a_disk_does_not_do_is_answered_not_done(void **state)
 			fresh(w, way);
 			w_blk(w, 0, c[i].type, c[i].sector, HDR, DATA, c[i].len);
 			if (go(w, HDR + 16, &len) != c[i].want)
-				fail_msg("%s, case %u: status %u", ways[way].name, i, w->gmem[HDR + 16]);
+				fail_msg("%s, case %u: status %u", ways[way].name, i,
+					 w->gmem[HDR + 16]);
 			assert_int_equal(len, c[i].type == in && !c[i].want ? c[i].len + 1 : 1);
-			assert_int_equal(w->b.submits, c[i].want || ways[way].at || !c[i].len ? 0 : 1);
+			assert_int_equal(w->b.submits,
+					 c[i].want || ways[way].at || !c[i].len ? 0 : 1);
 		}
 	}
 }
@@ -216,7 +219,8 @@ static void what_a_disk_does_not_do_is_answered_not_done(void **state)
 static void a_read_only_disk_refuses_everything_that_writes(void **state)
 {
 	struct world *w = *state;
-	static const uint32_t types[] = {VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES};
+	static const uint32_t types[] = {VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_DISCARD,
+					 VIRTIO_BLK_T_WRITE_ZEROES};
 	uint32_t len;
 
 	w->b.be.read_only = true;
@@ -269,7 +273,8 @@ static void flush_and_get_id_and_an_error_of_the_disk(void **state)
 static uint8_t range(struct world *w, bool zero, uint64_t sector, uint32_t num, uint32_t flags,
 		     uint32_t bytes)
 {
-	struct virtio_blk_discard_write_zeroes r = {vio_le64(sector), vio_le32(num), vio_le32(flags)};
+	struct virtio_blk_discard_write_zeroes r = {vio_le64(sector), vio_le32(num),
+						    vio_le32(flags)};
 	uint32_t len;
 
 	memcpy(w->gmem + DATA, &r, sizeof(r));
@@ -301,8 +306,9 @@ static void discard_and_write_zeroes_check_their_range(void **state)
 			assert_int_equal(range(w, zero, 0, 1, 2, 16), VIRTIO_BLK_S_UNSUPP);
 			assert_int_equal(range(w, zero, 0, 0, 0, 16), VIRTIO_BLK_S_OK);
 			assert_int_equal(w->b.submits, before + 1);
-			assert_int_equal(range(w, zero, 0, 1, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, 16),
-					 zero ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_UNSUPP);
+			assert_int_equal(
+				range(w, zero, 0, 1, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, 16),
+				zero ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_UNSUPP);
 		}
 	}
 }
@@ -367,10 +373,12 @@ static void bad_addresses_stop_the_queue_and_say_which_rule(void **state)
 		fresh(w, way);
 		w_blk(w, 0, in, 0, HDR, W_RO - 512, 1024);
 		assert_true(w->q->fault == VIO_ST_OK);
-		expect_fault(w, way, way >= 2 ? VIO_ST_DESC_PERM : VIO_ST_DESC_RANGE, "over a window's end");
+		expect_fault(w, way, way >= 2 ? VIO_ST_DESC_PERM : VIO_ST_DESC_RANGE,
+			     "over a window's end");
 		fresh(w, way);
 		w_blk(w, 0, out, 0, HDR, W_HOLE - 512, 1024);
-		expect_fault(w, way, way >= 2 ? VIO_ST_DESC_PERM : VIO_ST_DESC_RANGE, "over the mapped end");
+		expect_fault(w, way, way >= 2 ? VIO_ST_DESC_PERM : VIO_ST_DESC_RANGE,
+			     "over the mapped end");
 		fresh(w, way);
 		w_blk(w, 0, in, 0, HDR, DATA, 512);
 		w->desc[1].addr = vio_le64(UINT64_MAX - 100);
@@ -382,7 +390,8 @@ static void bad_addresses_stop_the_queue_and_say_which_rule(void **state)
 		fresh(w, way);
 		w_blk(w, 0, in, 0, HDR, DATA, 512);
 		w->desc[0].addr = vio_le64(w_at(w, W_HOLE).v);
-		expect_fault(w, way, way >= 2 ? VIO_ST_DESC_PERM : VIO_ST_DESC_RANGE, "header nowhere");
+		expect_fault(w, way, way >= 2 ? VIO_ST_DESC_PERM : VIO_ST_DESC_RANGE,
+			     "header nowhere");
 		fresh(w, way);
 		w_blk(w, 0, in, 0, HDR, DATA, 512);
 		w->desc[2].addr = vio_le64(w_at(w, W_RO).v);
@@ -425,14 +434,15 @@ static void requests_wait_for_bounce_room_and_none_is_lost(void **state)
 	unsigned n = 0;
 	uint32_t id, len;
 
-	cfg.local = vio_payload_local_bytes(VIO_PAYLOAD_RDMA); /* room for one request of the largest size */
+	cfg.local = vio_payload_local_bytes(
+		VIO_PAYLOAD_RDMA); /* room for one request of the largest size */
 	w_queue(w, &cfg);
 	w->b.async = true;
 	for (uint16_t h = 0; h < 60; h++) {
 		uint32_t bytes = h % 7 == 3 ? VIO_MAX_DATA : h % 5 == 0 ? 256u << 10 : 4096;
 
-		w_blk(w, (uint16_t)(4 * h), h % 2 ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT, 0, HDR + 0x40ull * h,
-		      DATA, bytes);
+		w_blk(w, (uint16_t)(4 * h), h % 2 ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT, 0,
+		      HDR + 0x40ull * h, DATA, bytes);
 		w_avail(w, (uint16_t)(4 * h));
 	}
 	w_publish(w);
@@ -441,8 +451,9 @@ static void requests_wait_for_bounce_room_and_none_is_lost(void **state)
 		vio_squeue_poll(w->q);
 		for (; w_used(w, &id, &len); n++) {
 			assert_int_equal(seen[id]++, 0);
-			assert_int_equal(id,
-					 4 * n); /* this disk keeps the order, so waiting must have kept it */
+			assert_int_equal(
+				id,
+				4 * n); /* this disk keeps the order, so waiting must have kept it */
 			assert_int_equal(w->gmem[HDR + 0x40ull * (id / 4) + 16], VIRTIO_BLK_S_OK);
 		}
 		assert_true(w->b.n_held <= VIO_MAX_DATA / 4096);

@@ -186,8 +186,10 @@ static void copy_arm_is_one_rdma_in_and_one_out_a_frame(void **state)
 	nw_run(w);
 	phyp_part_counters(w->sp, &after);
 	assert_int_equal(after.cpu_bytes, before.cpu_bytes); /* all copies are the hypervisor's */
-	/* Transmit ring in (2) and back (1) once; receive ring back once: the chains were noted before, or it
-	 * comes in too. */
+	/*
+	 * Transmit ring in (2) and back (1) once; receive ring back once: the chains were noted
+	 * before, or it comes in too.
+	 */
 	rings = after.hcall[copy] - before.hcall[copy] - 2 * frames;
 	assert_in_range(rings, 4, 6);
 }
@@ -292,7 +294,8 @@ static uint64_t plain(const struct nw_guest *g)
 }
 
 /* It did: chains were taken in bursts, and while some were left over everything went the long way. */
-static void one_long_frame_or_a_dry_ring_does_not_keep_the_next_frames_from_the_short_way(void **state)
+static void
+one_long_frame_or_a_dry_ring_does_not_keep_the_next_frames_from_the_short_way(void **state)
 {
 	struct nw *w = *state;
 	struct nw_guest *g = &w->g[1];
@@ -371,7 +374,8 @@ static void guest_without_tso_gets_segments_with_right_checksums(void **state)
 			assert_memory_equal(in, out, 12);
 			assert_int_equal(vio_get_be16(in + 16), n - 14);
 			assert_int_equal(vio_get_be16(in + 18), 0x1234 + count);
-			assert_int_equal(vio_get_be16(in + 38) * 65536u + vio_get_be16(in + 40), 1000 + got);
+			assert_int_equal(vio_get_be16(in + 38) * 65536u + vio_get_be16(in + 40),
+					 1000 + got);
 			assert_int_equal(in[47], (last ? 0x19 : 0x10) | (count == 0 ? 0x80 : 0));
 			assert_memory_equal(in + 54, out + 54 + got, (size_t)n - 54);
 			got += (uint32_t)n - 54;
@@ -409,8 +413,10 @@ static int jumbo(void **state)
 	return nw_setup_with(state, spec);
 }
 
-/* What is too long is the segment, not the frame that is cut: at the port where it leaves, with or without
- * its help. */
+/*
+ * What is too long is the segment, not the frame that is cut: at the port where it leaves, with or
+ * without its help.
+ */
 static void segments_too_long_for_the_exit_are_dropped_there(void **state)
 {
 	static const struct {
@@ -433,7 +439,8 @@ static void segments_too_long_for_the_exit_are_dropped_there(void **state)
 			int n;
 
 			nw_post(to, 0, 20, 2048);
-			nw_frame(in, 60, 0, r, 0); /* so that it is known, and the frame goes nowhere else */
+			nw_frame(in, 60, 0, r,
+				 0); /* so that it is known, and the frame goes nowhere else */
 			nw_send(to, in, 60);
 			nw_run(w);
 			h.gso_size = t[i].gso_size;
@@ -569,8 +576,9 @@ static void an_address_that_the_guest_sets_is_in_its_config_space_until_a_reset(
 		two_up(w, &nw_arms[a], &nw_arms[a], NW_ALL);
 		memcpy(configured, nw_config(g)->mac, 6);
 		assert_memory_not_equal(configured, mac, 6);
-		assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
-				 VIRTIO_NET_OK);
+		assert_int_equal(
+			control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
+			VIRTIO_NET_OK);
 		nw_run(w);
 		assert_memory_equal(nw_config(g)->mac, mac, 6);
 		assert_int_equal(g->last.op, VIO_OP_CONFIG);
@@ -597,12 +605,14 @@ static void filters_let_through_what_was_asked_for(void **state)
 		w = s;
 		g = &w->g[1];
 		two_up(w, &nw_arms[a], &nw_arms[a], NW_ALL);
-		assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1),
-				 0);
-		assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
-				 0);
-		assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, tables,
-					 sizeof(tables)),
+		assert_int_equal(
+			control(w, g, 2, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1),
+			0);
+		assert_int_equal(
+			control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
+			0);
+		assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC,
+					 VIRTIO_NET_CTRL_MAC_TABLE_SET, tables, sizeof(tables)),
 				 0);
 		nw_frame(out, 60, 9, 0, 1);
 		nw_send(&w->g[0], out, 60);
@@ -623,8 +633,9 @@ static void filters_let_through_what_was_asked_for(void **state)
 		nw_run(w);
 		assert_int_equal(nw_recv(g, 0, in, &h), -1);
 		assert_int_equal(nw_drops(g, VIO_DROP_FILTERED), 2);
-		assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &on, 1),
-				 0);
+		assert_int_equal(
+			control(w, g, 2, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &on, 1),
+			0);
 		nw_send(&w->g[0], out, 60);
 		assert_arrives(w, g, 60);
 		nw_teardown(&s);
@@ -671,10 +682,12 @@ static void locked_guest_sends_from_its_own_address_only(void **state)
 	assert_arrives(w, &w->g[1], 60);
 	assert_int_equal(nw_recv(g, 0, in, &h), -1);
 	/* It can't take another address, which would be the same by another way. */
-	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, other, 6),
-			 VIRTIO_NET_ERR);
-	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, own, 6),
-			 VIRTIO_NET_OK);
+	assert_int_equal(
+		control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, other, 6),
+		VIRTIO_NET_ERR);
+	assert_int_equal(
+		control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, own, 6),
+		VIRTIO_NET_OK);
 	nw_frame(out, 60, 12, 11, 1);
 	nw_send(g, out, 60);
 	nw_run(w);
@@ -720,12 +733,13 @@ static bool reaches(struct nw *w, const uint8_t dst[6])
 static void table_that_is_too_long_lets_its_kind_through_until_the_next(void **state)
 {
 	static const uint8_t listed[6] = {1, 0, 0x5e, 0, 0, 3}, group[6] = {1, 0, 0x5e, 9, 9, 9},
-			     uni[6] = {2, 0, 0, 0, 1, 3}, other[6] = {2, 9, 9, 9, 9, 9}, off = 0, on = 1;
+			     uni[6] = {2, 0, 0, 0, 1, 3}, other[6] = {2, 9, 9, 9, 9, 9}, off = 0,
+			     on = 1;
 	struct nw *w = *state;
 	struct nw_guest *g = &w->g[1];
 
-#define RX(cmd, v)                                                                                           \
-	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_##cmd, &(v), 1),            \
+#define RX(cmd, v)                                                                                 \
+	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_##cmd, &(v), 1),  \
 			 VIRTIO_NET_OK)
 	two_up(w, NW_ZERO_COPY, NW_ZERO_COPY, NW_ALL);
 	RX(PROMISC, off);
@@ -738,11 +752,13 @@ static void table_that_is_too_long_lets_its_kind_through_until_the_next(void **s
 	assert_false(reaches(w, uni));
 	RX(ALLMULTI, off); /* the table is still the one that must be let through */
 	assert_true(reaches(w, listed));
-	assert_int_equal(set_tables(w, g, 1, 1), VIRTIO_NET_OK); /* one that fits: exactly that again */
+	assert_int_equal(set_tables(w, g, 1, 1),
+			 VIRTIO_NET_OK); /* one that fits: exactly that again */
 	assert_false(reaches(w, listed));
 	assert_false(reaches(w, group));
 	RX(ALLMULTI, on);
-	assert_int_equal(set_tables(w, g, 0, 1), VIRTIO_NET_OK); /* what was asked for is not taken back */
+	assert_int_equal(set_tables(w, g, 0, 1),
+			 VIRTIO_NET_OK); /* what was asked for is not taken back */
 	assert_true(reaches(w, group));
 	RX(ALLMULTI, off);
 	assert_false(reaches(w, group));
@@ -783,17 +799,21 @@ static void control_commands_that_make_no_sense_get_an_error(void **state)
 	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &two, 1),
 			 VIRTIO_NET_ERR);
 	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_RX, 77, data, 1), VIRTIO_NET_ERR);
-	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, group, 6),
-			 VIRTIO_NET_ERR);
-	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, data, 5),
-			 VIRTIO_NET_ERR);
-	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, liar, 8),
-			 VIRTIO_NET_ERR);
-	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, pairs, 2),
-			 VIRTIO_NET_ERR);
 	assert_int_equal(
-		control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, data, sizeof(data)),
+		control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, group, 6),
 		VIRTIO_NET_ERR);
+	assert_int_equal(
+		control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, data, 5),
+		VIRTIO_NET_ERR);
+	assert_int_equal(
+		control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, liar, 8),
+		VIRTIO_NET_ERR);
+	assert_int_equal(
+		control(w, g, 2, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, pairs, 2),
+		VIRTIO_NET_ERR);
+	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, data,
+				 sizeof(data)),
+			 VIRTIO_NET_ERR);
 	assert_int_equal(g->needs_resets, 0);
 }
 
@@ -817,10 +837,11 @@ static void second_pair_is_used_once_it_is_switched_on(void **state)
 	nw_run(w);
 	assert_int_equal(nw_recv(&w->g[1], 1, in, &h), -1);
 	assert_int_equal(nw_recv(&w->g[1], 0, in, &h), 200);
-	assert_int_equal(
-		control(w, &w->g[1], 4, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, three, 2),
-		VIRTIO_NET_ERR);
-	assert_int_equal(control(w, &w->g[1], 4, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, two, 2),
+	assert_int_equal(control(w, &w->g[1], 4, VIRTIO_NET_CTRL_MQ,
+				 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, three, 2),
+			 VIRTIO_NET_ERR);
+	assert_int_equal(control(w, &w->g[1], 4, VIRTIO_NET_CTRL_MQ,
+				 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, two, 2),
 			 VIRTIO_NET_OK);
 	nw_send_cut(&w->g[0], 1, NULL, out, 200, 0);
 	nw_send_cut(&w->g[0], 0, NULL, out, 200, 0);
@@ -884,8 +905,9 @@ static void held_frame_is_returned_when_it_is_let_go_of(void **state)
 	assert_true(nw_used(g, 1, &id, &len));
 	assert_int_equal(id, 2);
 	/* A window that a port still reads from is not given back before it has let go. */
-	assert_int_equal(nw_step(w, g, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = g->window[1]}),
-			 0xff);
+	assert_int_equal(
+		nw_step(w, g, (struct vio_msg){.op = VIO_OP_WINDOW_DEL, .arg16 = g->window[1]}),
+		0xff);
 	vio_hold_put(k.held[0]);
 	nw_run(w);
 	assert_int_equal(g->last.op, VIO_OP_DRIVER_OK | VIO_OP_REPLY); /* no answer yet */
@@ -922,39 +944,47 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_arm_moves_frames_to_every_arm),
-		cmocka_unit_test_setup_teardown(device_header_and_config_are_those_of_the_agreement, nw_setup,
+		cmocka_unit_test_setup_teardown(device_header_and_config_are_those_of_the_agreement,
+						nw_setup, nw_teardown),
+		cmocka_unit_test_setup_teardown(version_1_is_refused_and_told, nw_setup,
 						nw_teardown),
-		cmocka_unit_test_setup_teardown(version_1_is_refused_and_told, nw_setup, nw_teardown),
-		cmocka_unit_test_setup_teardown(features_that_need_others_are_refused_alone, nw_setup,
+		cmocka_unit_test_setup_teardown(features_that_need_others_are_refused_alone,
+						nw_setup, nw_teardown),
+		cmocka_unit_test_setup_teardown(queues_that_are_not_there_are_refused, nw_setup,
 						nw_teardown),
-		cmocka_unit_test_setup_teardown(queues_that_are_not_there_are_refused, nw_setup, nw_teardown),
 		cmocka_unit_test_setup_teardown(zero_copy_is_one_copy_and_no_call_a_frame, nw_setup,
 						nw_teardown),
-		cmocka_unit_test_setup_teardown(copy_arm_is_one_rdma_in_and_one_out_a_frame, nw_setup,
-						nw_teardown),
+		cmocka_unit_test_setup_teardown(copy_arm_is_one_rdma_in_and_one_out_a_frame,
+						nw_setup, nw_teardown),
 		cmocka_unit_test(large_frame_is_merged_with_its_offload_fields),
 		cmocka_unit_test_setup_teardown(
-			one_long_frame_or_a_dry_ring_does_not_keep_the_next_frames_from_the_short_way, nw_setup, nw_teardown),
-		cmocka_unit_test_setup_teardown(without_merging_a_large_frame_is_dropped_and_the_buffer_stays,
-						nw_setup, nw_teardown),
+			one_long_frame_or_a_dry_ring_does_not_keep_the_next_frames_from_the_short_way,
+			nw_setup, nw_teardown),
+		cmocka_unit_test_setup_teardown(
+			without_merging_a_large_frame_is_dropped_and_the_buffer_stays, nw_setup,
+			nw_teardown),
 		cmocka_unit_test(guest_without_tso_gets_segments_with_right_checksums),
-		cmocka_unit_test_setup_teardown(guest_without_csum_gets_it_finished, nw_setup, nw_teardown),
+		cmocka_unit_test_setup_teardown(guest_without_csum_gets_it_finished, nw_setup,
+						nw_teardown),
 		cmocka_unit_test(offload_follows_the_frame_through_a_change_of_tags),
-		cmocka_unit_test_setup_teardown(segments_too_long_for_the_exit_are_dropped_there, jumbo,
-						nw_teardown),
-		cmocka_unit_test(an_address_that_the_guest_sets_is_in_its_config_space_until_a_reset),
+		cmocka_unit_test_setup_teardown(segments_too_long_for_the_exit_are_dropped_there,
+						jumbo, nw_teardown),
+		cmocka_unit_test(
+			an_address_that_the_guest_sets_is_in_its_config_space_until_a_reset),
 		cmocka_unit_test(filters_let_through_what_was_asked_for),
-		cmocka_unit_test_setup_teardown(locked_guest_sends_from_its_own_address_only, locked,
-						nw_teardown),
-		cmocka_unit_test_setup_teardown(table_that_is_too_long_lets_its_kind_through_until_the_next,
+		cmocka_unit_test_setup_teardown(locked_guest_sends_from_its_own_address_only,
+						locked, nw_teardown),
+		cmocka_unit_test_setup_teardown(
+			table_that_is_too_long_lets_its_kind_through_until_the_next, nw_setup,
+			nw_teardown),
+		cmocka_unit_test_setup_teardown(control_commands_that_make_no_sense_get_an_error,
 						nw_setup, nw_teardown),
-		cmocka_unit_test_setup_teardown(control_commands_that_make_no_sense_get_an_error, nw_setup,
+		cmocka_unit_test_setup_teardown(second_pair_is_used_once_it_is_switched_on,
+						two_pairs, nw_teardown),
+		cmocka_unit_test_setup_teardown(held_frame_is_returned_when_it_is_let_go_of,
+						nw_setup, nw_teardown),
+		cmocka_unit_test_setup_teardown(held_frames_survive_the_guest, nw_setup,
 						nw_teardown),
-		cmocka_unit_test_setup_teardown(second_pair_is_used_once_it_is_switched_on, two_pairs,
-						nw_teardown),
-		cmocka_unit_test_setup_teardown(held_frame_is_returned_when_it_is_let_go_of, nw_setup,
-						nw_teardown),
-		cmocka_unit_test_setup_teardown(held_frames_survive_the_guest, nw_setup, nw_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

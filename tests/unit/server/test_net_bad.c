@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What a guest does wrong, or not at all: it costs a counted drop or its own device, never another's, and no
- * buffer. */
+/*
+ * What a guest does wrong, or not at all: it costs a counted drop or its own device, never
+ * another's, and no buffer.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -194,7 +196,8 @@ static void bad_frames_are_dropped_counted_and_returned(void **state)
 		h = (struct virtio_net_hdr_v1){
 			.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 99, .csum_offset = 2};
 		nw_send_cut(g, 0, &h, out, 100, 0); /* checksum outside */
-		h = (struct virtio_net_hdr_v1){.gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 100};
+		h = (struct virtio_net_hdr_v1){.gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+					       .gso_size = 100};
 		nw_send_cut(g, 0, &h, out, 1000, 50); /* no TCP */
 		out[6] = 3;
 		nw_send(g, out, 100);
@@ -232,8 +235,10 @@ static void offload_that_was_not_agreed_on_is_dropped(void **state)
 	assert_int_equal(nw_drops(&w->g[0], VIO_DROP_OFFLOAD), 1);
 }
 
-/* A guest that stops refilling loses its own frames; nobody waits for it; when it refills, it gets the next
- * ones. */
+/*
+ * A guest that stops refilling loses its own frames; nobody waits for it; when it refills, it gets
+ * the next ones.
+ */
 static void guest_that_does_not_refill_loses_frames_and_nobody_waits(void **state)
 {
 	(void)state;
@@ -297,8 +302,10 @@ static void arrive_at_0(struct nw *w, unsigned n, uint32_t len, unsigned seed)
 	assert_int_equal(nw_recv(&w->g[0], 0, in, &h), -1);
 }
 
-/* Stop refilling and go on, again and again: every frame is delivered or counted, none twice; the guest still
- * sends meanwhile; frames in one buffer, and in three. */
+/*
+ * Stop refilling and go on, again and again: every frame is delivered or counted, none twice; the
+ * guest still sends meanwhile; frames in one buffer, and in three.
+ */
 static void stop_and_resume(struct nw *w, uint32_t len, unsigned chains)
 {
 	struct nw_guest *g = &w->g[0];
@@ -359,8 +366,10 @@ static void guest_that_stops_refilling_and_resumes_gets_all_that_fits(void **sta
 	}
 }
 
-/* Half of the buffers that a merged frame needs are there: it is dropped whole, and they serve the next
- * frame. */
+/*
+ * Half of the buffers that a merged frame needs are there: it is dropped whole, and they serve the
+ * next frame.
+ */
 static void merged_frame_that_finds_too_few_buffers_takes_none(void **state)
 {
 	struct nw *w = *state;
@@ -457,7 +466,8 @@ static void link_down_is_said_and_counted(void **state)
 	uint32_t id, len;
 
 	all_up(w, NW_ZERO_COPY);
-	assert_int_equal(((const struct virtio_net_config *)(const void *)(g->mem + 0x3000))->status, 0);
+	assert_int_equal(
+		((const struct virtio_net_config *)(const void *)(g->mem + 0x3000))->status, 0);
 	nw_frame(out, 100, 11, 10, 0);
 	nw_send(g, out, 100);
 	nw_run(w);
@@ -509,8 +519,10 @@ static void set_link(struct nw *w, bool up)
 	assert_int_equal(vio_le16(c->status), up ? VIRTIO_NET_S_LINK_UP : 0);
 }
 
-/* The link goes down and up under traffic: what is sent meanwhile is counted, in both directions, and what
- * comes after arrives, in the buffers that were posted before. */
+/*
+ * The link goes down and up under traffic: what is sent meanwhile is counted, in both directions,
+ * and what comes after arrives, in the buffers that were posted before.
+ */
 static void link_that_goes_and_comes_loses_only_what_is_sent_meanwhile(void **state)
 {
 	static const char *const spec[NW_GUESTS] = {"link=uplink", "", ""};
@@ -566,7 +578,9 @@ static void link_that_goes_and_comes_loses_only_what_is_sent_meanwhile(void **st
 	}
 }
 
-/* Frames that were overwritten before the server looked: nothing of them gets through, and all are counted.
+/*
+ * Frames that were overwritten before the server looked: nothing of them gets through, and all are
+ * counted.
  */
 static void frames_overwritten_with_rubbish_are_all_dropped(void **state)
 {
@@ -593,23 +607,23 @@ int main(void)
 		cmocka_unit_test(transmit_chains_that_are_no_frames_stop_their_device),
 		cmocka_unit_test(receive_chains_that_are_no_buffers_stop_their_device),
 		cmocka_unit_test(addresses_outside_the_window_stop_their_device),
-		cmocka_unit_test_setup_teardown(control_chain_without_room_stops_its_device, nw_setup,
-						nw_teardown),
+		cmocka_unit_test_setup_teardown(control_chain_without_room_stops_its_device,
+						nw_setup, nw_teardown),
 		cmocka_unit_test(bad_frames_are_dropped_counted_and_returned),
 		cmocka_unit_test_setup_teardown(offload_that_was_not_agreed_on_is_dropped, nw_setup,
 						nw_teardown),
 		cmocka_unit_test(guest_that_does_not_refill_loses_frames_and_nobody_waits),
 		cmocka_unit_test(guest_that_stops_refilling_and_resumes_gets_all_that_fits),
-		cmocka_unit_test_setup_teardown(merged_frame_that_finds_too_few_buffers_takes_none, nw_setup,
-						nw_teardown),
+		cmocka_unit_test_setup_teardown(merged_frame_that_finds_too_few_buffers_takes_none,
+						nw_setup, nw_teardown),
 		cmocka_unit_test(ring_full_of_frames_is_worked_off),
 		cmocka_unit_test(guest_that_dies_is_forgotten_and_comes_back),
 		cmocka_unit_test_setup_teardown(link_down_is_said_and_counted, down, nw_teardown),
-		cmocka_unit_test_setup_teardown(guest_is_told_when_its_link_follows_the_uplink, follow,
-						nw_teardown),
+		cmocka_unit_test_setup_teardown(guest_is_told_when_its_link_follows_the_uplink,
+						follow, nw_teardown),
 		cmocka_unit_test(link_that_goes_and_comes_loses_only_what_is_sent_meanwhile),
-		cmocka_unit_test_setup_teardown(frames_overwritten_with_rubbish_are_all_dropped, nw_setup,
-						nw_teardown),
+		cmocka_unit_test_setup_teardown(frames_overwritten_with_rubbish_are_all_dropped,
+						nw_setup, nw_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

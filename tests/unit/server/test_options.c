@@ -57,7 +57,8 @@ static void unchecked_is_offered_only_with_unprotected(void **state)
 	struct vio_err err;
 
 	(void)state;
-	assert_int_equal(PARSE(&o, &err, "--unprotected", "--disk", "null", "--allow", "payload=rdma"), 0);
+	assert_int_equal(
+		PARSE(&o, &err, "--unprotected", "--disk", "null", "--allow", "payload=rdma"), 0);
 	assert_int_equal(o.payload_levels, 1u << VIO_PAYLOAD_RDMA | 1u << VIO_PAYLOAD_UNCHECKED);
 	REFUSED("--unprotected", "--disk", "null", "--allow", "payload=unchecked");
 }
@@ -68,7 +69,8 @@ static void allow_takes_lists_and_leaves_the_factors_it_does_not_name(void **sta
 	struct vio_err err;
 
 	(void)state;
-	assert_int_equal(PARSE(&o, &err, "--disk", "null", "--allow", "ring=copy+direct,notify=poll"), 0);
+	assert_int_equal(
+		PARSE(&o, &err, "--disk", "null", "--allow", "ring=copy+direct,notify=poll"), 0);
 	assert_int_equal(o.ring_levels, 1u << VIO_RING_COPY | 1u << VIO_RING_DIRECT);
 	assert_int_equal(o.payload_levels, 0xf);
 	assert_int_equal(o.notify_levels, 1u << VIO_NOTIFY_POLL);

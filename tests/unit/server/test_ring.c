@@ -57,7 +57,8 @@ static void put_req(struct record *rec, const struct world *w, const struct vio_
 static bool random_chain(struct world *w, uint8_t *busy, unsigned *seed, uint16_t *head)
 {
 	uint16_t pick[VIO_MAX_SEGS];
-	unsigned want = 1 + (unsigned)rand_r(seed) % (rand_r(seed) % 4 ? 3 : VIO_MAX_SEGS), got = 0, readable;
+	unsigned want = 1 + (unsigned)rand_r(seed) % (rand_r(seed) % 4 ? 3 : VIO_MAX_SEGS), got = 0,
+		 readable;
 	unsigned from = (unsigned)rand_r(seed) % w->cfg.size;
 	bool indirect = rand_r(seed) % 4 == 0;
 
@@ -76,8 +77,8 @@ static bool random_chain(struct world *w, uint8_t *busy, unsigned *seed, uint16_
 		want = got;
 	readable = (unsigned)rand_r(seed) % (want + 1);
 	for (unsigned i = 0; i < want; i++) {
-		unsigned flags =
-			(i < readable ? 0u : VRING_DESC_F_WRITE) | (i + 1 < want ? VRING_DESC_F_NEXT : 0u);
+		unsigned flags = (i < readable ? 0u : VRING_DESC_F_WRITE) |
+				 (i + 1 < want ? VRING_DESC_F_NEXT : 0u);
 		uint64_t at = W_BUF + 0x10000 + (unsigned)rand_r(seed) % 0x10000;
 		uint32_t len = 1 + (uint32_t)rand_r(seed) % 5000;
 
@@ -85,13 +86,15 @@ static bool random_chain(struct world *w, uint8_t *busy, unsigned *seed, uint16_
 			struct vring_desc *t = (void *)(w->gmem + W_BUF + 0x400ull * pick[0]);
 
 			t[i] = (struct vring_desc){vio_le64(w_at(w, at).v), vio_le32(len),
-						   vio_le16((uint16_t)flags), vio_le16((uint16_t)(i + 1))};
+						   vio_le16((uint16_t)flags),
+						   vio_le16((uint16_t)(i + 1))};
 		} else {
 			w_desc(w, pick[i], at, len, flags, i + 1 < want ? pick[i + 1] : 0xffff);
 		}
 	}
 	if (indirect)
-		w_desc(w, pick[0], W_BUF + 0x400ull * pick[0], want * 16, VRING_DESC_F_INDIRECT, 0xffff);
+		w_desc(w, pick[0], W_BUF + 0x400ull * pick[0], want * 16, VRING_DESC_F_INDIRECT,
+		       0xffff);
 	for (unsigned i = 0; i < got; i++)
 		busy[pick[i]] = (uint8_t)(1 + pick[0]); /* whose chain */
 	*head = pick[0];
@@ -253,7 +256,9 @@ static void level_copy_delta_moves_only_what_is_new(void **state)
 	bytes = w_rdma_bytes(w);
 	copies = w_hcalls(w, H_COPY_RDMA);
 	one_request(w, 8);
-	/* index, one entry, one line of descriptors, one used element, flags and index; all through registers
+	/*
+	 * index, one entry, one line of descriptors, one used element, flags and index; all through
+	 * registers
 	 */
 	assert_int_equal(w_rdma_bytes(w) - bytes, 4 + 2 + 64 + 8 + 4);
 	assert_int_equal(w_hcalls(w, H_COPY_RDMA), copies);
@@ -337,13 +342,14 @@ static void arming_sees_what_was_published_and_asks_for_the_next(void **state)
 		w->q->ring->park(w->q);
 		/* While parked, a publish needs no kick. */
 		if (cfg.event_idx)
-			assert_false(
-				vring_need_event(vio_le16(*event), (uint16_t)(cfg.start + 1), cfg.start));
+			assert_false(vring_need_event(vio_le16(*event), (uint16_t)(cfg.start + 1),
+						      cfg.start));
 		else
 			assert_int_equal(vio_le16(w->used->flags), VRING_USED_F_NO_NOTIFY);
 		assert_false(w->q->ring->arm(w->q));
 		if (cfg.event_idx)
-			assert_true(vring_need_event(vio_le16(*event), (uint16_t)(cfg.start + 1), cfg.start));
+			assert_true(vring_need_event(vio_le16(*event), (uint16_t)(cfg.start + 1),
+						     cfg.start));
 		else
 			assert_int_equal(vio_le16(w->used->flags), 0);
 		for (uint16_t k = 0; k < 5; k++) { /* over the wrap */
@@ -368,7 +374,8 @@ static void push_says_whether_the_guest_wants_to_be_told(void **state)
 		static const struct {
 			uint16_t event; /* relative to the used index before */
 			bool want;
-		} cases[] = {{0, true}, {1, true}, {2, true}, {3, false}, {0x8000, false}, {0xffff, false}};
+		} cases[] = {{0, true},  {1, true},       {2, true},
+			     {3, false}, {0x8000, false}, {0xffff, false}};
 
 		for (unsigned k = 0; k < VIO_ARRAY_SIZE(cases); k++) {
 			cfg.event_idx = true;

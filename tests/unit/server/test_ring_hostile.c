@@ -146,8 +146,10 @@ static void hostile_rings_fault_the_queue_and_name_why(void **state)
 			uint8_t want;
 
 			w_queue(w, &cfg);
-			/* A good one first: it must come through (but for the index, which makes all
-			 * doubtful). */
+			/*
+			 * A good one first: it must come through (but for the index, which makes
+			 * all doubtful).
+			 */
 			w_desc(w, 60, W_BUF, 16, 0, 0);
 			w_avail(w, 60);
 			bad[i].make(w);
@@ -155,8 +157,10 @@ static void hostile_rings_fault_the_queue_and_name_why(void **state)
 			w_publish(w);
 			got = w->q->ring->pop(w->q, out, VIO_BURST);
 			want = bad[i].want;
-			/* An RDMA call can't tell a page without a TCE from one that does not permit the
-			 * access. */
+			/*
+			 * An RDMA call can't tell a page without a TCE from one that does not
+			 * permit the access.
+			 */
 			if (want == VIO_ST_DESC_RANGE && cfg.payload == VIO_PAYLOAD_RDMA)
 				want = VIO_ST_DESC_PERM;
 			if (w->q->fault != want)
@@ -215,7 +219,8 @@ static void a_chain_rewritten_after_pop_has_no_effect(void **state)
 /* ---- chains of one descriptor ---- */
 
 static const struct vio_dev_ops reads = {.plain_min = 8, .plain_max = 64};
-static const struct vio_dev_ops writes = {.plain_flags = VRING_DESC_F_WRITE, .plain_min = 8, .plain_max = 64};
+static const struct vio_dev_ops writes = {
+	.plain_flags = VRING_DESC_F_WRITE, .plain_min = 8, .plain_max = 64};
 
 static void plain_queue(struct world *w, const struct vio_dev_ops *dev)
 {
@@ -232,7 +237,9 @@ static void what_is_wrong_with_a_plain_ring_is_left_to_pop_which_says_the_same(v
 	struct world *w = *state;
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(bad); i++) {
-		unsigned good = bad[i].want == VIO_ST_AVAIL_IDX ? 0 : bad[i].make == bad_head_twice ? 2 : 1;
+		unsigned good = bad[i].want == VIO_ST_AVAIL_IDX ? 0
+				: bad[i].make == bad_head_twice ? 2
+								: 1;
 		struct vio_plain v[VIO_BURST];
 		struct vio_req *out[VIO_BURST];
 		bool rest;
@@ -270,7 +277,8 @@ static void descriptors_that_are_not_plain_come_as_requests(void **state)
 		{W_BUF, 7, 0, &reads, VIO_ST_OK},
 		{W_BUF, 65, 0, &reads, VIO_ST_OK},
 		{W_HOLE, 16, 0, &reads, VIO_ST_DESC_RANGE},
-		{W_RO + (1u << 20) - 8, 16, 0, &reads, VIO_ST_DESC_RANGE}, /* over its window's end */
+		{W_RO + (1u << 20) - 8, 16, 0, &reads,
+		 VIO_ST_DESC_RANGE}, /* over its window's end */
 		{W_RO, 16, VRING_DESC_F_WRITE, &writes, VIO_ST_DESC_PERM},
 	};
 	struct world *w = *state;
@@ -404,7 +412,8 @@ int main(void)
 		cmocka_unit_test(hostile_rings_fault_the_queue_and_name_why),
 		cmocka_unit_test(indirect_is_refused_when_not_negotiated),
 		cmocka_unit_test(a_chain_rewritten_after_pop_has_no_effect),
-		cmocka_unit_test(what_is_wrong_with_a_plain_ring_is_left_to_pop_which_says_the_same),
+		cmocka_unit_test(
+			what_is_wrong_with_a_plain_ring_is_left_to_pop_which_says_the_same),
 		cmocka_unit_test(descriptors_that_are_not_plain_come_as_requests),
 		cmocka_unit_test(a_plain_chain_is_taken_once_and_its_head_until_it_is_given_back),
 		cmocka_unit_test(a_head_that_a_request_has_is_not_taken_as_plain),

@@ -64,7 +64,8 @@ static bool would_kick(const struct world *w, uint16_t old)
 static void under_crq_nothing_is_looked_at_before_a_kick_and_each_push_notifies(void **state)
 {
 	struct world *w = *state;
-	static const enum vio_ring_access rings[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA, VIO_RING_DIRECT};
+	static const enum vio_ring_access rings[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA,
+						     VIO_RING_DIRECT};
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(rings); i++) {
 		struct w_cfg cfg = cfg_of(rings[i], VIO_NOTIFY_CRQ);
@@ -106,7 +107,8 @@ static void a_request_in_the_zero_copy_arm_makes_no_call_at_all(void **state)
 	for (unsigned i = 0; i < 70000;
 	     i++) { /* past the wrap, with the guest's event parked as a polling driver does */
 		if (i % 0x2000 == 0)
-			w->avail->ring[cfg.size] = vio_le16((uint16_t)(w->used_seen + VIO_EVENT_PARKED));
+			w->avail->ring[cfg.size] =
+				vio_le16((uint16_t)(w->used_seen + VIO_EVENT_PARKED));
 		uint16_t old = w->avail_idx;
 
 		request(w, (uint16_t)(i % 64 * 4));
@@ -261,7 +263,9 @@ static void kick(struct duel *d)
 	vio_store_release(&d->wake, true);
 }
 
-/* If a wake were lost, the guest would wait for ever: it gives up after a while. Returns what was answered.
+/*
+ * If a wake were lost, the guest would wait for ever: it gives up after a while. Returns what was
+ * answered.
  */
 static unsigned guest_loop(struct duel *d, unsigned *seed)
 {
@@ -279,9 +283,10 @@ static unsigned guest_loop(struct duel *d, unsigned *seed)
 			w_blk(w, head, VIRTIO_BLK_T_IN, 0, HDR + 0x20ull * head, DATA, 512);
 			w_avail(w, head);
 		}
-		if (vio_publish_and_check(&w->avail->idx, w->avail_idx, old,
-					  (const uint16_t *)(const void *)&w->used->ring[w->cfg.size],
-					  &w->used->flags, VRING_USED_F_NO_NOTIFY, w->cfg.event_idx) ||
+		if (vio_publish_and_check(
+			    &w->avail->idx, w->avail_idx, old,
+			    (const uint16_t *)(const void *)&w->used->ring[w->cfg.size],
+			    &w->used->flags, VRING_USED_F_NO_NOTIFY, w->cfg.event_idx) ||
 		    w->cfg.notify == VIO_NOTIFY_CRQ)
 			kick(d);
 		while (got < sent) {
@@ -299,7 +304,8 @@ static unsigned guest_loop(struct duel *d, unsigned *seed)
 }
 
 /* Returns how often the server slept. */
-static unsigned duel(struct world *w, enum vio_ring_access ring, enum vio_notification notify, bool event_idx)
+static unsigned duel(struct world *w, enum vio_ring_access ring, enum vio_notification notify,
+		     bool event_idx)
 {
 	struct w_cfg cfg = cfg_of(ring, notify);
 	struct duel d = {.w = w, .total = 2000};
@@ -321,7 +327,8 @@ static unsigned duel(struct world *w, enum vio_ring_access ring, enum vio_notifi
 
 static void no_wake_is_lost_between_two_threads(void **state)
 {
-	static const enum vio_ring_access rings[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA, VIO_RING_DIRECT};
+	static const enum vio_ring_access rings[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA,
+						     VIO_RING_DIRECT};
 	unsigned sleeps = 0;
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(rings); i++) {
@@ -337,7 +344,8 @@ static void no_wake_is_lost_between_two_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(under_crq_nothing_is_looked_at_before_a_kick_and_each_push_notifies),
+		cmocka_unit_test(
+			under_crq_nothing_is_looked_at_before_a_kick_and_each_push_notifies),
 		cmocka_unit_test(a_request_in_the_zero_copy_arm_makes_no_call_at_all),
 		cmocka_unit_test(idle_turns_under_suppress_make_no_call_once_armed),
 		cmocka_unit_test(one_request_under_suppress_costs_no_wasted_look),

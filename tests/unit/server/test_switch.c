@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The switch alone, between ports that write down what they get; options of ports; checks of offload fields.
+/*
+ * The switch alone, between ports that write down what they get; options of ports; checks of
+ * offload fields.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -44,7 +46,9 @@ static void deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
 }
 
 #define GUEST 10u /* addresses of taps 0 to 3; tap 4 has the rest, as an uplink */
-static const struct vio_port_ops guest_ops = {.kind = "guest", .addresses = GUEST, .deliver = deliver},
+static const struct vio_port_ops guest_ops = {.kind = "guest",
+					      .addresses = GUEST,
+					      .deliver = deliver},
 				 ops = {.kind = "uplink", .deliver = deliver};
 
 /* 0 to 2 are in VLAN 1; 3 is access to 10; 4 a trunk of 10 to 12 without a native VLAN. */
@@ -82,7 +86,8 @@ static int teardown(void **state)
 }
 
 /* tci 0xffff: untagged. */
-static void send_len(struct bench *b, unsigned from, unsigned to, unsigned src, unsigned tci, uint32_t len)
+static void send_len(struct bench *b, unsigned from, unsigned to, unsigned src, unsigned tci,
+		     uint32_t len)
 {
 	struct vio_frame f;
 	uint8_t raw[32];
@@ -248,11 +253,13 @@ static void second_tag_reaches_no_other_vlan(void **state)
 	static const uint16_t tag[] = {0x8100, 0x88a8};
 	struct bench *b = *state;
 
-	b->tap[4].port.vlan.pvid = 1; /* the trunk's native VLAN: the first tag would come off there */
+	b->tap[4].port.vlan.pvid =
+		1; /* the trunk's native VLAN: the first tag would come off there */
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(tag); i++) {
 		const uint64_t *access = &b->tap[0].port.stats.drop[VIO_DROP_VLAN],
 			       *trunk = &b->tap[4].port.stats.drop[VIO_DROP_VLAN], before = *access,
-			       before_trunk = *trunk, before_3 = b->tap[3].port.stats.drop[VIO_DROP_VLAN];
+			       before_trunk = *trunk,
+			       before_3 = b->tap[3].port.stats.drop[VIO_DROP_VLAN];
 
 		send_type(b, 0, 0x8100, 0, tag[i]); /* behind a tag that is a priority only */
 		assert_int_equal(who(b), 0);
@@ -404,7 +411,8 @@ static void uplink_has_the_rest_of_the_table_and_no_more(void **state)
 	const unsigned rest = NW_FDB_ROOM - 4 * GUEST;
 	struct bench *b = *state;
 
-	static_assert(NW_FDB_ROOM - 4 * GUEST < 3 * 256, "as many as there are stations in its VLANs");
+	static_assert(NW_FDB_ROOM - 4 * GUEST < 3 * 256,
+		      "as many as there are stations in its VLANs");
 	for (unsigned i = 0; i < 3 * 256; i++)
 		send(b, 4, 99, i % 256, 10 + i / 256);
 	assert_int_equal(b->tap[4].port.stats.refused, 3 * 256 - rest);
@@ -418,9 +426,10 @@ static void uplink_has_the_rest_of_the_table_and_no_more(void **state)
 static void options_that_make_no_sense_are_refused(void **state)
 {
 	static const char *const bad[][2] = {
-		{"vlan", "0"},   {"vlan", "4095"}, {"vlan", "x"},       {"vlan", ""},  {"trunk", "5-3"},
-		{"trunk", "5+"}, {"trunk", ""},    {"trunk", "1-4095"}, {"mtu", "67"}, {"mtu", "9001"},
-		{"mtu", "1e3"},  {"vlan", "10x"},  {"trunk", "10,11"}};
+		{"vlan", "0"},     {"vlan", "4095"}, {"vlan", "x"},  {"vlan", ""},
+		{"trunk", "5-3"},  {"trunk", "5+"},  {"trunk", ""},  {"trunk", "1-4095"},
+		{"mtu", "67"},     {"mtu", "9001"},  {"mtu", "1e3"}, {"vlan", "10x"},
+		{"trunk", "10,11"}};
 	struct vio_err err;
 	struct vio_net *n;
 
@@ -440,9 +449,9 @@ static void options_that_make_no_sense_are_refused(void **state)
 	assert_int_equal(vio_net_create("link=maybe", 0, NULL, &n, &err), -EINVAL);
 	assert_int_equal(vio_net_create("lock-mac=yes", 0, NULL, &n, &err), -EINVAL);
 	assert_non_null(strstr(err.msg, "lock-mac"));
-	assert_int_equal(
-		vio_net_create("MAC=02:00:00:00:00:09,trunk=all,vlan=4,mtu=9000,queues=3", 0, NULL, &n, &err),
-		0);
+	assert_int_equal(vio_net_create("MAC=02:00:00:00:00:09,trunk=all,vlan=4,mtu=9000,queues=3",
+					0, NULL, &n, &err),
+			 0);
 	assert_int_equal(vio_net_queues(n), 7);
 	assert_true(vio_port_in_vlan(vio_net_port(n), 4094));
 	assert_false(vio_port_tags(vio_net_port(n), 4));
@@ -489,12 +498,12 @@ static void lies_about_offload_are_found(void **state)
 		f.buf[head[i].at] = head[i].value;
 		assert_false(vio_offload_check(&f, &good, true, true, true));
 	}
-#define LIE(field, v)                                                                                        \
-	do {                                                                                                 \
-		h = good;                                                                                    \
-		h.field = (v);                                                                               \
-		tcp_head(&f);                                                                                \
-		assert_false(vio_offload_check(&f, &h, true, true, true));                                   \
+#define LIE(field, v)                                                                              \
+	do {                                                                                       \
+		h = good;                                                                          \
+		h.field = (v);                                                                     \
+		tcp_head(&f);                                                                      \
+		assert_false(vio_offload_check(&f, &h, true, true, true));                         \
 	} while (0)
 	LIE(flags, 0);
 	LIE(gso_type, VIRTIO_NET_HDR_GSO_TCPV6);
@@ -588,30 +597,33 @@ static void sums_are_the_same_however_the_bytes_are_cut(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(unknown_address_is_flooded_and_a_learnt_one_is_not, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(address_that_moves_is_followed, setup, teardown),
-		cmocka_unit_test_setup_teardown(silent_address_is_forgotten_and_a_talking_one_is_not, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(port_that_lost_its_link_is_forgotten_and_gets_nothing, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(vlans_do_not_see_each_other, setup, teardown),
-		cmocka_unit_test_setup_teardown(tags_that_a_port_may_not_send_are_dropped, setup, teardown),
-		cmocka_unit_test_setup_teardown(second_tag_reaches_no_other_vlan, setup, teardown),
-		cmocka_unit_test_setup_teardown(frame_with_two_tags_stays_as_it_is_between_trunks, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(priority_survives_the_switch, setup, teardown),
-		cmocka_unit_test_setup_teardown(trunk_with_a_native_vlan_sends_it_untagged, setup, teardown),
-		cmocka_unit_test_setup_teardown(frames_of_wrong_length_or_source_are_dropped_with_the_reason,
+		cmocka_unit_test_setup_teardown(unknown_address_is_flooded_and_a_learnt_one_is_not,
 						setup, teardown),
-		cmocka_unit_test_setup_teardown(port_that_made_up_too_many_addresses_floods_alone, setup,
+		cmocka_unit_test_setup_teardown(address_that_moves_is_followed, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			silent_address_is_forgotten_and_a_talking_one_is_not, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			port_that_lost_its_link_is_forgotten_and_gets_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(vlans_do_not_see_each_other, setup, teardown),
+		cmocka_unit_test_setup_teardown(tags_that_a_port_may_not_send_are_dropped, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(second_tag_reaches_no_other_vlan, setup, teardown),
+		cmocka_unit_test_setup_teardown(frame_with_two_tags_stays_as_it_is_between_trunks,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(priority_survives_the_switch, setup, teardown),
+		cmocka_unit_test_setup_teardown(trunk_with_a_native_vlan_sends_it_untagged, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(
+			frames_of_wrong_length_or_source_are_dropped_with_the_reason, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(port_that_made_up_too_many_addresses_floods_alone,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(uplink_has_the_rest_of_the_table_and_no_more, setup,
 						teardown),
 		cmocka_unit_test(options_that_make_no_sense_are_refused),
 		cmocka_unit_test(lies_about_offload_are_found),
-		cmocka_unit_test_setup_teardown(small_segments_of_one_turn_are_bounded_by_port, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(small_segments_of_one_turn_are_bounded_by_port,
+						setup, teardown),
 		cmocka_unit_test(sums_are_the_same_however_the_bytes_are_cut),
 	};
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Uplinks over DPDK's own software ports, without hugepages or root: lending, copying, software offload;
- * rte_hash. */
+/*
+ * Uplinks over DPDK's own software ports, without hugepages or root: lending, copying, software
+ * offload; rte_hash.
+ */
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +35,8 @@ static struct vio_uplink *uplink(struct nw *w, const char *spec)
 	struct vio_uplink *u;
 	struct vio_err err = {""};
 
-	if (vio_uplink_create(spec, &u, &err) < 0 || vio_switch_add(w->sw, vio_uplink_port(u), &err) < 0)
+	if (vio_uplink_create(spec, &u, &err) < 0 ||
+	    vio_switch_add(w->sw, vio_uplink_port(u), &err) < 0)
 		fail_msg("%s", err.msg);
 	return u;
 }
@@ -50,8 +53,10 @@ static void pair_up(struct nw *w, const struct nw_arm *arm)
 
 #define WIRE 256u
 
-/* Both ends of a port's wire: what the test puts into `rx` comes in, what leaves stays in `tx` until it is
- * taken. */
+/*
+ * Both ends of a port's wire: what the test puts into `rx` comes in, what leaves stays in `tx`
+ * until it is taken.
+ */
 struct wire {
 	struct rte_ring *rx, *tx;
 	struct rte_mempool *pool;
@@ -66,7 +71,8 @@ static void wire_up(struct nw *w, struct wire *r, const char *words)
 
 	r->rx = rte_ring_create("rx", WIRE, SOCKET_ID_ANY, 0);
 	r->tx = rte_ring_create("tx", WIRE, SOCKET_ID_ANY, 0);
-	r->pool = rte_pktmbuf_pool_create("wire", 127, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	r->pool = rte_pktmbuf_pool_create("wire", 127, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+					  SOCKET_ID_ANY);
 	assert_true(r->rx && r->tx && r->pool);
 	assert_true(rte_eth_from_rings("wire", &r->rx, 1, &r->tx, 1, 0) >= 0);
 	snprintf(spec, sizeof(spec), "net_ring_wire%s", words);
@@ -127,8 +133,10 @@ static void wire_down(struct wire *r)
 	rte_mempool_free(r->pool);
 }
 
-/* At the end a port may still have frames of guests. It is closed first, and they are back before the
- * adapters go. */
+/*
+ * At the end a port may still have frames of guests. It is closed first, and they are back before
+ * the adapters go.
+ */
 static void frames_that_a_port_keeps_are_back_before_the_adapters_go(void **state)
 {
 	struct wire r;
@@ -201,13 +209,14 @@ static uint16_t extra_window(struct nw *w, struct nw_guest *g, uint64_t at, uint
 		assert_int_equal(h_put_tce(g->vcpu, g->u->liobn, nw_at(g, at + off),
 					   (at + off) | TCE_READ | TCE_WRITE),
 				 H_SUCCESS);
-	assert_int_equal(
-		h_grant_logical(g->vcpu, GRANT_SYSTEM_MEMORY, (struct gla){at}, len, g->u->unit, cookie),
-		H_SUCCESS);
+	assert_int_equal(h_grant_logical(g->vcpu, GRANT_SYSTEM_MEMORY, (struct gla){at}, len,
+					 g->u->unit, cookie),
+			 H_SUCCESS);
 	d.cookie = vio_to_be64(*cookie);
 	memcpy(g->mem + desc, &d, sizeof(d));
-	assert_int_equal(nw_step(w, g, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = nw_at(g, desc).v}),
-			 VIO_ST_OK);
+	assert_int_equal(
+		nw_step(w, g, (struct vio_msg){.op = VIO_OP_WINDOW_ADD, .arg = nw_at(g, desc).v}),
+		VIO_ST_OK);
 	return g->last.arg16;
 }
 
@@ -268,8 +277,10 @@ static void windows_come_and_go_while_a_port_keeps_frames(void **state)
 	wire_down(&r);
 }
 
-/* Guests up; this one withdraws a window at NW_END while the port has a frame from there, so that no answer
- * comes yet. The cookie of its grant. */
+/*
+ * Guests up; this one withdraws a window at NW_END while the port has a frame from there, so that
+ * no answer comes yet. The cookie of its grant.
+ */
 static uint64_t withdraw_while_lent(struct nw *w, struct nw_guest *g)
 {
 	uint64_t cookie;
@@ -283,8 +294,10 @@ static uint64_t withdraw_while_lent(struct nw *w, struct nw_guest *g)
 	return cookie;
 }
 
-/* The guest withdraws a window, and takes it back by force while the port still reads there: no fault of
- * ours. */
+/*
+ * The guest withdraws a window, and takes it back by force while the port still reads there: no
+ * fault of ours.
+ */
 static void window_taken_by_force_while_it_is_being_withdrawn_ends_nobody(void **state)
 {
 	struct nw_guest *g;
@@ -350,7 +363,9 @@ static void send_in_pieces(struct nw_guest *g, uint16_t i)
 	nw_publish(g, 1, i);
 }
 
-/* The port keeps what leaves. What is beyond one guest's share is copied, whole; another guest still lends.
+/*
+ * The port keeps what leaves. What is beyond one guest's share is copied, whole; another guest
+ * still lends.
  */
 static void frames_beyond_a_guests_share_are_copied_and_others_still_lend(void **state)
 {
@@ -400,8 +415,10 @@ static void frames_beyond_a_guests_share_are_copied_and_others_still_lend(void *
 	wire_down(&r);
 }
 
-/* Some drivers (af_packet) take tags off unasked and say so in the mbuf: the VLAN is the frame's all the
- * same. */
+/*
+ * Some drivers (af_packet) take tags off unasked and say so in the mbuf: the VLAN is the frame's
+ * all the same.
+ */
 static void tag_that_the_driver_took_off_still_decides_the_vlan(void **state)
 {
 	const char *const spec[NW_GUESTS] = {"vlan=10", "vlan=20", "trunk=10+20"};
@@ -451,8 +468,8 @@ static void tag_that_the_driver_took_off_still_decides_the_vlan(void **state)
 /* ------------------------------------------------------------------------------- a loop ---- */
 
 /*
- * net_ring is a loop: what leaves comes in again. So a frame of guest 0 reaches guest 1 twice, the second
- * time from an mbuf whose body is guest 0's memory.
+ * net_ring is a loop: what leaves comes in again. So a frame of guest 0 reaches guest 1 twice, the
+ * second time from an mbuf whose body is guest 0's memory.
  */
 static void frame_leaves_in_place_comes_back_and_is_returned(void **state)
 {
@@ -479,10 +496,12 @@ static void frame_leaves_in_place_comes_back_and_is_returned(void **state)
 				assert_int_equal(nw_recv(&w->g[1], 0, in, &h), len);
 				assert_memory_equal(in, out, len);
 			}
-			assert_true(nw_used(&w->g[0], 1, &id, &used)); /* the port has let go of it */
+			assert_true(
+				nw_used(&w->g[0], 1, &id, &used)); /* the port has let go of it */
 			assert_int_equal(used, 0);
 		}
-		assert_int_equal(vio_uplink_port(u)->stats.in_place, 16); /* those of 274 and 1514 bytes */
+		assert_int_equal(vio_uplink_port(u)->stats.in_place,
+				 16); /* those of 274 and 1514 bytes */
 		assert_int_equal(vio_uplink_port(u)->stats.out_frames, 40);
 		nw_teardown(&s);
 		assert_int_equal(vio_uplink_lent(u), 0);
@@ -490,8 +509,10 @@ static void frame_leaves_in_place_comes_back_and_is_returned(void **state)
 	}
 }
 
-/* A port that never takes anything out of its ring fills up: drops are counted, chains come back, nobody
- * waits. */
+/*
+ * A port that never takes anything out of its ring fills up: drops are counted, chains come back,
+ * nobody waits.
+ */
 static void full_port_drops_and_returns(void **state)
 {
 	struct vio_uplink *u;
@@ -550,7 +571,8 @@ static uint32_t tcp6_frame(uint32_t data)
 	out[66] = 0x50;
 	out[67] = 0x10;
 	vio_put_be16(tail + 2, (uint16_t)(len - 54));
-	csum = (uint16_t)~vio_csum_fold(vio_csum_add(vio_csum_add(0, out + 22, 32, false), tail, 4, false));
+	csum = (uint16_t)~vio_csum_fold(
+		vio_csum_add(vio_csum_add(0, out + 22, 32, false), tail, 4, false));
 	memcpy(out + 70, &csum, 2);
 	return len;
 }
@@ -707,8 +729,9 @@ static void tap_sends_right_sums_and_segments(void **state)
 }
 
 /*
- * The length of a TCP header is the guest's word. A driver that is told of one beyond the frame reads there,
- * or (tap) gives up the burst: the frame before it and the one behind it must get through, and it itself too.
+ * The length of a TCP header is the guest's word. A driver that is told of one beyond the frame
+ * reads there, or (tap) gives up the burst: the frame before it and the one behind it must get
+ * through, and it itself too.
  */
 static void tcp_header_longer_than_its_frame_is_not_left_to_the_port(void **state)
 {
@@ -745,10 +768,12 @@ static void tcp_header_longer_than_its_frame_is_not_left_to_the_port(void **stat
 }
 
 /* More windows than DPDK's table has room for: each refusal says why, and frames still leave. */
-static void windows_beyond_what_dpdk_takes_are_refused_with_a_reason_and_frames_still_leave(void **state)
+static void
+windows_beyond_what_dpdk_takes_are_refused_with_a_reason_and_frames_still_leave(void **state)
 {
 	enum { N = 160, PAGE = 4096 };
-	uint8_t *mem = mmap(NULL, N * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *mem =
+		mmap(NULL, N * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct vio_err err = {""};
 	unsigned n = 0;
 	struct wire r;
@@ -850,7 +875,8 @@ static void every_port_of_a_full_table_has_its_share(void **state)
 	/* All ports to their limits: none is refused before, whatever the keys are. */
 	for (unsigned p = 0; p < VIO_SWITCH_PORTS; p++) {
 		for (uint64_t k = 0; k < VIO_FDB_GUEST; k++)
-			assert_int_equal(t->ops->learn(t, 1 + k * 4096 + p, p, VIO_FDB_GUEST, 0), 1);
+			assert_int_equal(t->ops->learn(t, 1 + k * 4096 + p, p, VIO_FDB_GUEST, 0),
+					 1);
 		assert_int_equal(t->ops->learn(t, 99, p, VIO_FDB_GUEST, 0), -ENOSPC);
 	}
 	assert_int_equal(t->ops->count(t), VIO_FDB_SIZE);
@@ -862,7 +888,8 @@ static void every_port_of_a_full_table_has_its_share(void **state)
 		t->ops->age(t, 1000, 300);
 	assert_int_equal(t->ops->count(t), 0);
 	for (unsigned p = 0; p < VIO_SWITCH_PORTS; p++)
-		assert_int_equal(t->ops->learn(t, 1000 + p, p, 1, 0), 1); /* ageing has given it back */
+		assert_int_equal(t->ops->learn(t, 1000 + p, p, 1, 0),
+				 1); /* ageing has given it back */
 	t->ops->free(t);
 }
 

@@ -11,10 +11,11 @@
 
 static uint8_t backing[1 << 16];
 
-static struct vio_wtable *add(struct vio_wtable *t, uint64_t at, uint64_t len, uint8_t perm, uint16_t id,
-			      int want)
+static struct vio_wtable *add(struct vio_wtable *t, uint64_t at, uint64_t len, uint8_t perm,
+			      uint16_t id, int want)
 {
-	struct vio_window w = {.at = {at}, .len = len, .va = backing + at % 4096, .perm = perm, .id = id};
+	struct vio_window w = {
+		.at = {at}, .len = len, .va = backing + at % 4096, .perm = perm, .id = id};
 	struct vio_wtable *out = NULL;
 
 	assert_int_equal(vio_wtable_add(t, &w, &out), want);
@@ -48,7 +49,8 @@ static void a_full_table_answers_enospc(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < VIO_MAX_WINDOWS; i++)
-		t = add(t, 0x1000ull * ((i * 7) % VIO_MAX_WINDOWS), 0x1000, TCE_READ, (uint16_t)i, 0);
+		t = add(t, 0x1000ull * ((i * 7) % VIO_MAX_WINDOWS), 0x1000, TCE_READ, (uint16_t)i,
+			0);
 	for (unsigned i = 1; i < t->n; i++)
 		assert_true(t->w[i - 1].at.v < t->w[i].at.v);
 	t = add(t, 0x1000ull * VIO_MAX_WINDOWS, 1, TCE_READ, 0, -ENOSPC);
@@ -67,7 +69,7 @@ static void only_ranges_inside_one_window_get_a_pointer(void **state)
 		unsigned hint;
 		uint8_t why;
 
-#define PTR(at, len, perm)                                                                                   \
+#define PTR(at, len, perm)                                                                         \
 	(hint = h, why = VIO_ST_OK, vio_window_ptr(t, (struct ioba){at}, len, perm, &hint, &why))
 		assert_ptr_equal(PTR(0x1000, 1, TCE_READ), t->w[0].va);
 		assert_ptr_equal(PTR(0x1fff, 1, TCE_READ), t->w[0].va + 0xfff);
@@ -111,7 +113,8 @@ static void a_deleted_window_is_gone_and_the_others_stay(void **state)
 		unsigned hint = i;
 		uint8_t why;
 
-		assert_int_equal(!vio_window_ptr(out, (struct ioba){0x1000ull * i}, 8, TCE_READ, &hint, &why),
+		assert_int_equal(!vio_window_ptr(out, (struct ioba){0x1000ull * i}, 8, TCE_READ,
+						 &hint, &why),
 				 i == 2);
 	}
 	free(t);
@@ -129,7 +132,8 @@ static void lookup_agrees_with_a_linear_search(void **state)
 		t = add(t, 0x1000ull * (i * 3 + 1), 0x800ull + (uint64_t)rand_r(&seed) % 0x1000,
 			(uint8_t)(1 + rand_r(&seed) % 3), (uint16_t)i, 0);
 	for (unsigned i = 0; i < 200000; i++) {
-		uint64_t at = (uint64_t)rand_r(&seed) % (0x1000 * 190), len = (uint64_t)rand_r(&seed) % 0x900;
+		uint64_t at = (uint64_t)rand_r(&seed) % (0x1000 * 190),
+			 len = (uint64_t)rand_r(&seed) % 0x900;
 		uint8_t perm = (uint8_t)(1 + rand_r(&seed) % 3), why = VIO_ST_OK,
 			want_why = VIO_ST_DESC_RANGE;
 		uint8_t *want = NULL;
@@ -141,7 +145,8 @@ static void lookup_agrees_with_a_linear_search(void **state)
 			if ((t->w[k].perm & perm) == perm)
 				want = t->w[k].va + (at - t->w[k].at.v);
 		}
-		assert_ptr_equal(vio_window_ptr(t, (struct ioba){at}, len, perm, &hint, &why), want);
+		assert_ptr_equal(vio_window_ptr(t, (struct ioba){at}, len, perm, &hint, &why),
+				 want);
 		if (!want)
 			assert_int_equal(why, want_why);
 	}

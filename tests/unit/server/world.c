@@ -80,7 +80,8 @@ static void *b_at(struct vio_backend *be, uint64_t off, uint64_t len, struct gla
 	return b->disk + off;
 }
 
-static const struct vio_backend_ops plain_ops = {.name = "test", .submit = b_submit, .poll = b_poll};
+static const struct vio_backend_ops plain_ops = {
+	.name = "test", .submit = b_submit, .poll = b_poll};
 static const struct vio_backend_ops at_ops = {
 	.name = "test-at", .submit = b_submit, .poll = b_poll, .at = b_at};
 
@@ -90,10 +91,12 @@ static void map(struct phyp_vcpu *v, const struct phyp_unit_info *u, uint64_t fr
 		uint64_t perm)
 {
 	for (uint64_t a = from; a < to; a += 4096)
-		assert_int_equal(h_put_tce(v, u->liobn, ioba_add(u->window, a), a | perm), H_SUCCESS);
+		assert_int_equal(h_put_tce(v, u->liobn, ioba_add(u->window, a), a | perm),
+				 H_SUCCESS);
 }
 
-static void add_window(struct world *w, uint64_t from, uint64_t to, uint8_t perm, uint8_t role, uint16_t id)
+static void add_window(struct world *w, uint64_t from, uint64_t to, uint8_t perm, uint8_t role,
+		       uint16_t id)
 {
 	struct vio_window win = {
 		.at = w_at(w, from),
@@ -140,8 +143,8 @@ int w_setup(void **state)
 
 	phyp_profile_default(&p, 1, 16, 16);
 	if (phyp_local_create(&p, &w->m, &err) || phyp_local_open(w->m, "vios", &w->sp, &err) ||
-	    phyp_local_open(w->m, "guest0", &w->gp, &err) || phyp_vcpu_create(w->sp, &w->sv, &err) ||
-	    phyp_vcpu_create(w->gp, &w->gv, &err)) {
+	    phyp_local_open(w->m, "guest0", &w->gp, &err) ||
+	    phyp_vcpu_create(w->sp, &w->sv, &err) || phyp_vcpu_create(w->gp, &w->gv, &err)) {
 		fprintf(stderr, "%s\n", err.msg);
 		return -1;
 	}
@@ -240,7 +243,8 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	q->remote_liobn = w->su->remote_liobn;
 	q->unit = w->su->unit;
 	q->version = VIO_PROTO_V2;
-	q->place = (struct vio_sq_place){cfg->size, w_at(w, W_DESC), w_at(w, W_AVAIL), w_at(w, W_USED)};
+	q->place = (struct vio_sq_place){cfg->size, w_at(w, W_DESC), w_at(w, W_AVAIL),
+					 w_at(w, W_USED)};
 	q->local_mem = phyp_mem(w->sp, (struct gla){S_LOCAL}, LOCAL);
 	q->local_at = ioba_add(w->su->window, S_LOCAL);
 	q->local_len = cfg->local ? cfg->local : LOCAL;
@@ -324,11 +328,12 @@ unsigned w_run(struct world *w)
 	return sum;
 }
 
-void w_blk(struct world *w, uint16_t head, uint32_t type, uint64_t sector, uint64_t hdr, uint64_t data,
-	   uint32_t len)
+void w_blk(struct world *w, uint16_t head, uint32_t type, uint64_t sector, uint64_t hdr,
+	   uint64_t data, uint32_t len)
 {
 	struct virtio_blk_outhdr h = {.type = vio_le32(type), .sector = vio_le64(sector)};
-	unsigned data_flags = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID ? VRING_DESC_F_WRITE : 0;
+	unsigned data_flags =
+		type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID ? VRING_DESC_F_WRITE : 0;
 
 	memcpy(w->gmem + hdr, &h, sizeof(h));
 	w->gmem[hdr + sizeof(h)] = 0xee;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A whole in-process machine with one server queue and a hand-driven guest ring, for the tests of the
- * server's data path. The guest's driver here is a handful of stores, so that it can also do what a correct
- * driver never does.
+ * A whole in-process machine with one server queue and a hand-driven guest ring, for the tests of
+ * the server's data path. The guest's driver here is a handful of stores, so that it can also do
+ * what a correct driver never does.
  */
 #ifndef VIO_TEST_SERVER_WORLD_H
 #define VIO_TEST_SERVER_WORLD_H
@@ -87,10 +87,12 @@ unsigned w_notifications(struct world *w);
 /* Poll until an idle turn, at most 1000 turns. Returns requests moved. */
 unsigned w_run(struct world *w);
 
-/* A block request: header at `hdr`, one data segment, status right after the header; descriptors head,
- * head+1, head+2. */
-void w_blk(struct world *w, uint16_t head, uint32_t type, uint64_t sector, uint64_t hdr, uint64_t data,
-	   uint32_t len);
+/*
+ * A block request: header at `hdr`, one data segment, status right after the header; descriptors
+ * head, head+1, head+2.
+ */
+void w_blk(struct world *w, uint16_t head, uint32_t type, uint64_t sector, uint64_t hdr,
+	   uint64_t data, uint32_t len);
 
 /* Counter `op` of the server's vcpu. */
 uint64_t w_hcalls(const struct world *w, uint64_t op);
