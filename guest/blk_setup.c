@@ -299,7 +299,7 @@ int blk_setup(struct vio_blk *b, struct vio_err *err)
 	int rc;
 
 	b->info.depth = depth < b->info.queue_size / 4u ? depth : b->info.queue_size / 4u;
-	b->f.notify = b->info.arm.notify;
+	b->f.notify = vio_notify_level(b->info.arm.notify);
 	b->f.idle_ns = b->cfg.idle_ns;
 	b->f.spin_ns = b->cfg.spin_ns;
 	b->f.give_way = b->cfg.give_way;

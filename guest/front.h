@@ -22,6 +22,7 @@
 #include "guest/gate.h"
 #include "guest/payload/payload.h"
 #include "guest/transport.h"
+#include "notify/notify.h"
 
 /* Resets by the server without anything completed in between before what is outstanding is given up. */
 #define VIO_FRONT_MAX_STRIKES 3
@@ -33,21 +34,21 @@ struct vio_fq {
 	/* Line 0: written by its owner on every call, and looked at by whoever closes the gate. */
 	struct vio_pass pass;
 	uint16_t index; /* of the device's virtqueues */
-	bool armed;     /* suppress: asked for a notification */
 	bool kick_due;  /* the server's queue was full */
+	struct vio_notify notify;
 	struct vio_front *f;
 	struct vio_vring *vr;
 	struct vio_dma *dma;
 	struct vio_gpayload *payload;
 
 	/* Line 1: set by other threads. */
-	uint32_t pending __attribute__((aligned(VIO_CACHE_LINE))); /* USED came (crq) */
+	uint32_t pending __attribute__((aligned(VIO_CACHE_LINE))); /* USED came */
 	uint32_t prodded;
 
 	struct phyp_vcpu *vcpu __attribute__((aligned(VIO_CACHE_LINE)));
 	struct phyp_counters *cnt;
 	uint32_t epoch;     /* of the device, as this queue knows it */
-	uint64_t idle_tick; /* poll: since when there was nothing; 0 = there was */
+	uint64_t idle_tick; /* since when there was nothing, where the level looks; 0 = there was */
 	uint64_t done;      /* chains that the device completed */
 	uint64_t done_at_reset;
 	/* Place of the rings. */
@@ -74,7 +75,7 @@ struct vio_front {
 	/* Read by every call, written when the device is configured. */
 	struct vio_gate gate;
 	uint32_t epoch;
-	enum vio_notification notify;
+	const struct vio_notify_level *notify;
 	bool dead;
 	bool give_way; /* level poll: the server runs on this very core */
 	struct vio_transport *t;
@@ -116,6 +117,10 @@ bool vio_fq_look_at_crq(struct vio_fq *q);
 void vio_fq_kick(struct vio_fq *q);
 /* Publish what was added, kick when wanted. */
 void vio_fq_publish(struct vio_fq *q);
+/* Ask for silence on this queue. */
+void vio_fq_park(struct vio_fq *q);
+/* How a vring asks (struct vio_notify_end); q: a struct vio_fq. */
+extern const struct vio_notify_end vio_fq_end;
 
 /*
  * The next look at a used ring, as the notification level says: `take` collects at most max from
@@ -124,9 +129,9 @@ void vio_fq_publish(struct vio_fq *q);
  */
 typedef int vio_fq_take_fn(struct vio_fq *q, void *ctx, unsigned max);
 
-/* Level crq: the used ring is looked at when a message says so, and then to its end. */
-static inline int vio_fq_poll_crq(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max,
-				  bool *ok)
+/* Levels that always tell: the used ring is looked at when a message says so, and then to its end. */
+static inline int vio_fq_poll_told(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max,
+				   bool *ok)
 {
 	int n;
 
@@ -142,10 +147,7 @@ static inline int vio_fq_poll_crq(struct vio_fq *q, vio_fq_take_fn *take, void *
 	return n;
 }
 
-/*
- * Levels suppress and poll: the ring itself. When it is empty, suppress asks to be told; and is the
- * server still there?
- */
+/* The others: the ring itself. When it is empty: is the server still there, and what to ask of it? */
 static inline int vio_fq_poll_ring(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max,
 				   bool *ok)
 {
@@ -153,22 +155,20 @@ static inline int vio_fq_poll_ring(struct vio_fq *q, vio_fq_take_fn *take, void 
 
 	*ok = true;
 	if (n != 0) {
-		if (q->f->notify == VIO_NOTIFY_POLL)
-			vio_vring_park(q->vr);
+		q->f->notify->driver.found(&q->notify, &vio_fq_end, q);
 		return n;
 	}
 	*ok = vio_fq_look_at_crq(q);
-	if (q->f->notify == VIO_NOTIFY_POLL || q->armed)
+	if (!q->f->notify->driver.dry(&q->notify, &vio_fq_end, q))
 		return 0;
-	q->armed = true;
-	return vio_vring_arm(q->vr) ? take(q, ctx, max) : 0;
+	return take(q, ctx, max);
 }
 
 static inline int vio_fq_poll(struct vio_fq *q, vio_fq_take_fn *take, void *ctx, unsigned max,
 			      bool *ok)
 {
-	return q->f->notify == VIO_NOTIFY_CRQ ? vio_fq_poll_crq(q, take, ctx, max, ok)
-					      : vio_fq_poll_ring(q, take, ctx, max, ok);
+	return q->f->notify->always ? vio_fq_poll_told(q, take, ctx, max, ok)
+				    : vio_fq_poll_ring(q, take, ctx, max, ok);
 }
 
 /* After something was completed. */
@@ -176,7 +176,7 @@ static inline void vio_fq_worked(struct vio_fq *q, unsigned n)
 {
 	q->done += n;
 	q->idle_tick = 0;
-	q->armed = false;
+	q->notify.ask = VIO_ASK_NOTHING; /* what was asked has been answered */
 	vio_counter_add(&q->cnt->requests, n);
 }
 

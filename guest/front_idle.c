@@ -27,18 +27,17 @@ static bool something(struct vio_fq *const q[], unsigned n)
 	if (!vio_fq_look_at_crq(q[0]))
 		return true;
 	for (unsigned i = 0; i < n; i++)
-		any |= q[0]->f->notify == VIO_NOTIFY_CRQ
-			       ? vio_load_acquire(&q[i]->pending) != 0 /* pair U */
-			       : vio_vring_has_used(q[i]->vr);
+		any |= q[0]->f->notify->always ? vio_load_acquire(&q[i]->pending) != 0 /* pair U */
+					       : vio_vring_has_used(q[i]->vr);
 	return any;
 }
 
-/* Level poll: true while it is too early to sleep. */
+/* Where the level looks: true while it is too early to sleep. */
 static bool keep_polling(struct vio_fq *q)
 {
 	struct vio_front *f = q->f;
 
-	if (f->notify != VIO_NOTIFY_POLL)
+	if (!f->notify->looks)
 		return false;
 	if (vio_unlikely(f->give_way))
 		sched_yield();
@@ -56,13 +55,7 @@ static bool arm(struct vio_fq *q)
 {
 	if (q->epoch != q->f->epoch || q->kick_due)
 		return true;
-	if (q->f->notify == VIO_NOTIFY_CRQ)
-		return false;
-	if (q->f->notify == VIO_NOTIFY_POLL || !q->armed) {
-		q->armed = true;
-		return vio_vring_arm(q->vr);
-	}
-	return false;
+	return q->f->notify->driver.sleep(&q->notify, &vio_fq_end, q);
 }
 
 static bool arm_all(struct vio_fq *const q[], unsigned n)
@@ -83,7 +76,7 @@ void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pol
 {
 	struct vio_fq *me = q[0];
 	struct vio_front *f = me->f;
-	bool busy, spin = f->notify != VIO_NOTIFY_POLL;
+	bool busy;
 
 	for (unsigned i = 0; i < n_fds; i++)
 		fds[i].revents = 0;
@@ -103,13 +96,13 @@ void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pol
 	/* The adapter's interrupt goes to queue 0; the others are prodded by whoever sees their message. */
 	if (me->index != 0 && timeout_ns > VIO_FRONT_NAP_NS)
 		timeout_ns = VIO_FRONT_NAP_NS;
-	phyp_vcpu_wait_fds(me->vcpu, spin ? f->spin_ns : 0, timeout_ns, fds, n_fds);
-	if (f->notify != VIO_NOTIFY_POLL)
+	phyp_vcpu_wait_fds(me->vcpu, f->notify->looks ? 0 : f->spin_ns, timeout_ns, fds, n_fds);
+	if (!f->notify->looks)
 		return;
 	me->idle_tick = 0;
 	if (vio_gate_enter(&f->gate, &me->pass)) {
 		for (unsigned i = 0; i < n; i++)
-			vio_vring_park(q[i]->vr);
+			vio_fq_park(q[i]);
 		vio_gate_leave(&me->pass);
 	}
 }

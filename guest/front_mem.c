@@ -103,8 +103,9 @@ static int new_vring(const struct vio_front *f, struct vio_fq *q, uint64_t featu
 	};
 	int rc = vio_vring_new(&c, &q->vr, err);
 
-	if (rc == 0 && f->notify == VIO_NOTIFY_POLL)
-		vio_vring_park(q->vr);
+	vio_notify_init(&q->notify, f->notify, c.event_idx);
+	if (rc == 0 && f->notify->looks)
+		vio_fq_park(q);
 	q->pending = 1;
 	return rc;
 }

@@ -43,6 +43,26 @@ bool vio_fq_look_at_crq(struct vio_fq *q)
 	return vio_likely(s == VIO_T_RUNNING);
 }
 
+static bool fq_arm(void *p)
+{
+	struct vio_fq *q = p;
+
+	return vio_vring_arm(q->vr);
+}
+
+static void fq_park(void *p)
+{
+	vio_fq_park(p);
+}
+
+const struct vio_notify_end vio_fq_end = {.arm = fq_arm, .park = fq_park};
+
+void vio_fq_park(struct vio_fq *q)
+{
+	vio_vring_park(q->vr);
+	q->notify.ask = VIO_ASK_PARKED;
+}
+
 void vio_fq_kick(struct vio_fq *q)
 {
 	int rc = vio_transport_kick(q->f->t, q->vcpu, q->index);
@@ -54,7 +74,6 @@ void vio_fq_kick(struct vio_fq *q)
 
 void vio_fq_publish(struct vio_fq *q)
 {
-	if (q->f->notify == VIO_NOTIFY_CRQ ? vio_vring_publish_always(q->vr)
-					   : vio_vring_publish(q->vr))
+	if (q->f->notify->always ? vio_vring_publish_always(q->vr) : vio_vring_publish(q->vr))
 		vio_fq_kick(q);
 }

@@ -65,9 +65,9 @@ static int configure(struct vio_front *f, struct vio_err *err)
 		if (!q)
 			continue;
 		vio_vring_reset(q->vr);
-		if (f->notify == VIO_NOTIFY_POLL)
-			vio_vring_park(q->vr);
-		q->armed = false;
+		q->notify.ask = VIO_ASK_NOTHING;
+		if (f->notify->looks)
+			vio_fq_park(q);
 		q->kick_due = false;
 		vio_store_relaxed(&q->pending, 1); /* look once */
 	}

@@ -341,7 +341,7 @@ static int take_tx(struct vio_fq *v, void *ctx, unsigned max)
 	return (int)total;
 }
 
-/* Levels suppress and poll ask to be told of sent frames only when the program waits for them. */
+/* Levels that ask do so for sent frames only when the program waits for them. */
 int net_reclaim(struct net_pair *p)
 {
 	bool ok;
@@ -349,8 +349,8 @@ int net_reclaim(struct net_pair *p)
 
 	if (p->n_sending == 0)
 		return 0;
-	if (p->n->f.notify == VIO_NOTIFY_CRQ)
-		n = vio_fq_poll_crq(&p->tx, take_tx, NULL, UINT16_MAX, &ok);
+	if (p->n->f.notify->always)
+		n = vio_fq_poll_told(&p->tx, take_tx, NULL, UINT16_MAX, &ok);
 	else
 		n = take_tx(&p->tx, NULL, UINT16_MAX);
 	if (vio_unlikely(n < 0))
@@ -600,9 +600,8 @@ static unsigned send_all(struct net_pair *p, struct vio_net_buf *const frame[], 
 		p->rx.idle_tick = 0;
 		p->s.tx_publishes++;
 		vio_fq_publish(&p->tx);
-		if (p->n->f.notify == VIO_NOTIFY_POLL ||
-		    (p->n->f.notify == VIO_NOTIFY_SUPPRESS && !p->tx.armed))
-			vio_vring_park(p->tx.vr);
+		if (!p->n->f.notify->always && p->tx.notify.ask != VIO_ASK_ARMED)
+			vio_fq_park(&p->tx);
 	}
 	return done;
 }

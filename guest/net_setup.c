@@ -341,7 +341,7 @@ static void size_up(struct vio_net *n)
 	i->buffers = c->buffers ? c->buffers : i->posted + i->queue_size + 2 * NET_BURST;
 	n->refill_min = i->posted / 4 < NET_BURST ? (i->posted / 4 ? i->posted / 4 : 1) : NET_BURST;
 	n->cfg.copybreak = c->copybreak ? c->copybreak : COPYBREAK;
-	n->f.notify = i->arm.notify;
+	n->f.notify = vio_notify_level(i->arm.notify);
 	n->f.idle_ns = c->idle_ns;
 	n->f.spin_ns = c->spin_ns;
 	n->f.give_way = c->give_way;

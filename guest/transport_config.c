@@ -10,6 +10,7 @@
 #include <linux/virtio_ring.h>
 
 #include "guest/transport_priv.h"
+#include "notify/notify.h"
 #include "vio/cycles.h"
 
 /* Without these a version 2 device would not be what it says: 1.x layout, addresses that are IOBAs. */
@@ -148,7 +149,7 @@ static int choose_arm(struct vio_transport *t, const struct offer *o, struct vio
 		return refuse_arm(t, o, err);
 	*arm = *copy;
 	if (t->info.version == VIO_PROTO_V1 && want->ring != VIO_RING_DIRECT &&
-	    want->payload == VIO_PAYLOAD_RDMA && want->notify != VIO_NOTIFY_POLL &&
+	    want->payload == VIO_PAYLOAD_RDMA && !vio_notify_level(want->notify)->looks &&
 	    want->mapping != copy->mapping) {
 		arm->mapping = want->mapping;
 		snprintf(arm->name, sizeof(arm->name), "custom");
@@ -168,7 +169,7 @@ static int choose_features(struct vio_transport *t, const struct offer *o, struc
 {
 	uint64_t want = t->cfg.features & ~(1ull << VIRTIO_RING_F_EVENT_IDX | NEEDED);
 
-	if (t->info.arm.notify != VIO_NOTIFY_CRQ)
+	if (!vio_notify_level(t->info.arm.notify)->always)
 		want |= 1ull << VIRTIO_RING_F_EVENT_IDX;
 	if (t->info.version == VIO_PROTO_V1) {
 		t->info.features = want & o->features & UINT32_MAX;

@@ -81,8 +81,8 @@ static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, un
 	q->ring = vio_ring_level(a->ring);
 	q->payload = vio_payload_level(a->payload);
 	vio_store_relaxed(&q->size, p->size);
-	q->notify = a->notify;
 	q->event_idx = a->features >> VIRTIO_RING_F_EVENT_IDX & 1;
+	vio_notify_init(&q->notify, vio_notify_level(a->notify), q->event_idx);
 	q->indirect = a->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
 	q->vcpu = a->vcpu; /* until it is assigned */
 	q->windows = a->windows;
@@ -168,7 +168,7 @@ static void set_alias(struct vio_adapter *a)
 
 	if (a->ring != VIO_RING_DIRECT || a->payload == VIO_PAYLOAD_RDMA)
 		kind = PHYP_ALIAS_RDMA;
-	else if (a->notify != VIO_NOTIFY_POLL)
+	else if (!vio_notify_level(a->notify)->looks)
 		kind = PHYP_ALIAS_CRQ;
 	if (phyp_alias_set(a->part, a->u->unit, kind, &err) < 0)
 		vio_asay(

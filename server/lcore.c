@@ -128,7 +128,7 @@ static uint64_t patience(const struct lcore *lc)
 	for (unsigned i = 0, n = vio_load_acquire(&lc->n_slots); i < n; i++) {
 		const struct vio_squeue *q = vio_load_acquire(&lc->slot[i]); /* pair L */
 
-		if (q && q->notify == VIO_NOTIFY_POLL)
+		if (q && q->notify.looks)
 			return lc->set->idle_ticks;
 	}
 	return lc->set->spin_ticks;

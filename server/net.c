@@ -491,7 +491,7 @@ static void queue_open(struct vio_squeue *q)
 		q->dev = &vio_net_rx_ops;
 		q->pull = true;
 		/* New buffers are looked for when there is a frame: nobody needs to tell of them. */
-		if (q->notify == VIO_NOTIFY_SUPPRESS)
+		if (q->notify.ask != VIO_ASK_PARKED && !vio_notify_row(&q->notify)->always)
 			q->ring->park(q);
 	}
 }

@@ -22,6 +22,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ring.h>
 
+#include "notify/notify.h"
 #include "proto/msg.h"
 #include "vio/arm.h"
 #include "vio/atomics.h"
@@ -162,21 +163,18 @@ struct vio_squeue {
 	uint16_t last_avail; /* next available entry to take; the server's own, never read back */
 	uint16_t used_idx;   /* next used entry to fill; the server's own */
 	uint16_t in_flight;  /* popped and not yet pushed or dropped */
-	uint8_t notify;      /* enum vio_notification */
+	struct vio_notify notify;
 	uint8_t fault; /* enum vio_status: not VIO_ST_OK: stopped; the adapter sends NEEDS_RESET */
 	bool event_idx;
 	bool pull; /* the device takes chains when it has use for them (vio_squeue_take()): a turn takes none */
-	bool armed;     /* notifications are on */
-	bool more;      /* the last pop left entries behind: look again without a kick */
-	bool owed;      /* a used-buffer notification found the guest's CRQ full: try again */
-	bool look_pays; /* suppress: the last look right after work found something */
-	bool worked;    /* the last turn popped something */
-	bool told;      /* the poll loop's: it has woken the adapter's lcore for the fault */
+	bool more;     /* the last pop left entries behind: look again without a kick */
+	bool renotify; /* a used-buffer notification found the guest's CRQ full: try again */
+	bool told;     /* the poll loop's: it has woken the adapter's lcore for the fault */
 	/*
 	 * Not among the owner's own flags above: compilers load neighbours together, and these two
 	 * change under it.
 	 */
-	bool kicked;   /* a KICK arrived since the last look (crq; suppress while armed) */
+	bool kicked;   /* a KICK arrived since the last look */
 	uint8_t ctl;   /* enum vio_sq_ctl */
 	uint32_t idle; /* empty turns not yet added to stats.polls_empty */
 

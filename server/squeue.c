@@ -31,52 +31,49 @@ static void notify(struct vio_squeue *q)
 
 	vio_msg_encode(&m, &hi, &lo);
 	rc = h_send_crq(q->vcpu, q->unit, hi, lo);
-	q->owed = rc == H_DROPPED || rc == H_RESOURCE || rc == H_NO_MEM ||
-		  rc == H_NOT_ENOUGH_RESOURCES ||
-		  (rc > H_SUCCESS && rc != H_CLOSED); /* busy, of any length */
+	q->renotify = rc == H_DROPPED || rc == H_RESOURCE || rc == H_NO_MEM ||
+		      rc == H_NOT_ENOUGH_RESOURCES ||
+		      (rc > H_SUCCESS && rc != H_CLOSED); /* busy, of any length */
 	if (rc != H_SUCCESS)
 		return;
 	vio_counter_add(&q->stats.notifications, 1);
 	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->used_notifications, 1);
 }
 
-/*
- * Under suppress, nothing armed: shall the ring be looked at? Otherwise it has been armed, and a
- * kick will tell.
- */
-static bool look_unarmed(struct vio_squeue *q)
+static bool sq_arm(void *p)
 {
-	/*
-	 * Right after work there are two ways to go on, and each is wasted in the other's case:
-	 * look (worth it while the guest keeps publishing), or arm, which looks too. Do what would
-	 * have been right the last time.
-	 */
-	if (!q->worked || q->look_pays)
-		return true;
-	q->worked = false;
-	if (q->ring->arm(q)) {
-		q->look_pays = true;
-		return true;
-	}
-	q->armed = q->fault == VIO_ST_OK;
-	return false;
+	struct vio_squeue *q = p;
+
+	return q->ring->arm(q);
+}
+
+static void sq_park(void *p)
+{
+	struct vio_squeue *q = p;
+
+	q->ring->park(q);
+}
+
+static const struct vio_notify_end sq_end = {.arm = sq_arm, .park = sq_park};
+
+/* A parked event index must not be overtaken. */
+static inline void keep_parked(struct vio_squeue *q)
+{
+	if (q->event_idx && q->notify.ask == VIO_ASK_PARKED &&
+	    (uint16_t)(q->last_avail - q->parked_at) >= VIO_EVENT_REPARK)
+		q->ring->park(q);
 }
 
 /* May this turn look at the available ring? */
 static inline bool may_look(struct vio_squeue *q)
 {
-	if (vio_likely(q->notify == VIO_NOTIFY_POLL) || q->more)
+	if (vio_likely(q->notify.looks) || q->more)
 		return true;
 	if (vio_load_relaxed(&q->kicked) && vio_xchg_acq_rel(&q->kicked, false)) { /* pair K */
 		vio_counter_add(&q->stats.kicks_seen, 1);
 		return true;
 	}
-	if (q->notify == VIO_NOTIFY_CRQ)
-		return false;
-	if (!q->armed)
-		return look_unarmed(q);
-	return q->avail !=
-	       NULL; /* in place a look costs no call; the copying levels wait for the kick */
+	return vio_notify_row(&q->notify)->may_look(&q->notify, &sq_end, q, q->ring->free_look);
 }
 
 /* What follows from having found `n` chains, for the notifications that we ask for. */
@@ -89,30 +86,14 @@ static inline void after_look(struct vio_squeue *q, unsigned n)
 		 */
 		if (q->more)
 			q->more = false;
-		if (q->notify != VIO_NOTIFY_SUPPRESS || q->armed || q->fault != VIO_ST_OK)
-			return;
-		if (q->worked)
-			q->look_pays = false;
-		q->worked = false;
-		q->more = q->ring->arm(
-			q); /* true: something came in between, look in the next turn */
-		q->armed = !q->more && q->fault == VIO_ST_OK;
+		if (!q->notify.looks && q->fault == VIO_ST_OK)
+			q->more = vio_notify_row(&q->notify)->device.dry(&q->notify, &sq_end, q);
 		return;
 	}
-	if (q->notify == VIO_NOTIFY_SUPPRESS) {
-		if (q->armed && !q->event_idx)
-			q->ring->park(
-				q); /* flags stay on until they are put out; an event index is left behind */
-		q->armed = false;
-		if (q->worked)
-			q->look_pays = true;
-		q->worked = true;
-	} else if (q->notify == VIO_NOTIFY_POLL) {
-		if (q->armed ||
-		    (q->event_idx && (uint16_t)(q->last_avail - q->parked_at) >= VIO_EVENT_REPARK))
-			q->ring->park(q);
-		q->armed = false;
-	}
+	keep_parked(q);
+	/* A level that looks anyway asks for something only before it sleeps. */
+	if (!q->notify.looks || q->notify.ask == VIO_ASK_ARMED)
+		vio_notify_row(&q->notify)->device.found(&q->notify, &sq_end, q);
 }
 
 static void count_burst(struct vio_squeue *q, unsigned n)
@@ -129,7 +110,7 @@ static void count_burst(struct vio_squeue *q, unsigned n)
 static inline void given(struct vio_squeue *q, unsigned n, bool wanted)
 {
 	vio_counter_add(&q->stats.requests, n);
-	if (q->notify == VIO_NOTIFY_CRQ || wanted)
+	if (wanted || vio_notify_row(&q->notify)->always)
 		notify(q);
 	else
 		vio_counter_add(&q->stats.notifications_suppressed, 1);
@@ -178,7 +159,7 @@ static unsigned drain(struct vio_squeue *q)
 	if (n > 0)
 		q->payload->put(q, done, n);
 	vio_store_release(&q->in_flight, (uint16_t)(q->in_flight - n - waiting)); /* pair Q */
-	q->owed = false;
+	q->renotify = false;
 	return n + waiting;
 }
 
@@ -231,7 +212,7 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 
 	if (vio_unlikely(q->fault != VIO_ST_OK || ctl == VIO_SQ_STOP))
 		return q->in_flight ? drain(q) : 0;
-	if (vio_unlikely(q->owed))
+	if (vio_unlikely(q->renotify))
 		notify(q);
 	if (vio_likely(ctl == VIO_SQ_RUN && !q->pull) && may_look(q))
 		n_fresh = look(q, plain, &n_plain, fresh);
@@ -270,14 +251,6 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 	}
 	count_turn(q, q->stats.requests - requests, q->stats.cpu_bytes - copied);
 	return n_fresh + n_done;
-}
-
-/* Nobody needs to tell of posted buffers. */
-static inline void keep_parked(struct vio_squeue *q)
-{
-	if (q->event_idx && q->notify != VIO_NOTIFY_CRQ &&
-	    (uint16_t)(q->last_avail - q->parked_at) >= VIO_EVENT_REPARK)
-		q->ring->park(q);
 }
 
 unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned max)
@@ -324,33 +297,23 @@ bool vio_squeue_arm(struct vio_squeue *q)
 {
 	flush_idle(q);
 	if (q->pull)
-		return q->owed;
+		return q->renotify;
 	if (q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN)
 		return q->in_flight > 0;
-	if (q->notify == VIO_NOTIFY_POLL && !q->armed)
-		vio_store_relaxed(
-			&q->kicked,
-			false); /* a late one, from before it was parked; arming looks anyway */
-	if (q->owed || q->more || q->in_flight > 0 || vio_load_acquire(&q->kicked)) /* pair K */
+	if (q->notify.looks && q->notify.ask != VIO_ASK_ARMED)
+		/* A late one, from before it was parked; arming looks anyway. */
+		vio_store_relaxed(&q->kicked, false);
+	if (q->renotify || q->more || q->in_flight > 0 || vio_load_acquire(&q->kicked)) /* pair K */
 		return true;
-	if (q->notify == VIO_NOTIFY_CRQ || q->armed)
-		return false; /* the guest always kicks, or has been asked to; what came since is in `kicked` */
-	if (q->ring->arm(q)) {
-		if (q->notify == VIO_NOTIFY_POLL)
-			q->ring->park(q);
-		else
-			q->more = true;
-		return true;
-	}
-	q->armed = q->fault == VIO_ST_OK;
-	return false;
+	q->more = vio_notify_row(&q->notify)->device.sleep(&q->notify, &sq_end, q);
+	return q->more;
 }
 
 void vio_squeue_park(struct vio_squeue *q)
 {
-	if (q->notify != VIO_NOTIFY_POLL || !q->armed || q->pull)
+	if (!q->notify.looks || q->notify.ask != VIO_ASK_ARMED || q->pull)
 		return;
-	q->armed = false;
+	q->notify.ask = VIO_ASK_NOTHING;
 	vio_store_relaxed(&q->kicked, false);
 	if (q->fault == VIO_ST_OK && vio_load_acquire(&q->ctl) == VIO_SQ_RUN)
 		q->ring->park(q);

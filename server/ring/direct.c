@@ -48,6 +48,7 @@ static void park(struct vio_squeue *q)
 	vio_park(q->event_idx ? avail_event(q) : NULL, &q->used->flags, VRING_USED_F_NO_NOTIFY,
 		 q->last_avail);
 	q->parked_at = q->last_avail;
+	q->notify.ask = VIO_ASK_PARKED;
 }
 
 /* A byte for each head: not 0 while it is in flight, taken by pop or by pop_plain. */
@@ -77,7 +78,7 @@ static int attach(struct vio_squeue *q, struct vio_err *err)
 	if (!q->ring_priv)
 		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u heads", q->index,
 				   q->size);
-	if (q->notify == VIO_NOTIFY_POLL)
+	if (q->notify.looks)
 		park(q);
 	return 0;
 }
@@ -268,6 +269,7 @@ static bool arm(struct vio_squeue *q)
 
 const struct vio_ring_ops vio_ring_direct = {
 	.name = "direct",
+	.free_look = true,
 	.attach = attach,
 	.detach = detach,
 	.pop = pop,

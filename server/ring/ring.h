@@ -11,6 +11,7 @@
 
 struct vio_ring_ops {
 	const char *name;
+	bool free_look; /* a look at the available ring costs no hypervisor call */
 	/*
 	 * The queue's place, features and windows are set; prepare (look up rings in windows,
 	 * allocate shadow tables). -EFAULT with a status in q->fault when a ring isn't where the

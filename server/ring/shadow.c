@@ -53,7 +53,7 @@ int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
 	memset(s->used, 0, 6 + 8 * n);
 	s->idx = s->copied = q->last_avail;
 	q->ring_priv = s;
-	if (q->notify == VIO_NOTIFY_POLL) {
+	if (q->notify.looks) {
 		vio_shadow_park(q);
 		if (q->fault != VIO_ST_OK) {
 			vio_shadow_detach(q);
@@ -145,7 +145,7 @@ bool vio_shadow_publish(struct vio_squeue *q, uint16_t old)
 		vio_shadow_fault(q, why, q->place.used);
 		return false;
 	}
-	if (q->notify == VIO_NOTIFY_CRQ)
+	if (vio_notify_row(&q->notify)->always)
 		return true; /* the guest is always told: its wish is not worth a call */
 	vio_fence_full();    /* pair N: index before the load of the guest's wish */
 	why = vio_rdma_read(q, wish_at, sizeof(wish), buf);
@@ -193,4 +193,5 @@ void vio_shadow_park(struct vio_squeue *q)
 {
 	write_wish(q, (uint16_t)(q->last_avail + VIO_EVENT_PARKED), VRING_USED_F_NO_NOTIFY);
 	q->parked_at = q->last_avail;
+	q->notify.ask = VIO_ASK_PARKED;
 }

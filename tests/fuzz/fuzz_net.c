@@ -116,7 +116,7 @@ static void open_queue(struct end *e, uint16_t index)
 	q->dev = &vio_dev_net;
 	q->backend = e->bq;
 	q->size = SIZE;
-	q->notify = VIO_NOTIFY_POLL;
+	vio_notify_init(&q->notify, &vio_notify_poll, false);
 	q->index = index;
 	q->vcpu = vcpu_of_machine(&q->unit);
 	q->version = VIO_PROTO_V2;

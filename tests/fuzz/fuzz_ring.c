@@ -237,8 +237,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	q->dev = &vio_dev_blk;
 	q->backend = &bq;
 	q->size = g.size;
-	q->notify = how & 1 ? VIO_NOTIFY_POLL : VIO_NOTIFY_SUPPRESS;
 	q->event_idx = how & 2;
+	vio_notify_init(&q->notify, how & 1 ? &vio_notify_poll : &vio_notify_suppress,
+			q->event_idx);
 	q->indirect = how & 4;
 	q->vcpu = vcpu_of_machine(&q->unit);
 	q->version = VIO_PROTO_V2;

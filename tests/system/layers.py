@@ -7,9 +7,9 @@ import re
 import sys
 
 # part -> parts whose headers it may include, besides its own and include/vio
-MAY = {"proto": set(), "phyp": set(), "guest": {"proto"}, "server": {"proto"}, "bench": set()}
+MAY = {"proto": set(), "phyp": set(), "notify": set(), "guest": {"proto", "notify"}, "server": {"proto", "notify"}, "bench": set()}
 DPDK = re.compile(r'#\s*include\s*[<"]rte_')
-PART = re.compile(r'#\s*include\s*"(proto|phyp|guest|server|bench|tests)/')
+PART = re.compile(r'#\s*include\s*"(proto|phyp|notify|guest|server|bench|tests)/')
 # The few files behind which DPDK stays.
 DPDK_FILES = {"server/lcore.c", "server/telemetry.c", "server/eal.c", "server/switch_fdb.c", "server/ports/ethdev.c"}
 

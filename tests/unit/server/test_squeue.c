@@ -136,7 +136,7 @@ static void idle_turns_under_suppress_make_no_call_once_armed(void **state)
 
 			w_run(w);
 			w_run(w);
-			assert_true(w->q->armed);
+			assert_true(w->q->notify.ask == VIO_ASK_ARMED);
 			assert_false(vio_squeue_arm(w->q));
 			calls = all_calls(w);
 			assert_int_equal(w_run(w), 0);
@@ -190,15 +190,15 @@ static void a_full_guest_queue_delays_a_notification_but_never_loses_it(void **s
 	w_kick(w);
 	vio_squeue_poll(w->q);
 	assert_int_equal(w->q->stats.notifications, 0);
-	assert_true(w->q->owed);
+	assert_true(w->q->renotify);
 	assert_true(vio_squeue_arm(w->q)); /* no sleep while it is owed */
 	vio_squeue_poll(w->q);
-	assert_true(w->q->owed);
+	assert_true(w->q->renotify);
 	assert_true(w_notifications(w) > 0);
 	vio_squeue_poll(w->q);
 	assert_int_equal(w->q->stats.notifications, 1);
 	assert_int_equal(w_notifications(w), 1);
-	assert_false(w->q->owed);
+	assert_false(w->q->renotify);
 }
 
 static void a_held_queue_takes_nothing_new(void **state)

@@ -234,8 +234,8 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	q->dev = &vio_dev_blk;
 	q->backend = &w->bq;
 	q->size = cfg->size;
-	q->notify = cfg->notify;
 	q->event_idx = cfg->event_idx;
+	vio_notify_init(&q->notify, vio_notify_level(cfg->notify), cfg->event_idx);
 	q->indirect = cfg->indirect;
 	q->vcpu = w->sv;
 	q->windows_src = &w->windows;
