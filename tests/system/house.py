@@ -1,0 +1,89 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The structure's debts, counted. Each may only fall: a ceiling here is lowered with the change that pays it off.
+
+A level of a factor is compared in its table only, so that a new level is one file and one row; a folder and a file fit into
+one sitting; a hypercall that answers busy is repeated by one helper; a name in a profile says which file it is from.
+"""
+
+import collections
+import os
+import re
+import sys
+
+PARTS = ("include", "proto", "notify", "vq", "phyp", "guest", "server", "bench")
+LEVEL = r"VIO_(?:MAP|NOTIFY|RING|PAYLOAD)_(?!V\d)[A-Z_]+"
+# Where a factor's levels are told apart: its table and its rows.
+TABLES = re.compile(r"^(proto/arm\.c|notify/|guest/dma/dma\.c|(guest|server)/payload/payload\.c|server/ring/ring\.c)")
+LEVEL_TEST = re.compile(rf"(?:==|!=)\s*{LEVEL}\b|\b{LEVEL}\s*(?:==|!=)|\bcase\s+{LEVEL}\b")
+RETRY = re.compile(r"while \((?=[^;{]*H_BUSY)(?=[^;{]*\+\+)")
+STATIC = re.compile(r"^static (?!const|_Noreturn struct)[^=;(]*?\b(\w+)\(", re.M)
+MAX_LINES, MAX_FILES = 500, 15
+
+# what: the most that there may be.
+CEILING = {
+    "tests of a level outside of its table": 22,
+    "files above 500 lines": 12,
+    "folders above 15 source files": 5,
+    "loops that retry a busy hypercall": 12,
+    "names of static functions in more than one file": 110,
+}
+
+
+def sources(root):
+    for part in PARTS:
+        for folder, _, files in os.walk(os.path.join(root, part)):
+            for name in sorted(f for f in files if f.endswith((".c", ".h"))):
+                path = os.path.join(folder, name)
+                with open(path, encoding="utf-8") as f:
+                    yield os.path.relpath(path, root), f.read()
+
+
+def count(files):
+    """what -> list of places."""
+    found = {what: [] for what in CEILING}
+    folders, statics = collections.Counter(), collections.defaultdict(set)
+    for rel, text in files:
+        lines = text.split("\n")
+        if rel.endswith(".c"):
+            folders[os.path.dirname(rel)] += 1
+        if len(lines) - 1 > MAX_LINES:
+            found["files above 500 lines"].append(f"{rel} ({len(lines) - 1})")
+        for n, line in enumerate(lines, 1):
+            if not TABLES.match(rel) and LEVEL_TEST.search(line):
+                found["tests of a level outside of its table"].append(f"{rel}:{n}")
+        found["loops that retry a busy hypercall"] += [f"{rel}:{1 + text.count(chr(10), 0, m.start())}" for m in RETRY.finditer(text)]
+        if not rel.endswith(".h"):
+            for name in STATIC.findall(text):
+                statics[name].add(rel)
+    found["folders above 15 source files"] = [f"{d} ({n})" for d, n in folders.items() if n > MAX_FILES]
+    found["names of static functions in more than one file"] = sorted(
+        f"{name} ({len(where)})" for name, where in statics.items() if len(where) > 1)
+    return found
+
+
+def check_the_check():
+    """Planted debts are found, and a table's own are not counted."""
+    planted = [("server/x.c", "if (a->notify == VIO_NOTIFY_POLL)\nswitch\ncase VIO_MAP_POOL:\n"
+                "while (rc == H_BUSY && ++tries < 9)\n" + "static void pop(void)\n" + "\n" * 500),
+               ("server/y.c", "static int pop(struct a *b)\n"), ("notify/poll.c", "a == VIO_NOTIFY_POLL\n")]
+    planted += [(f"many/{i}.c", "") for i in range(16)]
+    got = {what: len(places) for what, places in count(planted).items()}
+    assert list(got.values()) == [2, 1, 1, 1, 1], got
+
+
+def main():
+    check_the_check()
+    bad = 0
+    for what, places in count(sources(sys.argv[1])).items():
+        over = len(places) > CEILING[what]
+        bad += over
+        print(f"{len(places):4} {what} (at most {CEILING[what]}){': TOO MANY' if over else ''}")
+        if over or "-v" in sys.argv:
+            print("".join(f"       {p}\n" for p in places), end="")
+    print(f"{len(CEILING) - bad} passed, {bad} failed")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
