@@ -16,9 +16,7 @@
 #include "guest/blk_priv.h"
 #include "vio/cycles.h"
 
-#define PAGE  4096u
-#define DEFER 64u /* vio_dma_cfg's defaults, to size slices by */
-#define QUOTA 4096u
+#define PAGE 4096u
 
 static bool has(const struct vio_blk_info *i, unsigned bit)
 {
@@ -90,8 +88,8 @@ int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size
 /* Bounce buffers and room for vio_blk_alloc(): as much as the load needs, or what fits into cfg.pool_len. */
 static int size_pool(struct vio_blk *b, uint64_t *buffers, struct vio_err *err)
 {
-	const bool bounce_only = b->info.arm.payload == VIO_PAYLOAD_BOUNCE,
-		   pool = b->info.arm.mapping == VIO_MAP_POOL;
+	const unsigned traits = vio_arm_traits(&b->info.arm);
+	const bool bounce_only = traits & VIO_ARM_BOUNCES, pool = traits & VIO_ARM_POOL;
 	const uint64_t queues = b->info.num_queues, len = pool ? b->cfg.pool_len : 0;
 	uint64_t share = len / queues, slot = b->bounce_slot_len, room;
 
@@ -134,9 +132,9 @@ static uint64_t area_grain(const struct vio_blk *b, uint64_t len, bool grant)
 static int carve_area(struct vio_blk *b, struct vio_err *err)
 {
 	const struct vio_gpayload_ops *ops = vio_gpayload_level(b->info.arm.payload);
-	bool pool = b->info.arm.mapping == VIO_MAP_POOL,
-	     bounce_only = b->info.arm.payload == VIO_PAYLOAD_BOUNCE;
-	bool grant = pool && vio_payload_in_place(b->info.arm.payload);
+	const unsigned traits = vio_arm_traits(&b->info.arm);
+	const bool pool = traits & VIO_ARM_POOL, bounce_only = traits & VIO_ARM_BOUNCES,
+		   grant = pool && traits & VIO_ARM_DATA_IN_PLACE;
 	uint64_t slots = (uint64_t)b->info.num_queues * b->info.depth, len, all, g;
 	uint64_t buffers;
 	int rc;
@@ -191,42 +189,25 @@ static int new_payload(struct vio_blk *b, struct blk_queue *q, struct vio_err *e
 	return ops->create(&c, &q->v.payload, err);
 }
 
-/*
- * DMA window for one queue's mapping level: for everything in flight, what it keeps, and as much
- * again against holes. With exposures every segment takes whole backing pages.
- */
-static uint64_t slice_len(const struct vio_blk *b)
+/* Pieces of the DMA window that one request takes at most. */
+static uint64_t units_of(const struct vio_blk *b)
 {
-	uint64_t page = vio_front_tce_page(&b->f),
-		 room = vio_transport_room(b->f.t) / b->info.num_queues & ~(page - 1);
-	uint64_t unit = vio_front_grain(&b->f, vio_payload_in_place(b->info.arm.payload));
+	uint64_t unit = vio_front_unit(&b->f, &b->info.arm);
 	uint64_t units =
 		(b->info.max_len + unit - 1) / unit + 1 + 2; /* unaligned data, header, status */
-	uint64_t requests = b->info.depth, kept = 0;
 
 	if (b->size_max < b->info.max_len)
 		units += b->info.max_len / b->size_max + 1; /* segments that share a page */
-	if (b->info.arm.mapping == VIO_MAP_DEFERRED)
-		requests += b->cfg.defer_batch ? b->cfg.defer_batch : DEFER;
-	else if (b->info.arm.mapping == VIO_MAP_CACHED)
-		kept = (b->cfg.quota_pages ? b->cfg.quota_pages : QUOTA) * page;
-	kept = 2 * (requests * units * unit + kept);
-	return kept < room ? kept : room;
+	return units;
 }
 
 static int new_dma(struct vio_blk *b, struct blk_queue *q, uint64_t slice, struct vio_err *err)
 {
-	struct vio_dma_cfg c = {.defer_batch = b->cfg.defer_batch,
+	struct vio_dma_cfg c = {.slice_len = slice,
+				.defer_batch = b->cfg.defer_batch,
 				.quota_pages = b->cfg.quota_pages};
 
-	if (b->info.arm.mapping == VIO_MAP_POOL) {
-		c.pool_addr = b->area.at;
-		c.pool_len = b->area.len;
-		c.pool_at = b->area_at;
-	} else {
-		c.slice_len = slice;
-	}
-	return vio_front_dma(&b->f, &q->v, &b->info.arm, &c, err);
+	return vio_front_dma(&b->f, &q->v, &b->info.arm, &b->area, b->area_at, &c, err);
 }
 
 /* -------------------------------------------------------------------------- queues ---- */
@@ -256,11 +237,13 @@ static int new_slots(struct vio_blk *b, struct blk_queue *q, struct vio_err *err
 
 static int new_queues(struct vio_blk *b, struct vio_err *err)
 {
-	uint64_t slice = 0;
+	const struct vio_dma_cfg c = {.defer_batch = b->cfg.defer_batch,
+				      .quota_pages = b->cfg.quota_pages};
 	int rc = vio_front_lists(&b->f, err);
+	/* Once for all: each queue takes its part of what is free now. */
+	const uint64_t slice = vio_front_slice(&b->f, &b->info.arm, &c, b->info.depth, units_of(b),
+					       b->info.num_queues);
 
-	if (rc == 0 && b->info.arm.mapping != VIO_MAP_POOL)
-		slice = slice_len(b);
 	for (unsigned i = 0; rc == 0 && i < b->info.num_queues; i++) {
 		struct blk_queue *q = &b->q[i];
 
@@ -308,7 +291,7 @@ int blk_setup(struct vio_blk *b, struct vio_err *err)
 	b->f.queue_size = b->info.queue_size;
 	rc = new_vcpus(b, err);
 	if (rc == 0)
-		rc = vio_front_rings(&b->f, b->info.features, b->info.arm.ring == VIO_RING_DIRECT,
+		rc = vio_front_rings(&b->f, b->info.features, vio_ring_in_place(b->info.arm.ring),
 				     4, err);
 	b->info.ring_bytes = vio_transport_control_bytes(b->f.t) + b->f.window_bytes;
 	if (rc == 0)

@@ -223,11 +223,22 @@ int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t
 /* Pages for multi-TCE calls, one a queue. */
 int vio_front_lists(struct vio_front *f, struct vio_err *err);
 /*
- * One queue's mapping level. c: pool_addr, pool_len and pool_at, or slice_len; defer_batch and
- * quota_pages; the rest is filled in here.
+ * DMA window for one of `queues` queues' mapping levels: for `requests` in flight, what the level
+ * keeps, and as much again against holes. units: the most pieces that one request takes, of the
+ * size that vio_front_unit() says. 0 with the pool. c: defer_batch and quota_pages.
+ */
+uint64_t vio_front_slice(const struct vio_front *f, const struct vio_arm *arm,
+			 const struct vio_dma_cfg *c, uint64_t requests, uint64_t units,
+			 uint64_t queues);
+/* Bytes of the window that a mapping takes at least: with exposures, a whole backing page. */
+uint64_t vio_front_unit(const struct vio_front *f, const struct vio_arm *arm);
+/*
+ * One queue's mapping level. area: where its buffers lie, at area_at in arms with the pool. c:
+ * slice_len, defer_batch and quota_pages; the rest is filled in here.
  */
 int vio_front_dma(struct vio_front *f, struct vio_fq *q, const struct vio_arm *arm,
-		  struct vio_dma_cfg *c, struct vio_err *err);
+		  const struct vio_mem_piece *area, struct ioba area_at, struct vio_dma_cfg *c,
+		  struct vio_err *err);
 /* QUEUE messages for all, and DRIVER_OK. */
 int vio_front_go(struct vio_front *f, struct vio_err *err);
 /* What this file and its helpers made for a queue; then the windows. */

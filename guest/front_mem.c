@@ -166,8 +166,30 @@ int vio_front_lists(struct vio_front *f, struct vio_err *err)
 	return rc;
 }
 
+uint64_t vio_front_unit(const struct vio_front *f, const struct vio_arm *arm)
+{
+	return vio_front_grain(f, vio_payload_in_place(arm->payload));
+}
+
+uint64_t vio_front_slice(const struct vio_front *f, const struct vio_arm *arm,
+			 const struct vio_dma_cfg *c, uint64_t requests, uint64_t units,
+			 uint64_t queues)
+{
+	const struct vio_dma_ops *ops = vio_dma_level(arm->mapping);
+	uint64_t page = vio_front_tce_page(f), waiting = 0, pages = 0, len,
+		 room = vio_transport_room(f->t) / queues & ~(page - 1);
+
+	if (vio_arm_traits(arm) & VIO_ARM_POOL)
+		return 0;
+	if (ops->keeps)
+		ops->keeps(c, &waiting, &pages);
+	len = 2 * ((requests + waiting) * units * vio_front_unit(f, arm) + pages * page);
+	return len < room ? len : room;
+}
+
 int vio_front_dma(struct vio_front *f, struct vio_fq *q, const struct vio_arm *arm,
-		  struct vio_dma_cfg *c, struct vio_err *err)
+		  const struct vio_mem_piece *area, struct ioba area_at, struct vio_dma_cfg *c,
+		  struct vio_err *err)
 {
 	const struct phyp_unit_info *u = phyp_unit(f->part, f->unit);
 	int rc = 0;
@@ -176,7 +198,11 @@ int vio_front_dma(struct vio_front *f, struct vio_fq *q, const struct vio_arm *a
 	c->liobn = u->liobn;
 	c->page_shift = u->page_shift;
 	c->list = q->list;
-	if (arm->mapping != VIO_MAP_POOL) {
+	if (vio_arm_traits(arm) & VIO_ARM_POOL) {
+		c->pool_addr = area->at;
+		c->pool_len = area->len;
+		c->pool_at = area_at;
+	} else {
 		rc = vio_transport_slice(f->t, c->slice_len, &c->slice, err);
 		if (rc == 0 && vio_payload_in_place(arm->payload) &&
 		    vio_transport_expose(f->t, q->vcpu, &c->expose))

@@ -18,8 +18,6 @@
 #include "guest/net_priv.h"
 #include "vio/cycles.h"
 
-#define DEFER     64u /* vio_dma_cfg's defaults, to size slices by */
-#define QUOTA     4096u
 #define COPYBREAK 256u
 
 #define BIT(b) (1ull << VIRTIO_NET_F_##b)
@@ -127,9 +125,9 @@ static uint64_t pow2_up(uint64_t v)
 static int carve_area(struct vio_net *n, struct vio_err *err)
 {
 	const struct vio_gpayload_ops *ops = vio_gpayload_level(n->info.arm.payload);
-	bool pool = n->info.arm.mapping == VIO_MAP_POOL,
-	     bounce_only = n->info.arm.payload == VIO_PAYLOAD_BOUNCE;
-	bool grant = pool && vio_payload_in_place(n->info.arm.payload);
+	const unsigned traits = vio_arm_traits(&n->info.arm);
+	const bool pool = traits & VIO_ARM_POOL, bounce_only = traits & VIO_ARM_BOUNCES,
+		   grant = pool && traits & VIO_ARM_DATA_IN_PLACE;
 	uint64_t g = vio_front_grain(&n->f, grant), bl = n->cfg.buf_len,
 		 slots = 2ull * n->info.pairs * n->info.queue_size, len, buffers;
 	uint64_t align = bl > g ? bl : g;
@@ -177,40 +175,22 @@ static int new_payload(struct vio_net *n, struct vio_fq *q, struct vio_err *err)
 	return ops->create(&c, &q->payload, err);
 }
 
-/*
- * DMA window for one queue's mapping level: for everything in flight, what it keeps, and as much
- * again against holes. With exposures every buffer takes whole backing pages.
- */
-static uint64_t slice_len(const struct vio_net *n, bool ctrl)
+/* requests of `units` pieces of the DMA window, to be in flight on one queue. */
+static uint64_t slice_len(const struct vio_net *n, uint64_t requests, uint64_t units)
 {
-	uint64_t page = vio_front_tce_page(&n->f),
-		 room = vio_transport_room(n->f.t) / (2ull * n->info.pairs + 1) & ~(page - 1);
-	uint64_t unit = vio_front_grain(&n->f, vio_payload_in_place(n->info.arm.payload));
-	uint64_t units = (n->cfg.buf_len + unit - 1) / unit, bufs = ctrl ? 2 : n->info.queue_size,
-		 kept = 0;
+	const struct vio_dma_cfg c = {.defer_batch = n->cfg.defer_batch,
+				      .quota_pages = n->cfg.quota_pages};
 
-	if (n->info.arm.mapping == VIO_MAP_DEFERRED)
-		bufs += (uint64_t)(n->cfg.defer_batch ? n->cfg.defer_batch : DEFER) *
-			(ctrl ? 2 : 1);
-	else if (n->info.arm.mapping == VIO_MAP_CACHED && !ctrl)
-		kept = (n->cfg.quota_pages ? n->cfg.quota_pages : QUOTA) * page;
-	kept = 2 * (bufs * units * unit + kept);
-	return kept < room ? kept : room;
+	return vio_front_slice(&n->f, &n->info.arm, &c, requests, units, 2ull * n->info.pairs + 1);
 }
 
 static int new_dma(struct vio_net *n, struct vio_fq *q, uint64_t slice, struct vio_err *err)
 {
-	struct vio_dma_cfg c = {.defer_batch = n->cfg.defer_batch,
+	struct vio_dma_cfg c = {.slice_len = slice,
+				.defer_batch = n->cfg.defer_batch,
 				.quota_pages = n->cfg.quota_pages};
 
-	if (n->info.arm.mapping == VIO_MAP_POOL) {
-		c.pool_addr = n->area.at;
-		c.pool_len = n->area.len;
-		c.pool_at = n->area_at;
-	} else {
-		c.slice_len = slice;
-	}
-	return vio_front_dma(&n->f, q, &n->info.arm, &c, err);
+	return vio_front_dma(&n->f, q, &n->info.arm, &n->area, n->area_at, &c, err);
 }
 
 /* Guest-logical address of the next buffer. */
@@ -247,7 +227,7 @@ static int new_buffers(struct vio_net *n, struct net_pair *p, unsigned pair, str
 /* Where a buffer is for the device, once and for all, if the arm is so. */
 static void stand(const struct vio_net *n, struct net_pair *p)
 {
-	p->standing = n->info.arm.mapping == VIO_MAP_POOL &&
+	p->standing = vio_arm_traits(&n->info.arm) & VIO_ARM_POOL &&
 		      vio_gpayload_level(n->info.arm.payload) == &vio_gpayload_in_place;
 	for (uint32_t i = 0; p->standing && i < n->info.buffers; i++) {
 		struct vio_dma_map *m = &p->buf[i].map;
@@ -300,13 +280,13 @@ static int new_pairs(struct vio_net *n, struct vio_err *err)
 static int new_queues(struct vio_net *n, struct vio_err *err)
 {
 	int rc = vio_front_lists(&n->f, err);
-	bool pool = n->info.arm.mapping == VIO_MAP_POOL;
-	uint64_t slice = rc || pool ? 0 : slice_len(n, false);
+	const uint64_t unit = vio_front_unit(&n->f, &n->info.arm),
+		       slice = slice_len(n, n->info.queue_size, (n->cfg.buf_len + unit - 1) / unit);
 
 	if (rc == 0 && n->ctrl) {
 		n->ctrl->at = n->area.at;
 		n->ctrl->va = n->area.va;
-		rc = new_dma(n, &n->ctrl->v, pool ? 0 : slice_len(n, true), err);
+		rc = new_dma(n, &n->ctrl->v, slice_len(n, 1, 2), err);
 	}
 	for (unsigned i = 0; rc == 0 && i < n->info.pairs; i++) {
 		struct net_pair *p = &n->p[i];
@@ -358,7 +338,7 @@ int net_setup(struct vio_net *n, struct vio_err *err)
 	if (rc == 0)
 		rc = new_pairs(n, err);
 	if (rc == 0)
-		rc = vio_front_rings(&n->f, n->info.features, n->info.arm.ring == VIO_RING_DIRECT,
+		rc = vio_front_rings(&n->f, n->info.features, vio_ring_in_place(n->info.arm.ring),
 				     1, err);
 	if (rc == 0)
 		rc = carve_area(n, err);

@@ -148,8 +148,8 @@ static int choose_arm(struct vio_transport *t, const struct offer *o, struct vio
 	if (t->cfg.strict_arm)
 		return refuse_arm(t, o, err);
 	*arm = *copy;
-	if (t->info.version == VIO_PROTO_V1 && want->ring != VIO_RING_DIRECT &&
-	    want->payload == VIO_PAYLOAD_RDMA && !vio_notify_level(want->notify)->looks &&
+	if (t->info.version == VIO_PROTO_V1 && !vio_ring_in_place(want->ring) &&
+	    !vio_payload_in_place(want->payload) && !vio_notify_level(want->notify)->looks &&
 	    want->mapping != copy->mapping) {
 		arm->mapping = want->mapping;
 		snprintf(arm->name, sizeof(arm->name), "custom");

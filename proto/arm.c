@@ -5,26 +5,51 @@
 #include "vio/arm.h"
 #include "vio/types.h"
 
-static const char *const mapping_names[VIO_N_MAPPING] = {
-	[VIO_MAP_SINGLE_USE] = "single-use",
-	[VIO_MAP_DEFERRED] = "deferred",
-	[VIO_MAP_CACHED] = "cached",
-	[VIO_MAP_POOL] = "pool",
+/* A level needs a trait that another factor's level must have, because of `why`. */
+struct need {
+	unsigned trait;
+	const char *why;
 };
-static const char *const payload_names[VIO_N_PAYLOAD] = {
-	[VIO_PAYLOAD_RDMA] = "rdma",           [VIO_PAYLOAD_BOUNCE] = "bounce",
-	[VIO_PAYLOAD_DIRECT] = "direct",       [VIO_PAYLOAD_COPYBREAK] = "copybreak",
-	[VIO_PAYLOAD_UNCHECKED] = "unchecked",
+
+/* One row for each level of any factor; the same order as the enums of vio/arm.h. */
+struct row {
+	const char *name;
+	unsigned traits; /* enum vio_trait */
+	struct need needs[2];
 };
-static const char *const ring_names[VIO_N_RING] = {
-	[VIO_RING_COPY] = "copy",
-	[VIO_RING_COPY_DELTA] = "copy-delta",
-	[VIO_RING_DIRECT] = "direct",
+
+static const struct row mappings[VIO_N_MAPPING] = {
+	[VIO_MAP_SINGLE_USE] = {"single-use", 0, {{0}}},
+	[VIO_MAP_DEFERRED] = {"deferred", 0, {{0}}},
+	[VIO_MAP_CACHED] = {"cached", 0, {{0}}},
+	[VIO_MAP_POOL] = {"pool", VIO_ARM_POOL, {{0}}},
 };
-static const char *const notify_names[VIO_N_NOTIFY] = {
-	[VIO_NOTIFY_CRQ] = "crq",
-	[VIO_NOTIFY_SUPPRESS] = "suppress",
-	[VIO_NOTIFY_POLL] = "poll",
+static const struct row payloads[VIO_N_PAYLOAD] = {
+	[VIO_PAYLOAD_RDMA] = {"rdma", 0, {{0}}},
+	[VIO_PAYLOAD_BOUNCE] =
+		{"bounce",
+		 VIO_ARM_DATA_IN_PLACE | VIO_ARM_BOUNCES,
+		 {{VIO_ARM_POOL,
+		   "bouncing copies into the pre-registered pool, so nothing would be left to map; use mapping=pool"}}},
+	[VIO_PAYLOAD_DIRECT] = {"direct", VIO_ARM_DATA_IN_PLACE, {{0}}},
+	[VIO_PAYLOAD_COPYBREAK] = {"copybreak", VIO_ARM_DATA_IN_PLACE, {{0}}},
+	[VIO_PAYLOAD_UNCHECKED] =
+		{"unchecked",
+		 VIO_ARM_DATA_IN_PLACE,
+		 {{VIO_ARM_POOL,
+		   "without a check there is no window that could come and go with a request; use mapping=pool"},
+		  {VIO_ARM_RINGS_IN_PLACE,
+		   "it is the upper bound of the design in place, and copying the ring checks every address; use ring=direct"}}},
+};
+static const struct row rings[VIO_N_RING] = {
+	[VIO_RING_COPY] = {"copy", 0, {{0}}},
+	[VIO_RING_COPY_DELTA] = {"copy-delta", 0, {{0}}},
+	[VIO_RING_DIRECT] = {"direct", VIO_ARM_RINGS_IN_PLACE, {{0}}},
+};
+static const struct row notifies[VIO_N_NOTIFY] = {
+	[VIO_NOTIFY_CRQ] = {"crq", 0, {{0}}},
+	[VIO_NOTIFY_SUPPRESS] = {"suppress", 0, {{0}}},
+	[VIO_NOTIFY_POLL] = {"poll", 0, {{0}}},
 };
 
 enum factor {
@@ -37,13 +62,13 @@ enum factor {
 
 static const struct {
 	const char *name;
-	const char *const *levels;
+	const struct row *levels;
 	unsigned n;
 } factors[N_FACTORS] = {
-	[F_MAPPING] = {"mapping", mapping_names, VIO_N_MAPPING},
-	[F_PAYLOAD] = {"payload", payload_names, VIO_N_PAYLOAD},
-	[F_RING] = {"ring", ring_names, VIO_N_RING},
-	[F_NOTIFY] = {"notify", notify_names, VIO_N_NOTIFY},
+	[F_MAPPING] = {"mapping", mappings, VIO_N_MAPPING},
+	[F_PAYLOAD] = {"payload", payloads, VIO_N_PAYLOAD},
+	[F_RING] = {"ring", rings, VIO_N_RING},
+	[F_NOTIFY] = {"notify", notifies, VIO_N_NOTIFY},
 };
 
 static const struct vio_arm named[] = {
@@ -57,7 +82,7 @@ static const struct vio_arm named[] = {
 
 static const char *level_name(enum factor f, unsigned level)
 {
-	return level < factors[f].n ? factors[f].levels[level] : "?";
+	return level < factors[f].n ? factors[f].levels[level].name : "?";
 }
 
 const char *vio_mapping_name(enum vio_mapping m)
@@ -87,8 +112,12 @@ const struct vio_arm *vio_arm_named(unsigned i)
 
 bool vio_payload_in_place(enum vio_payload p)
 {
-	return p == VIO_PAYLOAD_BOUNCE || p == VIO_PAYLOAD_DIRECT || p == VIO_PAYLOAD_COPYBREAK ||
-	       p == VIO_PAYLOAD_UNCHECKED;
+	return (unsigned)p < VIO_N_PAYLOAD && payloads[p].traits & VIO_ARM_DATA_IN_PLACE;
+}
+
+bool vio_ring_in_place(enum vio_ring_access r)
+{
+	return (unsigned)r < VIO_N_RING && rings[r].traits & VIO_ARM_RINGS_IN_PLACE;
 }
 
 static void get_levels(const struct vio_arm *a, unsigned level[N_FACTORS])
@@ -117,6 +146,22 @@ static void set_level(struct vio_arm *a, enum factor f, unsigned level)
 	}
 }
 
+unsigned vio_arm_traits(const struct vio_arm *arm)
+{
+	return mappings[arm->mapping].traits | payloads[arm->payload].traits |
+	       rings[arm->ring].traits | notifies[arm->notify].traits;
+}
+
+/* The factor whose levels can have a trait. */
+static enum factor owner(unsigned trait)
+{
+	for (unsigned f = 0; f < N_FACTORS; f++)
+		for (unsigned i = 0; i < factors[f].n; i++)
+			if (factors[f].levels[i].traits & trait)
+				return (enum factor)f;
+	return F_MAPPING;
+}
+
 /*
  * All else is allowed, because a factorial needs it: ring=copy with notify=poll (the server polls
  * the index by RDMA), payload=direct with every mapping (pages are granted per mapping),
@@ -131,21 +176,18 @@ int vio_arm_check(const struct vio_arm *arm, struct vio_err *err)
 		if (level[f] >= factors[f].n)
 			return vio_err_set(err, -EINVAL, "arm: %s has no level number %u",
 					   factors[f].name, level[f]);
-	if (arm->payload == VIO_PAYLOAD_BOUNCE && arm->mapping != VIO_MAP_POOL)
-		return vio_err_set(
-			err, -EINVAL,
-			"arm: payload=bounce makes no sense with mapping=%s: bouncing copies into the pre-registered pool, so nothing would be left to map; use mapping=pool",
-			vio_mapping_name(arm->mapping));
-	if (arm->payload == VIO_PAYLOAD_UNCHECKED && arm->mapping != VIO_MAP_POOL)
-		return vio_err_set(
-			err, -EINVAL,
-			"arm: payload=unchecked makes no sense with mapping=%s: without a check there is no window that could come and go with a request; use mapping=pool",
-			vio_mapping_name(arm->mapping));
-	if (arm->payload == VIO_PAYLOAD_UNCHECKED && arm->ring != VIO_RING_DIRECT)
-		return vio_err_set(
-			err, -EINVAL,
-			"arm: payload=unchecked makes no sense with ring=%s: it is the upper bound of the design in place, and copying the ring checks every address; use ring=direct",
-			vio_ring_name(arm->ring));
+	for (unsigned f = 0; f < N_FACTORS; f++)
+		for (unsigned i = 0; i < VIO_ARRAY_SIZE(factors[f].levels->needs); i++) {
+			const struct row *row = &factors[f].levels[level[f]];
+			const struct need *need = &row->needs[i];
+			enum factor other = owner(need->trait);
+
+			if (need->trait & ~vio_arm_traits(arm))
+				return vio_err_set(err, -EINVAL,
+						   "arm: %s=%s makes no sense with %s=%s: %s",
+						   factors[f].name, row->name, factors[other].name,
+						   level_name(other, level[other]), need->why);
+		}
 	return 0;
 }
 
@@ -198,7 +240,7 @@ static int bad_level(struct vio_err *err, enum factor f, const char *value, size
 	struct list list = {.used = 0};
 
 	for (unsigned i = 0; i < factors[f].n; i++)
-		list_add(&list, factors[f].levels[i], "");
+		list_add(&list, factors[f].levels[i].name, "");
 	return vio_err_set(err, -EINVAL, "arm: %s has no level \"%.*s\"; valid are: %s",
 			   factors[f].name, len > 40 ? 40 : (int)len, value, list.text);
 }
@@ -217,7 +259,7 @@ static int parse_factor(const char *word, size_t len, struct vio_arm *arm, unsig
 		if (*seen & 1u << f)
 			return vio_err_set(err, -EINVAL, "arm: %s is given twice", factors[f].name);
 		for (unsigned i = 0; i < factors[f].n; i++) {
-			const char *name = factors[f].levels[i];
+			const char *name = factors[f].levels[i].name;
 
 			if (strlen(name) == val_len && memcmp(name, eq + 1, val_len) == 0) {
 				set_level(arm, (enum factor)f, i);

@@ -166,7 +166,7 @@ static void set_alias(struct vio_adapter *a)
 	enum phyp_alias kind = PHYP_ALIAS_TRANSIENT;
 	struct vio_err err = {""};
 
-	if (a->ring != VIO_RING_DIRECT || a->payload == VIO_PAYLOAD_RDMA)
+	if (!vio_ring_in_place(a->ring) || !vio_payload_in_place(a->payload))
 		kind = PHYP_ALIAS_RDMA;
 	else if (!vio_notify_level(a->notify)->looks)
 		kind = PHYP_ALIAS_CRQ;

@@ -252,7 +252,7 @@ static bool holds_rings(const struct vio_adapter *a, const struct vio_window *w)
 {
 	struct vio_squeue *q;
 
-	if (a->ring != VIO_RING_DIRECT)
+	if (!vio_ring_in_place(a->ring))
 		return false;
 	vio_aqueues(a, i, q)
 	{

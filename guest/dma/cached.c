@@ -74,6 +74,11 @@ static int tables(struct cached *c, struct vio_err *err)
 	return 0;
 }
 
+static unsigned quota_of(const struct vio_dma_cfg *cfg)
+{
+	return cfg->quota_pages ? cfg->quota_pages : DEFAULT_QUOTA;
+}
+
 static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
 {
 	struct cached *c = calloc(1, sizeof(*c));
@@ -86,7 +91,7 @@ static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vi
 		free(c);
 		return rc;
 	}
-	c->quota = cfg->quota_pages ? cfg->quota_pages : DEFAULT_QUOTA;
+	c->quota = quota_of(cfg);
 	/* Each entry maps at least one page of the slice. */
 	c->n_entries = c->quota < c->m.iobas.n_pages ? (uint32_t)c->quota : c->m.iobas.n_pages;
 	rc = tables(c, err);
@@ -356,8 +361,15 @@ static void destroy(struct vio_dma *d)
 	free(c);
 }
 
+static void cached_keeps(const struct vio_dma_cfg *cfg, uint64_t *requests, uint64_t *pages)
+{
+	(void)requests;
+	*pages = quota_of(cfg);
+}
+
 const struct vio_dma_ops vio_dma_cached = {
 	.name = "cached",
+	.keeps = cached_keeps,
 	.create = create,
 	.destroy = destroy,
 	.map = map,

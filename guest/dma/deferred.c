@@ -27,9 +27,14 @@ static struct deferred *deferred_of(struct vio_dma *d)
 	return vio_container_of(d, struct deferred, m.d);
 }
 
+static unsigned batch_of(const struct vio_dma_cfg *cfg)
+{
+	return cfg->defer_batch ? cfg->defer_batch : DEFAULT_BATCH;
+}
+
 static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
 {
-	const unsigned batch = cfg->defer_batch ? cfg->defer_batch : DEFAULT_BATCH;
+	const unsigned batch = batch_of(cfg);
 	struct deferred *f;
 	int rc;
 
@@ -142,8 +147,15 @@ static void lost(struct vio_dma *d)
 	f->n_windows = 0;
 }
 
+static void deferred_keeps(const struct vio_dma_cfg *cfg, uint64_t *requests, uint64_t *pages)
+{
+	(void)pages;
+	*requests = batch_of(cfg);
+}
+
 const struct vio_dma_ops vio_dma_deferred = {
 	.name = "deferred",
+	.keeps = deferred_keeps,
 	.create = create,
 	.destroy = destroy,
 	.map = map,

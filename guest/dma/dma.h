@@ -82,6 +82,11 @@ struct vio_dma;
 
 struct vio_dma_ops {
 	const char *name;
+	/*
+	 * What stays mapped beyond what is in flight, to size a slice by: requests that wait for
+	 * their unmapping, and pages. NULL: nothing.
+	 */
+	void (*keeps)(const struct vio_dma_cfg *cfg, uint64_t *requests, uint64_t *pages);
 	int (*create)(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err);
 	/* Unmaps everything that is still mapped. No request is in flight. */
 	void (*destroy)(struct vio_dma *d);

@@ -49,6 +49,17 @@ struct vio_arm {
 	enum vio_notification notify;
 };
 
+/* What a level is to the rest of the code, so that nobody needs to compare levels. */
+enum vio_trait {
+	VIO_ARM_POOL = 1 << 0,           /* buffers lie in windows that were made beforehand */
+	VIO_ARM_RINGS_IN_PLACE = 1 << 1, /* the server's CPU is on the guest's rings */
+	VIO_ARM_DATA_IN_PLACE =
+		1 << 2,           /* the server's CPU is on the guest's data, if only in the pool */
+	VIO_ARM_BOUNCES = 1 << 3, /* the guest copies all data: its own buffers are its alone */
+};
+/* Those of all four levels together; each is in range (vio_arm_check()). */
+unsigned vio_arm_traits(const struct vio_arm *arm);
+
 /* Level names, "?" out of range. */
 const char *vio_mapping_name(enum vio_mapping m);
 const char *vio_payload_name(enum vio_payload p);
@@ -70,5 +81,7 @@ int vio_arm_check(const struct vio_arm *arm, struct vio_err *err);
 
 /* Does this payload level put the server's CPU on guest pages, so that they must be granted? */
 bool vio_payload_in_place(enum vio_payload p);
+/* The same for the rings. False out of range, both. */
+bool vio_ring_in_place(enum vio_ring_access r);
 
 #endif

@@ -22,7 +22,7 @@ MAX_LINES, MAX_FILES = 500, 15
 
 # what: the most that there may be.
 CEILING = {
-    "tests of a level outside of its table": 22,
+    "tests of a level outside of its table": 0,
     "files above 500 lines": 12,
     "folders above 15 source files": 5,
     "loops that retry a busy hypercall": 12,
