@@ -17,10 +17,16 @@
 
 /* Of 20 ms each. Counted, not timed: a program that stood still meanwhile has not waited. */
 #define DIAL_NAPS 100
+/* A sweep that a partner's lock stood in the way of is done again after this. */
+#define AGAIN_MS 10
+
+/* phypd answers at once or not at all. */
+#define ANSWER_SECONDS 10
 
 struct hv_client {
 	int sock;
 	pthread_mutex_t lock; /* one request at a time */
+	uint32_t id;          /* of the last request */
 	struct hv_seg *seg;
 	int evfd[PHYP_MAX_PARTS][HV_EVFDS]; /* own and partners' */
 	pthread_t agent;
@@ -30,18 +36,29 @@ struct hv_client {
 
 /*
  * One request, one reply of at least a struct wire_rep. fd, n_fds: as wire_recv(). 0, what phypd
- * answered, or -EPIPE.
+ * answered, -ETIMEDOUT (it stands still; it may do what it was asked for later), or -EPIPE.
  */
-static int request(struct hv_client *c, const struct wire_req *req, void *rep, size_t len, int *fd,
+static int request(struct hv_client *c, struct wire_req *req, void *rep, size_t len, int *fd,
 		   unsigned *n_fds)
 {
 	const struct wire_rep *r = rep;
+	const unsigned room = n_fds ? *n_fds : 0;
 	ssize_t n = -EPIPE;
 
 	pthread_mutex_lock(&c->lock);
-	if (wire_send(c->sock, req, sizeof(*req), NULL, 0, 0) == 0)
-		n = wire_recv(c->sock, rep, len, fd, n_fds, 0);
+	req->id = ++c->id;
+	if (wire_send(c->sock, req, sizeof(*req), NULL, 0, 0) == 0) {
+		do { /* answers that came too late for an earlier request are passed over */
+			for (unsigned i = 0; n > 0 && n_fds && i < *n_fds; i++)
+				close(fd[i]);
+			if (n_fds)
+				*n_fds = room;
+			n = wire_recv(c->sock, rep, len, fd, n_fds, 0);
+		} while (n >= (ssize_t)sizeof(*r) && r->id != req->id);
+	}
 	pthread_mutex_unlock(&c->lock);
+	if (n == -EAGAIN)
+		return -ETIMEDOUT;
 	if (n < (ssize_t)sizeof(*r))
 		return -EPIPE;
 	return r->rc;
@@ -74,7 +91,7 @@ static int get_lmbs(struct hv_client *c, uint32_t p, uint32_t *gen, int fd[PHYP_
 
 static int get_evfds(struct hv_client *c, uint32_t p)
 {
-	const struct wire_req req = {.version = WIRE_VERSION, .op = WIRE_EVFDS, .part = p};
+	struct wire_req req = {.version = WIRE_VERSION, .op = WIRE_EVFDS, .part = p};
 	struct wire_rep rep = {0};
 	unsigned n = HV_EVFDS;
 	int rc = request(c, &req, &rep, sizeof(rep), c->evfd[p], &n);
@@ -92,17 +109,22 @@ static void *agent(void *arg)
 	struct pollfd p[2] = {{.fd = c->sock, .events = POLLRDHUP},
 			      {.fd = part->evfd[HV_AGENT], .events = POLLIN}};
 
+	bool again = false;
+
 	while (!vio_load_acquire(&c->stop)) {
 		uint64_t n;
+		int got = poll(p, 2, again ? AGAIN_MS : -1);
 
-		if (poll(p, 2, -1) < 0)
+		if (got < 0)
 			continue;
+		if (got == 0)
+			again = hv_agent_sweep(part);
 		if (p[0].revents) {
 			hv_part_lost(part);
 			p[0].fd = -1;
 		}
 		if (p[1].revents && read(p[1].fd, &n, sizeof(n)) > 0)
-			hv_agent_sweep(part);
+			again = hv_agent_sweep(part);
 	}
 	return NULL;
 }
@@ -154,7 +176,7 @@ static void remote_poke(struct phyp_part *part, uint32_t sharer)
 static int remote_stats(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n,
 			struct vio_err *err)
 {
-	const struct wire_req req = {.version = WIRE_VERSION, .op = WIRE_STATS};
+	struct wire_req req = {.version = WIRE_VERSION, .op = WIRE_STATS};
 	struct wire_stats rep;
 	int rc = request(part->client, &req, &rep, sizeof(rep), NULL, NULL);
 
@@ -184,7 +206,7 @@ static void client_free(struct hv_client *c)
 
 static void remote_close(struct phyp_part *part)
 {
-	const struct wire_req bye = {.version = WIRE_VERSION, .op = WIRE_BYE};
+	struct wire_req bye = {.version = WIRE_VERSION, .op = WIRE_BYE};
 	struct hv_client *c = part->client;
 	struct wire_rep rep = {0};
 
@@ -223,6 +245,7 @@ static int dial_patiently(int sock, const struct sockaddr_un *sa)
 
 static int dial(const char *path, int *sock, struct vio_err *err)
 {
+	const struct timeval patience = {.tv_sec = ANSWER_SECONDS};
 	struct sockaddr_un sa;
 	int rc = wire_address(path, &sa, err), s;
 
@@ -231,6 +254,8 @@ static int dial(const char *path, int *sock, struct vio_err *err)
 	s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (s < 0)
 		return vio_err_set(err, -errno, "%s: %s", path, strerror(errno));
+	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	rc = dial_patiently(s, &sa);
 	if (rc == -EACCES) {
 		close(s);
@@ -264,6 +289,11 @@ static int hello(struct hv_client *c, const char *partition, uint32_t *part, str
 	if (cpu >= 0 && numa_available() >= 0)
 		req.node = numa_node_of_cpu(cpu);
 	rc = request(c, &req, &rep, sizeof(rep), &fd, &n);
+	if (rc == -ETIMEDOUT)
+		return vio_err_set(
+			err, rc,
+			"phypd has not answered for %u s: is it stopped, or under a debugger?",
+			ANSWER_SECONDS);
 	if (rc == -EPIPE)
 		return vio_err_set(
 			err, -ECONNREFUSED,

@@ -3,7 +3,7 @@
  * CRQs: registration, sending, transport events, receiving. LoPAR, "Command/Response Queue"; where
  * it is silent, as QEMU's spapr_vio behaves.
  *
- * A send takes the receiving queue's lock only. Registering, freeing and enabling take both ends'
+ * A send takes the receiving queue's lock only, and answers H_BUSY when another partition keeps it. Registering, freeing and enabling take both ends'
  * locks, because they decide whether the pair is connected.
  */
 #include <stdlib.h>
@@ -19,15 +19,17 @@ static struct hv_unit *partner_of(struct hv_seg *seg, const struct hv_unit *u)
 	return u->partner == HV_NONE ? NULL : &seg->unit[u->partner];
 }
 
-void hv_pair_lock(struct hv_seg *seg, struct hv_unit *u)
+bool hv_pair_lock(struct hv_seg *seg, struct hv_unit *u)
 {
-	struct hv_unit *far = partner_of(seg, u);
+	struct hv_unit *far = partner_of(seg, u), *first = far && far < u ? far : u,
+		       *second = first == u ? far : u;
 
-	if (far && far < u)
-		hv_lock(&far->crq.lock);
-	hv_lock(&u->crq.lock);
-	if (far && far > u)
-		hv_lock(&far->crq.lock);
+	if (!hv_lock(&first->crq.lock, HV_LOOKS))
+		return false;
+	if (!second || hv_lock(&second->crq.lock, HV_LOOKS))
+		return true;
+	hv_unlock(&first->crq.lock);
+	return false;
 }
 
 void hv_pair_unlock(struct hv_seg *seg, struct hv_unit *u)
@@ -39,6 +41,13 @@ void hv_pair_unlock(struct hv_seg *seg, struct hv_unit *u)
 	hv_unlock(&u->crq.lock);
 }
 
+/* By the process that is the partition now: a dead one's queue may not have been closed yet. */
+static bool registered(const struct hv_seg *seg, const struct hv_unit *u)
+{
+	return u->crq.state == HV_CRQ_REGISTERED &&
+	       u->crq.gen == vio_load_relaxed(&seg->part[u->part].active);
+}
+
 /* Both locks are held: connected when both ends are registered and neither is suspended. */
 static void set_link(struct hv_seg *seg, struct hv_unit *u)
 {
@@ -47,7 +56,7 @@ static void set_link(struct hv_seg *seg, struct hv_unit *u)
 
 	if (!far)
 		return;
-	on = u->crq.state == HV_CRQ_REGISTERED && far->crq.state == HV_CRQ_REGISTERED;
+	on = registered(seg, u) && registered(seg, far);
 	vio_store_release(&u->link, on ? vio_load_relaxed(&seg->part[far->part].active) : 0u);
 	vio_store_release(&far->link, on ? vio_load_relaxed(&seg->part[u->part].active) : 0u);
 }
@@ -196,12 +205,12 @@ static uint64_t event_word(uint8_t event)
 	return (uint64_t)CRQ_TRANSPORT << 56 | (uint64_t)event << 48;
 }
 
-struct hv_unit *hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint8_t event,
-			     struct hv_slots *s)
+/* Both locks are held. The partner when it was told. */
+static struct hv_unit *close_locked(struct hv_seg *seg, struct hv_unit *u, uint8_t event,
+				    struct hv_slots *s)
 {
 	struct hv_unit *far = partner_of(seg, u), *told = NULL;
 
-	hv_pair_lock(seg, u);
 	/*
 	 * The event first: a caller that dies in here leaves the queue registered or the pair
 	 * linked, and phypd does all of it once more (pair E). The partner may then find the event
@@ -215,15 +224,28 @@ struct hv_unit *hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint8_t even
 		vio_store_relaxed(&u->crq.signal, 0u);
 		set_link(seg, u);
 	}
-	hv_pair_unlock(seg, u);
 	return told;
 }
 
-bool hv_crq_event(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct hv_slots *s)
+int hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint32_t gen, uint8_t event,
+		 struct hv_slots *s, struct hv_unit **told)
+{
+	*told = NULL;
+	if (!hv_pair_lock(seg, u))
+		return -EBUSY;
+	/* One that a later generation registered has been closed for the earlier ones (hv_reg_crq()). */
+	if (u->crq.state == HV_CRQ_FREE || (int32_t)(gen - u->crq.gen) >= 0)
+		*told = close_locked(seg, u, event, s);
+	hv_pair_unlock(seg, u);
+	return 0;
+}
+
+int hv_crq_event(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct hv_slots *s)
 {
 	bool there;
 
-	hv_pair_lock(seg, u);
+	if (!hv_pair_lock(seg, u))
+		return -EBUSY;
 	there = u->crq.state != HV_CRQ_FREE;
 	if (there) {
 		if (event == CRQ_XPORT_SUSPENDED)
@@ -232,7 +254,7 @@ bool hv_crq_event(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct h
 		hv_crq_put(seg, u, s, event_word(event), 0, true);
 	}
 	hv_pair_unlock(seg, u);
-	return there;
+	return there ? 0 : -ENOTCONN;
 }
 
 /* --------------------------------------------------------------------------------- calls ---- */
@@ -257,43 +279,6 @@ static bool resolve_pages(const struct hv_win *w, uint64_t ioba, uint64_t bytes,
 	return true;
 }
 
-int64_t hv_reg_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
-{
-	struct hv_seg *seg = v->part->seg;
-	struct hv_lunit *lu = hv_own_unit(v->part, a[0]);
-	uint64_t ioba = a[1], bytes = a[2];
-	struct hv_crq *c;
-	int64_t rc = H_RESOURCE;
-	const struct hv_win *w;
-
-	(void)ret;
-	if (!lu)
-		return H_PARAMETER;
-	w = &v->part->win[lu->index];
-	if (bytes == 0 || bytes % CRQ_PAGE_BYTES || bytes > CRQ_MAX_BYTES ||
-	    ioba % CRQ_PAGE_BYTES || !resolve_pages(w, ioba, bytes, NULL))
-		return H_PARAMETER;
-	if (!lu->far)
-		return H_NOT_FOUND;
-	c = &lu->u->crq;
-	hv_pair_lock(seg, lu->u);
-	if (c->state == HV_CRQ_FREE) {
-		rc = H_PARAMETER; /* somebody unmapped it since */
-		if (resolve_pages(w, ioba, bytes, hv_crq_pages(seg, lu->u))) {
-			c->n = (uint32_t)(bytes / CRQ_ENTRY_BYTES);
-			c->tail = 0;
-			c->intent = 0;
-			c->seq++;
-			vio_store_relaxed(&c->signal, 0u);
-			c->state = HV_CRQ_REGISTERED;
-			set_link(seg, lu->u);
-			rc = lu->far->crq.state == HV_CRQ_FREE ? H_CLOSED : H_SUCCESS;
-		}
-	}
-	hv_pair_unlock(seg, lu->u);
-	return rc;
-}
-
 static void raise_far(struct phyp_vcpu *v, struct hv_lunit *lu)
 {
 	unsigned did = hv_irq_raise(v->part->seg, lu->far, lu->peer->evfd);
@@ -316,10 +301,64 @@ static struct hv_slots slots_for(struct phyp_part *part, struct hv_lunit *lu)
 	return s;
 }
 
+int64_t hv_reg_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	struct hv_seg *seg = v->part->seg;
+	struct hv_lunit *lu = hv_own_unit(v->part, a[0]);
+	uint64_t ioba = a[1], bytes = a[2];
+	struct hv_unit *told = NULL;
+	struct hv_crq *c;
+	struct hv_slots s;
+	int64_t rc = H_RESOURCE;
+	const struct hv_win *w;
+
+	(void)ret;
+	if (!lu)
+		return H_PARAMETER;
+	w = &v->part->win[lu->index];
+	if (bytes == 0 || bytes % CRQ_PAGE_BYTES || bytes > CRQ_MAX_BYTES ||
+	    ioba % CRQ_PAGE_BYTES || !resolve_pages(w, ioba, bytes, NULL))
+		return H_PARAMETER;
+	if (!lu->far)
+		return H_NOT_FOUND;
+	c = &lu->u->crq;
+	s = slots_for(v->part, lu);
+	if (!hv_pair_lock(seg, lu->u)) {
+		hv_tmap_put(&s.map);
+		return H_BUSY;
+	}
+	/* Of a process that was this partition before, and phypd could not close it yet. */
+	if (c->state != HV_CRQ_FREE && c->gen != v->part->gen)
+		told = close_locked(seg, lu->u, CRQ_XPORT_PARTNER_FAILED, &s);
+	if (c->state == HV_CRQ_FREE) {
+		rc = H_PARAMETER; /* somebody unmapped it since */
+		if (resolve_pages(w, ioba, bytes, hv_crq_pages(seg, lu->u))) {
+			c->n = (uint32_t)(bytes / CRQ_ENTRY_BYTES);
+			c->tail = 0;
+			c->intent = 0;
+			c->gen = v->part->gen;
+			c->seq++;
+			vio_store_relaxed(&c->signal, 0u);
+			c->state = HV_CRQ_REGISTERED;
+			set_link(seg, lu->u);
+			rc = registered(seg, lu->far) || lu->far->crq.state == HV_CRQ_SUSPENDED
+				     ? H_SUCCESS
+				     : H_CLOSED;
+		}
+	}
+	hv_pair_unlock(seg, lu->u);
+	hv_tmap_put(&s.map);
+	if (told)
+		raise_far(v, lu);
+	return rc;
+}
+
 int64_t hv_free_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	struct hv_lunit *lu = hv_own_unit(v->part, a[0]);
+	struct hv_unit *told;
 	struct hv_slots s;
+	int rc;
 
 	(void)ret;
 	if (!lu)
@@ -327,10 +366,12 @@ int64_t hv_free_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	if (!lu->far)
 		return H_SUCCESS;
 	s = slots_for(v->part, lu);
-	if (hv_crq_close(v->part->seg, lu->u, CRQ_XPORT_PARTNER_DEREGISTERED, &s))
+	rc = hv_crq_close(v->part->seg, lu->u, v->part->gen, CRQ_XPORT_PARTNER_DEREGISTERED, &s,
+			  &told);
+	if (told)
 		raise_far(v, lu);
 	hv_tmap_put(&s.map);
-	return H_SUCCESS;
+	return rc ? H_BUSY : H_SUCCESS;
 }
 
 int64_t hv_enable_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
@@ -342,7 +383,8 @@ int64_t hv_enable_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	(void)ret;
 	if (!lu)
 		return H_PARAMETER;
-	hv_pair_lock(seg, lu->u);
+	if (!hv_pair_lock(seg, lu->u))
+		return H_BUSY;
 	if (lu->u->crq.state == HV_CRQ_FREE)
 		rc = H_NOT_FOUND; /* assumption: the specification does not say */
 	else
@@ -378,7 +420,10 @@ int64_t hv_send_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	if (!lu->far || vio_load_acquire(&lu->u->link) == 0)
 		return H_CLOSED;
 	s = slots_for(v->part, lu);
-	hv_lock(&lu->far->crq.lock);
+	if (!hv_lock(&lu->far->crq.lock, HV_LOOKS)) {
+		hv_tmap_put(&s.map);
+		return H_BUSY;
+	}
 	/*
 	 * Again under the lock that a free or death has to take; and the memory is the connected
 	 * generation's.

@@ -7,36 +7,95 @@
  * only is mapped read-write, because no MMU here maps a page writable and not readable; one that
  * inhibits both is refused.
  *
- * A grant's state changes under grant_lock; the sharer's translation changes under its process's
- * acc_lock, taken first. So a forced rescind that finds a grant accepted can rely on the agent, who
- * takes acc_lock, to see the mapping complete.
+ * No lock is shared: a grant's state and sequence are one word that changes by compare-and-swap, so
+ * that a partition stopped or killed in the middle of a call keeps nobody waiting. The sharer's
+ * translation changes under its own process's acc_lock, taken first. So a forced rescind that finds
+ * a grant accepted can rely on the agent, who takes acc_lock, to see the mapping complete.
  */
 #include <string.h>
 #include <sys/mman.h>
 
 #include "phyp/hv.h"
+#include "phyp/siphash.h"
 
-#define COOKIE_INDEX_BITS 16
+#define COOKIE_INDEX_BITS 12
+#define COOKIE_SEQ_BITS   20
+static_assert(PHYP_MAX_GRANTS <= 1u << COOKIE_INDEX_BITS, "a cookie names any grant");
 
-static uint64_t cookie_of(const struct hv_seg *seg, const struct hv_grant *g)
+static uint32_t seq_of(uint64_t word)
 {
-	return (uint64_t)g->seq << COOKIE_INDEX_BITS | (uint64_t)(g - seg->grant);
+	return (uint32_t)(word >> 8);
+}
+
+static enum hv_grant_state state_of(uint64_t word)
+{
+	return (enum hv_grant_state)(word & 0xff);
+}
+
+static uint64_t word_of(uint32_t seq, enum hv_grant_state state)
+{
+	return (uint64_t)seq << 8 | (uint64_t)state;
+}
+
+/* From `old`, which is what was looked at, to another state. false: it is not so any more. */
+static bool move(struct hv_grant *g, uint64_t old, enum hv_grant_state state)
+{
+	return vio_cas(&g->word, old, word_of(seq_of(old), state)); /* pair F */
+}
+
+static uint32_t owner_of(const struct hv_seg *seg, const struct hv_grant *g)
+{
+	return (uint32_t)(g - seg->grant) / seg->grants_each;
 }
 
 /*
- * The live grant of a cookie. Else NULL and *rc: H_RESCINDED for one that existed, H_PARAMETER.
- * grant_lock is held.
+ * 12 bits of place, 20 of the sequence, 32 that only who has the key can make: a cookie that was
+ * not handed over can't be guessed.
  */
-static struct hv_grant *find(struct hv_seg *seg, uint64_t cookie, int64_t *rc)
+static uint64_t cookie_of(const struct hv_seg *seg, uint64_t index, uint32_t seq)
 {
-	uint64_t i = cookie & ((1u << COOKIE_INDEX_BITS) - 1), seq = cookie >> COOKIE_INDEX_BITS;
-	struct hv_grant *g = &seg->grant[i < PHYP_MAX_GRANTS ? i : 0];
+	uint64_t low = index | (uint64_t)(seq & ((1u << COOKIE_SEQ_BITS) - 1)) << COOKIE_INDEX_BITS;
+
+	return low | hv_siphash(seg->cookie_key, index, seq) << 32;
+}
+
+/* One look at a grant: *copy is what it was while its word was copy->word. */
+static void look_at(const struct hv_grant *g, struct hv_grant *copy)
+{
+	do {
+		copy->word = vio_load_acquire(&g->word); /* pair F */
+		copy->owner_gen = vio_load_relaxed(&g->owner_gen);
+		copy->sharer = vio_load_relaxed(&g->sharer);
+		copy->unit = vio_load_relaxed(&g->unit);
+		copy->flags = vio_load_relaxed(&g->flags);
+		copy->gla = vio_load_relaxed(&g->gla);
+		copy->len = vio_load_relaxed(&g->len);
+		vio_fence_acquire(); /* pair F: all of it before the word again */
+	} while (vio_load_relaxed(&g->word) != copy->word);
+}
+
+/*
+ * The live grant of a cookie, as it is now in *copy. Else NULL and *rc: H_RESCINDED for one that
+ * existed, H_PARAMETER.
+ */
+static struct hv_grant *find(struct hv_seg *seg, uint64_t cookie, struct hv_grant *copy,
+			     int64_t *rc)
+{
+	const uint32_t wrap = 1u << COOKIE_SEQ_BITS;
+	uint64_t i = cookie & ((1u << COOKIE_INDEX_BITS) - 1);
+	uint32_t low = (uint32_t)(cookie >> COOKIE_INDEX_BITS) & (wrap - 1), now, seq;
 
 	*rc = H_PARAMETER;
-	if (i >= PHYP_MAX_GRANTS || seq == 0 || seq > g->seq)
+	if (i >= (uint64_t)seg->grants_each * seg->n_parts)
 		return NULL;
-	if (seq == g->seq && g->state != HV_GRANT_FREE)
-		return g;
+	look_at(&seg->grant[i], copy);
+	now = seq_of(copy->word);
+	/* The youngest sequence so far that ends in these bits. */
+	seq = now - ((now - low) & (wrap - 1));
+	if (seq == 0 || seq > now || cookie_of(seg, i, seq) != cookie)
+		return NULL;
+	if (seq == now && state_of(copy->word) != HV_GRANT_FREE)
+		return &seg->grant[i];
 	*rc = H_RESCINDED;
 	return NULL;
 }
@@ -56,130 +115,185 @@ static int64_t check_range(const struct phyp_part *part, uint64_t gla, uint64_t 
 	return H_SUCCESS;
 }
 
+/* A free grant of the partition's own, from where the last one was found on. grant_lock is held. */
+static struct hv_grant *free_grant(struct phyp_part *part)
+{
+	struct hv_seg *seg = part->seg;
+	const uint32_t n = seg->grants_each;
+
+	for (uint32_t k = 0; k < n; k++) {
+		struct hv_grant *g = &seg->grant[part->idx * n + (part->next_grant + k) % n];
+
+		if (state_of(vio_load_acquire(&g->word)) == HV_GRANT_FREE) { /* pair F */
+			part->next_grant = (part->next_grant + k + 1) % n;
+			return g;
+		}
+	}
+	return NULL;
+}
+
 int64_t hv_grant_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	const uint64_t both = GRANT_NO_READ | GRANT_NO_WRITE;
-	struct hv_seg *seg = v->part->seg;
-	struct hv_lunit *lu = hv_own_unit(v->part, a[4]);
-	struct hv_grant *g = seg->grant, *end = seg->grant + PHYP_MAX_GRANTS;
-	int64_t rc = check_range(v->part, a[2], a[3]);
+	struct phyp_part *part = v->part;
+	struct hv_lunit *lu = hv_own_unit(part, a[4]);
+	int64_t rc = check_range(part, a[2], a[3]);
+	struct hv_grant *g;
 
 	if (a[0] & ~(GRANT_SYSTEM_MEMORY | both) || !(a[0] & GRANT_SYSTEM_MEMORY) ||
 	    (a[0] & both) == both || a[1] != 0 || !lu || !lu->far)
 		return H_PARAMETER;
 	if (rc != H_SUCCESS)
 		return rc;
-	hv_lock(&seg->grant_lock);
-	while (g < end && g->state != HV_GRANT_FREE)
-		g++;
+	pthread_mutex_lock(&part->grant_lock);
+	g = free_grant(part);
 	rc = H_NO_MEM;
-	if (g < end) {
-		g->seq++;
-		g->owner = v->part->idx;
-		g->owner_gen = v->part->gen;
-		g->sharer = lu->far->part;
-		g->unit = lu->u->partner;
-		g->flags = (uint32_t)(a[0] & both);
-		g->gla = a[2];
-		g->len = a[3];
-		vio_store_release(
-			&g->state,
-			HV_GRANT_GRANTED); /* pair E: a death before this leaves it free */
-		ret[0] = cookie_of(seg, g);
+	if (g) {
+		uint32_t seq = seq_of(g->word) + 1;
+
+		seq += seq == 0;
+		vio_fence_release(); /* pair F: found free before what follows is seen */
+		vio_store_relaxed(&g->owner_gen, part->gen);
+		vio_store_relaxed(&g->sharer, lu->far->part);
+		vio_store_relaxed(&g->unit, lu->u->partner);
+		vio_store_relaxed(&g->flags, (uint32_t)(a[0] & both));
+		vio_store_relaxed(&g->gla, a[2]);
+		vio_store_relaxed(&g->len, a[3]);
+		/* Pair F: all of it before the word; a death before this leaves it free. */
+		vio_store_release(&g->word, word_of(seq, HV_GRANT_GRANTED));
+		ret[0] = cookie_of(part->seg, (uint64_t)(g - part->seg->grant), seq);
 		rc = H_SUCCESS;
 	}
-	hv_unlock(&seg->grant_lock);
+	pthread_mutex_unlock(&part->grant_lock);
 	return rc;
+}
+
+/* One step of a rescind. *poke: the sharer whose agent has to remove its translation. */
+static int64_t rescind_step(struct phyp_part *part, uint64_t cookie, bool forced, uint32_t *poke)
+{
+	for (;;) {
+		struct hv_grant now, *g;
+		int64_t rc;
+
+		g = find(part->seg, cookie, &now, &rc);
+		if (!g)
+			return rc;
+		if (owner_of(part->seg, g) != part->idx)
+			return H_PARAMETER;
+		switch (state_of(now.word)) {
+		case HV_GRANT_GRANTED:
+		case HV_GRANT_GONE:
+			if (move(g, now.word, HV_GRANT_FREE))
+				return H_SUCCESS;
+			continue;
+		case HV_GRANT_ACCEPTED:
+			if (!forced)
+				return H_RESOURCE;
+			if (!move(g, now.word, HV_GRANT_RESCINDING))
+				continue;
+			*poke = now.sharer;
+			return H_PARTIAL;
+		default:
+			return forced ? H_PARTIAL : H_RESOURCE;
+		}
+	}
 }
 
 int64_t hv_rescind_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	struct phyp_part *part = v->part;
-	struct hv_seg *seg = part->seg;
 	uint32_t poke = HV_NONE;
-	struct hv_grant *g;
 	int64_t rc;
 
 	(void)ret;
 	if (a[0] & ~RESCIND_FORCED)
 		return H_PARAMETER;
-	for (unsigned turn = 0; turn < 2; turn++) {
-		hv_lock(&seg->grant_lock);
-		g = find(seg, a[1], &rc);
-		if (g && g->owner != part->idx) {
-			g = NULL;
-			rc = H_PARAMETER;
+	rc = rescind_step(part, a[1], a[0] == RESCIND_FORCED, &poke);
+	if (rc != H_PARTIAL || poke == HV_NONE)
+		return rc;
+	/* In process the agent has swept when this returns: the second step finds the grant gone. */
+	part->plane->poke(part, poke);
+	return rescind_step(part, a[1], true, &poke);
+}
+
+/* The grants of a partition that is no more, one: true when its sharer has to be poked. */
+static bool force(struct hv_grant *g, uint32_t gen, uint32_t *sharer)
+{
+	struct hv_grant now;
+
+	do {
+		look_at(g, &now);
+		*sharer = now.sharer;
+		if (state_of(now.word) == HV_GRANT_FREE || now.owner_gen != gen)
+			return false;
+		if (state_of(now.word) == HV_GRANT_RESCINDING)
+			return true;
+		if (state_of(now.word) == HV_GRANT_ACCEPTED) {
+			if (move(g, now.word, HV_GRANT_RESCINDING))
+				return true;
+			continue;
 		}
-		if (g && (g->state == HV_GRANT_GRANTED || g->state == HV_GRANT_GONE)) {
-			g->state = HV_GRANT_FREE;
-			rc = H_SUCCESS;
-		} else if (g && a[0] != RESCIND_FORCED) {
-			rc = H_RESOURCE;
-		} else if (g) {
-			if (g->state == HV_GRANT_ACCEPTED)
-				poke = g->sharer;
-			g->state = HV_GRANT_RESCINDING;
-			rc = H_PARTIAL;
-		}
-		hv_unlock(&seg->grant_lock);
-		if (rc != H_PARTIAL || poke == HV_NONE || turn == 1)
-			break;
-		/* In process the agent has swept when this returns: the second turn finds the grant gone. */
-		part->plane->poke(part, poke);
-	}
-	return rc;
+	} while (!move(g, now.word, HV_GRANT_FREE));
+	return false;
 }
 
 uint32_t hv_grants_force(struct hv_seg *seg, uint32_t owner, uint32_t gen)
 {
-	uint32_t poke = 0;
+	struct hv_grant *first = &seg->grant[owner * seg->grants_each];
+	uint32_t poke = 0, sharer;
 
-	hv_lock(&seg->grant_lock);
-	for (struct hv_grant *g = seg->grant; g < seg->grant + PHYP_MAX_GRANTS; g++) {
-		if (g->state == HV_GRANT_FREE || g->owner != owner || g->owner_gen != gen)
-			continue;
-		if (g->state == HV_GRANT_ACCEPTED || g->state == HV_GRANT_RESCINDING) {
-			g->state = HV_GRANT_RESCINDING;
-			poke |= 1u << g->sharer;
-		} else {
-			g->state = HV_GRANT_FREE;
-		}
-	}
-	hv_unlock(&seg->grant_lock);
+	for (struct hv_grant *g = first; g < first + seg->grants_each; g++)
+		if (force(g, gen, &sharer))
+			poke |= 1u << sharer;
 	return poke;
 }
 
 /* The owner is of this generation and active: somebody will ask about the grant again. */
-static bool owner_lives(const struct hv_seg *seg, const struct hv_grant *g)
+static bool owner_lives(const struct hv_seg *seg, const struct hv_grant *g, uint32_t gen)
 {
-	return vio_load_acquire(&seg->part[g->owner].active) == g->owner_gen;
+	return vio_load_acquire(&seg->part[owner_of(seg, g)].active) == gen;
 }
 
-/* The sharer's translation is gone, by return, forced rescind, or death. grant_lock is held. */
-static void translation_gone(const struct hv_seg *seg, struct hv_grant *g)
+/* The sharer's translation of what `now` shows is gone, by return, forced rescind, or death. */
+static void translation_gone(const struct hv_seg *seg, struct hv_grant *g, struct hv_grant now)
 {
-	if (g->state == HV_GRANT_ACCEPTED)
-		g->state = HV_GRANT_GRANTED;
-	else if (g->state == HV_GRANT_RESCINDING)
-		g->state = owner_lives(seg, g) ? HV_GRANT_GONE : HV_GRANT_FREE;
+	const uint32_t seq = seq_of(now.word);
+
+	for (; seq_of(now.word) == seq; look_at(g, &now)) {
+		enum hv_grant_state to = HV_GRANT_GRANTED;
+
+		if (state_of(now.word) == HV_GRANT_RESCINDING)
+			to = owner_lives(seg, g, now.owner_gen) ? HV_GRANT_GONE : HV_GRANT_FREE;
+		else if (state_of(now.word) != HV_GRANT_ACCEPTED)
+			return;
+		if (move(g, now.word, to))
+			return;
+	}
 }
 
 uint32_t hv_grants_orphan(struct hv_seg *seg, uint32_t part)
 {
+	struct hv_grant *end = &seg->grant[seg->grants_each * seg->n_parts];
 	uint32_t poke = 0;
 
-	hv_lock(&seg->grant_lock);
-	for (struct hv_grant *g = seg->grant; g < seg->grant + PHYP_MAX_GRANTS; g++) {
-		if (g->state == HV_GRANT_FREE)
+	for (struct hv_grant *g = seg->grant; g < end; g++) {
+		struct hv_grant now;
+
+		look_at(g, &now);
+		if (state_of(now.word) == HV_GRANT_FREE)
 			continue;
-		if (g->sharer == part)
-			translation_gone(seg, g); /* it went with the process */
-		if (g->owner == part && (g->state == HV_GRANT_GRANTED || g->state == HV_GRANT_GONE))
-			g->state = HV_GRANT_FREE;
-		else if (g->owner == part && g->state == HV_GRANT_RESCINDING)
-			poke |= 1u << g->sharer;
+		if (now.sharer == part)
+			translation_gone(seg, g, now); /* it went with the process */
+		if (owner_of(seg, g) != part)
+			continue;
+		/* The owner is no more; only the sharer may still change it. */
+		look_at(g, &now);
+		if (state_of(now.word) == HV_GRANT_RESCINDING)
+			poke |= 1u << now.sharer;
+		else if (state_of(now.word) == HV_GRANT_GRANTED ||
+			 state_of(now.word) == HV_GRANT_GONE)
+			move(g, now.word, HV_GRANT_FREE); /* else accepted just now: forced later */
 	}
-	hv_unlock(&seg->grant_lock);
 	return poke;
 }
 
@@ -260,10 +374,11 @@ static bool unmap(struct phyp_part *part, const struct hv_acc *x)
 }
 
 /* Map the grant's pages with its permission. acc_lock is held. */
-static int64_t map(struct phyp_part *part, const struct hv_grant *g, uint64_t cookie, uint64_t *off)
+static int64_t map(struct phyp_part *part, uint32_t from, const struct hv_grant *g, uint64_t cookie,
+		   uint64_t *off)
 {
-	struct hv_peer *peer = part->peer[g->owner];
-	const struct hv_part *owner = &part->seg->part[g->owner];
+	struct hv_peer *peer = part->peer[from];
+	const struct hv_part *owner = &part->seg->part[from];
 	int prot = g->flags & GRANT_NO_WRITE ? PROT_READ : PROT_READ | PROT_WRITE;
 	/*
 	 * Large pages need their alignment, and large ranges profit; single pages would only waste
@@ -289,58 +404,63 @@ static int64_t map(struct phyp_part *part, const struct hv_grant *g, uint64_t co
 	return rc;
 }
 
-/* Take the grant of a cookie for this partition, as it is now. */
-static int64_t look(struct phyp_part *part, uint64_t cookie, struct hv_grant *copy, bool take)
+/*
+ * The grant of a cookie for this partition, as it is now; taken when `take`. unit: the adapter that
+ * it must have been made for, 0 for any: looked at first, so that the cookie of another adapter has
+ * no effect. NULL and *rc.
+ */
+static struct hv_grant *look(struct phyp_part *part, uint64_t cookie, uint64_t unit,
+			     struct hv_grant *now, bool take, int64_t *rc)
 {
-	struct hv_seg *seg = part->seg;
-	struct hv_grant *g;
-	int64_t rc;
+	for (;;) {
+		struct hv_grant *g = find(part->seg, cookie, now, rc);
 
-	hv_lock(&seg->grant_lock);
-	g = find(seg, cookie, &rc);
-	if (g && g->sharer != part->idx)
-		rc = H_PARAMETER;
-	else if (g && (g->state == HV_GRANT_RESCINDING || g->state == HV_GRANT_GONE ||
-		       !owner_lives(seg, g)))
-		rc = H_RESCINDED;
-	else if (g && g->state == HV_GRANT_GRANTED) {
-		*copy = *g;
-		if (take)
-			g->state = HV_GRANT_ACCEPTED;
-		rc = H_SUCCESS;
+		if (!g)
+			return NULL;
+		*rc = H_PARAMETER; /* also when it is accepted already */
+		if (now->sharer != part->idx || (unit && unit != HV_UNIT_BASE + now->unit))
+			return NULL;
+		if (state_of(now->word) == HV_GRANT_RESCINDING ||
+		    state_of(now->word) == HV_GRANT_GONE ||
+		    !owner_lives(part->seg, g, now->owner_gen))
+			*rc = H_RESCINDED;
+		else if (state_of(now->word) == HV_GRANT_GRANTED)
+			*rc = H_SUCCESS;
+		if (*rc != H_SUCCESS)
+			return NULL;
+		if (!take || move(g, now->word, HV_GRANT_ACCEPTED))
+			return g;
 	}
-	hv_unlock(&seg->grant_lock);
-	return rc; /* accepted already: find()'s H_PARAMETER */
 }
 
 static void give_back(struct hv_seg *seg, uint64_t cookie)
 {
-	struct hv_grant *g;
+	struct hv_grant now, *g;
 	int64_t rc;
 
-	hv_lock(&seg->grant_lock);
-	g = find(seg, cookie, &rc);
+	g = find(seg, cookie, &now, &rc);
 	if (g)
-		translation_gone(seg, g);
-	hv_unlock(&seg->grant_lock);
+		translation_gone(seg, g, now);
 }
 
 int64_t hv_accept_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	struct phyp_part *part = v->part;
 	uint64_t cookie = a[0], off = 0;
-	struct hv_grant g;
-	int64_t rc = look(part, cookie, &g, false);
+	struct hv_grant g, *live;
+	uint32_t owner;
+	int64_t rc;
 
-	if (rc != H_SUCCESS)
+	live = look(part, cookie, a[1], &g, false, &rc);
+	if (!live)
 		return rc;
+	owner = owner_of(part->seg, live);
 	/* Before any lock: may ask phypd. */
-	if (hv_peer_ready(part, part->peer[g.owner], g.owner_gen, false))
+	if (hv_peer_ready(part, part->peer[owner], g.owner_gen, false))
 		return H_RESCINDED;
 	pthread_mutex_lock(&part->acc_lock);
-	rc = look(part, cookie, &g, true);
-	if (rc == H_SUCCESS) {
-		rc = map(part, &g, cookie, &off);
+	if (look(part, cookie, a[1], &g, true, &rc)) {
+		rc = map(part, owner, &g, cookie, &off);
 		if (rc != H_SUCCESS)
 			give_back(part->seg, cookie);
 	}
@@ -358,7 +478,7 @@ int64_t hv_return_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	struct phyp_part *part = v->part;
 	uint64_t cookie = a[0];
-	struct hv_grant *g;
+	struct hv_grant now;
 	int64_t rc;
 	unsigned i = 0;
 
@@ -376,12 +496,9 @@ int64_t hv_return_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 				give_back(part->seg, cookie);
 			rc = forced ? H_RESCINDED : H_SUCCESS;
 		}
-	} else {
-		hv_lock(&part->seg->grant_lock);
-		g = find(part->seg, cookie, &rc);
-		if (g && g->sharer == part->idx && g->state == HV_GRANT_GONE)
-			rc = H_RESCINDED;
-		hv_unlock(&part->seg->grant_lock);
+	} else if (find(part->seg, cookie, &now, &rc) && now.sharer == part->idx &&
+		   state_of(now.word) == HV_GRANT_GONE) {
+		rc = H_RESCINDED;
 	}
 	pthread_mutex_unlock(&part->acc_lock);
 	return rc;
@@ -390,15 +507,10 @@ int64_t hv_return_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 /* Is the grant that acc[i] was made from still to be used? */
 static bool rescinded(struct hv_seg *seg, uint64_t cookie)
 {
-	const struct hv_grant *g;
+	struct hv_grant now;
 	int64_t rc;
-	bool gone;
 
-	hv_lock(&seg->grant_lock);
-	g = find(seg, cookie, &rc);
-	gone = !g || g->state == HV_GRANT_RESCINDING;
-	hv_unlock(&seg->grant_lock);
-	return gone;
+	return !find(seg, cookie, &now, &rc) || state_of(now.word) == HV_GRANT_RESCINDING;
 }
 
 void hv_grants_sweep(struct phyp_part *part)

@@ -25,7 +25,7 @@ static const struct {
 	{H_PUT_TCE_INDIRECT, 4, hv_put_tce_indirect, "H_PUT_TCE_INDIRECT"},
 	{H_GRANT_LOGICAL, 5, hv_grant_logical, "H_GRANT_LOGICAL"},
 	{H_RESCIND_LOGICAL, 2, hv_rescind_logical, "H_RESCIND_LOGICAL"},
-	{H_ACCEPT_LOGICAL, 1, hv_accept_logical, "H_ACCEPT_LOGICAL"},
+	{H_ACCEPT_LOGICAL, 2, hv_accept_logical, "H_ACCEPT_LOGICAL"},
 	{H_RETURN_LOGICAL, 1, hv_return_logical, "H_RETURN_LOGICAL"},
 	{H_ENABLE_CRQ, 1, hv_enable_crq, "H_ENABLE_CRQ"},
 };

@@ -3,9 +3,9 @@
  * libphyp inside: one process's view of the machine. Nothing outside phyp/ and its tests includes
  * this.
  *
- * Lock order, outermost first: acc_lock, CRQ locks (lower unit first), grant_lock, a peer's lock. A
- * request to the control plane (phypd) is made with none of them held: phypd itself takes CRQ
- * locks.
+ * Lock order, outermost first: acc_lock, CRQ locks (lower unit first), a peer's lock. Only the CRQ
+ * locks are shared with other processes, and nobody waits for one (seg.h). A request to the control
+ * plane (phypd) is made with none of them held: phypd itself takes CRQ locks.
  */
 #ifndef PHYP_HV_H
 #define PHYP_HV_H
@@ -132,6 +132,9 @@ struct phyp_part {
 	struct phyp_vcpu *vcpu[PHYP_MAX_VCPUS];
 	int evfd[HV_EVFDS];
 
+	pthread_mutex_t grant_lock; /* this process's making of grants */
+	uint32_t next_grant;        /* where a free one is looked for */
+
 	pthread_mutex_t acc_lock; /* acc[]; held while a grant's translation changes */
 	uint8_t *acc_va;
 	uint64_t acc_bytes;
@@ -160,9 +163,10 @@ struct hv_lunit *hv_own_unit(struct phyp_part *part, uint64_t unit);
 void hv_part_lost(struct phyp_part *part);
 /*
  * The hypervisor's agent in a partition's process: removes the translations of grants under forced
- * rescind, and forgets the memory of partners that are no more. Any thread, with no lock held.
+ * rescind, and forgets the memory of partners that are no more. Any thread, with no lock held. true:
+ * not all could be done, because a partner holds a lock; sweep again later.
  */
-void hv_agent_sweep(struct phyp_part *part);
+bool hv_agent_sweep(struct phyp_part *part);
 
 /* ------------------------------------------------------------------- memory (lmb.c, peer.c) ---- */
 
@@ -242,17 +246,18 @@ uint64_t *hv_slot_machine(struct hv_slots *s, struct hv_seg *seg, struct hv_unit
  */
 int64_t hv_crq_put(struct hv_seg *seg, struct hv_unit *dst, struct hv_slots *s, uint64_t hi,
 		   uint64_t lo, bool event);
-/* Lock u and its partner, in order. */
-void hv_pair_lock(struct hv_seg *seg, struct hv_unit *u);
+/* Lock u and its partner, in order. false: neither, somebody holds one of them (hv_lock()). */
+bool hv_pair_lock(struct hv_seg *seg, struct hv_unit *u);
 void hv_pair_unlock(struct hv_seg *seg, struct hv_unit *u);
 /*
- * Close u's queue and tell the partner by transport event `event`. Returns the partner when it was
- * told (its interrupt is then to be raised), else NULL.
+ * Close u's queue if a generation up to `gen` of its partition registered it, and tell the partner
+ * by transport event `event`. *told: the partner when it was (its interrupt is then to be raised),
+ * else NULL. -EBUSY: nothing was done, somebody holds a lock; try again later.
  */
-struct hv_unit *hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint8_t event,
-			     struct hv_slots *s);
-/* Put a transport event into u's own queue; event 6 suspends it. false: not registered. */
-bool hv_crq_event(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct hv_slots *s);
+int hv_crq_close(struct hv_seg *seg, struct hv_unit *u, uint32_t gen, uint8_t event,
+		 struct hv_slots *s, struct hv_unit **told);
+/* Put a transport event into u's own queue; event 6 suspends it. -ENOTCONN: not registered; -EBUSY. */
+int hv_crq_event(struct hv_seg *seg, struct hv_unit *u, uint8_t event, struct hv_slots *s);
 
 /*
  * Raise u's interrupt if it is enabled. evfd: its partition's. Bit 0 of the result: raised, bit 1:
@@ -321,12 +326,15 @@ int hv_machine_activate(struct phyp_machine *m, uint32_t p, int near, struct vio
 /*
  * The partition's process is no more: close its CRQs with `event` to the partners, clear its TCEs,
  * return what it accepted, forget its memory. Bits of the partitions whose agents have to sweep.
- * Grants that it gave stay until hv_grants_force().
+ * Grants that it gave stay until hv_grants_force(). *late: bits of the units whose queue could not
+ * be closed, because a partner that is perhaps stopped holds a lock: hv_machine_close() later.
  */
-uint32_t hv_machine_deactivate(struct phyp_machine *m, uint32_t p, uint8_t event);
+uint32_t hv_machine_deactivate(struct phyp_machine *m, uint32_t p, uint8_t event, uint64_t *late);
+/* Close the queue of unit i for a partition that ended in generation gen. -EBUSY: later. */
+int hv_machine_close(struct phyp_machine *m, uint32_t i, uint32_t gen, uint8_t event);
 /*
  * Transport event into a unit's queue (6 suspends it until H_ENABLE_CRQ). -ENOENT no such unit,
- * -ENOTCONN no queue.
+ * -ENOTCONN no queue, -EBUSY later.
  */
 int hv_machine_event(struct phyp_machine *m, uint32_t unit, uint8_t event);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The in-process machine: phypd's part played by function calls. The agents' sweeps run in the caller. */
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,8 +56,8 @@ static void sweep(struct phyp_machine *m, uint32_t bits)
 		pthread_mutex_lock(&m->lock);
 		part = bits & 1u << p ? m->open[p] : NULL;
 		pthread_mutex_unlock(&m->lock);
-		if (part)
-			hv_agent_sweep(part);
+		while (part && hv_agent_sweep(part))
+			sched_yield();
 	}
 }
 
@@ -75,11 +76,17 @@ static int local_stats(struct phyp_part *part, struct phyp_part_stats *stats, un
 
 static void end(struct phyp_machine *m, uint32_t p, uint8_t event)
 {
-	uint32_t gen = m->seg->part[p].active;
+	uint32_t gen = m->seg->part[p].active, poke;
+	uint64_t late;
 
 	if (gen == 0)
 		return;
-	sweep(m, hv_machine_deactivate(m, p, event) | hv_grants_force(m->seg, p, gen));
+	poke = hv_machine_deactivate(m, p, event, &late);
+	/* Whoever holds a lock here is a thread of this process, and goes on. */
+	for (; late; late &= late - 1)
+		while (hv_machine_close(m, (uint32_t)__builtin_ctzll(late), gen, event) < 0)
+			sched_yield();
+	sweep(m, poke | hv_grants_force(m->seg, p, gen));
 }
 
 static void local_close(struct phyp_part *part)
@@ -116,7 +123,7 @@ int phyp_local_open(struct phyp_machine *m, const char *partition, struct phyp_p
 		return rc;
 	rc = hv_part_new(m->seg, (uint32_t)p, m->lmb[p], &local_plane, &part, err);
 	if (rc) {
-		hv_machine_deactivate(m, (uint32_t)p, CRQ_XPORT_PARTNER_DEREGISTERED);
+		end(m, (uint32_t)p, CRQ_XPORT_PARTNER_DEREGISTERED);
 		return rc;
 	}
 	part->local = m;

@@ -120,31 +120,41 @@ static void clear_tces(struct hv_seg *seg, const struct hv_unit *u)
 		vio_store_relaxed(&tce[i], 0u);
 }
 
-uint32_t hv_machine_deactivate(struct phyp_machine *m, uint32_t p, uint8_t event)
+int hv_machine_close(struct phyp_machine *m, uint32_t i, uint32_t gen, uint8_t event)
 {
 	struct hv_seg *seg = m->seg;
-	uint32_t poke = 0;
+	struct hv_unit *u = &seg->unit[i], *told;
+	struct hv_slots s = {.slot = hv_slot_machine};
+	int rc;
 
+	if (u->partner != HV_NONE)
+		s.fd = m->lmb[seg->unit[u->partner].part];
+	rc = hv_crq_close(seg, u, gen, event, &s, &told);
+	hv_tmap_put(&s.map);
+	/* Also when there was nothing left to tell: whoever died may have told and not yet raised. */
+	if (rc == 0 && !told && u->partner != HV_NONE &&
+	    seg->unit[u->partner].crq.state != HV_CRQ_FREE)
+		told = &seg->unit[u->partner];
+	if (told)
+		hv_irq_raise(seg, told, m->evfd[told->part]);
+	return rc;
+}
+
+uint32_t hv_machine_deactivate(struct phyp_machine *m, uint32_t p, uint8_t event, uint64_t *late)
+{
+	struct hv_seg *seg = m->seg;
+	uint32_t poke = 0, gen = seg->part[p].active;
+
+	*late = 0;
 	for (uint32_t i = 0; i < seg->n_units; i++) {
-		struct hv_unit *u = &seg->unit[i], *told;
-		struct hv_slots s = {.slot = hv_slot_machine};
+		struct hv_unit *u = &seg->unit[i];
 
 		if (u->part != p)
 			continue;
-		if (u->partner != HV_NONE) {
-			uint32_t q = seg->unit[u->partner].part;
-
-			s.fd = m->lmb[q];
-			poke |= 1u << q;
-		}
-		told = hv_crq_close(seg, u, event, &s);
-		hv_tmap_put(&s.map);
-		/* Also when there was nothing left to tell: whoever died may have told and not yet raised. */
-		if (!told && u->partner != HV_NONE &&
-		    seg->unit[u->partner].crq.state != HV_CRQ_FREE)
-			told = &seg->unit[u->partner];
-		if (told)
-			hv_irq_raise(seg, told, m->evfd[told->part]);
+		if (u->partner != HV_NONE)
+			poke |= 1u << seg->unit[u->partner].part;
+		if (hv_machine_close(m, i, gen, event) < 0)
+			*late |= 1ull << i;
 		clear_tces(seg, u);
 	}
 	hv_exposure_reset(&seg->part[p]);
@@ -161,15 +171,15 @@ int hv_machine_event(struct phyp_machine *m, uint32_t unit, uint8_t event)
 	uint32_t i = unit - HV_UNIT_BASE;
 	struct hv_slots s = {.slot = hv_slot_machine};
 	struct hv_unit *u;
-	bool there;
+	int rc;
 
 	if (i >= m->seg->n_units)
 		return -ENOENT;
 	u = &m->seg->unit[i];
 	s.fd = m->lmb[u->part];
-	there = hv_crq_event(m->seg, u, event, &s);
+	rc = hv_crq_event(m->seg, u, event, &s);
 	hv_tmap_put(&s.map);
-	if (there)
+	if (rc == 0)
 		hv_irq_raise(m->seg, u, m->evfd[u->part]);
-	return there ? 0 : -ENOTCONN;
+	return rc;
 }

@@ -129,6 +129,7 @@ int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv
 	part->plane = plane;
 	pthread_mutex_init(&part->vcpu_lock, NULL);
 	pthread_mutex_init(&part->acc_lock, NULL);
+	pthread_mutex_init(&part->grant_lock, NULL);
 	for (unsigned i = 0; i < HV_EVFDS; i++)
 		part->evfd[i] = -1;
 	part->asymmetric =
@@ -180,6 +181,7 @@ void hv_part_free(struct phyp_part *part)
 		munmap(part->acc_va, part->acc_bytes);
 	pthread_mutex_destroy(&part->vcpu_lock);
 	pthread_mutex_destroy(&part->acc_lock);
+	pthread_mutex_destroy(&part->grant_lock);
 	free(part);
 }
 
@@ -203,16 +205,23 @@ void hv_part_lost(struct phyp_part *part)
 	pthread_mutex_unlock(&part->vcpu_lock);
 }
 
-void hv_agent_sweep(struct phyp_part *part)
+bool hv_agent_sweep(struct phyp_part *part)
 {
+	bool again = false;
+
 	hv_grants_sweep(part);
 	for (unsigned i = 0; i < part->n_units; i++) {
 		struct hv_lunit *lu = &part->unit[i];
 
 		if (!lu->far)
 			continue;
-		hv_lock(&lu->far->crq.lock);
-		if (lu->crq.gen != vio_load_acquire(&part->seg->part[lu->peer->part].active))
+		/* The lock of the queue is what orders this with this process's own sends. */
+		if (!hv_lock(&lu->far->crq.lock, HV_LOOKS)) {
+			again = true;
+			continue;
+		}
+		if (lu->kind == PHYP_ALIAS_TRANSIENT ||
+		    lu->crq.gen != vio_load_acquire(&part->seg->part[lu->peer->part].active))
 			hv_crq_alias_drop(&lu->crq);
 		hv_unlock(&lu->far->crq.lock);
 	}
@@ -224,6 +233,7 @@ void hv_agent_sweep(struct phyp_part *part)
 		    vio_load_relaxed(&peer->gen) != active)
 			hv_peer_drop(part, peer, HV_NONE);
 	}
+	return again;
 }
 
 void phyp_close(struct phyp_part *part)

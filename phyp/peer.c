@@ -192,9 +192,11 @@ int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind, 
 			      kind == PHYP_ALIAS_RDMA);
 		return 0;
 	}
-	hv_lock(&lu->far->crq.lock);
-	hv_crq_alias_drop(&lu->crq);
-	hv_unlock(&lu->far->crq.lock);
+	/* Else the agent's next sweep drops it. */
+	if (hv_lock(&lu->far->crq.lock, HV_LOOKS)) {
+		hv_crq_alias_drop(&lu->crq);
+		hv_unlock(&lu->far->crq.lock);
+	}
 	for (unsigned i = 0; i < part->n_units; i++)
 		wanted |= part->unit[i].peer == lu->peer && part->unit[i].kind == PHYP_ALIAS_RDMA;
 	if (!wanted)

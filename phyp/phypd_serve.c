@@ -4,6 +4,7 @@
  * death is the end of its connection, or of its process when a child that it forked keeps the
  * connection open.
  */
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,13 @@
 #include "vio/cycles.h"
 
 #define MAX_CONNS 64
+/* Connections that have not greeted yet: so many at most, and so long each. */
+#define MAX_STRANGERS 8
+#define GREETING_NS   5000000000ull
+/* A queue that could not be closed, because a partner that is perhaps stopped holds a lock: try again after this. */
+#define LATE_NS 10000000ull
+/* The watchdog's naps of 1 s in which one and the same event may be worked on. */
+#define WATCHDOG_NAPS 20
 /* LoPAR: the platform waits at least this long between the transport event and the forced rescind. */
 #define GRACE_NS 2000000000ull
 
@@ -29,7 +37,15 @@ struct conn {
 	int fd; /* -1: free */
 	int pidfd;
 	pid_t pid;
-	uint32_t part; /* HV_NONE before the greeting */
+	uint32_t part;     /* HV_NONE before the greeting */
+	uint64_t greet_by; /* 0: has greeted */
+};
+
+/* A queue that is still to be closed for a partition that ended. */
+struct late {
+	bool due;
+	uint8_t event;
+	uint32_t gen;
 };
 
 /* The grants of a partition that is no more, taken back by force when its time comes. */
@@ -45,6 +61,11 @@ struct phypd {
 	bool bound;
 	struct conn conn[MAX_CONNS];
 	struct grace grace[MAX_CONNS];
+	struct late late[PHYP_MAX_UNITS];
+	/* The watchdog's: odd while an event is worked on. */
+	uint32_t turn, stop;
+	pthread_t watchdog;
+	bool watched;
 };
 
 static int watch(struct phypd *d, int fd, uint64_t tag)
@@ -80,6 +101,12 @@ static void arm_timer(struct phypd *d)
 	for (unsigned i = 0; i < MAX_CONNS; i++) {
 		if (d->grace[i].at && d->grace[i].at < first)
 			first = d->grace[i].at;
+		if (d->conn[i].fd >= 0 && d->conn[i].greet_by && d->conn[i].greet_by < first)
+			first = d->conn[i].greet_by;
+	}
+	for (unsigned i = 0; i < PHYP_MAX_UNITS; i++) {
+		if (d->late[i].due && now + LATE_NS < first)
+			first = now + LATE_NS;
 	}
 	if (first != UINT64_MAX) {
 		left = first > now ? first - now : 1;
@@ -100,6 +127,19 @@ static void take_back(struct phypd *d, struct grace *g)
 	poke(d, sharers);
 }
 
+/* Queues that could not be closed when their partition ended. */
+static void close_late(struct phypd *d)
+{
+	for (uint32_t i = 0; i < PHYP_MAX_UNITS; i++) {
+		struct late *l = &d->late[i];
+
+		if (l->due && hv_machine_close(d->m, i, l->gen, l->event) == 0)
+			l->due = false;
+	}
+}
+
+static void drop(struct phypd *d, struct conn *c);
+
 static void on_timer(struct phypd *d)
 {
 	uint64_t n, now = vio_now_ns();
@@ -109,7 +149,10 @@ static void on_timer(struct phypd *d)
 	for (unsigned i = 0; i < MAX_CONNS; i++) {
 		if (d->grace[i].at && d->grace[i].at <= now)
 			take_back(d, &d->grace[i]);
+		if (d->conn[i].fd >= 0 && d->conn[i].greet_by && d->conn[i].greet_by <= now)
+			drop(d, &d->conn[i]);
 	}
+	close_late(d);
 	arm_timer(d);
 }
 
@@ -131,15 +174,17 @@ static void start_grace(struct phypd *d, uint32_t part, uint32_t gen)
 /* The partition behind a connection is no more; the connection stays. */
 static void end_partition(struct phypd *d, struct conn *c, bool orderly)
 {
+	const uint8_t event = orderly ? CRQ_XPORT_PARTNER_DEREGISTERED : CRQ_XPORT_PARTNER_FAILED;
 	uint32_t p = c->part, gen;
+	uint64_t late;
 
 	if (p == HV_NONE)
 		return;
 	c->part = HV_NONE;
 	gen = d->m->seg->part[p].active;
-	poke(d,
-	     hv_machine_deactivate(
-		     d->m, p, orderly ? CRQ_XPORT_PARTNER_DEREGISTERED : CRQ_XPORT_PARTNER_FAILED));
+	poke(d, hv_machine_deactivate(d->m, p, event, &late));
+	for (; late; late &= late - 1)
+		d->late[__builtin_ctzll(late)] = (struct late){true, event, gen};
 	start_grace(d, p, gen);
 	if (!orderly)
 		fprintf(stderr,
@@ -209,6 +254,7 @@ static void on_hello(struct phypd *d, struct conn *c, struct wire_req *req, stru
 	memcpy(rep->msg, err.msg, sizeof(rep->msg));
 	if (rep->rc)
 		return;
+	c->greet_by = 0;
 	c->part = rep->part = (uint32_t)p;
 	rep->gen = d->m->seg->part[p].active;
 	if (d->cfg->trace)
@@ -253,9 +299,9 @@ static unsigned on_lmbs(struct phypd *d, const struct conn *c, const struct wire
 	return n;
 }
 
-static int reply_stats(struct phypd *d, const struct conn *c)
+static int reply_stats(struct phypd *d, const struct conn *c, uint32_t id)
 {
-	struct wire_stats s = {.rep = {0}, .n = PHYP_MAX_PARTS};
+	struct wire_stats s = {.rep = {.id = id}, .n = PHYP_MAX_PARTS};
 
 	hv_stats(d->m->seg, s.part, &s.n);
 	return wire_send(c->fd, &s, sizeof(s), NULL, 0, MSG_DONTWAIT);
@@ -264,7 +310,7 @@ static int reply_stats(struct phypd *d, const struct conn *c)
 /* 0, or the connection is to be dropped. */
 static int answer(struct phypd *d, struct conn *c, struct wire_req *req)
 {
-	struct wire_rep rep = {0};
+	struct wire_rep rep = {.id = req->id};
 	int fd[WIRE_FDS];
 	unsigned n = 0;
 
@@ -284,7 +330,7 @@ static int answer(struct phypd *d, struct conn *c, struct wire_req *req)
 		n = rep.rc == 0 ? HV_EVFDS : 0;
 		break;
 	case WIRE_STATS:
-		return c->part == HV_NONE ? -EPERM : reply_stats(d, c);
+		return c->part == HV_NONE ? -EPERM : reply_stats(d, c, req->id);
 	case WIRE_BYE:
 		end_partition(d, c, true);
 		break;
@@ -311,10 +357,21 @@ static void on_listen(struct phypd *d)
 	int fd = accept4(d->listen, NULL, NULL, SOCK_CLOEXEC), rc;
 	struct ucred cred = {.pid = -1};
 	socklen_t len = sizeof(cred);
-	unsigned i = 0;
+	unsigned i = 0, strangers = 0, oldest = 0;
 
 	if (fd < 0)
 		return;
+	for (unsigned k = 0; k < MAX_CONNS; k++) {
+		const struct conn *c = &d->conn[k];
+
+		if (c->fd < 0 || !c->greet_by)
+			continue;
+		if (strangers++ == 0 || c->greet_by < d->conn[oldest].greet_by)
+			oldest = k;
+	}
+	/* Who says nothing makes room for who may say something. */
+	if (strangers >= MAX_STRANGERS)
+		drop(d, &d->conn[oldest]);
 	while (i < MAX_CONNS && d->conn[i].fd >= 0)
 		i++;
 	if (i == MAX_CONNS) {
@@ -324,7 +381,11 @@ static void on_listen(struct phypd *d)
 		return;
 	}
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
-	d->conn[i] = (struct conn){.fd = fd, .pid = cred.pid, .part = HV_NONE, .pidfd = -1};
+	d->conn[i] = (struct conn){.fd = fd,
+				   .pid = cred.pid,
+				   .part = HV_NONE,
+				   .pidfd = -1,
+				   .greet_by = vio_now_ns() + GREETING_NS};
 	if (cred.pid > 0)
 		d->conn[i].pidfd = (int)syscall(SYS_pidfd_open, cred.pid, 0);
 	rc = watch(d, fd, 2ull * i);
@@ -332,6 +393,37 @@ static void on_listen(struct phypd *d)
 		rc = watch(d, d->conn[i].pidfd, 2ull * i + 1);
 	if (rc)
 		drop(d, &d->conn[i]);
+	arm_timer(d);
+}
+
+/* ------------------------------------------------------------------------------- watchdog ---- */
+
+/*
+ * Nothing that phypd does may wait for a partition. Should it happen all the same, an end that every
+ * program notices is better than a machine without a control plane. Naps are counted, not time: a
+ * phypd that is stopped is not hung.
+ */
+static void *watchdog(void *arg)
+{
+	const struct timespec nap = {.tv_sec = 1};
+	struct phypd *d = arg;
+	uint32_t seen = 0;
+	unsigned naps = 0;
+
+	while (!vio_load_acquire(&d->stop)) {
+		uint32_t turn = vio_load_relaxed(&d->turn);
+
+		naps = turn == seen && turn % 2 ? naps + 1 : 0;
+		seen = turn;
+		if (naps == WATCHDOG_NAPS) {
+			fprintf(stderr,
+				"phypd: one event has taken %u s, which none may; the machine ends here\n",
+				WATCHDOG_NAPS);
+			_exit(EXIT_FAILURE);
+		}
+		nanosleep(&nap, NULL);
+	}
+	return NULL;
 }
 
 /* --------------------------------------------------------------------------- start and end ---- */
@@ -409,6 +501,7 @@ static int open_all(struct phypd *d, struct vio_err *err)
 	if (watch(d, d->listen, TAG_LISTEN) || watch(d, d->timer, TAG_TIMER) ||
 	    watch(d, d->signal, TAG_SIGNAL))
 		return vio_err_set(err, -errno, "control loop: %s", strerror(errno));
+	d->watched = pthread_create(&d->watchdog, NULL, watchdog, d) == 0;
 	return 0;
 }
 
@@ -416,6 +509,11 @@ static void close_all(struct phypd *d)
 {
 	const int fd[] = {d->listen, d->timer, d->signal, d->ep};
 
+	vio_store_release(&d->stop, 1u);
+	if (d->watched) {
+		pthread_cancel(d->watchdog); /* out of its nap */
+		pthread_join(d->watchdog, NULL);
+	}
 	if (d->bound)
 		unlink(d->cfg->socket);
 	for (unsigned i = 0; i < MAX_CONNS; i++) {
@@ -478,8 +576,11 @@ int phypd_run(const struct phypd_cfg *cfg, struct vio_err *err)
 		/* One event a turn: what one does can end what the next is about. */
 		struct epoll_event e;
 
-		if (epoll_wait(d->ep, &e, 1, -1) == 1)
+		if (epoll_wait(d->ep, &e, 1, -1) == 1) {
+			vio_store_relaxed(&d->turn, d->turn + 1);
 			go = on_event(d, e.data.u64);
+			vio_store_relaxed(&d->turn, d->turn + 1);
+		}
 	}
 	close_all(d);
 	free(d);

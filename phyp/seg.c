@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -75,8 +76,11 @@ static uint64_t layout(const struct phyp_profile *p, struct hv_unit unit[PHYP_MA
 static int fill(struct hv_seg *s, const struct phyp_profile *p)
 {
 	uint64_t fixed;
-	int rc = vio_shared_mutex_init(&s->grant_lock);
+	int rc = 0;
 
+	if (getrandom(s->cookie_key, sizeof(s->cookie_key), 0) != sizeof(s->cookie_key))
+		return -errno;
+	s->grants_each = PHYP_MAX_GRANTS / p->n_parts;
 	s->magic = HV_MAGIC;
 	s->version = HV_VERSION;
 	s->n_parts = p->n_parts;

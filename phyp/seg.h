@@ -8,10 +8,16 @@
  *  - configuration: the creator, before anybody else maps the segment;
  *  - TCEs: the owning partition's calls, single 64-bit stores, no lock;
  *  - a CRQ: whoever holds its lock; `link` of both ends: whoever holds both ends' locks (lower unit first);
- *  - a grant: whoever holds grant_lock;
+ *  - a grant: its state and sequence in one word, by compare-and-swap; the rest by the owner's calls while it is
+ *    free (grant.c);
  *  - an interrupt line: anybody, atomically; counters: the one thread of their vcpu.
  * The locks are robust. What they guard is written in an order that leaves it usable after each single store,
  * so that a partition killed inside a call blocks nobody (see hv_crq_put()).
+ *
+ * A partition that is stopped inside a call (SIGSTOP, a debugger, a freezer) keeps a lock. So nobody waits for one
+ * that another partition can hold: a call looks HV_LOOKS times and then answers H_BUSY, and phypd comes back later.
+ * The only locks that partitions share are the CRQs'. The table of who can hold them and who is kept waiting is in
+ * docs/memory-order.md.
  */
 #ifndef PHYP_SEG_H
 #define PHYP_SEG_H
@@ -24,7 +30,7 @@
 #include "vio/phyp.h"
 
 #define HV_MAGIC   0x766961736567ull
-#define HV_VERSION 2u
+#define HV_VERSION 3u
 
 /*
  * Numbers that a partition sees; the difference to the base is the unit's index, so that finding a
@@ -77,6 +83,7 @@ enum hv_crq_state {
 struct hv_crq {
 	pthread_mutex_t lock;
 	uint32_t state;
+	uint32_t gen; /* of the partition that registered it */
 	uint32_t seq; /* registrations so far: tells a standing alias that the pages are others */
 	uint32_t n;   /* entries */
 	uint32_t tail;
@@ -116,10 +123,14 @@ enum hv_grant_state {
 	HV_GRANT_GONE, /* forced; the translation is gone, the owner has not asked again yet */
 };
 
+/*
+ * A partition has seg->grants_each of them, in a row: nobody else can use them up. Everything but
+ * `word` is written by the owner's calls while the state is FREE, and read between two looks at
+ * `word` (pair F).
+ */
 struct hv_grant {
-	uint32_t state; /* stored last when a grant is made */
-	uint32_t seq;   /* of the cookie; a cookie with an older one is rescinded */
-	uint32_t owner, owner_gen;
+	uint64_t word;      /* sequence << 8 | state; a cookie of an older sequence is rescinded */
+	uint32_t owner_gen; /* the owner is known by the place */
 	uint32_t sharer;
 	uint32_t unit; /* index: the sharer's end of the adapter that it was granted through */
 	uint32_t flags;
@@ -136,7 +147,8 @@ struct hv_seg {
 	uint32_t exposure; /* TCE calls keep the counters of exposure */
 	struct hv_part part[PHYP_MAX_PARTS];
 	struct hv_unit unit[PHYP_MAX_UNITS];
-	alignas(VIO_CACHE_LINE) pthread_mutex_t grant_lock;
+	uint64_t cookie_key[2]; /* random: what cookies are made with */
+	uint32_t grants_each;   /* grants of one partition */
 	struct hv_grant grant[PHYP_MAX_GRANTS];
 };
 
@@ -150,11 +162,22 @@ static inline uint64_t *hv_crq_pages(struct hv_seg *s, const struct hv_unit *u)
 	return (uint64_t *)(void *)((uint8_t *)s + u->page_off);
 }
 
-/* Take a robust lock; the state of an owner that died is left to what the lock guards. */
-static inline void hv_lock(pthread_mutex_t *m)
+/* How often a call looks for a lock that another partition holds: about a microsecond, some sends. */
+#define HV_LOOKS 64
+
+/*
+ * Take a robust lock, looking at most `looks` times (1 at least); the state of an owner that died is
+ * left to what the lock guards. false: somebody has it, perhaps a partition that is stopped.
+ */
+static inline bool hv_lock(pthread_mutex_t *m, unsigned looks)
 {
-	if (pthread_mutex_lock(m) == EOWNERDEAD)
-		pthread_mutex_consistent(m);
+	int rc;
+
+	while ((rc = pthread_mutex_trylock(m)) == EBUSY && --looks > 0)
+		vio_cpu_relax();
+	if (rc == EOWNERDEAD)
+		rc = pthread_mutex_consistent(m);
+	return rc == 0;
 }
 
 static inline void hv_unlock(pthread_mutex_t *m)

@@ -9,7 +9,7 @@
 
 #include "phyp/seg.h"
 
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 #define WIRE_FDS     64 /* in one message, below SCM_MAX_FD */
 
 enum wire_op {
@@ -25,12 +25,15 @@ struct wire_req {
 	uint32_t op;
 	uint32_t part;
 	uint32_t first;
+	uint32_t
+		id; /* of the request: an answer that comes after a time-out is told from the next one */
 	int32_t node; /* NUMA node of the caller's core, or -1 */
 	char name[PHYP_NAME_LEN];
 };
 
 struct wire_rep {
-	int32_t rc; /* 0 or -errno, then msg */
+	int32_t rc;  /* 0 or -errno, then msg */
+	uint32_t id; /* the request's */
 	uint32_t part;
 	uint32_t gen;
 	uint32_t total;

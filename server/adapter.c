@@ -74,10 +74,14 @@ static const char *lost_text(uint64_t hi)
 static void resume(struct vio_adapter *a)
 {
 	uint64_t hi, lo;
+	int64_t rc;
 	unsigned tries = 0;
 
-	while (h_enable_crq(a->vcpu, a->u->unit) == H_BUSY && ++tries < VIO_ADAPTER_RETRIES)
+	while ((rc = h_enable_crq(a->vcpu, a->u->unit)) == H_BUSY && ++tries < VIO_ADAPTER_RETRIES)
 		vio_cpu_relax();
+	a->todo = rc == H_BUSY ? VIO_ATODO_ENABLE : VIO_ATODO_NOTHING;
+	if (a->todo != VIO_ATODO_NOTHING)
+		return;
 	vio_link_hello(&hi, &lo);
 	vio_asend(a, hi, lo);
 }
@@ -157,12 +161,59 @@ void vio_adapter_config_changed(struct vio_adapter *a)
 	phyp_vcpu_prod(a->vcpu);
 }
 
+static int register_crq(struct vio_adapter *a, struct vio_err *err)
+{
+	uint64_t hi, lo;
+	int64_t rc;
+	unsigned tries = 0;
+
+	memset(a->cfg.mem, 0, VIO_ADAPTER_CRQ_BYTES);
+	a->crq = (struct phyp_crq){.entry = a->cfg.mem,
+				   .n = VIO_ADAPTER_CRQ_BYTES / CRQ_ENTRY_BYTES};
+	while ((rc = h_reg_crq(a->vcpu, a->u->unit, ioba_add(a->u->window, a->cfg.mem_gla.v),
+			       VIO_ADAPTER_CRQ_BYTES)) == H_BUSY &&
+	       ++tries < VIO_ADAPTER_RETRIES)
+		vio_cpu_relax();
+	/* A partition that is stopped inside a call keeps the queue: the others don't wait for it. */
+	if (rc == H_BUSY && a->todo != VIO_ATODO_REGISTER)
+		vio_asay(
+			a,
+			"%s: its queue is held by a partition that stands still; it is registered as soon as that goes on",
+			a->u->partner);
+	a->todo = rc == H_BUSY ? VIO_ATODO_REGISTER : VIO_ATODO_NOTHING;
+	if (rc == H_BUSY)
+		return 0;
+	/* Closed: registered, the partner is not there yet. */
+	if (rc != H_SUCCESS && rc != H_CLOSED)
+		return vio_err_set(err, rc == H_RESOURCE ? -EBUSY : phyp_rc_errno(rc),
+				   "unit 0x%x: H_REG_CRQ: %s%s", a->u->unit, phyp_rc_name(rc),
+				   rc == H_RESOURCE ? " (this adapter's queue is in use)" : "");
+	phyp_irq_route(a->vcpu, a->u->unit);
+	h_vio_signal(a->vcpu, a->u->unit, VIO_SIGNAL_ON);
+	vio_link_hello(&hi, &lo);
+	vio_asend(a, hi, lo);
+	return 0;
+}
+
+/* A call on the queue that was answered H_BUSY, once more. */
+static void crq_again(struct vio_adapter *a)
+{
+	struct vio_err err = {""};
+
+	if (a->todo == VIO_ATODO_ENABLE)
+		resume(a);
+	else if (register_crq(a, &err) < 0)
+		vio_asay(a, "%s: %s", a->u->partner, err.msg);
+}
+
 bool vio_adapter_service(struct vio_adapter *a)
 {
 	bool more;
 
 	/* Taken before looking: a queue that faults from here on sets it again (pair Q). */
 	(void)vio_xchg_acq_rel(&a->attention, false);
+	if (vio_unlikely(a->todo != VIO_ATODO_NOTHING))
+		crq_again(a);
 	vio_aflush(a);
 	vio_afaults(a);
 	if (vio_xchg_acq_rel(&a->config_changed, false)) /* pair Q */
@@ -174,8 +225,8 @@ bool vio_adapter_service(struct vio_adapter *a)
 	if (a->op == VIO_AOP_NONE && a->stopping && !a->stopped)
 		vio_aop_begin(a, VIO_AOP_STOP, NULL);
 	vio_adapter_crq(a);
-	more = a->op != VIO_AOP_NONE || a->out_n > 0 || a->retired ||
-	       vio_load_relaxed(&a->attention);
+	more = a->todo != VIO_ATODO_NOTHING || a->op != VIO_AOP_NONE || a->out_n > 0 ||
+	       a->retired || vio_load_relaxed(&a->attention);
 	if (a->stopped)
 		more = false;
 	if (more)
@@ -231,31 +282,6 @@ static void unmap_local(struct vio_adapter *a)
 		h_stuff_tce(a->vcpu, a->u->liobn, ioba_add(a->u->window, at), 0,
 			    left < TCE_MAX_MULTI ? left : TCE_MAX_MULTI);
 	}
-}
-
-static int register_crq(struct vio_adapter *a, struct vio_err *err)
-{
-	uint64_t hi, lo;
-	int64_t rc;
-	unsigned tries = 0;
-
-	memset(a->cfg.mem, 0, VIO_ADAPTER_CRQ_BYTES);
-	a->crq = (struct phyp_crq){.entry = a->cfg.mem,
-				   .n = VIO_ADAPTER_CRQ_BYTES / CRQ_ENTRY_BYTES};
-	while ((rc = h_reg_crq(a->vcpu, a->u->unit, ioba_add(a->u->window, a->cfg.mem_gla.v),
-			       VIO_ADAPTER_CRQ_BYTES)) == H_BUSY &&
-	       ++tries < VIO_ADAPTER_RETRIES)
-		vio_cpu_relax();
-	/* Closed: registered, the partner is not there yet. */
-	if (rc != H_SUCCESS && rc != H_CLOSED)
-		return vio_err_set(err, rc == H_RESOURCE ? -EBUSY : phyp_rc_errno(rc),
-				   "unit 0x%x: H_REG_CRQ: %s%s", a->u->unit, phyp_rc_name(rc),
-				   rc == H_RESOURCE ? " (this adapter's queue is in use)" : "");
-	phyp_irq_route(a->vcpu, a->u->unit);
-	h_vio_signal(a->vcpu, a->u->unit, VIO_SIGNAL_ON);
-	vio_link_hello(&hi, &lo);
-	vio_asend(a, hi, lo);
-	return 0;
 }
 
 static int check_cfg(const struct vio_adapter_cfg *c, const struct phyp_unit_info *u,
@@ -344,6 +370,8 @@ int vio_adapter_create(struct phyp_vcpu *vcpu, const struct vio_adapter_cfg *cfg
 		return rc;
 	}
 	vio_aseen_update(a);
+	if (a->todo != VIO_ATODO_NOTHING)
+		vio_aattend(a);
 	*out = a;
 	return 0;
 }

@@ -32,8 +32,15 @@
  * to spare.
  */
 #define VIO_ADAPTER_OUTBOX 8
-/* A busy hypervisor is asked again this often on the control path. */
-#define VIO_ADAPTER_RETRIES 10000
+/*
+ * A busy hypervisor is asked again this often at once on the control path. Busy is what a call says when
+ * another partition holds what it needs, and that one may stand still: what can't go without the call is
+ * taken up again in a later turn (enum vio_atodo).
+ */
+#define VIO_ADAPTER_RETRIES 16
+
+/* A call on the adapter's CRQ that is still to be made. */
+enum vio_atodo { VIO_ATODO_NOTHING, VIO_ATODO_REGISTER, VIO_ATODO_ENABLE };
 
 enum vio_aop {
 	VIO_AOP_NONE,
@@ -99,6 +106,7 @@ struct vio_adapter {
 	uint64_t offered, features;
 	uint16_t config_len;
 	struct ioba header, config;    /* config: 0 until ACKNOWLEDGE */
+	uint8_t todo;                  /* enum vio_atodo */
 	uint8_t ring, payload, notify; /* levels */
 	struct vio_aplace *place;      /* num_queues */
 	struct vio_squeue **q; /* num_queues, allocated once; in use when its bit is in `active` */

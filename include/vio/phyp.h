@@ -430,11 +430,12 @@ static inline int64_t h_grant_logical(struct phyp_vcpu *v, uint64_t flags, struc
 }
 
 /*
- * ret[0]: logical address in the receiver. ret[1], ret[2]: the grant's length and restriction
- * flags; LoPAR returns the address only, and this model adds them because a receiver that takes the
- * owner's word for the extent could be made to touch an address that does not translate. ret[3]:
- * the receiver's unit that the grant was made for (not returned by this wrapper): a server of
- * several clients must not take one client's grant in the name of another.
+ * args[1]: the receiver's unit that the grant must have been made for, else H_PARAMETER and no effect;
+ * 0: any (this wrapper). A server of several clients must not take one client's grant in the name of
+ * another. ret[0]: logical address in the receiver. ret[1], ret[2]: the grant's length and
+ * restriction flags; ret[3]: that unit. LoPAR takes the cookie and returns the address only; this
+ * model adds the rest because a receiver that takes the owner's word for the extent could be made to
+ * touch an address that does not translate. A cookie can't be guessed: half of it is a keyed hash.
  */
 static inline int64_t h_accept_logical(struct phyp_vcpu *v, uint64_t cookie, struct gla *addr,
 				       uint64_t *len, uint64_t *flags)

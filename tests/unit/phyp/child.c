@@ -156,6 +156,9 @@ static long long guest_do(struct guest *g, char command, const char *socket, con
 		return rc;
 	case 'e':
 		return phyp_crq_pop(&g->e.crq, &hi, &lo) ? (long long)(hi >> 48) : 0;
+	case 'h': /* as in the middle of a call: with the locks of both queues */
+		return hv_pair_lock(g->e.part->seg, hv_own_unit(g->e.part, g->e.u->unit)->u) ? 0
+											     : -1;
 	case 'a':
 		return phyp_alive(g->e.part);
 	case 'x':

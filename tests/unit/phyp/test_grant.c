@@ -260,12 +260,12 @@ static void grants_of_many_sizes_come_and_go_without_meeting(void **state)
 	}
 }
 
-static void the_table_has_room_for_4096_grants_and_says_when_it_is_full(void **state)
+static void a_partition_has_room_for_its_share_of_the_grants_and_says_when_it_is_full(void **state)
 {
 	struct world *w = *state;
 	uint64_t cookie = 0;
 
-	for (unsigned i = 0; i < PHYP_MAX_GRANTS; i++)
+	for (unsigned i = 0; i < w->g.part->seg->grants_each; i++)
 		cookie = grant(w, RW, (i % 1024) * PAGE, PAGE);
 	assert_int_equal(try_grant(w, RW, 0, PAGE, w->g.u->unit), H_NO_MEM);
 	assert_int_equal(h_rescind_logical(w->g.v, RESCIND_NORMAL, cookie), H_SUCCESS);
@@ -342,7 +342,8 @@ int main(void)
 		WORLD_TEST(a_normal_rescind_waits_for_the_return),
 		WORLD_TEST(a_forced_rescind_removes_the_translation),
 		WORLD_TEST(grants_of_many_sizes_come_and_go_without_meeting),
-		WORLD_TEST(the_table_has_room_for_4096_grants_and_says_when_it_is_full),
+		WORLD_TEST(
+			a_partition_has_room_for_its_share_of_the_grants_and_says_when_it_is_full),
 		WORLD_TEST(a_dead_owners_grants_are_taken_back),
 		WORLD_TEST(a_dead_sharer_has_returned_what_it_had),
 		WORLD_TEST(only_the_granted_pages_are_mapped),

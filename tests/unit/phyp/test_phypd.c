@@ -297,6 +297,71 @@ static void a_killed_owners_grant_stays_for_the_grace_and_then_goes(void **state
 	assert_int_equal(h_return_logical(m->s.v, cookie), H_RESCINDED);
 }
 
+static int64_t register_unit(struct end *e)
+{
+	return h_reg_crq(e->v, e->u->unit, at(e, CRQ_AT), PAGE);
+}
+
+/* guest0 stops in the middle of a call; its server ends, comes back and serves the other guest. */
+static void
+a_guest_stopped_inside_a_call_blocks_neither_server_nor_phypd_nor_neighbour(void **state)
+{
+	struct machine *m = *state;
+	struct child neighbour = start_guest(m, "guest1");
+	struct vio_err err;
+	struct end other;
+	int64_t rc;
+
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	assert_int_equal(child_ask(&m->guest, 'h'), 0);
+	kill(m->guest.pid, SIGSTOP);
+	assert_int_equal(h_send_crq(m->s.v, m->s.u->unit, CMD(1), 1), H_BUSY);
+	end_close(&m->s); /* phypd answers, though it can't close this queue */
+	assert_int_equal(phyp_connect(m->sock, "vios", &m->s.part, &err), 0);
+	assert_int_equal(phyp_vcpu_create(m->s.part, &m->s.v, &err), 0);
+	m->s.u = phyp_unit(m->s.part, 0);
+	map_tces(&m->s, CRQ_AT, CRQ_AT, PAGE, TCE_READ | TCE_WRITE);
+	assert_int_equal(register_unit(&m->s), H_BUSY);
+	other = m->s;
+	other.u = phyp_unit(m->s.part, 1);
+	map_tces(&other, CRQ_AT, CRQ_AT, PAGE, TCE_READ | TCE_WRITE);
+	assert_int_equal(register_unit(&other), H_CLOSED);
+	assert_int_equal(child_ask(&neighbour, 'c'), H_SUCCESS);
+	assert_int_equal(child_ask(&neighbour, 's'), H_SUCCESS);
+	child_kill(&neighbour, SIGKILL);
+	/* It goes on, or ends: the queue is there again. */
+	child_kill(&m->guest, SIGKILL);
+	UNTIL((rc = register_unit(&m->s)) != H_BUSY);
+	assert_true(rc == H_CLOSED || rc == H_SUCCESS); /* its end may not be noticed yet */
+}
+
+static void phypd_ends_on_sigterm_while_a_stopped_guest_holds_its_servers_queue(void **state)
+{
+	struct machine *m = *state;
+
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	assert_int_equal(child_ask(&m->guest, 'h'), 0);
+	kill(m->guest.pid, SIGSTOP);
+	end_close(&m->s);
+	assert_int_equal(child_kill(&m->phypd, SIGTERM), 0);
+}
+
+static void silent_connections_do_not_keep_a_partition_out(void **state)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	struct machine *m = *state;
+	int s[80];
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", m->sock);
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(s); i++) {
+		s[i] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(s[i], (struct sockaddr *)&sa, sizeof(sa)), 0);
+	}
+	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(s); i++)
+		close(s[i]);
+}
+
 static void busy_and_unknown_partitions_are_refused_by_name(void **state)
 {
 	struct machine *m = *state;
@@ -495,6 +560,14 @@ int main(int argc, char **argv)
 						down),
 		cmocka_unit_test_setup_teardown(
 			a_killed_owners_grant_stays_for_the_grace_and_then_goes, up, down),
+		cmocka_unit_test_setup_teardown(
+			a_guest_stopped_inside_a_call_blocks_neither_server_nor_phypd_nor_neighbour,
+			up, down),
+		cmocka_unit_test_setup_teardown(
+			phypd_ends_on_sigterm_while_a_stopped_guest_holds_its_servers_queue, up,
+			down),
+		cmocka_unit_test_setup_teardown(silent_connections_do_not_keep_a_partition_out, up,
+						down),
 		cmocka_unit_test_setup_teardown(busy_and_unknown_partitions_are_refused_by_name, up,
 						down),
 		cmocka_unit_test_setup_teardown(the_death_of_phypd_ends_the_machine_for_everybody,

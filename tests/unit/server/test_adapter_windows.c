@@ -170,7 +170,7 @@ static void the_grant_of_another_guest_is_refused(void **state)
 	d = aw_wdesc(w, AW_BUF, AW_BUFLEN, RW, VIO_WINDOW_BUFFERS, cookie);
 	assert_int_equal(aw_announce(w, &d), VIO_ST_WINDOW_COOKIE);
 	assert_int_equal(windows(w), 0);
-	assert_true(aw_said(w, "not made for this adapter"));
+	assert_true(aw_said(w, "H_ACCEPT_LOGICAL"));
 	assert_int_equal(h_rescind_logical(w->ov, RESCIND_NORMAL, cookie), H_SUCCESS);
 }
 
