@@ -203,3 +203,26 @@ int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind, 
 		hv_peer_drop(part, lu->peer, vio_load_acquire(&lu->peer->gen));
 	return 0;
 }
+
+/* A page of nothing, of the size that the owner's memory has, over the one that is missing. */
+static bool cover(uint8_t *base, uint64_t len, uint64_t page, const uint8_t *at)
+{
+	if (at < base || at >= base + len)
+		return false;
+	base += (uint64_t)(at - base) & ~(page - 1);
+	return mmap(base, page, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+}
+
+bool phyp_hole(struct phyp_part *part, void *addr)
+{
+	for (unsigned p = 0; p < PHYP_MAX_PARTS; p++) {
+		/* It can't go away: this thread is marked busy in the call that met the hole (pair P). */
+		const struct hv_alias *a =
+			part->peer[p] ? vio_load_acquire(&part->peer[p]->alias) : NULL;
+
+		if (a && cover(a->base, a->len, part->seg->part[p].backing, addr))
+			return true;
+	}
+	return false;
+}

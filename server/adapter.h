@@ -99,11 +99,11 @@ void vio_adapter_get_info(const struct vio_adapter *a, struct vio_adapter_info *
 /*
  * This process touched `addr` and has no translation for it. True when `addr` is in a window whose
  * grant the guest took back by force: there is a page of nothing in its place now, the access may
- * go on, and the device will be stopped (NEEDS_RESET, VIO_ST_RESCINDED). False: not our affair (a
- * write to a read-only pane is a mistake of this program). Async-signal-safe; on a thread that
- * polls.
+ * go on, and the device will be stopped (NEEDS_RESET, VIO_ST_RESCINDED). gone (SIGBUS): the same when
+ * the grant stands but its pages are not there. False: not our affair (a write to a read-only pane
+ * is a mistake of this program). Async-signal-safe; on a thread that polls.
  */
-bool vio_adapter_window_fault(struct vio_adapter *a, void *addr);
+bool vio_adapter_window_fault(struct vio_adapter *a, void *addr, bool gone);
 /*
  * Active queues, for telemetry; NULL past the end. Any thread: the struct lives as long as the
  * adapter, and may be made anew while it is looked at, so only `index`, `size`, `in_flight`,

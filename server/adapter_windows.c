@@ -337,7 +337,7 @@ void vio_awindow_quiesced(struct vio_adapter *a)
 	vio_adone(a, &m, VIO_ST_OK);
 }
 
-bool vio_adapter_window_fault(struct vio_adapter *a, void *addr)
+bool vio_adapter_window_fault(struct vio_adapter *a, void *addr, bool gone)
 {
 	/*
 	 * Whatever adapter's it is, the table can't go away: the thread polls and passes no
@@ -353,9 +353,10 @@ bool vio_adapter_window_fault(struct vio_adapter *a, void *addr)
 			continue;
 		/*
 		 * libphyp keeps the place of a lost grant empty until it is returned: nothing else
-		 * can be here.
+		 * can be here. A live grant's pages can still be missing: their owner has punched
+		 * a hole into its memory, and there is no page to fill it.
 		 */
-		if (phyp_mem(a->part, w->logical, w->len) ||
+		if ((!gone && phyp_mem(a->part, w->logical, w->len)) ||
 		    mmap(w->va, w->len, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
 			 0) == MAP_FAILED)

@@ -65,9 +65,9 @@ static void on_signal(int sig)
 }
 
 /*
- * A guest may take its pages back by force while an lcore works on them. On the real machine that
- * is a machine check that the hypervisor delivers; here it is SIGSEGV. It costs that guest its
- * device and nobody else anything. Everything else that faults is a mistake of this program, and
+ * A guest may take its pages back by force while an lcore works on them, or punch holes into them.
+ * On the real machine that is a machine check that the hypervisor delivers; here it is SIGSEGV, or
+ * SIGBUS. It costs that guest its device and nobody else anything. Everything else that faults is a mistake of this program, and
  * ends it as usual.
  */
 static void on_fault(int sig, siginfo_t *info, void *context)
@@ -75,9 +75,14 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	int saved = errno;
 
 	(void)context;
+	/* Copied by a hypervisor call: what the guest has not got, it reads and writes as nothing. */
+	if (sig == SIGBUS && guarded && guarded->part && phyp_hole(guarded->part, info->si_addr)) {
+		errno = saved;
+		return;
+	}
 	for (unsigned i = 0; guarded && i < guarded->n_adapters; i++) {
 		if (guarded->adapter[i] &&
-		    vio_adapter_window_fault(guarded->adapter[i], info->si_addr)) {
+		    vio_adapter_window_fault(guarded->adapter[i], info->si_addr, sig == SIGBUS)) {
 			errno = saved;
 			return;
 		}

@@ -201,6 +201,14 @@ int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind,
 /* --------------------------------------------------------------- virtual processors ---- */
 
 /*
+ * This process met a page of a partner's memory that is not there (SIGBUS), because its owner punched
+ * a hole into it and the machine has no page of its size left. True when `addr` is in a standing
+ * alias (phyp_alias_set()): a private page of nothing is in its place now and the call goes on; the
+ * owner loses what it has thrown away itself. False: not there. Async-signal-safe, in a call.
+ */
+bool phyp_hole(struct phyp_part *part, void *addr);
+
+/*
  * Counters of one vcpu: written by its thread only, read by anybody; kept in the shared segment, so
  * that phypd can report all partitions at once. All are totals since the partition was opened.
  */

@@ -3,7 +3,10 @@
  * RDMA: the order of checks, lengths, crossing pages and LMBs, permissions, who may name which
  * window, death.
  */
+#include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "world.h"
 
@@ -462,10 +465,48 @@ static void a_partner_may_die_while_calls_with_fences_are_in_flight(void **state
 	die_in_flight(w);
 }
 
+static struct phyp_part *owner_of_the_call;
+static volatile sig_atomic_t holes;
+
+static void on_bus(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	holes++;
+	if (!phyp_hole(owner_of_the_call, info->si_addr))
+		signal(sig, SIG_DFL);
+}
+
+/* A large page that the owner has thrown away, on a machine that has none left. */
+static void a_hole_in_the_partners_memory_ends_neither_the_call_nor_the_caller(void **state)
+{
+	const struct sigaction sa = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
+	struct world *w = *state;
+	struct hv_alias *alias;
+	int fd = memfd_create("hole", MFD_CLOEXEC);
+
+	connect_ends(w);
+	map_tces(&w->g, 2 * MIB, 2 * MIB, PAGE, TCE_READ | TCE_WRITE);
+	map_tces(&w->s, 2 * MIB, 2 * MIB, PAGE, TCE_READ | TCE_WRITE);
+	assert_int_equal(phyp_alias_set(w->s.part, w->s.u->unit, PHYP_ALIAS_RDMA, NULL), 0);
+	alias = w->s.part->peer[w->g.part->idx]->alias;
+	assert_ptr_not_equal(mmap(alias->base + 2 * MIB, PAGE, PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_FIXED, fd, 0),
+			     MAP_FAILED);
+	owner_of_the_call = w->s.part;
+	assert_int_equal(sigaction(SIGBUS, &sa, NULL), 0);
+	assert_int_equal(h_copy_rdma(w->s.v, 512, w->s.u->remote_liobn, at(&w->g, 2 * MIB),
+				     w->s.u->liobn, at(&w->s, 2 * MIB)),
+			 H_SUCCESS);
+	assert_int_equal(holes, 1);
+	signal(SIGBUS, SIG_DFL);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WORLD_TEST(copies_of_all_shapes_move_exactly_their_bytes),
+		WORLD_TEST(a_hole_in_the_partners_memory_ends_neither_the_call_nor_the_caller),
 		WORLD_TEST(copies_follow_pages_that_are_not_contiguous),
 		WORLD_TEST(lengths_are_checked_first),
 		WORLD_TEST(

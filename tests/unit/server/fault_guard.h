@@ -26,7 +26,7 @@ static void fault_guard_handler(int sig, siginfo_t *info, void *context)
 {
 	(void)context;
 	fault_guard.faults++;
-	if (!vio_adapter_window_fault(fault_guard.a, info->si_addr))
+	if (!vio_adapter_window_fault(fault_guard.a, info->si_addr, sig == SIGBUS))
 		signal(sig, SIG_DFL);
 }
 
@@ -38,12 +38,14 @@ static inline void fault_guard_begin(struct vio_adapter *a)
 	fault_guard.a = a;
 	fault_guard.faults = 0;
 	assert_int_equal(sigaction(SIGSEGV, &sa, &fault_guard.was), 0);
+	assert_int_equal(sigaction(SIGBUS, &sa, NULL), 0);
 }
 
 /* Up to here; fails when there was no fault since. */
 static inline void fault_guard_end(void)
 {
 	assert_int_equal(sigaction(SIGSEGV, &fault_guard.was, NULL), 0);
+	signal(SIGBUS, SIG_DFL);
 	assert_true(fault_guard.faults >= 1);
 }
 

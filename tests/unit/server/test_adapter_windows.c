@@ -10,7 +10,11 @@
 #include <linux/virtio_config.h>
 
 #include "adapter_world.h"
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "fault_guard.h"
+#include "phyp/hv.h"
 
 #define NEEDED (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ACCESS_PLATFORM)
 #define RW     (TCE_READ | TCE_WRITE)
@@ -496,6 +500,41 @@ static void a_grant_taken_back_by_force_in_use_costs_the_guest_its_device_only(v
 	}
 }
 
+/* What a hole in a granted large page is to the server when the machine has no such page left. */
+static void punch(struct aw *w, uint64_t cookie)
+{
+	const struct hv_acc *x = w->sp->acc;
+	int fd = memfd_create("hole", MFD_CLOEXEC);
+
+	while (x->cookie != cookie)
+		x++;
+	assert_ptr_not_equal(mmap(w->sp->acc_va + x->off, x->len, PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_FIXED, fd, 0),
+			     MAP_FAILED);
+	close(fd);
+}
+
+static void a_hole_in_granted_memory_costs_the_guest_its_device_only(void **state)
+{
+	struct aw *w = *state;
+
+	aw_guest(w, 2);
+	for (unsigned i = 0; i < 3; i++) {
+		aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
+		fault_guard_begin(w->a);
+		punch(w, w->cookie[i]);
+		aw_request(w, 0);
+		aw_run(w);
+		fault_guard_end();
+		assert_int_equal(w->last.op, VIO_OP_NEEDS_RESET);
+		assert_int_equal(w->last.status, VIO_ST_RESCINDED);
+		assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
+		for (unsigned k = 0; k < 3; k++)
+			assert_int_equal(h_rescind_logical(w->gv, RESCIND_NORMAL, w->cookie[k]),
+					 H_SUCCESS);
+	}
+}
+
 static void the_place_of_a_grant_lost_by_force_is_not_given_away_before_its_return(void **state)
 {
 	struct aw *w = *state;
@@ -537,6 +576,7 @@ int main(void)
 		T(a_withdrawal_that_finds_no_memory_leaves_the_window_as_it_was),
 		T(a_grant_taken_back_by_force_is_withdrawn_without_complaint),
 		T(a_grant_taken_back_by_force_in_use_costs_the_guest_its_device_only),
+		T(a_hole_in_granted_memory_costs_the_guest_its_device_only),
 		T(the_place_of_a_grant_lost_by_force_is_not_given_away_before_its_return),
 	};
 
