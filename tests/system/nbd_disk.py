@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The guest's disk as an NBD export, for the tests that drive it with real programs."""
+
+import contextlib
+import os
+import subprocess
+
+from common import BUILD, until
+
+PLUGIN = os.path.join(BUILD, "guest/nbdkit/nbdkit-vio-plugin.so")
+
+
+def run(*argv, timeout=180):
+    """Exit code and all that was said."""
+    r = subprocess.run(argv, capture_output=True, text=True, errors="replace",
+                       timeout=timeout, stdin=subprocess.DEVNULL, check=False)
+    return r.returncode, r.stdout + r.stderr
+
+
+def sh(*argv, timeout=180):
+    """Standard output of a program that must succeed."""
+    r = subprocess.run(argv, capture_output=True, text=True, errors="replace",
+                       timeout=timeout, stdin=subprocess.DEVNULL, check=False)
+    if r.returncode:
+        raise AssertionError(f"{' '.join(argv)}: exit {r.returncode}\n{r.stdout[-3000:]}{r.stderr[-3000:]}")
+    return r.stdout
+
+
+def io(uri, *commands):
+    """qemu-io's commands on the disk, in order: exit code (of a mismatch or an error too) and all that was said."""
+    argv = ["qemu-io", "-f", "raw"]
+    for c in commands:
+        argv += ["-c", c]
+    return run(*argv, uri)
+
+
+def preload():
+    """A plugin built with a sanitizer needs its run time in nbdkit, which has none."""
+    if "asan" in BUILD:
+        lib = sh("cc", "-print-file-name=libasan.so").strip()
+    elif "tsan" in BUILD:
+        lib = sh("cc", "-print-file-name=libtsan.so").strip()
+    else:
+        return {}
+    return {"LD_PRELOAD": lib, "ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "report_bugs=0"}
+
+
+@contextlib.contextmanager
+def nbdkit(m, arm, *args, before=()):
+    """nbdkit in the foreground; yields the NBD URI of the guest's disk. `before`: options of nbdkit itself."""
+    sock = os.path.join(m.dir, f"nbd-{arm}.sock")
+    log = open(os.path.join(m.dir, "nbdkit.log"), "wb")
+    p = subprocess.Popen(["nbdkit", "--foreground", "--exit-with-parent", "--unix", sock, *before, PLUGIN,
+                          f"phyp={m.socket}", f"arm={arm}", *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                         env={**os.environ, **preload()})
+    try:
+        def up():
+            if p.poll() is not None:
+                with open(log.name, errors="replace") as f:
+                    raise AssertionError(f"nbdkit ended with {p.returncode}: {f.read()}\n{m.vios.log()}")
+            return os.path.exists(sock)
+        until(up, "nbdkit's socket")
+        yield f"nbd+unix:///?socket={sock}"
+    finally:
+        p.terminate()
+        p.wait(20)
+        log.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(sock)
