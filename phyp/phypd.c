@@ -4,6 +4,7 @@
  * The profile's format is in `help` below, for phypd --help too.
  */
 #include <getopt.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,6 +199,9 @@ int main(int argc, char **argv)
 
 	if (!o)
 		return EXIT_FAILURE;
+	/* Who reads its messages may go, and a file that they are in may be full: no end of the machine. */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	o->cfg.socket = "/tmp/vio-phyp.sock";
 	o->cfg.ready_fd = -1;
 	o->guests = 1;

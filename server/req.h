@@ -39,6 +39,11 @@ struct vio_wtable;
 /* Descriptors in one chain: VIRTIO_BLK_F_SEG_MAX (32) and the device's header and status. */
 #define VIO_SEG_MAX  32
 #define VIO_MAX_SEGS (VIO_SEG_MAX + 2)
+/*
+ * vio_req.n_seg of a chain with more: nothing of it is usable but seg[VIO_MAX_SEGS - 1], its last.
+ * Only devices whose requests end in a status get such.
+ */
+#define VIO_SEGS_MORE (VIO_MAX_SEGS + 1)
 /* Requests handled in one burst. */
 #define VIO_BURST 32
 /* Largest data of one request, bytes; advertised through SIZE_MAX * SEG_MAX and checked. */
@@ -76,10 +81,11 @@ struct vio_req {
 	bool waits;         /* set by payload->get: no bounce room now, try again later */
 	uint8_t kind;       /* the device's own */
 	uint32_t data_len;  /* sum over data[] */
-	uint32_t used_len;  /* bytes written into device-writable segments, for the used element */
-	int32_t result;     /* set by the backend: 0 or -errno */
-	uint64_t offset;    /* byte offset on the disk; bounds already checked */
-	uint64_t length;    /* bytes; == data_len for read and write */
+	uint32_t
+		used_len; /* bytes written from the first device-writable one on, for the used element */
+	int32_t result;        /* set by the backend: 0 or -errno */
+	uint64_t offset;       /* byte offset on the disk; bounds already checked */
+	uint64_t length;       /* bytes; == data_len for read and write */
 	struct ioba status_at; /* where the status byte goes */
 	struct vio_seg *data;  /* inside seg[]: what is left of it without header and status */
 
@@ -93,7 +99,8 @@ struct vio_req {
 	struct ioba bounce_at;             /* its IOBA in the server's own window */
 	struct vio_req *
 		be_next; /* backend: intrusive list (before the backend has it: the device's waiting list) */
-	uint32_t be_index; /* backend: e.g. fixed-buffer index */
+	bool unmap;              /* set by the device, for ZERO: the disk may give the space back */
+	uint8_t range, n_ranges; /* the device's own: DISCARD and WRITE_ZEROES go range by range */
 	struct iovec iov
 		[VIO_MAX_SEGS]; /* payload->get: where the data is for the server's CPU or kernel */
 };

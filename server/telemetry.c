@@ -159,6 +159,17 @@ static int backend(const struct vio_telemetry *t, unsigned n, const unsigned arg
 	num(d, "flush", be->can_flush);
 	num(d, "discard", be->can_discard);
 	num(d, "write_zeroes", be->can_zero);
+	num(d, "unmap", be->can_unmap);
+	num(d, "write_through", vio_load_relaxed(&be->write_through));
+	for (unsigned e = 1; e < VIO_BACKEND_ERRNOS; e++) {
+		uint64_t count = vio_load_relaxed(&be->errors.of[e].n);
+		char name[32];
+
+		if (count == 0)
+			continue;
+		snprintf(name, sizeof(name), "error_%s", strerrorname_np((int)e));
+		num(d, name, count);
+	}
 	return 0;
 }
 

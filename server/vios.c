@@ -302,7 +302,10 @@ static void net_mem_del(void *ctx, void *va, uint64_t len)
 
 static int open_devices(struct vios *v, struct vio_err *err)
 {
-	const struct vio_backend_env env = {.server_memory = server_memory, .ctx = v};
+	const struct vio_backend_env env = {.server_memory = server_memory,
+					    .ctx = v,
+					    .others = v->backend,
+					    .n_others = PHYP_MAX_UNITS};
 	const struct vio_net_env net = {.mem_add = net_mem_add, .mem_del = net_mem_del, .ctx = v};
 
 	for (unsigned i = 0; i < v->n_adapters; i++) {
@@ -327,7 +330,12 @@ static int open_devices(struct vios *v, struct vio_err *err)
 
 static uint16_t queues_of(const struct vios *v, unsigned i)
 {
-	return v->net[i] ? vio_net_queues(v->net[i]) : v->o.queues;
+	uint16_t most = v->backend[i]->max_queues;
+
+	if (v->net[i])
+		return vio_net_queues(v->net[i]);
+	/* A guest is not offered what its disk would refuse. */
+	return most && most < v->o.queues ? most : v->o.queues;
 }
 
 /* Ports with link=uplink: up while any uplink is. */
@@ -547,6 +555,7 @@ static void catch_signals(void)
 	sigaction(SIGINT, &sa, NULL);
 	sa.sa_handler = SIG_IGN; /* a backend's socket may close under it */
 	sigaction(SIGPIPE, &sa, NULL);
+	sigaction(SIGXFSZ, &sa, NULL); /* a limit on file sizes is an error of that request */
 	sa.sa_flags = SA_SIGINFO;
 	sa.sa_sigaction = on_fault;
 	sigaction(SIGSEGV, &sa, NULL);

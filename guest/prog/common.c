@@ -259,6 +259,9 @@ int vio_prog_main(const struct vio_common *c, const char *program, int parsed,
 		return 0; /* --help, --version */
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
+	/* Where its messages go may end or be full: no end of the guest, which others depend on. */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	if (rc == 0)
 		rc = pin(c->core, err);
 	if (rc == 0 && c->json)

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The table of backends, and what they share: their words on the command line and their one line on
- * stderr.
+ * standard error or wherever the program wants it.
  */
 #include <string.h>
 
 #include "server/backends/priv.h"
+#include "vio/atomics.h"
+#include "vio/cycles.h"
+
+/* Between two lines about one errno of one disk. */
+#define ERROR_PAUSE_NS 10000000000ull
 
 static const struct vio_backend_ops *const table[] = {
 	&vio_backend_null,
@@ -165,23 +170,89 @@ int vio_spec_short(const char *backend, const char *spec, uint32_t *block_size, 
 	return rc;
 }
 
-void vio_backend_set_id(struct vio_backend *be, const char *text)
+int vio_spec_serial(const char *backend, const char *spec, char id[VIO_ID_LEN], struct vio_err *err)
 {
-	size_t n = strnlen(text, sizeof(be->id));
+	char text[VIO_ID_LEN + 1] = "";
+	int rc = vio_spec_get(spec, "serial", text, sizeof(text));
+	bool good = rc >= 0;
 
-	memset(be->id, 0, sizeof(be->id));
-	memcpy(be->id, text, n);
+	memset(id, 0, VIO_ID_LEN);
+	for (const char *p = text; *p; p++)
+		good &= *p > ' ' && *p < 0x7f;
+	if (!good || (rc > 0 && !*text))
+		return vio_err_set(
+			err, -EINVAL,
+			"backend %s: serial=%s: 1 to %d printable characters without spaces",
+			backend, rc < 0 ? "(too long)" : text, VIO_ID_LEN);
+	memcpy(id, text, strlen(text));
+	return 0;
+}
+
+uint64_t vio_hash(uint64_t h, const void *p, size_t n)
+{
+	for (const uint8_t *b = p; n > 0; n--)
+		h = (h ^ *b++) * 0x100000001b3ull;
+	return h;
+}
+
+void vio_backend_make_id(struct vio_backend *be, const char serial[VIO_ID_LEN], uint64_t hash)
+{
+	char made[VIO_ID_LEN + 1];
+
+	snprintf(made, sizeof(made), "vio-%016llx", (unsigned long long)hash);
+	memcpy(be->id, serial[0] ? serial : made, VIO_ID_LEN);
 }
 
 void vio_backend_say(const struct vio_backend *be, const char *fmt, ...)
 {
-	char line[320];
+	char line[480];
+	int n = snprintf(line, sizeof(line), "%s: ", be->what);
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
+	vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "vios: %s: %s\n", be->what, line);
+	if (be->say)
+		be->say(be->say_ctx, line);
+	else
+		fprintf(stderr, "vios: %s\n", line);
+}
+
+void vio_backend_failed(struct vio_backend *be, const struct vio_req *r)
+{
+	static const char *const op[] = {"read", "write", "flush", "discard", "write zeroes"};
+	unsigned e = r->result < 0 && r->result > -VIO_BACKEND_ERRNOS ? (unsigned)-r->result : EIO;
+	struct vio_backend_error *x = &be->errors.of[e];
+	uint64_t now = vio_now_ns(), next = vio_load_relaxed(&x->next),
+		 n = vio_fetch_add(&x->n, 1) + 1, others;
+	char more[64] = "";
+
+	/* One of those that come at the same time says it. */
+	if (now < next || !__atomic_compare_exchange_n(&x->next, &next, now + ERROR_PAUSE_NS, false,
+						       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return;
+	others = n - 1 - vio_load_relaxed(&x->said);
+	vio_store_relaxed(&x->said, n);
+	if (others > 0)
+		snprintf(more, sizeof(more), " (and %llu more like it since the last line)",
+			 (unsigned long long)others);
+	vio_backend_say(be, "%s of %llu bytes at sector %llu failed: %s%s", op[r->io],
+			(unsigned long long)r->length,
+			(unsigned long long)(r->offset / VIO_DISK_UNIT), strerrordesc_np((int)e),
+			more);
+}
+
+static int open_one(const struct vio_backend_ops *ops, const char *spec,
+		    const struct vio_backend_env *env, struct vio_backend **out,
+		    struct vio_err *err)
+{
+	int rc = ops->open(spec, env, out, err);
+
+	if (rc == 0 && env) {
+		(*out)->say = env->say;
+		(*out)->say_ctx = env->say_ctx;
+	}
+	return rc;
 }
 
 int vio_backend_open(const char *text, const struct vio_backend_env *env, struct vio_backend **out,
@@ -196,7 +267,7 @@ int vio_backend_open(const char *text, const struct vio_backend_env *env, struct
 		const char *name = table[i]->name;
 
 		if (strlen(name) == n && memcmp(text, name, n) == 0)
-			return table[i]->open(text + n + (text[n] == ','), env, out, err);
+			return open_one(table[i], text + n + (text[n] == ','), env, out, err);
 		if (used < sizeof(names))
 			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
 						 i ? ", " : "", name);

@@ -13,6 +13,18 @@
 struct vio_backend_ops;
 
 /*
+ * What requests have failed of, by errno: how often, and what was said of it. Atomics; written by
+ * the queues' lcores, read by telemetry.
+ */
+#define VIO_BACKEND_ERRNOS 134 /* Linux's last is 133; one that is not known counts as EIO */
+struct vio_backend_errors {
+	struct vio_backend_error {
+		uint64_t n, said; /* failures, and how many of them a line has told of */
+		uint64_t next;    /* ns: no other line before */
+	} of[VIO_BACKEND_ERRNOS];
+};
+
+/*
  * A disk. Embedded first in each backend's own struct. Shared by its queues; immutable while queues
  * are open.
  */
@@ -24,8 +36,15 @@ struct vio_backend {
 	bool read_only;
 	bool touches_data; /* false: null, and reports say so */
 	bool can_discard, can_zero, can_flush;
-	char id[20];    /* GET_ID string, zero-padded */
-	char what[160]; /* for messages and reports: "file /tmp/x.img, O_DIRECT" */
+	bool can_unmap;     /* a ZERO with r->unmap may give space back */
+	bool write_through; /* the device's, at its start: a write is answered when it is flushed */
+	uint16_t max_queues; /* at once; 0: any number */
+	char id[20];         /* GET_ID string, zero-padded */
+	char what[160];      /* for messages and reports: "file /tmp/x.img, O_DIRECT" */
+	/* Lines for people, without the newline. Any thread; must not wait. NULL: standard error. */
+	void (*say)(void *ctx, const char *line);
+	void *say_ctx;
+	struct vio_backend_errors errors;
 };
 
 /* One queue's handle on a disk: embedded first. Used by one lcore at a time. */
@@ -42,6 +61,12 @@ struct vio_backend_env {
 	int (*server_memory)(void *ctx, uint64_t len, void **mem, struct gla *at,
 			     struct vio_err *err);
 	void *ctx;
+	/* struct vio_backend's; NULL: standard error. */
+	void (*say)(void *ctx, const char *line);
+	void *say_ctx;
+	/* Disks of this server that are open already; entries may be NULL. */
+	struct vio_backend *const *others;
+	unsigned n_others;
 };
 
 struct vio_backend_ops {
@@ -75,7 +100,9 @@ struct vio_backend_ops {
 	 */
 	void *(*at)(struct vio_backend *be, uint64_t off, uint64_t len, struct gla *logical);
 	/*
-	 * Start `n` requests (r->io, r->offset, r->length, r->iov). Those finished at once go to
+	 * Start `n` requests. A ZERO answers 0 only when a read gives zeroes afterwards; without
+	 * r->unmap the range keeps its space, with it the disk gives space back where it can. A
+	 * DISCARD promises nothing about the bytes. (r->io, r->offset, r->length, r->iov). Those finished at once go to
 	 * done[]; returns their number; r->result is set for them. Others come from poll(). Takes
 	 * all of them always (in flight is bounded by `depth`).
 	 */
@@ -91,6 +118,11 @@ extern const struct vio_backend_ops vio_backend_null, vio_backend_memory, vio_ba
 int vio_backend_open(const char *text, const struct vio_backend_env *env, struct vio_backend **out,
 		     struct vio_err *err);
 void vio_backend_close(struct vio_backend *be);
+/*
+ * The disk has answered r with r->result, a negative errno: counted, and said, once in 10 s for each
+ * errno, with how many others there were. Owning lcore; no system call but a clock's.
+ */
+void vio_backend_failed(struct vio_backend *be, const struct vio_req *r);
 /* One line a backend, for --help. NULL past the end. */
 const char *vio_backend_usage(unsigned i);
 

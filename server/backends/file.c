@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Open a file or block device as a disk: what it is, who else has it, and what its file system can do. */
+/* Open a file or block device as a disk. */
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/magic.h>
-#include <linux/stat.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "server/backends/file.h"
 #include "vio/cycles.h"
 
-#define PAGE 4096u
 /* How long to wait for another's lock, ns. */
 #define LOCK_PATIENCE_NS 1000000000ull
 
@@ -25,15 +20,15 @@ struct options {
 	char path[1024];
 	unsigned direct; /* enum vio_file_direct */
 	uint32_t block;  /* 0: not said */
-	bool ro;
+	bool ro, lock;
+	char id[VIO_ID_LEN]; /* all 0: not said */
 };
 
 static int parse(const char *spec, struct options *o, struct vio_err *err)
 {
-	static const char *const keys[] = {"path", "direct", "ro", "block", NULL};
-	static const char *const directs[] = {"auto", "on", "off", NULL}, *const onoff[] = {"off",
-											    "on",
-											    NULL};
+	static const char *const keys[] = {"path", "direct", "ro", "block", "lock", "serial", NULL};
+	static const char *const directs[] = {"auto", "on", "off", NULL};
+	static const char *const onoff[] = {"off", "on", NULL};
 	static const char *const blocks[] = {"512", "4096", "auto", NULL};
 	static const uint32_t sizes[] = {512, 4096, 0};
 	unsigned v;
@@ -55,8 +50,12 @@ static int parse(const char *spec, struct options *o, struct vio_err *err)
 		return rc;
 	o->ro = v == 1;
 	rc = vio_spec_word("file", spec, "block", blocks, 2, &v, err);
-	o->block = rc ? 0 : sizes[v];
-	return rc;
+	if (rc)
+		return rc;
+	o->block = sizes[v];
+	rc = vio_spec_word("file", spec, "lock", onoff, 1, &v, err);
+	o->lock = v == 1;
+	return rc ? rc : vio_spec_serial("file", spec, o->id, err);
 }
 
 static int open_failed(const struct options *o, int rc, struct vio_err *err)
@@ -91,6 +90,14 @@ static int open_failed(const struct options *o, int rc, struct vio_err *err)
 	}
 }
 
+/* The kernel opens such a device for writing, and refuses each write. */
+static bool is_read_only_device(int fd, const struct stat *st)
+{
+	int ro = 0;
+
+	return S_ISBLK(st->st_mode) && ioctl(fd, BLKROGET, &ro) == 0 && ro;
+}
+
 /* Open for the lifetime of the disk. Never waits: not for a FIFO's writer, not for a tape. */
 static int open_file(const struct options *o, int *fd, struct stat *st, struct vio_err *err)
 {
@@ -110,8 +117,10 @@ static int open_file(const struct options *o, int *fd, struct stat *st, struct v
 	if (*fd < 0)
 		return open_failed(o, -errno, err);
 	/* io_uring would answer EAGAIN in place of waiting, if O_NONBLOCK stayed. */
-	if (fstat(*fd, st) || fcntl(*fd, F_SETFL, 0)) {
-		rc = -errno;
+	rc = fstat(*fd, st) || fcntl(*fd, F_SETFL, 0) ? -errno : 0;
+	if (rc == 0 && !o->ro && is_read_only_device(*fd, st))
+		rc = -EROFS;
+	if (rc) {
 		close(*fd);
 		*fd = -1;
 		return open_failed(o, rc, err);
@@ -119,21 +128,39 @@ static int open_file(const struct options *o, int *fd, struct stat *st, struct v
 	return 0;
 }
 
-/*
- * One writer or several readers, over all programs that ask (QEMU does, by the same kind of lock).
- * A file system without locks is no reason not to serve.
- */
-static int lock_file(const struct options *o, int fd, struct vio_err *err)
+/* Has this very server the file already, for another of its disks? */
+static bool is_ours(const struct vio_backend_env *env, const struct stat *st)
 {
-	struct flock l = {.l_type = o->ro ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+	for (unsigned i = 0; env && i < env->n_others; i++) {
+		const struct vio_backend *be = env->others[i];
+		const struct vio_file *f;
 
-	if (fcntl(fd, F_OFD_SETLK, &l) == 0 || (errno != EAGAIN && errno != EACCES))
+		if (!be || be->ops != &vio_backend_file)
+			continue;
+		f = vio_container_of(be, const struct vio_file, be);
+		if (f->dev == st->st_dev && f->ino == st->st_ino)
+			return true;
+	}
+	return false;
+}
+
+/* A file system without locks is no reason not to serve. */
+static int lock_file(const struct options *o, int fd, const struct stat *st,
+		     const struct vio_backend_env *env, struct vio_err *err)
+{
+	const char *why;
+
+	if (!o->lock || vio_file_lock(fd, !o->ro, &why) != -EBUSY)
 		return 0;
+	if (is_ours(env, st))
+		return vio_err_set(
+			err, -EADDRINUSE,
+			"backend file: this server has '%.200s' already, for another guest: one --disk with a file of its own for each guest, or the same one read-only for all (ro=on)",
+			o->path);
 	return vio_err_set(
 		err, -EBUSY,
-		"backend file: '%.200s' is locked: another program has it %s; stop that one%s",
-		o->path, o->ro ? "for writing" : "in use",
-		o->ro ? "" : ", or serve it read-only in both (ro=on)");
+		"backend file: '%.200s' is locked: %s; stop that one%s, or serve it all the same (lock=off)",
+		o->path, why, o->ro ? "" : ", serve it read-only in both (ro=on)");
 }
 
 static int file_size(const struct options *o, int fd, const struct stat *st, uint64_t *size,
@@ -150,115 +177,6 @@ static int file_size(const struct options *o, int fd, const struct stat *st, uin
 			"backend file: '%.200s' has %llu bytes, too small for a disk: it needs 512 or more (truncate -s SIZE makes it larger)",
 			o->path, (unsigned long long)*size);
 	return 0;
-}
-
-/* Without statx's answer: does a read of so many bytes at 0 succeed? It changes nothing. */
-static struct vio_file_dio probe_dio(int fd)
-{
-	struct vio_file_dio dio = {0, 0};
-	void *buf;
-
-	if (posix_memalign(&buf, PAGE, PAGE))
-		return dio;
-	for (uint32_t n = 512; n <= PAGE && !dio.offset_align; n *= 8)
-		if (pread(fd, buf, n, 0) >= 0)
-			dio = (struct vio_file_dio){n, n};
-	free(buf);
-	return dio;
-}
-
-/* What O_DIRECT asks for on this file. Leaves the descriptor without O_DIRECT. */
-static struct vio_file_dio find_dio(int fd, bool regular)
-{
-	struct vio_file_dio dio = {0, 0};
-	struct statfs fs;
-	struct statx sx;
-
-	/*
-	 * These take the flag and then use the page cache, which is where the file is. (Of a device
-	 * it tells /dev's.)
-	 */
-	if (regular && fstatfs(fd, &fs) == 0 &&
-	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
-		return dio;
-	if (fcntl(fd, F_SETFL, O_DIRECT))
-		return dio;
-	memset(&sx, 0, sizeof(sx));
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 && sx.stx_mask & STATX_DIOALIGN)
-		dio = (struct vio_file_dio){sx.stx_dio_offset_align, sx.stx_dio_mem_align};
-	else
-		dio = probe_dio(fd);
-	/* What isn't a power of two, or is larger than the aligned buffers can be, is no use. */
-	if (dio.offset_align & (dio.offset_align - 1) || dio.mem_align & (dio.mem_align - 1) ||
-	    dio.offset_align > 65536 || dio.mem_align > PAGE || !dio.mem_align)
-		dio.offset_align = 0;
-	fcntl(fd, F_SETFL, 0);
-	return dio;
-}
-
-int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_dio dio,
-		    uint64_t size, struct vio_file_mode *mode, struct vio_err *err)
-{
-	*mode = (struct vio_file_mode){false, block ? block : VIO_DISK_UNIT, ""};
-	if (want == VIO_FILE_OFF)
-		return 0;
-	if (!dio.offset_align) {
-		mode->why = " (its file system has no O_DIRECT)";
-		if (want == VIO_FILE_ON)
-			return vio_err_set(
-				err, -EINVAL,
-				"backend file: direct=on, but the file system does not take O_DIRECT; use direct=auto or direct=off");
-		return 0;
-	}
-	if (block && block < dio.offset_align) {
-		mode->why = " (O_DIRECT needs larger blocks here)";
-		if (want == VIO_FILE_ON)
-			return vio_err_set(
-				err, -EINVAL,
-				"backend file: O_DIRECT needs blocks of %u bytes here, and block=%u was asked for; leave block out, or use direct=off",
-				dio.offset_align, block);
-		return 0;
-	}
-	if (want == VIO_FILE_AUTO && size % dio.offset_align) {
-		mode->why = " (O_DIRECT would cut off its last, incomplete block)";
-		return 0;
-	}
-	mode->direct = true;
-	if (mode->block_size < dio.offset_align)
-		mode->block_size = dio.offset_align;
-	return 0;
-}
-
-static bool sysfs_number_positive(const struct stat *st, const char *where, const char *name)
-{
-	char path[128];
-	unsigned long long v = 0;
-	FILE *fp;
-
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
-		 minor(st->st_rdev), where, name);
-	fp = fopen(path, "re");
-	if (!fp)
-		return false;
-	if (fscanf(fp, "%llu", &v) != 1)
-		v = 0;
-	fclose(fp);
-	return v > 0;
-}
-
-/*
- * Can holes be punched? A file is asked where it has no bytes, behind its end. A block device has
- * no such place; the kernel says what it can (a partition's limits are those of the disk above it).
- */
-static bool can_punch(int fd, const struct stat *st, uint64_t size)
-{
-	const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-
-	if (S_ISBLK(st->st_mode))
-		return sysfs_number_positive(st, "queue", "write_zeroes_max_bytes") ||
-		       sysfs_number_positive(st, "../queue", "write_zeroes_max_bytes");
-	return size < INT64_MAX - 2 * PAGE &&
-	       fallocate(fd, mode, (off_t)VIO_ALIGN_UP(size, PAGE), PAGE) == 0;
 }
 
 /* Can this process have rings at all? Better said now than when the guest's driver starts. */
@@ -283,11 +201,9 @@ static int check_rings(struct vio_err *err)
 static void describe(struct vio_file *f, const struct options *o, const struct vio_file_mode *m,
 		     uint64_t cut)
 {
-	const char *base = strrchr(o->path, '/');
 	size_t n = strlen(o->path);
 	char note[48] = "";
 
-	vio_backend_set_id(&f->be, base ? base + 1 : o->path);
 	if (cut)
 		snprintf(note, sizeof(note), ", last %u bytes left out", (unsigned)cut);
 	snprintf(f->be.what, sizeof(f->be.what), "file %s%s, %s%s%s%s", n > 60 ? "..." : "",
@@ -310,7 +226,7 @@ static int choose(const struct vio_file *f, const struct options *o, const struc
 				   o->path, strerror(errno));
 	if (!block)
 		block = (uint32_t)*sector;
-	*dio = find_dio(f->fd, S_ISREG(st->st_mode));
+	*dio = vio_file_find_dio(f->fd, S_ISREG(st->st_mode));
 	rc = vio_file_choose(o->direct, block, *dio, size, mode, err);
 	if (rc)
 		return rc;
@@ -347,16 +263,21 @@ static int set_up(struct vio_file *f, const struct options *o, const struct stat
 		.block_size = mode.block_size,
 		.read_only = o->ro,
 		.touches_data = true,
-		.can_discard = !o->ro && whole_sectors && can_punch(f->fd, st, size),
+		.can_discard = !o->ro && whole_sectors && vio_file_can_punch(f->fd, st, size),
 		.can_zero = !o->ro,
 		.can_flush = true,
 	};
-	f->first_zero = whole_sectors ? VIO_FILE_ZERO_RANGE : VIO_FILE_WRITE_ZEROES;
+	f->be.can_unmap = f->be.can_discard;
+	f->regular = S_ISREG(st->st_mode);
+	f->no_zero = whole_sectors ? 0 : 1u << VIO_FILE_PUNCH_HOLE | 1u << VIO_FILE_ZERO_RANGE;
 	f->direct = mode.direct;
 	f->mem_align = dio.mem_align;
 	if (f->direct && fcntl(f->fd, F_SETFL, O_DIRECT))
 		return vio_err_set(err, -errno, "backend file: O_DIRECT on '%.200s': %s", o->path,
 				   strerror(errno));
+	f->dev = st->st_dev;
+	f->ino = st->st_ino;
+	vio_backend_make_id(&f->be, o->id, vio_file_hash(f->fd, st));
 	describe(f, o, &mode, size % mode.block_size);
 	return 0;
 }
@@ -364,13 +285,12 @@ static int set_up(struct vio_file *f, const struct options *o, const struct stat
 static void file_close(struct vio_backend *be)
 {
 	struct vio_file *f = vio_container_of(be, struct vio_file, be);
-	struct flock l = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
 
 	if (f->zeroes)
 		munmap(f->zeroes, VIO_FILE_ZEROES);
 	if (f->fd >= 0) {
 		/* The kernel takes rings apart later, and they hold the file; nobody need wait for that. */
-		fcntl(f->fd, F_OFD_SETLK, &l);
+		vio_file_unlock(f->fd);
 		close(f->fd);
 	}
 	free(f);
@@ -380,7 +300,8 @@ static void file_close(struct vio_backend *be)
  * A server that was killed leaves rings that the kernel first takes apart, requests in flight
  * included. Until then the file is rightly locked: wait for it, but not for a server that lives.
  */
-static int open_and_lock(const struct options *o, int *fd, struct stat *st, struct vio_err *err)
+static int open_and_lock(const struct options *o, const struct vio_backend_env *env, int *fd,
+			 struct stat *st, struct vio_err *err)
 {
 	const struct timespec pause = {.tv_nsec = 10 * 1000000};
 	uint64_t end = vio_now_ns() + LOCK_PATIENCE_NS;
@@ -389,7 +310,7 @@ static int open_and_lock(const struct options *o, int *fd, struct stat *st, stru
 	for (;;) {
 		rc = open_file(o, fd, st, err);
 		if (rc == 0) {
-			rc = lock_file(o, *fd, err);
+			rc = lock_file(o, *fd, st, env, err);
 			if (rc == 0)
 				return 0;
 			close(*fd);
@@ -410,7 +331,6 @@ static int file_open(const char *spec, const struct vio_backend_env *env, struct
 	void *zeroes;
 	int rc = parse(spec, &o, err);
 
-	(void)env;
 	if (rc)
 		return rc;
 	f = calloc(1, sizeof(*f));
@@ -418,7 +338,7 @@ static int file_open(const char *spec, const struct vio_backend_env *env, struct
 	if (f && zeroes != MAP_FAILED) {
 		f->zeroes = zeroes;
 		f->fd = -1;
-		rc = open_and_lock(&o, &f->fd, &st, err);
+		rc = open_and_lock(&o, env, &f->fd, &st, err);
 		if (rc == 0)
 			rc = set_up(f, &o, &st, err);
 		if (rc)
@@ -436,7 +356,7 @@ static int file_open(const char *spec, const struct vio_backend_env *env, struct
 const struct vio_backend_ops vio_backend_file = {
 	.name = "file",
 	.usage =
-		"file,path=P[,direct=auto|on|off][,ro=on][,block=512|4096]    a file or block device, io_uring",
+		"file,path=P[,direct=auto|on|off][,ro=on][,block=512|4096][,lock=off][,serial=ID]    a file or block device, io_uring",
 	.open = file_open,
 	.close = file_close,
 	.queue_open = vio_file_queue_open,

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * File backend, inside: file.c opens and probes, file_queue.c has rings and fixed buffers,
+ * File backend, inside: file.c opens, file_probe.c asks what a
+ * file can, file_lock.c who else has it, file_queue.c has rings and fixed buffers,
  * file_io.c the data path.
  *
- * With O_DIRECT the disk's block size is the file system's: the device refuses smaller requests
- * before they come here, and no write ever has to read, change and write back a block that another
- * queue may be writing too. What is left is memory that the kernel can't use for O_DIRECT as it
+ * A disk in a file has blocks of 512 bytes wherever the file lies, unless others are asked for; one
+ * on a block device has the device's. O_DIRECT is used where it can do blocks of that size: so no
+ * write ever has to read, change and write back a block that another queue may be writing too. What is left is memory that the kernel can't use for O_DIRECT as it
  * lies; such a request goes through an aligned buffer as a whole. Nothing is ever done through the
  * page cache beside O_DIRECT: the kernel doesn't keep the two coherent while requests are in flight
  * (open(2), "Applications should avoid mixing").
@@ -14,6 +15,7 @@
 #define VIO_SERVER_BACKENDS_FILE_H
 
 #include <liburing.h>
+#include <sys/stat.h>
 
 #include "server/backends/priv.h"
 #include "vio/err.h"
@@ -33,22 +35,42 @@ struct vio_file_mode {
 };
 
 /*
- * How to serve a file of `size` bytes: what was asked for (block 0: not said), and what the file
- * system can. With `auto` the page cache serves what O_DIRECT can't, with `on` that is -EINVAL with
- * a sentence.
+ * How to serve a file of `size` bytes: what was asked for (block 0: not said, 512 if possible), and
+ * what the file system can. With `auto` the page cache serves what O_DIRECT can't, with `on` larger
+ * blocks are used if none were said, else that is -EINVAL with a sentence.
  */
 int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_dio dio,
 		    uint64_t size, struct vio_file_mode *mode, struct vio_err *err);
 
-/* How to zero a range; each is tried when the one before has answered EOPNOTSUPP. */
-enum vio_file_zero { VIO_FILE_ZERO_RANGE, VIO_FILE_PUNCH_HOLE, VIO_FILE_WRITE_ZEROES };
+/* What O_DIRECT asks for on this file. Leaves the descriptor without O_DIRECT. */
+struct vio_file_dio vio_file_find_dio(int fd, bool regular);
+bool vio_file_can_punch(int fd, const struct stat *st, uint64_t size);
+/* Which file it is: the same number for the same one, whenever it is opened. */
+uint64_t vio_file_hash(int fd, const struct stat *st);
+
+/*
+ * file_lock.c. Be one of those that have the file open, for as long as the descriptor is, and keep
+ * out whom that excludes: who writes excludes all others, who reads those who write. -EBUSY: *why
+ * says who is in the way; -ENOLCK: the file system has no such locks. Nothing is locked then.
+ */
+int vio_file_lock(int fd, bool write, const char **why);
+void vio_file_unlock(int fd);
+
+/*
+ * How to zero a range; each is tried when the one before has answered EOPNOTSUPP. The first gives
+ * space back, and is only for those who may; the others keep or take it.
+ */
+enum vio_file_zero { VIO_FILE_PUNCH_HOLE, VIO_FILE_ZERO_RANGE, VIO_FILE_WRITE_ZEROES };
 
 struct vio_file {
 	struct vio_backend be; /* first */
 	int fd;
+	dev_t dev; /* which file it is */
+	ino_t ino;
 	bool direct;
 	uint32_t mem_align; /* with O_DIRECT */
-	uint8_t first_zero; /* enum vio_file_zero: where its queues begin to try */
+	bool regular;       /* a file, which others can cut short; else a block device */
+	uint8_t no_zero;    /* bits of (1 << enum vio_file_zero) that need not be tried */
 	void *zeroes; /* VIO_FILE_ZEROES bytes, read-only, page aligned: for disks that can't zero */
 	unsigned
 		told; /* the line about fixed buffers has been said; by whichever queue comes first */
@@ -81,7 +103,8 @@ struct vio_file_queue {
 	struct io_uring ring;
 	unsigned depth, n_free;
 	uint64_t fixed_max; /* VIO_FILE_FIXED_MAX; a test makes it small */
-	uint8_t zero;    /* enum vio_file_zero that this file takes, as far as this queue knows */
+	/* Bits of (1 << enum vio_file_zero) that this file is known not to take. */
+	uint8_t no_zero;
 	bool fixed_file; /* the ring holds the file: no reference counting per request */
 	bool fixed_bufs; /* the ring has a table for them */
 	unsigned n_fixed, n_fixed_free, hint;

@@ -133,6 +133,14 @@ static void prep(struct vio_file_queue *q, struct vio_file_slot *s)
 	io_uring_sqe_set_data(sqe, s);
 }
 
+/* From `zero` on, the first way that is not known to be none. */
+static uint8_t next_zero(const struct vio_file_queue *q, uint8_t zero)
+{
+	while (zero < VIO_FILE_WRITE_ZEROES && q->no_zero >> zero & 1)
+		zero++;
+	return zero;
+}
+
 /* True: it is in the ring, or waits for a buffer. False: finished with r->result. */
 static bool start(struct vio_file_queue *q, struct vio_req *r)
 {
@@ -155,7 +163,9 @@ static bool start(struct vio_file_queue *q, struct vio_req *r)
 		q->n_buffered++;
 	}
 	s = &q->slot[q->free[--q->n_free]]; /* the caller keeps to the depth */
-	*s = (struct vio_file_slot){.r = r, .buffer = buffer, .zero = q->zero};
+	*s = (struct vio_file_slot){.r = r, .buffer = buffer};
+	if (vio_unlikely(r->io == VIO_IO_ZERO))
+		s->zero = next_zero(q, r->unmap ? VIO_FILE_PUNCH_HOLE : VIO_FILE_ZERO_RANGE);
 	prep(q, s);
 	return true;
 }
@@ -188,10 +198,21 @@ static bool zero_otherwise(struct vio_file_queue *q, struct vio_file_slot *s)
 {
 	if (s->zero == VIO_FILE_WRITE_ZEROES)
 		return false;
-	s->zero++;
-	if (q->zero < s->zero)
-		q->zero = s->zero;
+	q->no_zero |= (uint8_t)(1u << s->zero);
+	s->zero = next_zero(q, s->zero);
 	return true;
+}
+
+/* The kernel has done it all: is it what the guest is told? */
+static int judge(const struct vio_file_queue *q, const struct vio_req *r)
+{
+	struct stat st;
+
+	/* Behind the end of a file that was cut short nothing was zeroed, and nothing can be read. */
+	if (vio_unlikely(r->io == VIO_IO_ZERO && q->f->regular) &&
+	    (fstat(q->f->fd, &st) || (uint64_t)st.st_size < r->offset + r->length))
+		return -EIO;
+	return 0;
 }
 
 /* The kernel's answer. True: r->result is set; false: there is more to do, and it is in the ring. */
@@ -202,13 +223,15 @@ static bool answer(struct vio_file_queue *q, struct vio_file_slot *s, int res)
 
 	r->result = 0;
 	if (vio_likely(transfer ? (res > 0 && (uint64_t)res == r->length - s->done) : res == 0))
-		return true;
+		return r->result = judge(q, r), true;
 	if (res == -EINTR || res == -EAGAIN) {
 		r->result = -EIO;
 		if (++s->tries > MAX_TRIES)
 			return true;
 	} else if (res == -EOPNOTSUPP && r->io == VIO_IO_ZERO && zero_otherwise(q, s)) {
 		s->done = 0;
+	} else if (res == -EOPNOTSUPP && r->io == VIO_IO_DISCARD) {
+		return true; /* this place of the disk can't, and a discard is a hint */
 	} else if (res <= 0 || !transfer) {
 		/* 0 bytes: the file has been made shorter under us. */
 		r->result = res < 0 ? res : -EIO;

@@ -77,7 +77,7 @@ int vio_file_queue_open(struct vio_backend *be, unsigned depth, struct vio_backe
 		return vio_err_set(err, -ENOMEM, "backend file: no memory");
 	q->bq.be = be;
 	q->f = vio_container_of(be, struct vio_file, be);
-	q->zero = q->f->first_zero;
+	q->no_zero = q->f->no_zero;
 	q->depth = depth;
 	q->fixed_max = VIO_FILE_FIXED_MAX;
 	rc = allocate(q);

@@ -42,13 +42,13 @@ static void memory_close(struct vio_backend *be)
 static int memory_open(const char *spec, const struct vio_backend_env *env,
 		       struct vio_backend **out, struct vio_err *err)
 {
-	static const char *const keys[] = {"size", "fill", "short", NULL}, *const fills[] = {
-										   "zero", "random",
-										   NULL};
+	static const char *const keys[] = {"size", "fill", "short", "serial", NULL},
+				 *const fills[] = {"zero", "random", NULL};
 	struct memory *m;
 	unsigned random;
 	uint64_t size;
 	uint32_t block;
+	char id[VIO_ID_LEN];
 	void *mem = NULL;
 	int rc = vio_spec_check("memory", spec, keys, err);
 
@@ -58,6 +58,8 @@ static int memory_open(const char *spec, const struct vio_backend_env *env,
 		rc = vio_spec_word("memory", spec, "fill", fills, 0, &random, err);
 	if (rc == 0)
 		rc = vio_spec_short("memory", spec, &block, err);
+	if (rc == 0)
+		rc = vio_spec_serial("memory", spec, id, err);
 	if (rc)
 		return rc;
 	if (!env || !env->server_memory)
@@ -87,7 +89,9 @@ static int memory_open(const char *spec, const struct vio_backend_env *env,
 		fill_random(mem, size);
 	else
 		memset(mem, 0, size);
-	vio_backend_set_id(&m->be, "vio-memory");
+	if (!id[0])
+		memcpy(id, "vio-memory", strlen("vio-memory"));
+	vio_backend_make_id(&m->be, id, 0);
 	snprintf(m->be.what, sizeof(m->be.what), "memory, %llu bytes, filled with %s%s",
 		 (unsigned long long)size, random ? "random bytes" : "zeroes",
 		 block < VIO_DISK_UNIT ? ", short requests (not VIRTIO)" : "");
@@ -166,7 +170,7 @@ static unsigned memory_poll(struct vio_backend_queue *bq, struct vio_req *done[]
 const struct vio_backend_ops vio_backend_memory = {
 	.name = "memory",
 	.usage =
-		"memory,size=64M[,fill=zero|random][,short=on]    in the server partition's memory",
+		"memory,size=64M[,fill=zero|random][,short=on][,serial=ID]    in the server partition's memory",
 	.open = memory_open,
 	.close = memory_close,
 	.queue_open = memory_queue_open,

@@ -77,9 +77,12 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 		.can_zero = yes(nbd_can_zero(h)),
 		.can_flush = yes(nbd_can_flush(h)),
 	};
+	/* What NBD calls NO_HOLE is our answer to a guest that does not want it. */
+	n->be.can_unmap = n->be.can_zero && n->be.can_discard;
+	n->be.max_queues = n->multi_conn ? 0 : 1;
 	if (n->be.read_only)
-		n->be.can_discard = n->be.can_zero = false;
-	vio_backend_set_id(&n->be, "vio-nbd");
+		n->be.can_unmap = n->be.can_discard = n->be.can_zero = false;
+	vio_backend_make_id(&n->be, n->id, vio_hash(VIO_HASH_START, n->uri, len));
 	snprintf(n->be.what, sizeof(n->be.what), "nbd %s%s%s%s%s", len > 80 ? "..." : "",
 		 n->uri + (len > 80 ? len - 77 : 0), n->be.read_only ? ", read-only" : "",
 		 n->multi_conn ? "" : ", one queue only",
@@ -87,22 +90,22 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 	return 0;
 }
 
-static int parse(const char *spec, char *uri, size_t len, struct vio_err *err)
+static int parse(const char *spec, struct vio_nbd *n, struct vio_err *err)
 {
-	static const char *const keys[] = {"uri", NULL};
+	static const char *const keys[] = {"uri", "serial", NULL};
 	int rc = vio_spec_check("nbd", spec, keys, err);
 
 	if (rc)
 		return rc;
-	rc = vio_spec_get(spec, "uri", uri, len);
+	rc = vio_spec_get(spec, "uri", n->uri, sizeof(n->uri));
 	if (rc < 0)
 		return vio_err_set(err, -ENAMETOOLONG, "backend nbd: uri is longer than %zu bytes",
-				   len - 1);
-	if (rc == 0 || !uri[0])
+				   sizeof(n->uri) - 1);
+	if (rc == 0 || !n->uri[0])
 		return vio_err_set(
 			err, -EINVAL,
 			"backend nbd: which server? Say uri=..., e.g. uri=nbd+unix:///?socket=/run/disk.sock");
-	return 0;
+	return vio_spec_serial("nbd", spec, n->id, err);
 }
 
 static void nbd_backend_close(struct vio_backend *be)
@@ -124,7 +127,7 @@ static int nbd_backend_open(const char *spec, const struct vio_backend_env *env,
 	if (!n)
 		return vio_err_set(err, -ENOMEM, "backend nbd: no memory");
 	pthread_mutex_init(&n->lock, NULL);
-	rc = parse(spec, n->uri, sizeof(n->uri), err);
+	rc = parse(spec, n, err);
 	if (rc == 0)
 		rc = vio_nbd_connect(n->uri, &n->spare, err);
 	if (rc == 0)
@@ -245,7 +248,7 @@ static void nbd_queue_close(struct vio_backend_queue *bq)
 const struct vio_backend_ops vio_backend_nbd = {
 	.name = "nbd",
 	.usage =
-		"nbd,uri=URI    any NBD server (qemu-nbd, nbdkit), e.g. uri=nbd+unix:///?socket=/run/disk.sock",
+		"nbd,uri=URI[,serial=ID]    any NBD server (qemu-nbd, nbdkit), e.g. uri=nbd+unix:///?socket=/run/disk.sock",
 	.open = nbd_backend_open,
 	.close = nbd_backend_close,
 	.queue_open = nbd_queue_open,

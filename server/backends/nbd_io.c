@@ -110,7 +110,8 @@ static void issue_range(struct vio_nbd_slot *s)
 		len = VIO_NBD_RANGE_MAX;
 	s->next += len;
 	s->pending++;
-	issued(s, r->io == VIO_IO_ZERO ? nbd_aio_zero(s->q->h, len, off, cb, 0)
+	issued(s, r->io == VIO_IO_ZERO ? nbd_aio_zero(s->q->h, len, off, cb,
+						      r->unmap ? 0 : LIBNBD_CMD_FLAG_NO_HOLE)
 				       : nbd_aio_trim(s->q->h, len, off, cb, 0));
 }
 

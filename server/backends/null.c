@@ -4,6 +4,7 @@
  * way there.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "server/backends/priv.h"
 
@@ -15,10 +16,11 @@ static void null_close(struct vio_backend *be)
 static int null_open(const char *spec, const struct vio_backend_env *env, struct vio_backend **out,
 		     struct vio_err *err)
 {
-	static const char *const keys[] = {"size", "short", NULL};
+	static const char *const keys[] = {"size", "short", "serial", NULL};
 	struct vio_backend *be;
 	uint64_t size;
 	uint32_t block;
+	char id[VIO_ID_LEN];
 	int rc = vio_spec_check("null", spec, keys, err);
 
 	(void)env;
@@ -26,6 +28,8 @@ static int null_open(const char *spec, const struct vio_backend_env *env, struct
 		rc = vio_spec_size("null", spec, 1ull << 30, &size, err);
 	if (rc == 0)
 		rc = vio_spec_short("null", spec, &block, err);
+	if (rc == 0)
+		rc = vio_spec_serial("null", spec, id, err);
 	if (rc)
 		return rc;
 	be = calloc(1, sizeof(*be));
@@ -39,7 +43,9 @@ static int null_open(const char *spec, const struct vio_backend_env *env, struct
 		.can_zero = true,
 		.can_flush = true,
 	};
-	vio_backend_set_id(be, "vio-null");
+	if (!id[0])
+		memcpy(id, "vio-null", strlen("vio-null"));
+	vio_backend_make_id(be, id, 0);
 	snprintf(be->what, sizeof(be->what), "null, %llu bytes, touches no data%s",
 		 (unsigned long long)size,
 		 block < VIO_DISK_UNIT ? ", short requests (not VIRTIO)" : "");
@@ -86,7 +92,8 @@ static unsigned null_poll(struct vio_backend_queue *bq, struct vio_req *done[], 
 
 const struct vio_backend_ops vio_backend_null = {
 	.name = "null",
-	.usage = "null[,size=1G][,short=on]             completes at once, touches no data",
+	.usage =
+		"null[,size=1G][,short=on][,serial=ID]             completes at once, touches no data",
 	.open = null_open,
 	.close = null_close,
 	.queue_open = null_queue_open,

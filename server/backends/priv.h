@@ -26,8 +26,15 @@ int vio_spec_word(const char *backend, const char *spec, const char *key, const 
  */
 int vio_spec_short(const char *backend, const char *spec, uint32_t *block_size,
 		   struct vio_err *err);
-/* be->id from text, cut to fit. */
-void vio_backend_set_id(struct vio_backend *be, const char *text);
+/* serial=...: up to VIO_ID_LEN printable characters into id[]; all 0 when it is not there. */
+#define VIO_ID_LEN 20
+int vio_spec_serial(const char *backend, const char *spec, char id[VIO_ID_LEN],
+		    struct vio_err *err);
+/* be->id: the serial, or when there is none something made of the store's `hash`. */
+void vio_backend_make_id(struct vio_backend *be, const char serial[VIO_ID_LEN], uint64_t hash);
+/* FNV-1a, 64 bits: of one thing after another. */
+#define VIO_HASH_START 0xcbf29ce484222325ull
+uint64_t vio_hash(uint64_t h, const void *p, size_t n);
 /* One line for the person who runs the server, on stderr. For what happens once, never once a request. */
 void vio_backend_say(const struct vio_backend *be, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -1,47 +1,82 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * From a chain head to a private list of segments. Bounded by VIO_MAX_SEGS descriptors, so a loop
- * ends as "too long" without being looked for. Source: VIRTIO 1.2, sections 2.7.4, 2.7.5.
+ * From a chain head to a private list of segments. Bounded by the queue size, which no chain may
+ * exceed, so a loop ends as "too long" without being looked for. A chain of more segments than a
+ * request has room for is walked to its end all the same: its last byte is where a device puts the
+ * status with which it refuses. Source: VIRTIO 1.2, sections 2.7.4, 2.7.5.
  */
+#include "server/device.h"
 #include "server/payload/payload.h"
 #include "server/ring/desc.h"
 #include "server/ring/ring.h"
 
-/* Add one buffer descriptor to the request. */
+/* Add one buffer descriptor to the request. One without bytes is allowed and says nothing. */
 static inline uint8_t add_seg(struct vio_req *r, const struct vio_desc *d)
 {
 	bool writes = (d->flags & VRING_DESC_F_WRITE) != 0;
+	unsigned at = r->n_seg;
 
-	if (vio_unlikely(d->len == 0 || r->n_seg == VIO_MAX_SEGS))
-		return VIO_ST_DESC_CHAIN;
-	if (!writes) {
-		if (vio_unlikely(r->n_readable != r->n_seg))
-			return VIO_ST_DESC_ORDER;
-		r->n_readable++;
+	if (vio_unlikely(!writes && r->n_readable != r->n_seg))
+		return VIO_ST_DESC_ORDER;
+	if (vio_unlikely(d->len == 0))
+		return VIO_ST_OK;
+	if (vio_unlikely(at >= VIO_MAX_SEGS)) {
+		/* VIO_SEGS_MORE of them, of which the last place has the last. */
+		at = VIO_MAX_SEGS - 1;
+		r->n_seg = VIO_MAX_SEGS;
+		if (r->n_readable > at)
+			r->n_readable = (uint8_t)(writes ? at : VIO_MAX_SEGS);
 	}
-	r->seg[r->n_seg++] = (struct vio_seg){.at = {d->addr}, .len = d->len, .dev_writes = writes};
+	if (!writes)
+		r->n_readable++;
+	r->n_seg++;
+	r->seg[at] = (struct vio_seg){.at = {d->addr}, .len = d->len, .dev_writes = writes};
 	return VIO_ST_OK;
 }
 
-/* The table that `d` points to: fetched whole, once, then walked in private memory. */
+/* Part of an indirect table, private. */
+struct table {
+	struct vring_desc desc[VIO_MAX_SEGS];
+	uint32_t first, n; /* what is here */
+};
+
+/* Entry i of the table that `d` points to, of `n` entries; the usual table comes in one piece. */
+static uint8_t table_entry(struct vio_squeue *q, const struct vio_desc *d, uint32_t n,
+			   struct table *t, uint32_t i, struct vio_desc *out)
+{
+	if (i - t->first >= t->n) {
+		uint8_t why;
+
+		t->first = n > VIO_MAX_SEGS ? i : 0;
+		t->n = n - t->first < VIO_MAX_SEGS ? n - t->first : VIO_MAX_SEGS;
+		why = q->payload->read(q, (struct ioba){d->addr + t->first * sizeof(t->desc[0])},
+				       t->desc, t->n * (uint32_t)sizeof(t->desc[0]));
+		if (why != VIO_ST_OK)
+			return why;
+	}
+	*out = vio_desc_load(&t->desc[i - t->first]);
+	return VIO_ST_OK;
+}
+
+/* The table may have more entries than the chain in it, and the chain as many as the queue has. */
 static uint8_t walk_indirect(struct vio_squeue *q, struct vio_req *r, const struct vio_desc *d)
 {
-	struct vring_desc table[VIO_MAX_SEGS];
-	uint32_t n = d->len / (uint32_t)sizeof(table[0]), i = 0;
-	uint8_t why;
+	struct table t = {.n = 0};
+	uint32_t n = d->len / (uint32_t)sizeof(t.desc[0]), i = 0;
+	uint32_t bound = q->size > VIO_MAX_SEGS ? q->size : VIO_MAX_SEGS;
 
-	if (!q->indirect || (d->flags & VRING_DESC_F_NEXT) || d->len % sizeof(table[0]) || n == 0 ||
-	    n > VIO_MAX_SEGS)
+	if (!q->indirect || (d->flags & VRING_DESC_F_NEXT) || d->len % sizeof(t.desc[0]) || n == 0)
 		return VIO_ST_DESC_INDIRECT;
-	why = q->payload->read(q, (struct ioba){d->addr}, table, d->len);
-	if (why != VIO_ST_OK)
-		return why;
-	for (uint32_t steps = 0; steps < n; steps++) {
-		struct vio_desc e = vio_desc_load(&table[i]);
+	if (d->addr + d->len < d->addr)
+		return VIO_ST_DESC_RANGE;
+	for (uint32_t steps = 0; steps < n && steps < bound; steps++) {
+		struct vio_desc e = {0};
+		uint8_t why = table_entry(q, d, n, &t, i, &e);
 
-		if (e.flags & VRING_DESC_F_INDIRECT)
-			return VIO_ST_DESC_INDIRECT;
-		why = add_seg(r, &e);
+		if (why == VIO_ST_OK && (e.flags & VRING_DESC_F_INDIRECT))
+			why = VIO_ST_DESC_INDIRECT;
+		if (why == VIO_ST_OK)
+			why = add_seg(r, &e);
 		if (why != VIO_ST_OK || !(e.flags & VRING_DESC_F_NEXT))
 			return why;
 		i = e.next;
@@ -51,10 +86,20 @@ static uint8_t walk_indirect(struct vio_squeue *q, struct vio_req *r, const stru
 	return VIO_ST_DESC_CHAIN;
 }
 
+/* The chain is complete: can a device do anything with it? */
+static inline uint8_t judge(const struct vio_squeue *q, const struct vio_req *r)
+{
+	if (vio_unlikely(r->n_seg == 0))
+		return VIO_ST_DESC_CHAIN;
+	/* Without a status there is no way to refuse one request. */
+	return vio_unlikely(r->n_seg > VIO_MAX_SEGS) && !q->dev->has_status ? VIO_ST_DESC_CHAIN
+									    : VIO_ST_OK;
+}
+
 uint8_t vio_chain_walk(struct vio_squeue *q, const struct vio_desc_src *src, uint16_t head,
 		       struct vio_req **out)
 {
-	uint32_t i = head, bound = src->n < VIO_MAX_SEGS ? src->n : VIO_MAX_SEGS;
+	uint32_t i = head;
 	struct vio_req *r;
 	uint8_t why;
 
@@ -67,7 +112,7 @@ uint8_t vio_chain_walk(struct vio_squeue *q, const struct vio_desc_src *src, uin
 	r->head = head;
 	r->n_seg = r->n_readable = 0;
 	r->fault = VIO_ST_OK;
-	for (uint32_t steps = 0; steps < bound; steps++) {
+	for (uint32_t steps = 0; steps < src->n; steps++) {
 		struct vio_desc d;
 
 		if (src->need) {
@@ -85,6 +130,9 @@ uint8_t vio_chain_walk(struct vio_squeue *q, const struct vio_desc_src *src, uin
 		if (vio_unlikely(why != VIO_ST_OK))
 			return why;
 		if (!(d.flags & VRING_DESC_F_NEXT)) {
+			why = judge(q, r);
+			if (vio_unlikely(why != VIO_ST_OK))
+				return why;
 			r->state = VIO_REQ_POPPED;
 			*out = r;
 			return VIO_ST_OK;

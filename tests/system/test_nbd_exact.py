@@ -39,7 +39,7 @@ class Exact(unittest.TestCase):
     def same(self, want):
         got = self.now()
         wrong = [i for i in range(len(want)) if got[i] != want[i]]
-        self.assertFalse(wrong, f"{len(wrong)} bytes differ, the first at {wrong[:1]}")
+        self.assertFalse(bool(wrong), f"{len(wrong)} bytes differ, the first at {wrong[:1]}")
 
     def test_a_copy_through_an_offset_that_is_no_sector_changes_those_bytes_and_no_other(self):
         source = os.path.join(self.tmp.name, "source")

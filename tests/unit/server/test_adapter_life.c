@@ -235,7 +235,7 @@ static void a_fault_on_one_queue_stops_the_adapters_other_queue(void **state)
 
 	aw_guest(w, 2);
 	assert_int_equal(aw_probe(w), VIO_ST_OK);
-	assert_int_equal(aw_features(w, NEEDED, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
+	assert_int_equal(aw_features(w, NEEDED | 1ull << VIRTIO_BLK_F_MQ, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
 			 VIO_ST_OK);
 	aw_queue(w, 0);
 	aw_queue(w, 1);

@@ -322,9 +322,9 @@ static void zeroes_are_zeroes_in_each_way_to_make_them(void **state)
 	(void)state;
 	rig_start(&g);
 	image(&g, path, sizeof(path), DISK);
-	for (unsigned way = VIO_FILE_ZERO_RANGE; way <= VIO_FILE_WRITE_ZEROES; way++) {
+	for (unsigned way = VIO_FILE_PUNCH_HOLE; way <= VIO_FILE_WRITE_ZEROES; way++) {
 		rig_open(&g, "file,path=%s", path);
-		queue(&g)->zero = (uint8_t)way;
+		queue(&g)->no_zero = (uint8_t)((1u << way) - 1);
 		for (uint64_t off = 0; off < DISK; off += VIO_MAX_DATA) {
 			memset(g.mem, 0xee, VIO_MAX_DATA);
 			assert_int_equal(rig_one(&g, VIO_IO_WRITE, off, VIO_MAX_DATA), 0);
@@ -339,6 +339,69 @@ static void zeroes_are_zeroes_in_each_way_to_make_them(void **state)
 			assert_int_equal(g.mem[4095], want);
 		}
 		rig_close(&g);
+	}
+	unlink(path);
+	rig_stop(&g);
+}
+
+/* Blocks of 512 bytes that the file has, after a write-zeroes over all of `written`. */
+static long blocks_after_zero(bool written, bool unmap)
+{
+	struct rig g;
+	struct vio_req *r;
+	struct stat st;
+	char path[100];
+
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s", path);
+	memset(g.mem, 1, VIO_MAX_DATA);
+	for (uint64_t off = 0; written && off < DISK; off += VIO_MAX_DATA)
+		assert_int_equal(rig_one(&g, VIO_IO_WRITE, off, VIO_MAX_DATA), 0);
+	r = rig_req(&g, 0, VIO_IO_ZERO, 0, DISK, 0);
+	r->unmap = unmap;
+	rig_run(&g, &r, 1);
+	assert_int_equal(r->result, 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK - 4096, 4096), 0);
+	assert_true(g.mem[0] == 0 && g.mem[4095] == 0);
+	rig_close(&g);
+	assert_int_equal(stat(path, &st), 0);
+	unlink(path);
+	rig_stop(&g);
+	return st.st_blocks;
+}
+
+static void zeroes_keep_their_space_or_give_it_back_as_the_guest_said(void **state)
+{
+	(void)state;
+	for (unsigned written = 0; written < 2; written++) {
+		assert_true(blocks_after_zero(written, false) >= (long)(DISK / 512));
+		assert_true(blocks_after_zero(written, true) <
+			    64); /* at most what describes the file */
+	}
+}
+
+static void zeroes_behind_the_end_of_a_file_cut_short_are_no_success(void **state)
+{
+	struct rig g;
+	struct vio_req *r;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s", path);
+	assert_int_equal(truncate(path, DISK / 2), 0);
+	for (unsigned unmap = 0; unmap < 2; unmap++) {
+		r = rig_req(&g, 0, VIO_IO_ZERO, DISK / 2 - 4096, 8192, 0);
+		r->unmap = unmap;
+		rig_run(&g, &r, 1);
+		assert_int_equal(r->result, -EIO);
+		assert_int_equal(rig_one(&g, VIO_IO_READ, DISK / 2, 4096), -EIO);
+		r = rig_req(&g, 0, VIO_IO_ZERO, 0, 8192, 0);
+		r->unmap = unmap;
+		rig_run(&g, &r, 1);
+		assert_int_equal(r->result, 0);
 	}
 	unlink(path);
 	rig_stop(&g);
@@ -423,7 +486,6 @@ static void the_first_and_last_blocks_are_reached(void **state)
 	rig_open(&g, "file,path=%s,direct=off", path);
 	assert_true(g.be->size == DISK + 512 * 3);
 	assert_non_null(strstr(g.be->what, "last 100 bytes left out"));
-	assert_string_equal(g.be->id, "disk.img");
 	memset(g.mem, 0xab, 512);
 	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 512), 0);
 	assert_int_equal(rig_one(&g, VIO_IO_WRITE, g.be->size - 512, 512), 0);
@@ -480,6 +542,8 @@ int main(void)
 		cmocka_unit_test(a_window_that_cannot_be_registered_costs_speed_only),
 		cmocka_unit_test(a_limit_on_pinned_memory_costs_speed_only),
 		cmocka_unit_test(zeroes_are_zeroes_in_each_way_to_make_them),
+		cmocka_unit_test(zeroes_keep_their_space_or_give_it_back_as_the_guest_said),
+		cmocka_unit_test(zeroes_behind_the_end_of_a_file_cut_short_are_no_success),
 		cmocka_unit_test(a_discarded_range_gives_its_space_back),
 		cmocka_unit_test(a_file_cut_short_gives_an_error_not_old_bytes),
 		cmocka_unit_test(an_errno_of_the_kernel_reaches_the_request),

@@ -152,7 +152,8 @@ static void any_framing_of_header_data_and_status_works(void **state)
 			framing(w, f[i].write, f[i].readable, f[i].writable, &status_at);
 			if (go(w, status_at, &len) != VIRTIO_BLK_S_OK)
 				fail_msg("%s, framing %u", ways[way].name, i);
-			assert_int_equal(len, f[i].write ? 1 : 1025);
+			/* The status counts only with all that may be written before it. */
+			assert_int_equal(len, !f[i].write ? 1025 : f[i].writable[0] == 1 ? 1 : 0);
 			if (f[i].write) {
 				assert_memory_equal(w->b.disk + 1024, want, sizeof(want));
 				continue;
@@ -209,7 +210,8 @@ static void what_a_disk_does_not_do_is_answered_not_done(void **state)
 			if (go(w, HDR + 16, &len) != c[i].want)
 				fail_msg("%s, case %u: status %u", ways[way].name, i,
 					 w->gmem[HDR + 16]);
-			assert_int_equal(len, c[i].type == in && !c[i].want ? c[i].len + 1 : 1);
+			/* Data that a failed read has not written is not in the used length. */
+			assert_int_equal(len, c[i].type != in ? 1 : !c[i].want ? c[i].len + 1 : 0);
 			assert_int_equal(w->b.submits,
 					 c[i].want || ways[way].at || !c[i].len ? 0 : 1);
 		}
@@ -301,7 +303,8 @@ static void discard_and_write_zeroes_check_their_range(void **state)
 			assert_int_equal(range(w, zero, UINT64_MAX, 2, 0, 16), VIRTIO_BLK_S_IOERR);
 			assert_int_equal(range(w, zero, 0, end + 1, 0, 16), VIRTIO_BLK_S_IOERR);
 			assert_int_equal(range(w, zero, 0, UINT32_MAX, 0, 16), VIRTIO_BLK_S_IOERR);
-			assert_int_equal(range(w, zero, 0, 1, 0, 32), VIRTIO_BLK_S_IOERR);
+			assert_int_equal(range(w, zero, 0, 1, 0, 33 * 16), VIRTIO_BLK_S_IOERR);
+			assert_int_equal(range(w, zero, 0, 1, 0, 17), VIRTIO_BLK_S_IOERR);
 			assert_int_equal(range(w, zero, 0, 1, 0, 15), VIRTIO_BLK_S_IOERR);
 			assert_int_equal(range(w, zero, 0, 1, 2, 16), VIRTIO_BLK_S_UNSUPP);
 			assert_int_equal(range(w, zero, 0, 0, 0, 16), VIRTIO_BLK_S_OK);
@@ -318,14 +321,16 @@ static void config_space_is_little_endian_and_says_the_limits(void **state)
 	struct world *w = *state;
 	uint8_t raw[VIO_MAX_CONFIG];
 	struct virtio_blk_config c = {0};
-	uint16_t n = vio_dev_blk.config(&w->b.be, 4, raw);
+	uint16_t n;
 
+	fresh(w, 0);
+	n = vio_dev_blk.config(&w->b.be, 4, raw);
 	assert_true(n <= 255); /* version 1 of the device header has 8 bits for it */
 	memcpy(&c, raw, n);
 	assert_int_equal(raw[0] | raw[1] << 8 | raw[2] << 16, W_DISK_LEN / 512);
 	assert_int_equal(vio_le32(c.size_max) * vio_le32(c.seg_max), VIO_MAX_DATA);
 	assert_int_equal(vio_le16(c.num_queues), 4);
-	assert_int_equal(vio_le32(c.max_discard_seg), 1);
+	assert_int_equal(vio_le32(c.max_discard_seg), 32);
 	assert_int_equal(vio_le32(c.max_write_zeroes_sectors), W_DISK_LEN / 512);
 }
 

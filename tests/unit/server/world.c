@@ -26,7 +26,7 @@ static void do_io(struct w_backend *b, struct vio_req *r)
 	for (unsigned i = 0; i < r->n_iov; i++) {
 		if (r->io == VIO_IO_READ)
 			memcpy(r->iov[i].iov_base, b->disk + off, r->iov[i].iov_len);
-		else
+		else if (r->io == VIO_IO_WRITE)
 			memcpy(b->disk + off, r->iov[i].iov_base, r->iov[i].iov_len);
 		off += r->iov[i].iov_len;
 	}
@@ -41,10 +41,13 @@ static unsigned b_submit(struct vio_backend_queue *bq, struct vio_req *const r[]
 	unsigned fin = 0;
 
 	for (unsigned i = 0; i < n; i++) {
+		if (b->submits < VIO_ARRAY_SIZE(b->seen))
+			b->seen[b->submits] = r[i]->io;
 		b->submits++;
 		b->last_io = r[i]->io;
 		b->last_off = r[i]->offset;
 		b->last_len = r[i]->length;
+		b->last_unmap = r[i]->unmap;
 		if (b->async) {
 			b->held[b->n_held++] = r[i];
 			continue;

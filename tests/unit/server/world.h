@@ -32,6 +32,8 @@ struct w_backend {
 	unsigned submits; /* requests that came */
 	enum vio_io last_io;
 	uint64_t last_off, last_len;
+	bool last_unmap;
+	enum vio_io seen[64]; /* what came, in order, as far as there is room */
 };
 
 struct w_cfg {

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* virtio-blk, inside: blk.c is the device, blk_parse.c makes requests of chains. */
+#ifndef VIO_SERVER_BLK_PRIV_H
+#define VIO_SERVER_BLK_PRIV_H
+
+#include "server/device.h"
+
+#define VIO_BLK_SECTOR 512u
+/* Ranges in one DISCARD or WRITE_ZEROES: they are kept where r->iov is, which these don't use. */
+#define VIO_BLK_MAX_RANGES 32u
+static_assert(VIO_BLK_MAX_RANGES * sizeof(struct virtio_blk_discard_write_zeroes) <=
+		      sizeof(((struct vio_req *)0)->iov),
+	      "the ranges have room");
+
+/* vio_req.kind */
+enum vio_blk_kind { VIO_BLK_RW, VIO_BLK_FLUSH, VIO_BLK_GET_ID, VIO_BLK_RANGES };
+
+/* Sectors in one range, and ranges in one request, that this disk takes. */
+uint32_t vio_blk_max_range(const struct vio_backend *be);
+uint32_t vio_blk_max_ranges(const struct vio_backend *be);
+/*
+ * True: a request for the disk (GET_ID: for its data to be mapped). False: it is finished, with
+ * r->result, or it has a fault. Owning lcore.
+ */
+bool vio_blk_parse(struct vio_squeue *q, struct vio_req *r, const struct vio_backend *be);
+/* Range r->range of the request into r->offset, r->length, r->unmap. It was judged before. */
+void vio_blk_load_range(struct vio_req *r);
+
+#endif
