@@ -240,8 +240,9 @@ static int choose(const struct vio_file *f, const struct options *o, const struc
 
 /* Find out all about it. */
 static int set_up(struct vio_file *f, const struct options *o, const struct stat *st,
-		  struct vio_err *err)
+		  const struct vio_backend_env *env, struct vio_err *err)
 {
+	const char *format = vio_file_format(f->fd);
 	struct vio_file_dio dio;
 	struct vio_file_mode mode;
 	uint64_t size;
@@ -279,6 +280,15 @@ static int set_up(struct vio_file *f, const struct options *o, const struct stat
 	f->ino = st->st_ino;
 	vio_backend_make_id(&f->be, o->id, vio_file_hash(f->fd, st));
 	describe(f, o, &mode, size % mode.block_size);
+	if (env) {
+		f->be.say = env->say;
+		f->be.say_ctx = env->say_ctx;
+	}
+	if (format)
+		vio_backend_say(
+			&f->be,
+			"begins as a %s image, and is served as it lies: the guest sees the image and not the disk in it; for that there is qemu-nbd and --disk nbd",
+			format);
 	return 0;
 }
 
@@ -340,7 +350,7 @@ static int file_open(const char *spec, const struct vio_backend_env *env, struct
 		f->fd = -1;
 		rc = open_and_lock(&o, env, &f->fd, &st, err);
 		if (rc == 0)
-			rc = set_up(f, &o, &st, err);
+			rc = set_up(f, &o, &st, env, err);
 		if (rc)
 			file_close(&f->be);
 		else

@@ -45,6 +45,11 @@ int vio_file_choose(enum vio_file_direct want, uint32_t block, struct vio_file_d
 /* What O_DIRECT asks for on this file. Leaves the descriptor without O_DIRECT. */
 struct vio_file_dio vio_file_find_dio(int fd, bool regular);
 bool vio_file_can_punch(int fd, const struct stat *st, uint64_t size);
+/*
+ * What disk format of other programs the file begins as, or NULL. Before O_DIRECT is set. For a
+ * remark only: a guest can write what it likes there.
+ */
+const char *vio_file_format(int fd);
 /* Which file it is: the same number for the same one, whenever it is opened. */
 uint64_t vio_file_hash(int fd, const struct stat *st);
 

@@ -154,3 +154,28 @@ uint64_t vio_file_hash(int fd, const struct stat *st)
 	}
 	return h;
 }
+
+const char *vio_file_format(int fd)
+{
+	static const struct {
+		const char *name, *magic;
+		unsigned at, len;
+	} known[] = {
+		{"qcow2", "QFI\xfb", 0, 4},
+		{"qed", "QED\0", 0, 4},
+		{"vmdk", "KDMV", 0, 4},
+		{"vmdk", "COWD", 0, 4},
+		{"vmdk", "# Disk DescriptorFile", 0, 21},
+		{"vhdx", "vhdxfile", 0, 8},
+		{"vpc", "conectix", 0, 8},
+		{"vdi", "\x7f\x10\xda\xbe", 0x40, 4},
+	};
+	char head[512];
+
+	if (pread(fd, head, sizeof(head), 0) != sizeof(head))
+		return NULL;
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(known); i++)
+		if (memcmp(head + known[i].at, known[i].magic, known[i].len) == 0)
+			return known[i].name;
+	return NULL;
+}
