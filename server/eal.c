@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <rte_eal.h>
+#include <rte_log.h>
 #include <rte_errno.h>
 
 #include "server/eal.h"
@@ -103,11 +104,17 @@ int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
 		if (!argv[i])
 			return vio_err_set(err, -ENOMEM, "no memory to start DPDK");
 	}
+	vio_eal_log(cfg->log);
 	if (rte_eal_init(argc, argv) < 0)
 		return vio_err_set(err, -rte_errno, "DPDK did not start: %s%s",
 				   rte_strerror(rte_errno), cfg->no_huge ? "" : "; try --no-huge");
 	snprintf(left->path, sizeof(left->path), "%s", rte_eal_get_runtime_dir());
 	return 0;
+}
+
+void vio_eal_log(FILE *log)
+{
+	rte_openlog_stream(log);
 }
 
 void vio_eal_stop(void)

@@ -4,6 +4,7 @@
 #define VIO_SERVER_EAL_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "vio/err.h"
 
@@ -15,6 +16,7 @@ struct vio_eal_cfg {
 	unsigned mib; /* plain pages: how much; hugepages are taken when they are needed */
 	const char *const *pci; /* addresses of devices on the PCI bus; none: it is not looked at */
 	unsigned n_pci;
+	FILE *log; /* for DPDK's messages; NULL: standard error */
 };
 
 #define VIO_EAL_MIB 8 /* enough for telemetry and the switch's addresses */
@@ -24,6 +26,8 @@ unsigned long vio_eal_free_hugepages(void);
 /* -errno with a sentence. Once in a process. Its runtime directory is removed at exit. */
 int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err);
 void vio_eal_stop(void);
+/* Where DPDK's messages go from now on; NULL: standard error. */
+void vio_eal_log(FILE *log);
 /* Where telemetry's socket is; a static string. */
 const char *vio_eal_runtime_dir(void);
 

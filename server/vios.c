@@ -9,6 +9,7 @@
 
 #include "server/eal.h"
 #include "server/lcore.h"
+#include "server/log.h"
 #include "server/net.h"
 #include "server/options.h"
 #include "server/ports/ethdev.h"
@@ -25,8 +26,8 @@
  */
 #define ADAPTER_RESERVE (4ull << 20)
 #define STOP_NS         3000000000ull
-/* A guest may reset its device in a loop: so many lines a second, then none until the next. */
-#define LINES_A_SECOND 50u
+/* So long the end waits for somebody to read the last messages. */
+#define LAST_WORDS_NS 500000000ull
 
 enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE };
 
@@ -47,13 +48,18 @@ struct vios {
 	bool said_memory; /* what uplinks can't have of guests' memory; atomic */
 	uint64_t mem_top; /* of the partition's memory; above are the disks */
 	bool one_core;
-	uint64_t second, lines; /* rate of messages; atomic */
+	struct guest {
+		struct vios *v;
+		unsigned source; /* of messages */
+	} guest[PHYP_MAX_UNITS];
 	struct vio_telemetry telemetry;
 };
 
 /* For the signal handlers, which get no argument. */
 static struct vio_lcores *to_stop;
 static struct vios *guarded;
+/* Where every part of this program says what it has to say. NULL: before the start, after the end. */
+static struct vio_log *messages;
 
 static void on_signal(int sig)
 {
@@ -93,14 +99,13 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 
 /* --------------------------------------------------------------------------- messages ---- */
 
-__attribute__((format(printf, 1, 0))) static void vsay(const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void vsay(unsigned source, const char *fmt, va_list ap)
 {
-	char line[512];
+	char line[VIO_LOG_LINE];
 	int n = snprintf(line, sizeof(line), "vios: ");
 
-	vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
-	strcat(line, "\n");
-	fputs(line, stderr);
+	vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);
+	vio_log_line(messages, source, line);
 }
 
 __attribute__((format(printf, 1, 2))) static void say(const char *fmt, ...)
@@ -108,7 +113,7 @@ __attribute__((format(printf, 1, 2))) static void say(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsay(fmt, ap);
+	vsay(0, fmt, ap);
 	va_end(ap);
 }
 
@@ -118,51 +123,43 @@ static int fail(int rc, const struct vio_err *err)
 	return rc == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
 }
 
-/* From the lcores, on behalf of guests: bounded. */
+/* From the lcores, on behalf of a guest: as many as its share allows. */
 __attribute__((format(printf, 2, 3))) static void env_say(void *ctx, const char *fmt, ...)
 {
-	struct vios *v = ctx;
-	uint64_t now = vio_now_ns() / 1000000000u, n;
+	const struct guest *g = ctx;
 	va_list ap;
 
-	if (vio_load_relaxed(&v->second) != now) {
-		vio_store_relaxed(&v->second, now);
-		vio_store_relaxed(&v->lines, 0);
-	}
-	n = vio_fetch_add(&v->lines, 1);
-	if (n > LINES_A_SECOND)
-		return;
-	if (n == LINES_A_SECOND) {
-		say("more messages than %u a second: the rest of this second's are left out",
-		    LINES_A_SECOND);
-		return;
-	}
 	va_start(ap, fmt);
-	vsay(fmt, ap);
+	vsay(g->source, fmt, ap);
 	va_end(ap);
+}
+
+static void say_of_disk(void *ctx, const char *line)
+{
+	env_say(ctx, "%s", line);
 }
 
 static void env_trace(void *ctx, const char *line)
 {
 	(void)ctx;
-	fprintf(stderr, "%s\n", line);
+	vio_log_line(messages, 0, line);
 }
 
 static void env_assign(void *ctx, struct vio_squeue *q)
 {
-	vio_lcores_assign(((struct vios *)ctx)->lcores, q);
+	vio_lcores_assign(((struct guest *)ctx)->v->lcores, q);
 }
 static void env_unassign(void *ctx, struct vio_squeue *q)
 {
-	vio_lcores_unassign(((struct vios *)ctx)->lcores, q);
+	vio_lcores_unassign(((struct guest *)ctx)->v->lcores, q);
 }
 static uint64_t env_start(void *ctx)
 {
-	return vio_lcores_quiesce_start(((struct vios *)ctx)->lcores);
+	return vio_lcores_quiesce_start(((struct guest *)ctx)->v->lcores);
 }
 static bool env_done(void *ctx, uint64_t token)
 {
-	return vio_lcores_quiesce_done(((struct vios *)ctx)->lcores, token);
+	return vio_lcores_quiesce_done(((struct guest *)ctx)->v->lcores, token);
 }
 
 /* ------------------------------------------------------------------------- processors ---- */
@@ -250,7 +247,7 @@ static int connect_machine(struct vios *v, struct vio_err *err)
 	if (v->fault)
 		phyp_filter_push(v->part, v->fault);
 	if (o->trace) {
-		v->trace = phyp_trace_create(stderr, o->partition);
+		v->trace = phyp_trace_create(vio_log_stream(messages), o->partition);
 		if (v->trace)
 			phyp_filter_push(v->part, v->trace);
 	}
@@ -302,10 +299,11 @@ static void net_mem_del(void *ctx, void *va, uint64_t len)
 
 static int open_devices(struct vios *v, struct vio_err *err)
 {
-	const struct vio_backend_env env = {.server_memory = server_memory,
-					    .ctx = v,
-					    .others = v->backend,
-					    .n_others = PHYP_MAX_UNITS};
+	struct vio_backend_env env = {.server_memory = server_memory,
+				      .ctx = v,
+				      .say = say_of_disk,
+				      .others = v->backend,
+				      .n_others = PHYP_MAX_UNITS};
 	const struct vio_net_env net = {.mem_add = net_mem_add, .mem_del = net_mem_del, .ctx = v};
 
 	for (unsigned i = 0; i < v->n_adapters; i++) {
@@ -314,6 +312,8 @@ static int open_devices(struct vios *v, struct vio_err *err)
 		struct vio_err why = {""};
 		int rc;
 
+		v->guest[i] = (struct guest){.v = v, .source = 1 + i};
+		env.say_ctx = &v->guest[i];
 		if (!v->o.is_net[k]) {
 			rc = vio_backend_open(spec, &env, &v->backend[i], &why);
 		} else {
@@ -422,6 +422,7 @@ static int start_dpdk(struct vios *v, struct vio_err *err)
 				  .core = o->core,
 				  .n_cores = o->n_cores,
 				  .no_huge = o->no_huge,
+				  .log = vio_log_stream(messages),
 				  .mib = VIO_EAL_MIB + o->n_uplinks * UPLINK_MIB,
 				  .pci = pci,
 				  .n_pci = pci_devices(v, addr, pci)};
@@ -449,14 +450,13 @@ static int start_dpdk(struct vios *v, struct vio_err *err)
 static int start_adapters(struct vios *v, struct vio_err *err)
 {
 	const struct vio_server_opts *o = &v->o;
-	const struct vio_env env = {
+	struct vio_env env = {
 		.assign = env_assign,
 		.unassign = env_unassign,
 		.quiesce_start = env_start,
 		.quiesce_done = env_done,
 		.say = env_say,
 		.trace = o->trace ? env_trace : NULL,
-		.ctx = v,
 	};
 	uint64_t share = v->mem_top / v->n_adapters / CRQ_PAGE_BYTES * CRQ_PAGE_BYTES;
 
@@ -477,6 +477,7 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		};
 		int rc;
 
+		env.ctx = &v->guest[i];
 		cfg.mem = phyp_mem(v->part, cfg.mem_gla, share);
 		rc = vio_adapter_create(v->vcpu[lcore], &cfg, &env, &v->adapter[i], err);
 		if (rc < 0)
@@ -569,6 +570,7 @@ static int serve(struct vios *v)
 	to_stop = v->lcores;
 	guarded = v;
 	say("ready: %u adapter(s) on %u lcore(s)", v->n_adapters, v->o.n_cores);
+	vio_log_flush(messages, LAST_WORDS_NS); /* who waits for us finds the words there */
 	if (v->o.ready_fd >= 0) {
 		if (write(v->o.ready_fd, "\n", 1) != 1)
 			say("--ready-fd %d: %s", v->o.ready_fd, strerror(errno));
@@ -597,6 +599,13 @@ static int serve(struct vios *v)
 	return EXIT_OK;
 }
 
+static void end_messages(void)
+{
+	vio_eal_log(NULL);
+	vio_log_stop(messages, LAST_WORDS_NS);
+	messages = NULL;
+}
+
 int main(int argc, char **argv)
 {
 	static struct vios v;
@@ -606,7 +615,9 @@ int main(int argc, char **argv)
 	if (rc)
 		return rc > 0 ? EXIT_OK : fail(rc, &err);
 	catch_signals();
-	rc = choose_cores(&v, &err);
+	rc = vio_log_start(STDERR_FILENO, &messages, &err);
+	if (rc == 0)
+		rc = choose_cores(&v, &err);
 	if (rc == 0)
 		rc = connect_machine(&v, &err);
 	if (rc == 0)
@@ -622,6 +633,7 @@ int main(int argc, char **argv)
 	code = rc == 0 ? serve(&v) : fail(rc, &err);
 	if (code == EXIT_OK || rc != 0) {
 		clean_up(&v);
+		end_messages();
 		return code;
 	}
 	/*
@@ -629,5 +641,6 @@ int main(int argc, char **argv)
 	 * kernel ends what is left.
 	 */
 	vio_telemetry_stop();
+	end_messages();
 	exit(code);
 }

@@ -9,13 +9,15 @@ import resource
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
 from common import ARMS, BUILD, SLOW, Machine, main, telemetry, until
+from machine import die_with_parent
 from nbd_disk import io, nbdkit, run, sh
 
-F_OFD_SETLK = 37
+F_OFD_SETLK, F_SETPIPE_SZ = 37, 1031
 VIOS = os.path.join(BUILD, "server/vios")
 
 
@@ -221,6 +223,58 @@ class Devices(Host):
                         self.assertIn("block=" if block == 512 else "O_DIRECT", m.vios.log())
             finally:
                 sh("umount", mnt)
+
+
+class Mute(Machine):
+    """A machine whose server's messages go into a pipe that is full and that nobody reads."""
+
+    def start_vios(self):
+        self.reader, w = os.pipe()
+        fcntl.fcntl(w, F_SETPIPE_SZ, 4096)
+        ready_r, ready_w = os.pipe()
+        argv = [str(ready_w) if a == "@READY" else a for a in self.vios_argv()]
+        self.server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=w, pass_fds=(ready_w,),
+                                       preexec_fn=die_with_parent)
+        os.close(ready_w)
+        os.read(ready_r, 1)
+        os.close(ready_r)
+        # Another description of the same pipe: the server's own stays one that waits.
+        fill = os.open(f"/proc/self/fd/{w}", os.O_WRONLY | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(fill, b".")
+        os.close(fill)
+        os.close(w)
+
+    def words(self):
+        """All that comes until the server has ended."""
+        out = b""
+        while more := os.read(self.reader, 65536):
+            out += more
+        return out.decode(errors="replace")
+
+    def __exit__(self, *exc):
+        self.server.kill()
+        self.server.wait()
+        os.close(self.reader)
+        super().__exit__(*exc)
+
+
+class Messages(Host):
+    def test_a_server_whose_messages_nobody_reads_goes_on_serving_everybody(self):
+        with Mute(BUILD, phypd_args=["--guests", "2"], vios_args=["--disk", "null", "--disk", "null"]) as m:
+            for _ in range(20):  # each leaves a message or two: the guest comes, and goes without a word
+                m.guest(["--count", "10", "--verify", "off"], timeout=60)
+            m.guest(["--partition", "guest1", "--count", "1000", "--verify", "off"], timeout=60)
+            threading.Timer(0.5, m.server.terminate).start()
+            self.assertIn("ready", m.words())
+            self.assertEqual(m.server.wait(30), 0)
+
+    def test_a_server_whose_messages_nobody_reads_ends_when_it_is_told_to(self):
+        with Mute(BUILD, vios_args=["--disk", "null"]) as m:
+            m.guest(["--count", "10", "--verify", "off"], timeout=60)
+            m.server.terminate()
+            self.assertEqual(m.server.wait(30), 0)
 
 
 class Format(Host):
