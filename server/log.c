@@ -22,6 +22,7 @@ struct source {
 	unsigned n;       /* lines in it */
 	unsigned waiting; /* in the queue */
 	uint64_t left_out;
+	uint64_t confessed; /* the second in which that was said last */
 };
 
 struct vio_log {
@@ -31,6 +32,7 @@ struct vio_log {
 	pthread_mutex_t lock;
 	pthread_cond_t more, idle, room;
 	bool stop, writing;
+	bool orphan;      /* the thread is the last that knows it */
 	bool stuck;       /* the reader was waited for in vain; until it takes a line */
 	unsigned head, n; /* of line[] */
 	struct source source[VIO_LOG_SOURCES];
@@ -64,11 +66,14 @@ static void put(struct vio_log *log, unsigned source, const char *text, size_t l
 static void confess(struct vio_log *log, unsigned source)
 {
 	struct source *s = &log->source[source];
+	uint64_t second = vio_now_ns() / 1000000000u;
 	char text[160];
 	int n;
 
-	if (s->left_out == 0 || log->n + 1 >= VIO_LOG_LINES)
+	if (s->left_out == 0 || log->n + 1 >= VIO_LOG_LINES ||
+	    (s->confessed == second && !log->stop))
 		return;
+	s->confessed = second;
 	n = snprintf(text, sizeof(text), "vios: %llu message(s) of %s were left out here",
 		     (unsigned long long)s->left_out,
 		     source == 0 ? "this program" : "one guest or disk");
@@ -144,26 +149,56 @@ static void write_out(int fd, const char *p, size_t len)
 	}
 }
 
-/* Nothing more comes of those who were too loud: say now what was left out. Under lock. */
-static void confess_all(struct vio_log *log)
+/* Nothing more may come of those who were too loud: say what was left out. Under lock. True: later. */
+static bool confess_all(struct vio_log *log)
 {
-	for (unsigned i = 0; i < VIO_LOG_SOURCES; i++)
+	bool later = false;
+
+	for (unsigned i = 0; i < VIO_LOG_SOURCES; i++) {
 		confess(log, i);
+		later |= log->source[i].left_out > 0;
+	}
+	return later;
+}
+
+/* Until there is a line, or the end. Under lock. */
+static void wait_for_lines(struct vio_log *log)
+{
+	while (log->n == 0) {
+		bool later = confess_all(log);
+
+		if (log->n > 0 || log->stop)
+			return;
+		pthread_cond_broadcast(&log->idle);
+		if (later) {
+			struct timespec end = after(1000000000u);
+
+			pthread_cond_timedwait(&log->more, &log->lock, &end);
+		} else {
+			pthread_cond_wait(&log->more, &log->lock);
+		}
+	}
+}
+
+static void release(struct vio_log *log)
+{
+	pthread_cond_destroy(&log->more);
+	pthread_cond_destroy(&log->idle);
+	pthread_cond_destroy(&log->room);
+	pthread_mutex_destroy(&log->lock);
+	free(log->line);
+	free(log);
 }
 
 static void *log_main(void *arg)
 {
 	struct vio_log *log = arg;
 	struct line one;
+	bool orphan;
 
 	pthread_mutex_lock(&log->lock);
 	for (;;) {
-		if (log->n == 0)
-			confess_all(log);
-		while (log->n == 0 && !log->stop) {
-			pthread_cond_broadcast(&log->idle);
-			pthread_cond_wait(&log->more, &log->lock);
-		}
+		wait_for_lines(log);
 		if (log->n == 0)
 			break;
 		one = log->line[log->head];
@@ -178,7 +213,10 @@ static void *log_main(void *arg)
 		pthread_cond_signal(&log->room);
 	}
 	pthread_cond_broadcast(&log->idle);
+	orphan = log->orphan;
 	pthread_mutex_unlock(&log->lock);
+	if (orphan)
+		release(log);
 	return NULL;
 }
 
@@ -246,17 +284,15 @@ void vio_log_stop(struct vio_log *log, uint64_t patience_ns)
 	empty = vio_log_flush(log, patience_ns);
 	pthread_mutex_lock(&log->lock);
 	log->stop = true;
+	log->orphan = !empty; /* it waits in a write, and ends when that does or with the process */
+	if (!empty)
+		pthread_detach(log->thread);
 	pthread_cond_signal(&log->more);
 	pthread_mutex_unlock(&log->lock);
 	if (!empty)
-		return; /* it waits in a write, and ends with the process: nothing may be freed */
+		return;
 	pthread_join(log->thread, NULL);
-	pthread_cond_destroy(&log->more);
-	pthread_cond_destroy(&log->idle);
-	pthread_cond_destroy(&log->room);
-	pthread_mutex_destroy(&log->lock);
-	free(log->line);
-	free(log);
+	release(log);
 }
 
 /* ------------------------------------------------------------------------- a stream ---- */

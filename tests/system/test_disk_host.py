@@ -225,6 +225,15 @@ class Devices(Host):
                 sh("umount", mnt)
 
 
+class Queues(Host):
+    def test_a_guest_is_offered_no_queue_that_its_disk_would_refuse(self):
+        image = self.image(8)
+        sock = os.path.join(self.d, "q.sock")
+        with self.qemu_nbd(image), self.machine(f"nbd,uri=nbd+unix:///?socket={sock}") as m:
+            r = m.guest(["--queues", "4", "--count", "100", "--rw", "randread", "--verify", "off"])
+            self.assertEqual(r["run"]["requests"], 100)
+
+
 class Mute(Machine):
     """A machine whose server's messages go into a pipe that is full and that nobody reads."""
 

@@ -229,6 +229,48 @@ static void a_range_longer_than_nbd_can_say_is_cut(void **state)
 	teardown(&g, &s);
 }
 
+/* How many lines of the file have both. */
+static unsigned lines_with(const char *path, const char *a, const char *b)
+{
+	FILE *f = fopen(path, "re");
+	char line[512];
+	unsigned n = 0;
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, a) && strstr(line, b);
+	fclose(f);
+	return n;
+}
+
+static void a_zero_that_must_keep_its_space_says_so_to_the_server(void **state)
+{
+	struct rig g;
+	struct server s;
+	char args[200], path[100];
+
+	(void)state;
+	setup(&g, &s);
+	snprintf(path, sizeof(path), "%s/log", g.dir);
+	snprintf(args, sizeof(args), "--filter=log memory 1M logfile=%s", path);
+	nbdkit(&s, args);
+	open_disk(&g, &s);
+	assert_true(g.be->can_unmap);
+	for (unsigned i = 0; i < 3; i++) {
+		struct vio_req *r = rig_req(&g, 0, VIO_IO_ZERO, 4096 * i, 4096, 0);
+
+		r->unmap = i == 2;
+		rig_run(&g, &r, 1);
+		assert_int_equal(r->result, 0);
+	}
+	rig_close(&g);
+	stop(&s);
+	assert_int_equal(lines_with(path, " Zero ", "trim=0"), 2);
+	assert_int_equal(lines_with(path, " Zero ", "trim=1"), 1);
+	unlink(path);
+	teardown(&g, &s);
+}
+
 static void a_server_that_cannot_zero_trim_or_write_is_not_asked_to(void **state)
 {
 	struct rig g;
@@ -321,6 +363,7 @@ static void several_queues_need_a_server_that_allows_it(void **state)
 	nbdkit(&s, "memory 1M");
 	open_disk(&g, &s);
 	first = g.bq;
+	assert_int_equal(g.be->max_queues, 0);
 	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &second, &err), 0);
 	memset(g.mem, 0x44, 4096);
 	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 4096), 0);
@@ -339,6 +382,7 @@ static void several_queues_need_a_server_that_allows_it(void **state)
 	start(&s, argv);
 	open_disk(&g, &s);
 	assert_non_null(strstr(g.be->what, "one queue only"));
+	assert_int_equal(g.be->max_queues, 1); /* what a guest is offered */
 	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &second, &err), -EOPNOTSUPP);
 	assert_non_null(strstr(err.msg, "use one queue"));
 	for (unsigned i = 0; i < 3; i++) {
@@ -500,6 +544,7 @@ int main(void)
 		cmocka_unit_test(a_server_with_limits_equals_a_shadow),
 		cmocka_unit_test(qemu_nbd_equals_a_shadow),
 		cmocka_unit_test(a_range_longer_than_nbd_can_say_is_cut),
+		cmocka_unit_test(a_zero_that_must_keep_its_space_says_so_to_the_server),
 		cmocka_unit_test(a_server_that_cannot_zero_trim_or_write_is_not_asked_to),
 		cmocka_unit_test(an_error_of_the_server_fails_that_request_only),
 		cmocka_unit_test(no_server_is_said_in_words),
