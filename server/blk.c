@@ -14,7 +14,8 @@
 static uint64_t features(const struct vio_backend *be)
 {
 	uint64_t f = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
-		     1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_MQ;
+		     1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
+		     1ull << VIRTIO_BLK_F_MQ;
 
 	if (be->read_only)
 		f |= 1ull << VIRTIO_BLK_F_RO;
@@ -27,16 +28,19 @@ static uint64_t features(const struct vio_backend *be)
 	return f;
 }
 
-/* Blocks below a sector (vio_spec_short()) change the length of reads and writes only. */
-static uint32_t sectors_a_block(const struct vio_backend *be)
+/* Bytes that the disk writes or forgets in one piece. Blocks below a sector (vio_spec_short()) have none. */
+static uint32_t physical_block(const struct vio_backend *be)
 {
-	return be->block_size > SECTOR ? be->block_size / SECTOR : 1;
+	uint32_t least = be->block_size > SECTOR ? be->block_size : SECTOR;
+
+	return be->physical > least ? be->physical : least;
 }
 
 static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_t *out)
 {
 	struct virtio_blk_config c;
 	const uint16_t len = offsetof(struct virtio_blk_config, max_secure_erase_sectors);
+	const uint32_t blocks = physical_block(be) / be->block_size;
 
 	memset(&c, 0, sizeof(c));
 	c.capacity = vio_le64(be->size / SECTOR);
@@ -47,12 +51,13 @@ static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_
 	c.size_max = vio_le32(VIO_MAX_DATA / VIO_SEG_MAX);
 	c.seg_max = vio_le32(VIO_SEG_MAX);
 	c.blk_size = vio_le32(be->block_size);
-	c.min_io_size = vio_le16(1);
+	c.physical_block_exp = (uint8_t)(31 - __builtin_clz(blocks));
+	c.min_io_size = vio_le16((uint16_t)blocks);
 	c.num_queues = vio_le16(num_queues);
 	if (be->can_discard && !be->read_only) {
 		c.max_discard_sectors = vio_le32(vio_blk_max_range(be));
 		c.max_discard_seg = vio_le32(vio_blk_max_ranges(be));
-		c.discard_sector_alignment = vio_le32(sectors_a_block(be));
+		c.discard_sector_alignment = vio_le32(physical_block(be) / SECTOR);
 	}
 	if (be->can_zero && !be->read_only) {
 		c.max_write_zeroes_sectors = vio_le32(vio_blk_max_range(be));

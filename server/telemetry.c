@@ -154,6 +154,7 @@ static int backend(const struct vio_telemetry *t, unsigned n, const unsigned arg
 	text(d, "what", be->what);
 	num(d, "size", be->size);
 	num(d, "block_size", be->block_size);
+	num(d, "physical_block", be->physical);
 	num(d, "read_only", be->read_only);
 	num(d, "touches_data", be->touches_data);
 	num(d, "flush", be->can_flush);

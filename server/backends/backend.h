@@ -33,6 +33,8 @@ struct vio_backend {
 	uint64_t size; /* bytes, multiple of 512 */
 	uint32_t
 		block_size; /* logical block, bytes: requests must be multiples. 512 or more; less: vio_spec_short() */
+	uint32_t
+		physical; /* what it works in itself, bytes, a power of two; 0: block_size. A hint only */
 	bool read_only;
 	bool touches_data; /* false: null, and reports say so */
 	bool can_discard, can_zero, can_flush;

@@ -269,6 +269,7 @@ static int set_up(struct vio_file *f, const struct options *o, const struct stat
 		.can_flush = true,
 	};
 	f->be.can_unmap = f->be.can_discard;
+	f->be.physical = vio_file_physical(f->fd, st);
 	f->regular = S_ISREG(st->st_mode);
 	f->no_zero = whole_sectors ? 0 : 1u << VIO_FILE_PUNCH_HOLE | 1u << VIO_FILE_ZERO_RANGE;
 	f->direct = mode.direct;

@@ -50,6 +50,8 @@ bool vio_file_can_punch(int fd, const struct stat *st, uint64_t size);
  * remark only: a guest can write what it likes there.
  */
 const char *vio_file_format(int fd);
+/* struct vio_backend's `physical`. */
+uint32_t vio_file_physical(int fd, const struct stat *st);
 /* Which file it is: the same number for the same one, whenever it is opened. */
 uint64_t vio_file_hash(int fd, const struct stat *st);
 

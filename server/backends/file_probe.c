@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a file or block device can do, and which one it is. */
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/stat.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
@@ -178,4 +180,13 @@ const char *vio_file_format(int fd)
 		if (memcmp(head + known[i].at, known[i].magic, known[i].len) == 0)
 			return known[i].name;
 	return NULL;
+}
+
+uint32_t vio_file_physical(int fd, const struct stat *st)
+{
+	unsigned n = (unsigned)st->st_blksize;
+
+	if (S_ISBLK(st->st_mode) && ioctl(fd, BLKPBSZGET, &n))
+		return 0;
+	return n & (n - 1) || n > 65536 ? 0 : n;
 }

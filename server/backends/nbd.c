@@ -31,7 +31,8 @@ static bool yes(int answer)
 static int limits(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 {
 	int64_t min = nbd_get_block_size(h, LIBNBD_SIZE_MINIMUM),
-		max = nbd_get_block_size(h, LIBNBD_SIZE_MAXIMUM);
+		max = nbd_get_block_size(h, LIBNBD_SIZE_MAXIMUM),
+		preferred = nbd_get_block_size(h, LIBNBD_SIZE_PREFERRED);
 
 	if (min <= 0)
 		min = 1;
@@ -45,6 +46,9 @@ static int limits(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 	if (max < min)
 		max = min;
 	n->min_block = (uint32_t)min;
+	n->preferred = preferred <= 0 || preferred > MAX_BLOCK || (preferred & (preferred - 1))
+			       ? 0
+			       : (uint32_t)preferred;
 	n->max_payload = (uint32_t)(max - max % min);
 	return 0;
 }
@@ -80,6 +84,7 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 	/* What NBD calls NO_HOLE is our answer to a guest that does not want it. */
 	n->be.can_unmap = n->be.can_zero && n->be.can_discard;
 	n->be.max_queues = n->multi_conn ? 0 : 1;
+	n->be.physical = n->preferred;
 	if (n->be.read_only)
 		n->be.can_unmap = n->be.can_discard = n->be.can_zero = false;
 	vio_backend_make_id(&n->be, n->id, vio_hash(VIO_HASH_START, n->uri, len));

@@ -30,6 +30,7 @@ struct vio_nbd {
 	char uri[1024];
 	char id[VIO_ID_LEN];  /* serial=; all 0: none */
 	uint32_t min_block;   /* the server takes multiples of it, bytes */
+	uint32_t preferred;   /* what it likes best, bytes; 0: not said */
 	uint32_t max_payload; /* of one read or write, bytes */
 	bool multi_conn;      /* a flush on one connection covers writes completed on all */
 	/* Under lock; not the data path. */

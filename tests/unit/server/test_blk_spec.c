@@ -329,6 +329,65 @@ static void the_unmap_flag_of_each_range_reaches_the_disk(void **state)
 	w->b.be.can_unmap = false;
 }
 
+static void the_disks_own_pieces_are_in_its_topology(void **state)
+{
+	static const struct {
+		uint32_t block, physical, exp, min, discard;
+	} t[] = {{512, 0, 0, 1, 1},     {512, 512, 0, 1, 1},  {512, 4096, 3, 8, 8},
+		 {4096, 4096, 0, 1, 8}, {4096, 512, 0, 1, 8}, {512, 65536, 7, 128, 128}};
+	struct world *w = *state;
+	struct vio_backend be = w->b.be;
+
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(t); i++) {
+		uint8_t raw[VIO_MAX_CONFIG];
+		struct virtio_blk_config c = {0};
+
+		be.block_size = t[i].block;
+		be.physical = t[i].physical;
+		memcpy(&c, raw, vio_dev_blk.config(&be, 1, raw));
+		assert_int_equal(c.physical_block_exp, t[i].exp);
+		assert_int_equal(vio_le16(c.min_io_size), t[i].min);
+		assert_int_equal(vio_le32(c.discard_sector_alignment), t[i].discard);
+		assert_int_equal(vio_le32(c.blk_size), t[i].block);
+	}
+}
+
+/* ------------------------------------------------------- what the documentation says ---- */
+
+/* The rows of the table: | bit | VIRTIO_BLK_F_NAME | yes, if, no | ... */
+static void the_list_of_features_in_the_documentation_is_what_the_device_offers(void **state)
+{
+	struct world *w = *state;
+	struct vio_backend all = w->b.be, bare = w->b.be, ro = w->b.be;
+	uint64_t always, some, listed = 0;
+	char line[1024], name[64], offered[16];
+	FILE *f = fopen(CONFORMANCE, "re");
+	unsigned bit;
+
+	assert_non_null(f);
+	bare.can_flush = bare.can_discard = bare.can_zero = false;
+	ro.read_only = true;
+	always = vio_dev_blk.features(&all) & vio_dev_blk.features(&bare) &
+		 vio_dev_blk.features(&ro);
+	some = vio_dev_blk.features(&all) | vio_dev_blk.features(&ro);
+	while (fgets(line, sizeof(line), f)) {
+		const char *want;
+
+		if (sscanf(line, "| %u | VIRTIO_BLK_F_%63s | %15[a-z]", &bit, name, offered) != 3)
+			continue;
+		assert_true(bit < 64);
+		want = always >> bit & 1 ? "yes" : some >> bit & 1 ? "if" : "no";
+		if (strcmp(offered, want) != 0)
+			fail_msg("%s: the documentation says '%s', the device '%s'", name, offered,
+				 want);
+		listed |= 1ull << bit;
+	}
+	fclose(f);
+	assert_int_equal(some & ~listed, 0);
+	/* 5.2.3 of the specification, all of it: 0 to 16 without 3 and 8. */
+	assert_int_equal(listed, 0x1fff7 & ~(1ull << 8));
+}
+
 /* ------------------------------------------------------------------------- errors ---- */
 
 static void hear(void *ctx, const char *line)
@@ -384,6 +443,9 @@ int main(void)
 		cmocka_unit_test(a_guest_that_cannot_flush_is_answered_when_its_write_is_durable),
 		cmocka_unit_test(every_range_of_a_request_is_done_and_none_when_one_is_bad),
 		cmocka_unit_test(the_unmap_flag_of_each_range_reaches_the_disk),
+		cmocka_unit_test(the_disks_own_pieces_are_in_its_topology),
+		cmocka_unit_test(
+			the_list_of_features_in_the_documentation_is_what_the_device_offers),
 		cmocka_unit_test(what_a_disk_fails_of_is_counted_and_said_once_an_errno),
 	};
 
