@@ -150,8 +150,14 @@ static void a_stop_with_a_blocked_reader_returns(void **state)
 	block(&p);
 	vio_log_line(p.log, 0, "nobody reads this");
 	vio_log_stop(p.log, SECOND / 100);
-	/* Let the thread go, so that it is not a leak of this test's. */
-	read_all(&p);
+	/* Let the thread go, so that it is not a leak of this test's; the pipe is its own until then. */
+	while (!strstr(p.text, "nobody reads this\n")) {
+		ssize_t n = read(p.r, p.text + p.n, (1 << 20) - 1 - p.n);
+
+		assert_true(n > 0);
+		p.n += (size_t)n;
+	}
+	close(p.r);
 	free(p.text);
 }
 
@@ -170,7 +176,7 @@ static void one_that_is_loud_hides_nobody(void **state)
 	assert_int_equal(count(p.text, "quiet"), 2);
 	assert_true(count(p.text, "loud\n") <=
 		    2 * VIO_LOG_RATE); /* a second may begin in between */
-	assert_int_equal(count(p.text, "left out"), 1);
+	assert_in_range(count(p.text, "left out"), 1, 2);
 	free(p.text);
 }
 
