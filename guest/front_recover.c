@@ -79,7 +79,7 @@ static void reopen(struct vio_front *f, const struct vio_fq *me)
 {
 	f->epoch++;
 	vio_store_relaxed(&f->broken, 0);
-	f->waiting = false;
+	vio_store_relaxed(&f->waiting, false);
 	f->timeouts = 0;
 	vio_gate_open(&f->gate);
 	for (unsigned i = 0; i < f->n_queues; i++)
@@ -165,7 +165,7 @@ static void gone(struct vio_front *f)
 {
 	if (f->waiting)
 		return;
-	f->waiting = true;
+	vio_store_relaxed(&f->waiting, true);
 	vio_front_say(f, "the VIO server has gone; waiting for it to return (%u %ss held)", held(f),
 		      f->ops->item);
 }

@@ -27,6 +27,7 @@ static int start(struct vio_net *n, struct vio_err *err)
 			"unit %u is not a network card: virtio device type %u, expected %u",
 			tc->unit, ti->type, VIRTIO_ID_NET);
 	rc = net_read_config(n, &n->info, err);
+	n->card_up = n->info.link_up;
 	if (rc == 0)
 		rc = net_setup(n, err);
 	if (rc == 0)
@@ -135,17 +136,21 @@ void vio_net_get_count(const struct vio_net *n, unsigned pair, struct vio_net_co
 
 bool vio_net_look_at_config(struct vio_net *n)
 {
+	const uint32_t changes = vio_transport_config_changes(n->f.t);
 	struct virtio_net_config c = {0};
-	uint16_t mtu;
+	uint16_t mtu = n->info.mtu;
 	bool up;
 
-	if (vio_likely(vio_transport_config_changes(n->f.t) == n->config_changes))
-		return false;
-	n->config_changes = vio_transport_config(n->f.t, &c, sizeof(c));
-	up = !(n->info.features >> VIRTIO_NET_F_STATUS & 1) ||
-	     vio_le16(c.status) & VIRTIO_NET_S_LINK_UP;
-	mtu = n->info.features >> VIRTIO_NET_F_MTU & 1 ? vio_le16(c.mtu) : n->info.mtu;
-	if (up == n->info.link_up && mtu == n->info.mtu)
+	if (vio_unlikely(changes != n->config_changes)) {
+		n->config_changes = vio_transport_config(n->f.t, &c, sizeof(c));
+		vio_store_relaxed(&n->card_up, !(n->info.features >> VIRTIO_NET_F_STATUS & 1) ||
+						       vio_le16(c.status) & VIRTIO_NET_S_LINK_UP);
+		if (n->info.features >> VIRTIO_NET_F_MTU & 1)
+			mtu = vio_le16(c.mtu);
+	}
+	/* A card without a server has no cable: whoever has another way must learn of it. */
+	up = vio_load_relaxed(&n->card_up) && !vio_load_relaxed(&n->f.waiting);
+	if (vio_likely(up == n->info.link_up && mtu == n->info.mtu))
 		return false;
 	n->info.link_up = up;
 	n->info.mtu = mtu;

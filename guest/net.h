@@ -152,7 +152,10 @@ void vio_net_idle_fds(struct vio_net *n, unsigned pair, bool wait_tx, struct pol
 /* End vio_net_idle() early, also one that has not begun. Any thread of the partition. */
 void vio_net_prod(struct vio_net *n, unsigned pair);
 
-/* Did link status or MTU change? info is up to date then. Call now and then; one load when nothing did. */
+/*
+ * Did link status or MTU change? info is up to date then. The link is down while the server is
+ * away. Call now and then; three loads when nothing did.
+ */
 bool vio_net_look_at_config(struct vio_net *n);
 /*
  * Commands to the device, told again after a restart. -EOPNOTSUPP: the device has no such command;

@@ -51,6 +51,25 @@ static int answered(struct net_ctrl *c)
 	return 1;
 }
 
+static const char *command_name(uint8_t class, uint8_t cmd)
+{
+	static const struct {
+		uint8_t class, cmd;
+		const char *name;
+	} list[] = {
+		{VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, "promiscuous mode"},
+		{VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, "all-multicast mode"},
+		{VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, "a new address"},
+		{VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, "a number of queue pairs"},
+	};
+
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(list); i++) {
+		if (list[i].class == class && list[i].cmd == cmd)
+			return list[i].name;
+	}
+	return "a command";
+}
+
 int net_command(struct vio_net *n, uint8_t class, uint8_t cmd, const void *data, uint32_t len,
 		struct vio_err *err)
 {
@@ -61,30 +80,37 @@ int net_command(struct vio_net *n, uint8_t class, uint8_t cmd, const void *data,
 	int rc;
 
 	if (!c || len > NET_CTRL_DATA)
-		return vio_err_set(err, -EOPNOTSUPP, "the device takes no commands");
+		return vio_err_set(err, -EOPNOTSUPP, "the device takes no commands, and so not %s",
+				   command_name(class, cmd));
 	if (c->busy)
-		return vio_err_set(err, -ETIMEDOUT, "an earlier command was not answered");
+		return vio_err_set(err, -ETIMEDOUT,
+				   "%s can't be asked for: an earlier command was not answered",
+				   command_name(class, cmd));
 	c->va[0] = class;
 	c->va[1] = cmd;
 	memcpy(c->va + 2, data, len);
 	rc = post(c, len + 2);
 	if (rc)
-		return vio_err_set(err, rc, "no room for a command now");
+		return vio_err_set(err, rc, "no room to ask for %s now", command_name(class, cmd));
 	while ((rc = answered(c)) == 0) {
 		if (c->v.kick_due)
 			vio_fq_kick(&c->v);
 		if (vio_now_ns() - since > limit)
 			return vio_err_set(err, -ETIMEDOUT,
-					   "command %u/%u was not answered in time", class, cmd);
+					   "the device did not answer in time when asked for %s",
+					   command_name(class, cmd));
 		phyp_irq_take(c->v.vcpu);
 		phyp_vcpu_wait(c->v.vcpu, NAP_NS / 4, NAP_NS);
 	}
 	/* A frame that arrived meanwhile is found by the next poll: USED for it is kept as `pending`. */
 	if (rc < 0)
-		return vio_err_set(err, rc, "the VIO server went away at command %u/%u", class,
-				   cmd);
+		return vio_err_set(err, rc, "the VIO server went away when asked for %s",
+				   command_name(class, cmd));
 	if (vio_load_relaxed(c->va + ACK_OFF) != VIRTIO_NET_OK)
-		return vio_err_set(err, -EINVAL, "the device refused command %u/%u", class, cmd);
+		return vio_err_set(
+			err, -EINVAL, "the device refused %s%s", command_name(class, cmd),
+			class == VIRTIO_NET_CTRL_MAC ? "; does the server have lock-mac=on for it?"
+						     : "");
 	return 0;
 }
 
@@ -139,7 +165,8 @@ static int ask(struct vio_net *n, bool able, uint8_t class, uint8_t cmd, const v
 	int rc;
 
 	if (!able)
-		return vio_err_set(err, -EOPNOTSUPP, "the device has no command %u/%u", class, cmd);
+		return vio_err_set(err, -EOPNOTSUPP, "the device does not offer %s",
+				   command_name(class, cmd));
 	if (!vio_gate_enter(&n->f.gate, &p->rx.pass))
 		return vio_err_set(err, -ENOTCONN, "the VIO server is away");
 	if (p->rx.epoch != n->f.epoch)
@@ -172,8 +199,16 @@ int vio_net_allmulti(struct vio_net *n, bool on, struct vio_err *err)
 
 int vio_net_set_mac(struct vio_net *n, const uint8_t mac[6], struct vio_err *err)
 {
-	int rc = ask(n, n->info.can_set_mac, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac,
-		     6, err);
+	int rc;
+
+	if ((mac[0] & 1) || !(mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]))
+		return vio_err_set(
+			err, -EINVAL,
+			"%02x:%02x:%02x:%02x:%02x:%02x: %s; a card's own must be one station's, like 02:00:00:00:00:01",
+			mac[0], mac[1], mac[2], mac[3], mac[4], mac[5],
+			mac[0] & 1 ? "a group's address" : "no address");
+	rc = ask(n, n->info.can_set_mac, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6,
+		 err);
 
 	if (rc == 0 || rc == -ENOTCONN) {
 		n->wishes.mac_said = true;

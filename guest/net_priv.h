@@ -97,6 +97,7 @@ struct vio_net {
 	struct net_ctrl *ctrl; /* NULL: the device has none */
 	struct net_wishes wishes;
 	uint32_t config_changes;
+	bool card_up; /* the link, as the config space said last; atomic */
 	struct vio_mem_piece
 		area; /* control page, bounce buffers, and buffers when the device sees them */
 	struct ioba area_at;

@@ -43,7 +43,7 @@ static int same_card(struct vio_front *f, struct vio_err *err)
 			err, -ENOTSUP,
 			"the VIO server came back with another card (%u pairs of queues, MTU %u; before %u and %u); open it anew",
 			now.max_pairs, now.mtu, is->max_pairs, is->mtu);
-	n->info.link_up = now.link_up;
+	vio_store_relaxed(&n->card_up, now.link_up); /* told by vio_net_look_at_config() */
 	if (!n->wishes.mac_said)
 		memcpy(n->info.mac, now.mac, sizeof(now.mac));
 	return 0;

@@ -135,6 +135,17 @@ int vio_tap_up(const struct vio_tap *t, bool up, struct vio_err *err)
 	return 0;
 }
 
+int vio_tap_mac(const struct vio_tap *t, uint8_t mac[6])
+{
+	struct ifreq r;
+
+	request(t, &r);
+	if (ioctl(t->control, SIOCGIFHWADDR, &r))
+		return -errno;
+	memcpy(mac, r.ifr_hwaddr.sa_data, 6);
+	return 0;
+}
+
 int vio_tap_carrier(const struct vio_tap *t, bool on, struct vio_err *err)
 {
 	int v = on;

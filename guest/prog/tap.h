@@ -28,6 +28,8 @@ int vio_tap_open(struct vio_tap *t, const char *name, const struct vio_net_info 
 void vio_tap_close(struct vio_tap *t);
 /* Interface up or down; cable in or out. */
 int vio_tap_up(const struct vio_tap *t, bool up, struct vio_err *err);
+/* The interface's address now; somebody may have changed it. -errno. */
+int vio_tap_mac(const struct vio_tap *t, uint8_t mac[6]);
 int vio_tap_carrier(const struct vio_tap *t, bool on, struct vio_err *err);
 
 #endif

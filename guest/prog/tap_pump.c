@@ -5,14 +5,20 @@
 #include <unistd.h>
 
 #include "guest/prog/tap_pump.h"
+#include "vio/atomics.h"
 
 #define RX_BURST 4u
+/* Buffers of a frame that arrived: 64 KiB in the smallest there are. The kernel takes 1,024. */
+#define MOST_BUFS 320u
 
-int vio_pump_init(struct vio_pump *p, struct vio_net *n, unsigned pair, int fd, unsigned mtu,
-		  struct vio_err *err)
+/* An Ethernet header and two tags, that of a VLAN and one inside of it. */
+#define OVERHEAD 22u
+
+int vio_pump_init(struct vio_pump *p, struct vio_net *n, unsigned pair, int fd, struct vio_err *err)
 {
 	const struct vio_net_info *i = vio_net_get_info(n);
-	const uint32_t most = i->tso4 || i->tso6 ? VIO_NET_MAX_FRAME : mtu + 18;
+	/* The card's MTU, not the tap's: anybody may change that one. */
+	const uint32_t most = i->tso4 || i->tso6 ? VIO_NET_MAX_FRAME : i->mtu + OVERHEAD;
 
 	*p = (struct vio_pump){
 		.n = n, .pair = pair, .fd = fd, .need = (most + i->room - 1) / i->room};
@@ -26,19 +32,36 @@ int vio_pump_init(struct vio_pump *p, struct vio_net *n, unsigned pair, int fd, 
 
 /* ------------------------------------------------------------------- card to tap ---- */
 
+/*
+ * Is this errno of read or write one that goes by itself? All others stay, EBADFD of a tap whose
+ * interface was deleted among them.
+ */
+static bool passes(int e)
+{
+	return e == EAGAIN || e == EINTR || e == ENOMEM || e == ENOBUFS;
+}
+
 static void write_frame(struct vio_pump *p, const struct vio_net_buf *f)
 {
-	struct iovec v[64];
+	struct iovec v[MOST_BUFS];
+	const struct vio_net_buf *b = f->next;
 	unsigned n = 1;
 	ssize_t done;
 
 	v[0] = (struct iovec){f->hdr, VIO_NET_HDR + f->len};
-	for (const struct vio_net_buf *b = f->next; b && n < VIO_ARRAY_SIZE(v); b = b->next)
+	for (; b && n < VIO_ARRAY_SIZE(v); b = b->next)
 		v[n++] = (struct iovec){b->data, b->len};
+	if (b) { /* more buffers than a call takes: not all of the frame */
+		p->s.refused++;
+		return;
+	}
 	do
 		done = writev(p->fd, v, (int)n);
 	while (done < 0 && errno == EINTR);
-	if (done < 0) {
+	if (done < (ssize_t)(VIO_NET_HDR + f->total)) {
+		/* EIO: the interface is down; EINVAL: the header makes no sense to the kernel. */
+		if (done < 0 && !passes(errno) && errno != EIO && errno != EINVAL)
+			p->tap_errno = errno;
 		p->s.refused++;
 		return;
 	}
@@ -62,16 +85,15 @@ static int card_to_tap(struct vio_pump *p)
 
 /* ------------------------------------------------------------------- tap to card ---- */
 
-/* One frame into spare buffers. False: none there, or no buffers. */
+/* One frame into spare buffers. False: none there, or no buffers, or the tap is gone (tap_errno). */
 static bool read_frame(struct vio_pump *p)
 {
 	const uint32_t room = vio_net_get_info(p->n)->room;
-	struct iovec v[VIO_NET_MAX_BUFS];
+	struct iovec v[VIO_NET_MAX_BUFS + 1];
 	unsigned used = 0;
 	uint32_t left;
 	ssize_t got;
 
-	/* All that the largest frame could take: the tap cuts what does not fit. */
 	if (p->n_spare < p->need)
 		p->n_spare += vio_net_tx_alloc(p->n, p->pair, p->spare + p->n_spare,
 					       p->need - p->n_spare);
@@ -80,9 +102,17 @@ static bool read_frame(struct vio_pump *p)
 	for (unsigned i = 0; i < p->need; i++)
 		v[i] = (struct iovec){p->spare[i]->data, room};
 	v[0] = (struct iovec){p->spare[0]->hdr, room + VIO_NET_HDR};
-	got = readv(p->fd, v, (int)p->need);
+	/* The tap cuts off what does not fit, and does not say so: a byte in here says it. */
+	v[p->need] = (struct iovec){&p->beyond, 1};
+	got = readv(p->fd, v, (int)p->need + 1);
+	if (got < 0 && !passes(errno))
+		p->tap_errno = errno;
 	if (got <= (ssize_t)VIO_NET_HDR)
 		return false;
+	if (got > (ssize_t)(VIO_NET_HDR + p->need * room)) {
+		vio_counter_add(&p->s.too_long, 1);
+		return false; /* and not the next one: somebody may send nothing else */
+	}
 	left = (uint32_t)got - VIO_NET_HDR;
 	p->s.from_tap++;
 	p->s.from_tap_bytes += left;
@@ -132,6 +162,8 @@ int vio_pump_turn(struct vio_pump *p, uint64_t timeout_ns)
 	if (got < 0)
 		return got;
 	sent = tap_to_card(p);
+	if (vio_unlikely(p->tap_errno))
+		return -EPIPE;
 	if (got > 0 || sent > 0)
 		return 0;
 	stuck = p->n_ready > 0 || p->n_spare < p->need;

@@ -36,7 +36,7 @@ static const char usage[] =
 	"  --netns NAME         in this network namespace (the current one)\n"
 	"  --mtu N              at most the card's (the card's)\n"
 	"  --mac MAC            take this address (the card's)\n"
-	"  --promisc on|off     tell the card (it starts with on)\n"
+	"  --promisc on|off     off: the card passes the tap's own address, broadcast and multicast only (on)\n"
 	"  --down               leave the tap down\n"
 	"other\n"
 	"  --info               print what the card is and stop\n"
@@ -161,7 +161,11 @@ struct bridge {
 	struct vio_pump *pump;
 	pthread_t *thread;
 	unsigned n_pumps, n_threads;
-	int rc; /* of a thread that ended by itself; any of them may store it */
+	int rc;          /* of a thread that ended by itself; any of them may store it */
+	bool filtered;   /* --promisc off */
+	uint8_t mac[6];  /* that the card was told of */
+	uint64_t looked; /* ns: when somebody looked at the tap last */
+	bool said_too_long;
 };
 
 struct worker {
@@ -169,20 +173,95 @@ struct worker {
 	unsigned pair;
 };
 
+/* Pair 0, after each turn: is the card's link as it was? */
+static int follow_card(struct bridge *b)
+{
+	struct vio_err err = {""};
+	bool up;
+	int rc;
+
+	if (vio_likely(!vio_net_look_at_config(b->n)))
+		return 0;
+	up = vio_net_get_info(b->n)->link_up;
+	fprintf(stderr, "vio-tap: the card's link is %s\n", up ? "up" : "down");
+	rc = vio_tap_carrier(&b->tap, up, &err);
+	if (rc == 0)
+		return 0;
+	b->pump[0].tap_errno = -rc;
+	return -EPIPE;
+}
+
+/* The card's filter must let through what is sent to the tap's address, which anybody may change. */
+static void follow_address(struct bridge *b)
+{
+	struct vio_err err = {""};
+	uint8_t mac[6];
+	int rc;
+
+	if (vio_tap_mac(&b->tap, mac) || !memcmp(mac, b->mac, 6))
+		return;
+	rc = vio_net_set_mac(b->n, mac, &err);
+	if (rc == -ENOTCONN)
+		return; /* at the next look */
+	memcpy(b->mac, mac, 6);
+	if (rc)
+		fprintf(stderr, "vio-tap: %s: frames for the tap's new address don't arrive: %s\n",
+			b->tap.name, err.msg);
+}
+
+/* Once. */
+static void say_too_long(struct bridge *b)
+{
+	for (unsigned i = 0; i < b->n_pumps && !b->said_too_long; i++)
+		b->said_too_long = vio_load_relaxed(&b->pump[i].s.too_long) > 0;
+	if (b->said_too_long)
+		fprintf(stderr,
+			"vio-tap: %s: frames longer than the card takes are dropped; its MTU is %u, and the tap's should be no more\n",
+			b->tap.name, vio_net_get_info(b->n)->mtu);
+}
+
+/* Pair 0, a few times a second. */
+static void look_at_tap(struct bridge *b)
+{
+	const uint64_t now = vio_now_ns();
+
+	if (vio_likely(now - b->looked < NAP_NS))
+		return;
+	b->looked = now;
+	if (b->filtered)
+		follow_address(b);
+	if (!b->said_too_long)
+		say_too_long(b);
+}
+
 static int pump(struct bridge *b, unsigned pair)
 {
 	int rc = 0;
 
 	while (!vio_load_relaxed(&stop_now) && (rc = vio_pump_turn(&b->pump[pair], NAP_NS)) == 0) {
-		bool changed = pair == 0 && vio_net_look_at_config(b->n),
-		     up = vio_net_get_info(b->n)->link_up;
-
-		if (vio_unlikely(changed)) {
-			fprintf(stderr, "vio-tap: the card's link is %s\n", up ? "up" : "down");
-			rc = vio_tap_carrier(&b->tap, up, NULL);
-		}
+		if (pair > 0)
+			continue;
+		rc = follow_card(b);
+		if (rc)
+			break;
+		look_at_tap(b);
 	}
 	return rc;
+}
+
+/* Why a pump has ended by itself. */
+static int say_why(const struct bridge *b, int rc, struct vio_err *err)
+{
+	int why = 0;
+
+	for (unsigned i = 0; i < b->n_pumps && !why; i++)
+		why = b->pump[i].tap_errno;
+	if (rc == -EPIPE && why)
+		return vio_err_set(
+			err, rc,
+			"tap %s: %s; was the interface deleted? start vio-tap again to have it back",
+			b->tap.name, strerror(why));
+	return vio_err_set(err, rc, "the machine went away (phypd has gone)");
 }
 
 static void *thread(void *arg)
@@ -216,7 +295,7 @@ static int start_threads(struct bridge *b, struct vio_err *err)
 	return 0;
 }
 
-static int make_pumps(struct bridge *b, unsigned mtu, struct vio_err *err)
+static int make_pumps(struct bridge *b, struct vio_err *err)
 {
 	const unsigned n = vio_net_get_info(b->n)->pairs;
 	int rc = 0;
@@ -226,7 +305,7 @@ static int make_pumps(struct bridge *b, unsigned mtu, struct vio_err *err)
 	if (!b->pump || !b->thread)
 		return vio_err_set(err, -ENOMEM, "no memory for %u queues", n);
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
-		rc = vio_pump_init(&b->pump[i], b->n, i, b->tap.fd[i], mtu, err);
+		rc = vio_pump_init(&b->pump[i], b->n, i, b->tap.fd[i], err);
 		vio_net_refill(b->n, i);
 		b->n_pumps = i + 1;
 	}
@@ -263,17 +342,17 @@ static int report(const struct bridge *b, const struct opts *o, struct vio_err *
 	}
 	fprintf(stderr,
 		"vio-tap: %s: %" PRIu64 " frames in, %" PRIu64 " out; %" PRIu64
-		" refused by the tap\n",
-		b->tap.name, s.to_tap, s.from_tap, s.refused);
+		" refused by the tap; %" PRIu64 " too long for the card\n",
+		b->tap.name, s.to_tap, s.from_tap, s.refused, s.too_long);
 	if (!o->n.c.json)
 		return 0;
 #define S(f) #f, (json_int_t)s.f
 #define N(f) #f, (json_int_t)all.f
-	root = json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+	root = json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 			 "schema", "vio-tap/1", "tap", b->tap.name, "arm",
 			 vio_arm_json(&vio_net_get_info(b->n)->arm), S(to_tap), S(from_tap),
-			 S(to_tap_bytes), S(from_tap_bytes), S(refused), S(tx_full), S(sleeps),
-			 N(rx_bad), N(tx_bad), N(tx_lost));
+			 S(to_tap_bytes), S(from_tap_bytes), S(refused), S(too_long), S(tx_full),
+			 S(sleeps), N(rx_bad), N(tx_bad), N(tx_lost));
 #undef S
 #undef N
 	rc = vio_json_write(root, o->n.c.json, err);
@@ -309,6 +388,14 @@ static int set_up(struct bridge *b, struct opts *o, struct vio_err *err)
 		rc = vio_net_set_mac(b->n, o->n.mac, err);
 	if (rc == 0 && o->n.promisc_given)
 		rc = vio_net_promisc(b->n, o->n.promisc, err);
+	b->filtered = o->n.promisc_given && !o->n.promisc;
+	memcpy(b->mac, i->mac, 6);
+	/*
+	 * Which groups the kernel listens to changes with every socket, and IPv6 has some before
+	 * there is an address: the kernel sorts them out.
+	 */
+	if (rc == 0 && b->filtered)
+		rc = vio_net_allmulti(b->n, true, err);
 	if (rc == 0 && o->netns)
 		rc = vio_netns_enter(o->netns, err);
 	if (rc == 0)
@@ -316,7 +403,7 @@ static int set_up(struct bridge *b, struct opts *o, struct vio_err *err)
 	if (rc == 0)
 		rc = vio_tap_carrier(&b->tap, i->link_up, err);
 	if (rc == 0)
-		rc = make_pumps(b, mtu, err);
+		rc = make_pumps(b, err);
 	return rc || o->down ? rc : vio_tap_up(&b->tap, true, err);
 }
 
@@ -344,10 +431,11 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 		rc = vio_err_set(err, -errno, "--ready-fd %d: %s", o->n.ready_fd, strerror(errno));
 	if (rc == 0) {
 		rc = pump(&b, 0);
-		rc = rc ? rc : vio_load_relaxed(&b.rc);
+		finish(&b); /* the threads have ended: what they found can be read */
+		if (rc == 0)
+			rc = vio_load_relaxed(&b.rc);
 		if (rc)
-			vio_err_set(err, rc, "the machine went away (phypd has gone)");
-		finish(&b);
+			say_why(&b, rc, err);
 		if (rc == 0)
 			rc = check_buffers(&b, err);
 		if (rc == 0)
