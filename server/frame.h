@@ -25,10 +25,11 @@
 #include "vio/atomics.h"
 #include "vio/types.h"
 
-/* Ethernet and VLAN tag (18), IPv6 (40), TCP with all options (60), and room for extension headers. */
+/* A frame's own room: Ethernet and VLAN tag (18), IPv6 (40), TCP with all options (60), and some extension headers. */
 #define VIO_FRAME_HEAD 192u
 #define VIO_ETH_LEN    14u
 #define VIO_TAG_LEN    4u
+#define VIO_FRAME_MACS 12u /* the two addresses, before a tag or the type */
 /* Of a frame that is cut into segments later. */
 #define VIO_FRAME_MAX (65535u + VIO_ETH_LEN + VIO_TAG_LEN)
 /*
@@ -41,6 +42,12 @@
 #define VIO_HOLD_MIN 256u
 #define VIO_MTU_MIN  68u
 #define VIO_MTU_MAX  9000u
+
+/*
+ * Longest head: the first bytes of what an MTU allows. Heads beyond VIO_FRAME_HEAD, of frames whose
+ * checksum's place lies so far behind (IPv6 with long extension headers), are in the switch's room.
+ */
+#define VIO_HEAD_MAX (VIO_MTU_MAX + VIO_ETH_LEN + VIO_TAG_LEN)
 
 #define VIO_ETHERTYPE_VLAN 0x8100u
 #define VIO_ETHERTYPE_QINQ 0x88a8u /* 802.1ad: a provider's tag */
@@ -66,16 +73,17 @@ static inline void vio_hold_put(struct vio_hold *h)
 struct vio_frame {
 	uint32_t len; /* head_len + body_len */
 	uint32_t body_len;
-	uint16_t head_at, head_len; /* head: buf + head_at */
-	uint16_t vid;               /* 1..4094: set at the entrance */
-	uint16_t pcp; /* priority and DEI as they stand in a tag (the upper four bits) */
+	uint8_t *head;     /* in buf, or in the switch's room */
+	uint32_t flow;     /* vio_flow_hash()'s, 0: not known yet */
+	uint16_t head_len; /* <= VIO_HEAD_MAX */
+	uint16_t vid;      /* 1..4094: set at the entrance */
+	uint16_t pcp;      /* priority and DEI as they stand in a tag (the upper four bits) */
 	/* Offload, checked: virtio_net_hdr_v1's fields in host order. */
 	uint8_t flags;    /* VIRTIO_NET_HDR_F_NEEDS_CSUM, _DATA_VALID */
 	uint8_t gso_type; /* VIRTIO_NET_HDR_GSO_NONE, _TCPV4, _TCPV6 */
 	uint16_t gso_size, csum_start, csum_offset;
 	uint16_t l3_at, l4_at,
 		l4_end; /* with gso_type: where the headers are; l4_end: first byte of data */
-	uint16_t flow;  /* equal for frames that must stay in order; chooses a receive queue */
 	uint16_t n_body;
 	struct iovec *body;
 	/*
@@ -94,9 +102,9 @@ static_assert(offsetof(struct vio_frame, buf) ==
 		      offsetof(struct vio_frame, wire) + sizeof(struct virtio_net_hdr_v1),
 	      "header and head in one piece");
 
-static inline uint8_t *vio_frame_head(struct vio_frame *f)
+static inline uint8_t *vio_frame_head(const struct vio_frame *f)
 {
-	return f->buf + f->head_at;
+	return f->head;
 }
 static inline uint16_t vio_get_be16(const uint8_t *p)
 {
@@ -134,19 +142,25 @@ static inline void vio_copy_short(uint8_t *to, const uint8_t *from, size_t len)
 	}
 }
 
-/* The head as it leaves, with its tag or without, to dst. */
-static inline void vio_frame_put_head(struct vio_frame *f, bool tagged, uint8_t *dst)
+/* The addresses, and the tag if there is one. Bytes. */
+static inline uint32_t vio_frame_put_front(const struct vio_frame *f, bool tagged, uint8_t *dst)
 {
-	const uint8_t *head = vio_frame_head(f);
-
-	if (!tagged) {
-		memcpy(dst, head, f->head_len);
-		return;
-	}
-	memcpy(dst, head, 12);
+	memcpy(dst, vio_frame_head(f), VIO_FRAME_MACS);
+	if (!tagged)
+		return VIO_FRAME_MACS;
 	vio_put_be16(dst + 12, VIO_ETHERTYPE_VLAN);
 	vio_put_be16(dst + 14, (uint16_t)(f->pcp << 12 | f->vid));
-	memcpy(dst + 16, head + 12, f->head_len - 12u);
+	return VIO_FRAME_MACS + VIO_TAG_LEN;
+}
+
+/* The head as it leaves, with its tag or without, to dst. */
+static inline void vio_frame_put_head(const struct vio_frame *f, bool tagged, uint8_t *dst)
+{
+	if (!tagged)
+		memcpy(dst, vio_frame_head(f), f->head_len);
+	else
+		memcpy(dst + vio_frame_put_front(f, true, dst), vio_frame_head(f) + VIO_FRAME_MACS,
+		       f->head_len - VIO_FRAME_MACS);
 }
 
 #endif

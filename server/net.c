@@ -96,11 +96,39 @@ static inline void set_body(struct vio_frame *f, struct vio_req *r, uint32_t off
 }
 
 /*
- * Header and head of the frame of `len` bytes (without header) in iov, once; then the checks of the
- * header. The body is not set.
+ * A frame with something to finish: the head becomes as long as that needs, and what is claimed is
+ * checked. Of the header's fields only those are looked at that the specification gives a meaning
+ * in a frame that is sent: hdr_len is a hint, num_buffers is nothing.
  */
-static inline bool take_head(struct vio_squeue *q, struct vio_net *n, const struct iovec *iov,
-			     uint32_t len, struct vio_frame *f)
+static bool take_offload(struct vio_net *n, const struct iovec *iov, uint32_t len,
+			 struct vio_frame *f)
+{
+	uint32_t have = f->head_len, need = vio_offload_head(&f->wire);
+
+	if (vio_unlikely(need > VIO_FRAME_HEAD)) {
+		f->head = vio_switch_room(n->port.sw, (unsigned)(f - n->frame));
+		memcpy(f->head, f->buf, have);
+		need = need < VIO_HEAD_MAX ? need : VIO_HEAD_MAX;
+	}
+	need = len < need ? len : need;
+	gather(iov, (uint32_t)VIO_NET_HDR + have, f->head + have, need - have);
+	f->head_len = (uint16_t)need;
+	if (len < VIO_ETH_LEN) /* the switch has a word for it */
+		return true;
+	if (vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM),
+			      vio_net_has(n, VIRTIO_NET_F_HOST_TSO4),
+			      vio_net_has(n, VIRTIO_NET_F_HOST_TSO6)))
+		return true;
+	vio_port_drop(&n->port, VIO_DROP_OFFLOAD, 1);
+	return false;
+}
+
+/*
+ * Header and head of the frame of `len` bytes (without header) in iov, once; then the checks of the
+ * header. The body is not set. f is one of n->frame[].
+ */
+static inline bool take_head(struct vio_net *n, const struct iovec *iov, uint32_t len,
+			     struct vio_frame *f)
 {
 	uint32_t head = len < PLAIN_HEAD ? len : PLAIN_HEAD;
 	uint8_t *raw = (uint8_t *)&f->wire;
@@ -113,37 +141,21 @@ static inline bool take_head(struct vio_squeue *q, struct vio_net *n, const stru
 		gather(iov, 0, raw, (uint32_t)VIO_NET_HDR + head);
 	}
 	f->len = len;
-	f->head_at = 0;
+	f->head = f->buf;
 	f->head_len = (uint16_t)head;
-	f->flow = (uint16_t)(q->index / 2);
+	f->flow = 0;
 	f->flags = 0;
 	f->gso_type = VIRTIO_NET_HDR_GSO_NONE;
-	if (vio_unlikely(f->wire.num_buffers != 0)) {
-		vio_port_drop(&n->port, VIO_DROP_MERGED, 1);
-		return false;
-	}
-	if (vio_unlikely((f->wire.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
-			 f->wire.gso_type != VIRTIO_NET_HDR_GSO_NONE)) {
-		uint32_t more = len < VIO_FRAME_HEAD ? len : VIO_FRAME_HEAD;
-
-		gather(iov, (uint32_t)VIO_NET_HDR + head, f->buf + head, more - head);
-		f->head_len = (uint16_t)more;
-		if (len >= VIO_ETH_LEN &&
-		    !vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM),
-				       vio_net_has(n, VIRTIO_NET_F_HOST_TSO4),
-				       vio_net_has(n, VIRTIO_NET_F_HOST_TSO6))) {
-			vio_port_drop(&n->port, VIO_DROP_OFFLOAD, 1);
-			return false;
-		}
-	}
 	f->local = NULL;
-	return true;
+	return vio_likely(!(f->wire.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) &&
+			  f->wire.gso_type == VIRTIO_NET_HDR_GSO_NONE) ||
+	       take_offload(n, iov, len, f);
 }
 
-static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vio_req *r,
+static inline bool take_frame(const struct vio_squeue *q, struct vio_net *n, struct vio_req *r,
 			      struct vio_frame *f)
 {
-	if (vio_unlikely(!take_head(q, n, r->iov, r->data_len - (uint32_t)VIO_NET_HDR, f)))
+	if (vio_unlikely(!take_head(n, r->iov, r->data_len - (uint32_t)VIO_NET_HDR, f)))
 		return false;
 	set_body(f, r, (uint32_t)VIO_NET_HDR + f->head_len);
 	if (r->bounce) {
@@ -228,6 +240,7 @@ static unsigned forward(struct vio_squeue *q, struct vio_net *n, struct vio_req 
 {
 	unsigned n_done = 0;
 
+	vio_net_note_flows(q, n, k);
 	vio_switch_forward(&n->port, n->frame, k);
 	for (unsigned i = 0; i < k; i++) {
 		struct vio_hold *h = n->frame[i].hold;
@@ -301,13 +314,13 @@ static void keep(struct vio_squeue *q, const struct vio_plain *v)
 	r->state = VIO_REQ_SUBMITTED;
 }
 
-static inline bool take_plain(struct vio_squeue *q, struct vio_net *n, const struct vio_plain *v,
-			      struct iovec *body, struct vio_frame *f)
+static inline bool take_plain(struct vio_net *n, const struct vio_plain *v, struct iovec *body,
+			      struct vio_frame *f)
 {
 	const struct iovec all = {v->va, v->len};
 	uint32_t before;
 
-	if (vio_unlikely(!take_head(q, n, &all, v->len - (uint32_t)VIO_NET_HDR, f)))
+	if (vio_unlikely(!take_head(n, &all, v->len - (uint32_t)VIO_NET_HDR, f)))
 		return false;
 	before = (uint32_t)VIO_NET_HDR + f->head_len;
 	*body = (struct iovec){v->va + before, v->len - before};
@@ -353,7 +366,7 @@ static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 		struct vio_frame *f = &net->frame[n_go];
 
 		bytes += v[i].len;
-		if (vio_unlikely(!take_plain(q, net, &v[i], &net->body[n_go], f)))
+		if (vio_unlikely(!take_plain(net, &v[i], &net->body[n_go], f)))
 			continue;
 		f->hold = NULL;
 		if (f->body_len >= VIO_HOLD_MIN) {
@@ -365,6 +378,7 @@ static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 		}
 		at[n_go++] = (uint8_t)i;
 	}
+	vio_net_note_flows(q, net, n_go);
 	vio_switch_forward(&net->port, net->frame, n_go);
 	vio_counter_add(&q->stats.writes, n);
 	vio_counter_add(&q->stats.bytes_written, bytes);
@@ -456,6 +470,7 @@ static uint8_t start(struct vio_backend *be, uint64_t f, uint64_t queues)
 	n->features = f;
 	n->queues = queues;
 	n->pairs = 1;
+	memset(n->steer, 0, sizeof(n->steer));
 	n->mrg = vio_net_has(n, VIRTIO_NET_F_MRG_RXBUF);
 	n->guest_csum = vio_net_has(n, VIRTIO_NET_F_GUEST_CSUM);
 	n->guest_tso4 = vio_net_has(n, VIRTIO_NET_F_GUEST_TSO4);
@@ -510,6 +525,8 @@ static void queue_off(struct vio_squeue *q)
 
 	if (q->pull)
 		vio_store_release(&n->rx[q->index / 2], NULL);
+	if (q->index == 0) /* and with it the guest, as far as the network knows */
+		vio_switch_gone(&n->port);
 	if (q->index == n->ctrl)
 		vio_net_show_mac(n, n->mac); /* a reset takes ADDR_SET back */
 }

@@ -19,6 +19,8 @@
 #define VIO_NET_BATCH_BYTES (VIO_MAX_DATA - VIO_NET_BATCH * 4096u)
 #define VIO_NET_SEGMENTS    8u
 #define VIO_NET_REGIONS     VIO_MAX_WINDOWS
+/* Flows whose queue is remembered, by hash: power of two; a byte each. */
+#define VIO_NET_FLOWS 4096u
 
 struct vio_net_queue;
 
@@ -85,6 +87,8 @@ struct vio_net {
 	struct vio_squeue *rx[VIO_NET_MAX_PAIRS];
 	unsigned n_regions;
 	struct vio_net_region region[VIO_NET_REGIONS];
+	/* With several pairs, by flow: 1 + the pair on which the guest sent it last; 0: it has not. */
+	uint8_t steer[VIO_NET_FLOWS];
 	/* Room for a burst in each direction. */
 	struct vio_frame frame[VIO_FRAME_BURST];
 	struct iovec body[VIO_FRAME_BURST]; /* of frames in one descriptor */
@@ -102,6 +106,22 @@ static inline struct vio_net_queue *vio_nq_of(const struct vio_squeue *q)
 static inline bool vio_net_has(const struct vio_net *n, unsigned feature)
 {
 	return n->features >> feature & 1;
+}
+
+/* net_steer.c: VIRTIO 1.2, 5.1.6.5.6 (automatic receive steering). The switch's lcore. */
+/* The first n of n->frame[] were sent on this pair. */
+void vio_net_learn_flows(struct vio_net *n, unsigned pair, unsigned frames);
+/* The pair on which the guest gets the frame: where it sent that flow last, else by the flow's hash. */
+unsigned vio_net_choose_pair(struct vio_net *n, struct vio_frame *f);
+static inline void vio_net_note_flows(const struct vio_squeue *q, struct vio_net *n,
+				      unsigned frames)
+{
+	if (vio_unlikely(n->pairs > 1))
+		vio_net_learn_flows(n, q->index / 2u, frames);
+}
+static inline unsigned vio_net_pair(struct vio_net *n, struct vio_frame *f)
+{
+	return vio_likely(n->pairs == 1) ? 0 : vio_net_choose_pair(n, f);
 }
 
 /* net_rx.c */

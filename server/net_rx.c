@@ -200,15 +200,16 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 			to += f->body[i].iov_len;
 		}
 	} else {
-		uint8_t first[VIO_FRAME_HEAD + VIO_TAG_LEN];
-		struct iovec src[2 + VIO_MAX_SEGS + 1];
+		/* The head in two pieces: what stands before a tag, and the rest with it. */
+		uint8_t front[VIO_FRAME_MACS + VIO_TAG_LEN], *at = vio_frame_head(f);
+		struct iovec src[3 + VIO_MAX_SEGS + 1];
 
 		h = header(b->net, it->f, it->tagged, it->n);
-		vio_frame_put_head(f, it->tagged, first);
 		src[0] = (struct iovec){&h, sizeof(h)};
-		src[1] = (struct iovec){first, head};
-		memcpy(src + 2, f->body, f->n_body * sizeof(src[0]));
-		scatter(r, src, 2u + f->n_body);
+		src[1] = (struct iovec){front, vio_frame_put_front(f, it->tagged, front)};
+		src[2] = (struct iovec){at + VIO_FRAME_MACS, f->head_len - VIO_FRAME_MACS};
+		memcpy(src + 3, f->body, f->n_body * sizeof(src[0]));
+		scatter(r, src, 3u + f->n_body);
 	}
 	vio_counter_add(&b->q->stats.cpu_bytes, it->len - VIO_NET_HDR);
 }
@@ -315,7 +316,7 @@ static bool use_queue(struct batch *b, struct vio_squeue *q)
 static void add(struct batch *b, struct vio_frame *f)
 {
 	struct vio_net *net = b->net;
-	struct vio_squeue *q = vio_load_acquire(&net->rx[f->flow % net->pairs]); /* pair L */
+	struct vio_squeue *q = vio_load_acquire(&net->rx[vio_net_pair(net, f)]); /* pair L */
 	bool tagged = vio_port_tags(&net->port, f->vid);
 	struct item *it;
 	uint32_t len;
@@ -479,7 +480,7 @@ static void count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, u
  */
 static unsigned deliver_plain(struct vio_net *net, struct vio_frame *const f[], unsigned n)
 {
-	struct vio_squeue *q = vio_load_acquire(&net->rx[f[0]->flow % net->pairs]); /* pair L */
+	struct vio_squeue *q = vio_load_acquire(&net->rx[vio_net_pair(net, f[0])]); /* pair L */
 	struct vio_plain v[VIO_BURST];
 	uint32_t used[VIO_BURST];
 	struct vio_net_queue *nq;
@@ -494,7 +495,7 @@ static unsigned deliver_plain(struct vio_net *net, struct vio_frame *const f[], 
 	if (nq->held_at != nq->held_n)
 		return 0;
 	while (k < n && simple(net, f[k]) &&
-	       (net->pairs == 1 || vio_load_acquire(&net->rx[f[k]->flow % net->pairs]) == q))
+	       (net->pairs == 1 || vio_load_acquire(&net->rx[vio_net_pair(net, f[k])]) == q))
 		k++;
 	have = k ? vio_squeue_take_plain(q, v, k) : 0;
 	for (k = 0; k < have && v[k].len >= VIO_NET_HDR + VIO_TAG_LEN + f[k]->len; k++) {

@@ -3,10 +3,14 @@
 #include "server/offload.h"
 
 #define IPPROTO_TCP_V  6
+#define IPV6_HOPOPTS   0
+#define IPV6_ROUTING   43
+#define IPV6_DSTOPTS   60
 #define TCP_CSUM_AT    16
 #define IPV4_MIN       20u
 #define IPV6_LEN       40u
 #define TCP_MIN        20u
+#define TCP_MAX        60u
 #define TCP_FIN_PSH    0x09u
 #define TCP_CWR        0x80u
 #define TCP_FLAGS_AT   13
@@ -85,42 +89,83 @@ static uint32_t headers_end(struct vio_frame *f)
 	return VIO_ETH_LEN + (tag ? VIO_TAG_LEN : 0u);
 }
 
+/* Where the network header begins, behind up to two tags, and of what type it is. */
+static uint32_t find_l3(const struct vio_frame *f, uint16_t *type)
+{
+	const uint8_t *head = vio_frame_head(f);
+	uint32_t l3 = VIO_ETH_LEN;
+
+	*type = vio_get_be16(head + 12);
+	for (unsigned i = 0;
+	     i < 2 && (*type == VIO_ETHERTYPE_VLAN || *type == VIO_ETHERTYPE_QINQ) &&
+	     f->head_len >= l3 + VIO_TAG_LEN;
+	     i++) {
+		*type = vio_get_be16(head + l3 + 2);
+		l3 += VIO_TAG_LEN;
+	}
+	return l3;
+}
+
+/* First byte of TCP behind the IPv4 header at l3; 0: it isn't there, or not whole. */
+static uint32_t find_l4_v4(const struct vio_frame *f, uint32_t l3)
+{
+	const uint8_t *ip = vio_frame_head(f) + l3;
+	uint32_t len;
+
+	if (f->head_len < l3 + IPV4_MIN)
+		return 0;
+	len = (ip[0] & 0xfu) * 4;
+	if (ip[0] >> 4 != 4 || len < IPV4_MIN || ip[9] != IPPROTO_TCP_V ||
+	    (vio_get_be16(ip + 6) & IPV4_FRAGMENTS) || vio_get_be16(ip + 2) != f->len - l3)
+		return 0;
+	return l3 + len;
+}
+
+/* The same for IPv6, behind those extension headers that every segment can have. */
+static uint32_t find_l4_v6(const struct vio_frame *f, uint32_t l3)
+{
+	const uint8_t *head = vio_frame_head(f);
+	uint32_t at = l3 + IPV6_LEN;
+	uint8_t next;
+
+	if (f->head_len < at || head[l3] >> 4 != 6 || vio_get_be16(head + l3 + 4) != f->len - at)
+		return 0;
+	for (next = head[l3 + 6]; next != IPPROTO_TCP_V;
+	     next = head[at], at += (head[at + 1] + 1u) * 8) {
+		if (next != IPV6_HOPOPTS && next != IPV6_ROUTING && next != IPV6_DSTOPTS)
+			return 0;
+		if (at + 8 > f->head_len)
+			return 0;
+	}
+	return at;
+}
+
 /* Headers of just the kind that gso_type says, complete in the head; fills where they are. */
 static bool find_tcp(struct vio_frame *f, bool v4)
 {
-	const uint8_t *head = vio_frame_head(f);
-	uint16_t type = vio_get_be16(head + 12);
-	uint32_t l3 = VIO_ETH_LEN, l4, end;
+	uint16_t type;
+	uint32_t l3 = find_l3(f, &type), l4, end;
 
-	if (type == VIO_ETHERTYPE_VLAN && f->head_len >= VIO_ETH_LEN + VIO_TAG_LEN) {
-		type = vio_get_be16(head + 16);
-		l3 += VIO_TAG_LEN;
-	}
 	if (type != (v4 ? VIO_ETHERTYPE_IPV4 : VIO_ETHERTYPE_IPV6))
 		return false;
-	if (f->head_len < l3 + (v4 ? IPV4_MIN : IPV6_LEN) + TCP_MIN)
+	l4 = v4 ? find_l4_v4(f, l3) : find_l4_v6(f, l3);
+	if (l4 == 0 || f->head_len < l4 + TCP_MIN)
 		return false;
-	if (v4) {
-		l4 = l3 + (head[l3] & 0xfu) * 4;
-		if (head[l3] >> 4 != 4 || l4 < l3 + IPV4_MIN || head[l3 + 9] != IPPROTO_TCP_V ||
-		    (vio_get_be16(head + l3 + 6) & IPV4_FRAGMENTS) ||
-		    vio_get_be16(head + l3 + 2) != f->len - l3)
-			return false;
-	} else {
-		l4 = l3 + IPV6_LEN;
-		if (head[l3] >> 4 != 6 || head[l3 + 6] != IPPROTO_TCP_V ||
-		    vio_get_be16(head + l3 + 4) != f->len - l4)
-			return false;
-	}
-	if (f->head_len < l4 + TCP_MIN)
-		return false;
-	end = l4 + (head[l4 + 12] >> 4) * 4u;
+	end = l4 + (vio_frame_head(f)[l4 + 12] >> 4) * 4u;
 	if (end < l4 + TCP_MIN || end > f->head_len || end >= f->len)
 		return false;
 	f->l3_at = (uint16_t)l3;
 	f->l4_at = (uint16_t)l4;
 	f->l4_end = (uint16_t)end;
 	return true;
+}
+
+uint32_t vio_offload_head(const struct virtio_net_hdr_v1 *h)
+{
+	uint32_t start = vio_le16(h->csum_start), field = vio_le16(h->csum_offset) + 2u;
+	uint32_t need = start + (field > TCP_MAX ? field : TCP_MAX);
+
+	return need > VIO_FRAME_HEAD ? need : VIO_FRAME_HEAD;
 }
 
 bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, bool csum, bool tso4,
@@ -176,29 +221,53 @@ static void slice(const struct vio_frame *f, uint32_t off, uint32_t len, struct 
 	out->f.n_body = (uint16_t)n;
 }
 
-/* Lengths, identification and checksum of the IP header, and the pseudo header's sum for TCP. */
-static uint16_t fix_ip(struct vio_frame *s, uint32_t i)
+static uint16_t unfolded(uint64_t sum)
+{
+	return (uint16_t)~vio_csum_fold(sum);
+}
+
+/* The pseudo header's sum for TCP of `len` bytes, from the addresses at `at`. */
+static uint16_t pseudo(const uint8_t *at, uint32_t bytes, uint16_t len)
+{
+	uint8_t tail[4] = {0, IPPROTO_TCP_V, 0, 0};
+
+	vio_put_be16(tail + 2, len);
+	return unfolded(vio_csum_add(vio_csum_add(0, at, bytes, false), tail, sizeof(tail), false));
+}
+
+/* The same sum, for another length: the addresses that count may be others than the header's (routing). */
+static uint16_t pseudo_changed(uint16_t sum, uint32_t was, uint32_t is)
+{
+	uint8_t len[4];
+
+	vio_put_be16(len, (uint16_t)~was);
+	vio_put_be16(len + 2, (uint16_t)is);
+	return unfolded(vio_csum_add(sum, len, sizeof(len), false));
+}
+
+/*
+ * Lengths, identification and checksum of the IP header, and the pseudo header's sum for TCP. `was`:
+ * bytes of TCP before it was cut.
+ */
+static uint16_t fix_ip(struct vio_frame *s, uint32_t i, uint32_t was)
 {
 	uint8_t *ip = vio_frame_head(s) + s->l3_at;
 	uint32_t tcp_len = s->len - s->l4_at;
-	uint8_t tail[4] = {0, IPPROTO_TCP_V, 0, 0};
-	uint64_t sum;
+	uint16_t csum;
 
-	vio_put_be16(tail + 2, (uint16_t)tcp_len);
 	if (s->gso_type == VIRTIO_NET_HDR_GSO_TCPV4) {
-		uint16_t csum;
-
 		vio_put_be16(ip + 2, (uint16_t)(s->len - s->l3_at));
 		vio_put_be16(ip + 4, (uint16_t)(vio_get_be16(ip + 4) + i));
 		vio_put_be16(ip + 10, 0);
 		csum = vio_csum_fold(vio_csum_add(0, ip, (uint32_t)s->l4_at - s->l3_at, false));
 		memcpy(ip + 10, &csum, 2);
-		sum = vio_csum_add(0, ip + 12, 8, false);
-	} else {
-		vio_put_be16(ip + 4, (uint16_t)tcp_len);
-		sum = vio_csum_add(0, ip + 8, 32, false);
+		return pseudo(ip + 12, 8, (uint16_t)tcp_len);
 	}
-	return (uint16_t)~vio_csum_fold(vio_csum_add(sum, tail, sizeof(tail), false));
+	vio_put_be16(ip + 4, (uint16_t)(s->len - s->l3_at - IPV6_LEN));
+	if (vio_likely(s->l4_at - s->l3_at == IPV6_LEN))
+		return pseudo(ip + 8, 32, (uint16_t)tcp_len);
+	memcpy(&csum, vio_frame_head(s) + s->l4_at + TCP_CSUM_AT, 2);
+	return pseudo_changed(csum, was, tcp_len);
 }
 
 void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segment *out)
@@ -210,7 +279,9 @@ void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segme
 	uint32_t seq;
 	uint16_t sum;
 
-	memcpy(s, f, offsetof(struct vio_frame, buf) + f->head_at + f->head_len);
+	memcpy(s, f, offsetof(struct vio_frame, buf));
+	s->head = f->head_len <= sizeof(s->buf) ? s->buf : out->room;
+	memcpy(s->head, vio_frame_head(f), f->head_len);
 	s->len = f->l4_end + len;
 	s->body_len = len;
 	s->local = NULL;
@@ -223,7 +294,7 @@ void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segme
 		tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_FIN_PSH;
 	if (i > 0)
 		tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_CWR;
-	sum = fix_ip(s, i);
+	sum = fix_ip(s, i, f->len - f->l4_at);
 	memcpy(tcp + TCP_CSUM_AT, &sum, 2);
 	s->gso_type = VIRTIO_NET_HDR_GSO_NONE;
 	s->gso_size = 0;

@@ -21,8 +21,16 @@
 #define VIO_GSO_MIN 48u
 
 /*
- * The header's fields (any bits) against the head, which holds the frame's first VIO_FRAME_HEAD
- * bytes or all of it. True: f's offload fields are set, and true of the headers; with segmentation,
+ * Bytes of the frame that must be in the head for vio_offload_check(), where there are so many: the
+ * checksum's place, and a TCP header of any length. At least VIO_FRAME_HEAD, which covers nearly all.
+ */
+uint32_t vio_offload_head(const struct virtio_net_hdr_v1 *h);
+
+/*
+ * The header's fields (any bits) against the head, which holds the frame's first vio_offload_head()
+ * bytes or all of it. A checksum may be anywhere behind the Ethernet header and a tag, whatever the
+ * protocol. What is to be cut is TCP over IPv4 or IPv6, behind up to two tags, IPv4's options, IPv6's
+ * hop-by-hop, routing and destination options. True: f's offload fields are set, and true of the headers; with segmentation,
  * head_len (<= before) ends with the headers. False: a lie, or something that was not negotiated
  * (csum, tso4, tso6).
  */
@@ -36,6 +44,7 @@ void vio_offload_csum(struct vio_frame *f);
 struct vio_segment {
 	struct vio_frame f;
 	struct iovec iov[VIO_MAX_SEGS + 1];
+	uint8_t room[VIO_HEAD_MAX]; /* of heads that f has no room for */
 };
 /* How many there are. */
 uint32_t vio_offload_segments(const struct vio_frame *f);

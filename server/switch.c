@@ -3,36 +3,21 @@
 #include <string.h>
 
 #include "server/offload.h"
-#include "server/switch.h"
-
-#define NS_PER_S    1000000000ull
-#define NS_PER_TICK 100000000ull
-#define MAC_BITS    0xffffffffffffull /* of a key */
-
-struct vio_switch {
-	struct vio_fdb *fdb;
-	unsigned n;
-	uint32_t now; /* seconds, of the poll loop's clock */
-	uint64_t ticked, turn;
-	struct vio_port *port[VIO_SWITCH_PORTS];
-	uint64_t polls; /* bit per port that wants to be polled */
-	uint64_t learnt, refused, aged;
-	/* One burst on its way out, by port. */
-	const struct vio_port *from;
-	uint64_t out_ports;
-	unsigned out_n[VIO_SWITCH_PORTS];
-	struct vio_frame *out[VIO_SWITCH_PORTS][VIO_FRAME_BURST];
-};
+#include "server/switch_priv.h"
 
 const char *vio_drop_name(enum vio_drop why)
 {
 	static const char *const name[VIO_N_DROP] = {
 		[VIO_DROP_RUNT] = "runt",
 		[VIO_DROP_OVERSIZED] = "oversized",
-		[VIO_DROP_MERGED] = "merged",
 		[VIO_DROP_OFFLOAD] = "offload",
 		[VIO_DROP_VLAN] = "vlan",
 		[VIO_DROP_SOURCE] = "source",
+		[VIO_DROP_TRUNCATED] = "truncated",
+		[VIO_DROP_RESERVED] = "reserved",
+		[VIO_DROP_STORM] = "storm",
+		[VIO_DROP_OWN_SEGMENT] = "own_segment",
+		[VIO_DROP_NO_PORT] = "no_port",
 		[VIO_DROP_NO_BUFFERS] = "no_buffers",
 		[VIO_DROP_TOO_SMALL] = "too_small",
 		[VIO_DROP_FILTERED] = "filtered",
@@ -97,24 +82,13 @@ int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *er
 
 /* --------------------------------------------------------------------------- entrance ---- */
 
-static inline uint64_t key_of(const uint8_t mac[6], uint16_t vid)
-{
-	uint32_t front;
-	uint16_t back;
-
-	/* In pieces that are parts of what was just stored: a load across two stores has to wait for both. */
-	memcpy(&front, mac, 4);
-	memcpy(&back, mac + 4, 2);
-	return vio_le32(front) | (uint64_t)vio_le16(back) << 32 | (uint64_t)vid << 48;
-}
-
 /* Take the tag off: the addresses move over it, and every offset is 4 less. */
 static void untag(struct vio_frame *f)
 {
 	uint8_t *head = vio_frame_head(f);
 
 	memmove(head + VIO_TAG_LEN, head, 12);
-	f->head_at = (uint16_t)(f->head_at + VIO_TAG_LEN);
+	f->head += VIO_TAG_LEN;
 	f->head_len = (uint16_t)(f->head_len - VIO_TAG_LEN);
 	f->len -= VIO_TAG_LEN;
 	if (f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
@@ -167,7 +141,7 @@ static inline bool classify(const struct vio_port *p, struct vio_frame *f)
 	return vio_port_in_vlan(p, vid);
 }
 
-static void forget_lookups(struct vio_switch *sw)
+void vio_switch_forget_lookups(struct vio_switch *sw)
 {
 	for (unsigned i = 0; i < sw->n; i++)
 		sw->port[i]->dst_key = 0;
@@ -188,12 +162,14 @@ static void learn(struct vio_port *p, uint64_t key)
 		return;
 	}
 	vio_counter_add(&sw->learnt, 1);
+	if (rc >= VIO_FDB_MOVED)
+		vio_switch_moved(p, key, (unsigned)(rc - VIO_FDB_MOVED));
 	/* It may have been at another port: that one must learn it anew when it comes back. */
 	for (unsigned i = 0; i < sw->n; i++) {
 		if (sw->port[i] != p && sw->port[i]->src_key == key)
 			sw->port[i]->src_key = 0;
 	}
-	forget_lookups(sw);
+	vio_switch_forget_lookups(sw);
 }
 
 static inline int lookup(struct vio_port *p, uint64_t key)
@@ -232,15 +208,36 @@ static inline void to_port(struct vio_switch *sw, unsigned i, struct vio_frame *
 	sw->out[i][sw->out_n[i]++] = f;
 }
 
-static void flood(struct vio_port *from, struct vio_frame *f)
+/*
+ * Has the port sent more than it may of what goes to everybody? A tenth of a second's share is
+ * counted anew at each tick.
+ */
+static inline bool is_storm(struct vio_port *from)
+{
+	return from->storm != 0 && ++from->storm_seen > from->storm / VIO_SWITCH_TICKS;
+}
+
+static void flood(struct vio_port *from, struct vio_frame *f, bool group)
 {
 	struct vio_switch *sw = from->sw;
+	uint64_t to = 0;
 
-	vio_counter_add(&from->stats.flooded, 1);
 	for (unsigned i = 0; i < sw->n; i++) {
 		if (sw->port[i] != from && vio_port_in_vlan(sw->port[i], f->vid))
-			to_port(sw, i, f);
+			to |= 1ull << i;
 	}
+	if (vio_unlikely(to == 0)) {
+		vio_port_drop(from, VIO_DROP_NO_PORT, 1);
+		return;
+	}
+	/* Group addresses have been counted. What has one way only is not multiplied. */
+	if (!group && vio_unlikely(to & (to - 1)) && is_storm(from)) {
+		vio_port_drop(from, VIO_DROP_STORM, 1);
+		return;
+	}
+	vio_counter_add(&from->stats.flooded, 1);
+	for (; to; to &= to - 1)
+		to_port(sw, (unsigned)__builtin_ctzll(to), f);
 }
 
 static void flush(struct vio_switch *sw)
@@ -256,6 +253,13 @@ static void flush(struct vio_switch *sw)
 			vio_port_drop(p, VIO_DROP_LINK_DOWN, n);
 	}
 	sw->out_ports = 0;
+}
+
+void vio_switch_send(struct vio_switch *sw, unsigned i, struct vio_frame *f, unsigned n)
+{
+	for (unsigned k = 0; k < n; k++)
+		to_port(sw, i, &f[k]);
+	flush(sw);
 }
 
 /* False: the port has asked for too much work in this turn already. */
@@ -276,12 +280,37 @@ static bool may_cut(struct vio_port *from, const struct vio_frame *f)
 	return true;
 }
 
+/*
+ * 01:80:c2:00:00:01 to 0f: what stations say to the bridge next to them (pause, LACP, LLDP, 802.1X)
+ * passes no bridge (802.1Q, 8.6.3). 00 is the spanning tree's; a bridge without one lets it through.
+ */
+static inline bool is_reserved(const uint8_t *dst)
+{
+	return dst[0] == 0x01 && dst[1] == 0x80 && dst[2] == 0xc2 && dst[3] == 0 && dst[4] == 0 &&
+	       dst[5] >= 0x01 && dst[5] <= 0x0f;
+}
+
+/* May a frame to a group pass? */
+static bool may_pass(struct vio_port *from, const uint8_t *dst)
+{
+	if (vio_unlikely(is_reserved(dst))) {
+		vio_port_drop(from, VIO_DROP_RESERVED, 1);
+		return false;
+	}
+	if (vio_unlikely(is_storm(from))) { /* nor is learnt from it: in a loop it would be wrong */
+		vio_port_drop(from, VIO_DROP_STORM, 1);
+		return false;
+	}
+	return true;
+}
+
 static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 {
 	struct vio_switch *sw = from->sw;
 	uint32_t len = f->len;
 	const uint8_t *head;
 	uint64_t src, mac;
+	bool group;
 	int to;
 
 	if (vio_unlikely(len < VIO_ETH_LEN)) {
@@ -297,8 +326,8 @@ static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 		return;
 	}
 	head = vio_frame_head(f);
-	src = key_of(head + 6, f->vid);
-	mac = src & MAC_BITS;
+	src = vio_fdb_key(head + 6, f->vid);
+	mac = src & VIO_FDB_MAC;
 	if (vio_unlikely((head[6] & 1) || mac == 0 || (from->lock != 0 && mac != from->lock))) {
 		vio_port_drop(from, VIO_DROP_SOURCE, 1);
 		return;
@@ -307,16 +336,20 @@ static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 		vio_port_drop(from, VIO_DROP_OFFLOAD, 1);
 		return;
 	}
+	group = head[0] & 1;
+	if (vio_unlikely(group) && !may_pass(from, head))
+		return;
 	vio_counter_add(&from->stats.in_frames, 1);
 	vio_counter_add(&from->stats.in_bytes, len);
 	if (vio_unlikely(src != from->src_key || from->src_at != sw->now))
 		learn(from, src);
-	to = head[0] & 1 ? -1 : lookup(from, key_of(head, f->vid));
+	to = group ? -1 : lookup(from, vio_fdb_key(head, f->vid));
 	if (to < 0)
-		flood(from, f);
-	else if (vio_likely(to !=
-			    (int)from->index)) /* else it has been on its own segment already */
+		flood(from, f, group);
+	else if (vio_likely(to != (int)from->index))
 		to_port(sw, (unsigned)to, f);
+	else /* it has been there already */
+		vio_port_drop(from, VIO_DROP_OWN_SEGMENT, 1);
 }
 
 void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n)
@@ -338,24 +371,6 @@ const struct vio_port *vio_switch_from(const struct vio_switch *sw)
 
 /* ------------------------------------------------------------------------------- time ---- */
 
-static void tick(struct vio_switch *sw, uint32_t now)
-{
-	unsigned n;
-
-	for (unsigned i = 0; i < sw->n; i++) {
-		if (sw->port[i]->ops->tick)
-			sw->port[i]->ops->tick(sw->port[i]);
-	}
-	if (now == sw->now)
-		return;
-	sw->now = now;
-	n = sw->fdb->ops->age(sw->fdb, sw->now, VIO_FDB_AGE_S);
-	if (n > 0) {
-		vio_counter_add(&sw->aged, n);
-		forget_lookups(sw);
-	}
-}
-
 unsigned vio_switch_poll(struct vio_switch *sw, uint64_t now_ns)
 {
 	unsigned n = 0;
@@ -363,8 +378,12 @@ unsigned vio_switch_poll(struct vio_switch *sw, uint64_t now_ns)
 	sw->turn++;
 	if (vio_unlikely(now_ns - sw->ticked >= NS_PER_TICK)) {
 		sw->ticked = now_ns;
-		tick(sw, (uint32_t)(now_ns / NS_PER_S));
+		vio_switch_tick(sw, (uint32_t)(now_ns / NS_PER_S));
 	}
+	if (vio_unlikely(vio_load_relaxed(&sw->gone)))
+		vio_switch_forget_gone(sw);
+	if (vio_unlikely(sw->announce != NULL))
+		n += vio_switch_announce_some(sw);
 	for (uint64_t left = sw->polls; left; left &= left - 1) {
 		struct vio_port *p = sw->port[__builtin_ctzll(left)];
 
@@ -381,16 +400,9 @@ void vio_switch_reap(struct vio_switch *sw)
 	}
 }
 
-void vio_switch_link(struct vio_port *p, bool up)
+uint8_t *vio_switch_room(struct vio_switch *sw, unsigned i)
 {
-	struct vio_switch *sw = p->sw;
-
-	if (p->up == up)
-		return;
-	vio_store_relaxed(&p->up, up);
-	sw->fdb->ops->forget(sw->fdb, p->index);
-	p->src_key = 0;
-	forget_lookups(sw);
+	return sw->room[i];
 }
 
 /* -------------------------------------------------------------------------- telemetry ---- */
@@ -408,6 +420,7 @@ void vio_switch_get_info(const struct vio_switch *sw, struct vio_switch_info *in
 		.learnt = vio_load_relaxed(&sw->learnt),
 		.refused = vio_load_relaxed(&sw->refused),
 		.aged = vio_load_relaxed(&sw->aged),
+		.moved = vio_load_relaxed(&sw->moved),
 	};
 }
 
@@ -418,6 +431,7 @@ void vio_port_defaults(struct vio_port *p)
 	p->vlan.pvid = 1;
 	p->mtu = 1500;
 	p->up = true;
+	p->storm = VIO_STORM_DEFAULT;
 }
 
 static int vlan_number(const char **at, unsigned *v)
@@ -465,6 +479,22 @@ static int trunk_list(struct vio_port *p, const char *text, struct vio_err *err)
 			   VIO_VLAN_MAX);
 }
 
+static int storm_option(struct vio_port *p, const char *value, struct vio_err *err)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (!strcmp(value, "off")) {
+		p->storm = 0;
+		return 1;
+	}
+	if (*value < '0' || *value > '9' || *end || n < VIO_SWITCH_TICKS || n > VIO_STORM_MAX)
+		return vio_err_set(err, -EINVAL, "storm=%s: wants %u to %u frames a second, or off",
+				   value, VIO_SWITCH_TICKS, VIO_STORM_MAX);
+	p->storm = (uint32_t)n;
+	return 1;
+}
+
 int vio_port_option(struct vio_port *p, const char *key, const char *value, struct vio_err *err)
 {
 	const char *at = value;
@@ -479,6 +509,8 @@ int vio_port_option(struct vio_port *p, const char *key, const char *value, stru
 	}
 	if (!strcmp(key, "trunk"))
 		return trunk_list(p, value, err);
+	if (!strcmp(key, "storm"))
+		return storm_option(p, value, err);
 	if (!strcmp(key, "mtu")) {
 		char *end;
 		unsigned long n = strtoul(value, &end, 10);
@@ -494,7 +526,7 @@ int vio_port_option(struct vio_port *p, const char *key, const char *value, stru
 
 void vio_port_lock(struct vio_port *p, const uint8_t mac[6])
 {
-	p->lock = key_of(mac, 0);
+	p->lock = vio_fdb_key(mac, 0);
 }
 
 int vio_port_options_end(struct vio_port *p, bool vlan_given, struct vio_err *err)

@@ -32,6 +32,15 @@
  */
 #define VIO_SMALL_SEGMENT  512u
 #define VIO_SMALL_SEGMENTS 2048u
+/*
+ * Frames a second that a port may send to everybody: to groups, and to unknown addresses where there
+ * are several ways. What a loop sends is five times that and more; some hundred megabits of video
+ * are less.
+ */
+#define VIO_STORM_DEFAULT 10000u
+#define VIO_STORM_MAX     100000000u
+/* Ticks of the switch in a second. */
+#define VIO_SWITCH_TICKS 10u
 /* Frames in one call of forward and deliver. */
 #define VIO_FRAME_BURST 32u
 
@@ -44,12 +53,17 @@ enum vio_drop {
 	VIO_DROP_RUNT, /* shorter than an Ethernet header */
 	VIO_DROP_OVERSIZED, /* longer than the MTU allows, of the port where it came in or of the one where it
 			       leaves */
-	VIO_DROP_MERGED, /* num_buffers is not 0 */
 	VIO_DROP_OFFLOAD, /* offload fields that don't fit the frame, or were not negotiated; too many small
 			       segments in a turn */
 	VIO_DROP_VLAN, /* a VLAN that the port is not in, or a tag on an access port; at the exit: a second
 			    tag that would become the first */
 	VIO_DROP_SOURCE, /* the source is a group address, or none, or not the one that the port is locked to */
+	VIO_DROP_TRUNCATED, /* IP says more bytes than came: the driver or the medium cut it off */
+	/* At the entrance: where it would go. */
+	VIO_DROP_RESERVED, /* to 01:80:c2:00:00:01 to 0f, which are for the neighbour only (802.1Q, 8.6.3) */
+	VIO_DROP_STORM, /* more frames that go to everybody than the port may send in a second */
+	VIO_DROP_OWN_SEGMENT, /* its receiver is behind the port where it came in */
+	VIO_DROP_NO_PORT,     /* no other port is in its VLAN */
 	/* At the exit. */
 	VIO_DROP_NO_BUFFERS, /* the guest has posted none; the port's queue is full */
 	VIO_DROP_TOO_SMALL, /* no merging agreed, and the buffer can't hold it; or the port can't */
@@ -86,6 +100,7 @@ struct vio_port_stats {
 	uint64_t flooded; /* of those in: to all ports of the VLAN */
 	uint64_t drop[VIO_N_DROP];
 	uint64_t refused;     /* addresses not learnt: the port has as many as it may have */
+	uint64_t moved;       /* addresses that were learnt here and had been at another port */
 	uint64_t segmented;   /* frames cut in software for this port */
 	uint64_t checksummed; /* checksums finished in software for this port */
 	uint64_t
@@ -116,6 +131,8 @@ struct vio_port {
 	uint16_t mtu;
 	bool up;       /* link */
 	uint64_t lock; /* the source that frames must have, vio_port_lock()'s; 0: any */
+	uint64_t own; /* vio_fdb_key() of the station that the port is made for, 0: none; relaxed */
+	uint32_t storm; /* frames a second that may go to everybody, 0: any number */
 	struct vio_port_stats stats;
 	/* The switch's: what was last learnt and looked up here. */
 	uint64_t src_key, dst_key;
@@ -124,6 +141,8 @@ struct vio_port {
 	unsigned addresses; /* that may be learnt here */
 	uint64_t turn;      /* when small segments were asked for last, and how many in it */
 	uint32_t small;
+	uint32_t storm_seen; /* since the last tick */
+	uint64_t storm_said; /* of stats.drop[VIO_DROP_STORM] */
 };
 
 /*
@@ -133,7 +152,7 @@ struct vio_port {
 struct vio_fdb;
 struct vio_fdb_ops {
 	/*
-	 * 1: new or moved, 0: known; -ENOSPC: no room, or the port has `limit` addresses already,
+	 * 1: new, VIO_FDB_MOVED + the port where it was: moved, 0: known; -ENOSPC: no room, or the port has `limit` addresses already,
 	 * and all is as it was. `now`: seconds.
 	 */
 	int (*learn)(struct vio_fdb *t, uint64_t key, unsigned port, unsigned limit, uint32_t now);
@@ -144,9 +163,15 @@ struct vio_fdb_ops {
 	 */
 	unsigned (*age)(struct vio_fdb *t, uint32_t now, uint32_t age);
 	void (*forget)(struct vio_fdb *t, unsigned port); /* all that was learnt there */
+	/*
+	 * An entry of a walk that begins with *at = 0 and ends with false. What is learnt or forgotten
+	 * meanwhile may be missed.
+	 */
+	bool (*walk)(struct vio_fdb *t, uint32_t *at, uint64_t *key, unsigned *port);
 	unsigned (*count)(const struct vio_fdb *t);
 	void (*free)(struct vio_fdb *t);
 };
+#define VIO_FDB_MOVED 2
 struct vio_fdb {
 	const struct vio_fdb_ops *ops;
 	unsigned size; /* addresses */
@@ -177,6 +202,28 @@ void vio_switch_reap(struct vio_switch *sw);
 const struct vio_port *vio_switch_from(const struct vio_switch *sw);
 /* The port's link has changed: what was learnt there may be elsewhere now. */
 void vio_switch_link(struct vio_port *p, bool up);
+/*
+ * Who was behind the port is gone: what was learnt there is forgotten at the switch's next turn. Any
+ * thread.
+ */
+void vio_switch_gone(struct vio_port *p);
+/*
+ * The port leads elsewhere now (a bond changed over): tell the network behind it where all stations
+ * of the other ports are, by a RARP request in each one's name, as other hosts of guests do. Some at
+ * each turn, from the switch's next one on. What is to be done by those who announce themselves is
+ * seen in vio_switch_announcements(). The switch's lcore.
+ */
+void vio_switch_announce(struct vio_port *p);
+/* How often that was asked for. The switch's lcore. */
+unsigned vio_switch_announcements(const struct vio_switch *sw);
+/*
+ * Room for VIO_HEAD_MAX bytes, of the i-th frame of a burst that is about to be forwarded: for heads
+ * that the frame itself has no room for. One burst at a time. The switch's lcore.
+ */
+uint8_t *vio_switch_room(struct vio_switch *sw, unsigned i);
+/* Where to say what somebody should look at: storms, addresses that move. At most a line of each in 10 s. */
+void vio_switch_set_say(struct vio_switch *sw, void (*say)(void *ctx, const char *fmt, ...),
+			void *ctx);
 
 static inline void vio_port_drop(struct vio_port *p, enum vio_drop why, unsigned n)
 {
@@ -196,13 +243,15 @@ static inline bool vio_port_in_vlan(const struct vio_port *p, uint16_t vid)
 const struct vio_port *vio_switch_port(const struct vio_switch *sw, unsigned i);
 struct vio_switch_info {
 	unsigned ports, addresses;
-	uint64_t learnt, refused, aged; /* refused: of all ports; see struct vio_port_stats */
+	uint64_t learnt, refused, aged,
+		moved; /* refused, moved: of all ports; see struct vio_port_stats */
 };
 void vio_switch_get_info(const struct vio_switch *sw, struct vio_switch_info *info);
 
 /*
- * Words of a port's options: "vlan=10", "trunk=10+20-30" or "trunk=all", "mtu=N". 1: taken, 0:
- * another key; -EINVAL with a sentence. Defaults: access, VLAN 1, 1500.
+ * Words of a port's options: "vlan=10", "trunk=10+20-30" or "trunk=all", "mtu=N",
+ * "storm=N" or "storm=off". 1: taken, 0: another key; -EINVAL with a sentence. Defaults: access, VLAN
+ * 1, 1500, VIO_STORM_DEFAULT.
  */
 int vio_port_option(struct vio_port *p, const char *key, const char *value, struct vio_err *err);
 void vio_port_defaults(struct vio_port *p);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The switch's addresses in DPDK's rte_hash: a key is one word, its position indexes what is known of it. */
 #include <stdlib.h>
+#include <string.h>
 
 #include <rte_errno.h>
 #include <rte_hash.h>
@@ -35,7 +36,7 @@ static struct fdb *of(struct vio_fdb *t)
 static int fdb_learn(struct vio_fdb *t, uint64_t key, unsigned port, unsigned limit, uint32_t now)
 {
 	struct fdb *f = of(t);
-	int at = rte_hash_lookup(f->h, &key);
+	int at = rte_hash_lookup(f->h, &key), rc = 1;
 
 	if (vio_likely(at >= 0 && f->entry[at].port == port)) {
 		f->entry[at].seen = now;
@@ -44,6 +45,7 @@ static int fdb_learn(struct vio_fdb *t, uint64_t key, unsigned port, unsigned li
 	if (f->n[port] >= limit)
 		return -ENOSPC;
 	if (at >= 0) {
+		rc = VIO_FDB_MOVED + f->entry[at].port;
 		f->n[f->entry[at].port]--;
 	} else {
 		at = rte_hash_add_key(f->h, &key);
@@ -52,7 +54,7 @@ static int fdb_learn(struct vio_fdb *t, uint64_t key, unsigned port, unsigned li
 	}
 	f->entry[at] = (struct entry){.seen = now, .port = (uint16_t)port};
 	f->n[port]++;
-	return 1;
+	return rc;
 }
 
 static int fdb_lookup(struct vio_fdb *t, uint64_t key)
@@ -106,6 +108,20 @@ static void fdb_forget(struct vio_fdb *t, unsigned port)
 	}
 }
 
+static bool fdb_walk(struct vio_fdb *t, uint32_t *walk, uint64_t *key, unsigned *port)
+{
+	struct fdb *f = of(t);
+	const void *k;
+	void *data;
+	int at = rte_hash_iterate(f->h, &k, &data, walk);
+
+	if (at < 0)
+		return false;
+	memcpy(key, k, sizeof(*key));
+	*port = f->entry[at].port;
+	return true;
+}
+
 static unsigned fdb_count(const struct vio_fdb *t)
 {
 	int32_t n = rte_hash_count(vio_container_of(t, const struct fdb, fdb)->h);
@@ -124,6 +140,7 @@ static const struct vio_fdb_ops ops = {
 	.lookup = fdb_lookup,
 	.age = fdb_age,
 	.forget = fdb_forget,
+	.walk = fdb_walk,
 	.count = fdb_count,
 	.free = fdb_free,
 };

@@ -278,6 +278,7 @@ static int sw(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
 	num(d, "ports", info.ports);
 	num(d, "addresses", info.addresses);
 	num(d, "learnt", info.learnt);
+	num(d, "moved", info.moved);
 	num(d, "refused", info.refused);
 	num(d, "aged", info.aged);
 	return 0;
@@ -307,6 +308,7 @@ static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2]
 	num(d, "out_bytes", vio_load_relaxed(&s->out_bytes));
 	num(d, "flooded", vio_load_relaxed(&s->flooded));
 	num(d, "refused", vio_load_relaxed(&s->refused));
+	num(d, "moved", vio_load_relaxed(&s->moved));
 	num(d, "segmented", vio_load_relaxed(&s->segmented));
 	num(d, "checksummed", vio_load_relaxed(&s->checksummed));
 	num(d, "out_copied", vio_load_relaxed(&s->out_copied));

@@ -376,6 +376,8 @@ static int start_switch(struct vios *v, struct vio_err *err)
 			rc = vio_fdb_rte_create(&fdb, err);
 			if (rc == 0)
 				rc = vio_switch_create(fdb, &v->sw, err);
+			if (rc == 0)
+				vio_switch_set_say(v->sw, env_say, v);
 		}
 		if (rc == 0)
 			rc = vio_switch_add(v->sw, vio_net_port(v->net[i]), err);

@@ -221,38 +221,58 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 	return true;
 }
 
-/* The body copied behind the head, into more mbufs where one has no room. */
-static bool copy_long(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
+/* `len` bytes behind what the mbufs from head to *last have, into more of them where one has no room. */
+static bool append(struct vio_uplink *u, struct rte_mbuf *head, struct rte_mbuf **last,
+		   const uint8_t *from, size_t len)
 {
-	struct rte_mbuf *last = head;
+	while (len > 0) {
+		uint16_t room = rte_pktmbuf_tailroom(*last),
+			 part = len < room ? (uint16_t)len : room;
 
-	for (unsigned i = 0; i < f->n_body; i++) {
-		const uint8_t *from = f->body[i].iov_base;
-		size_t left = f->body[i].iov_len;
-
-		while (left > 0) {
-			uint16_t room = rte_pktmbuf_tailroom(last),
-				 part = left < room ? (uint16_t)left : room;
-
-			if (part == 0) {
-				if (!(u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS))
-					return false;
-				last->next = rte_pktmbuf_alloc(u->tx_pool);
-				if (!last->next)
-					return false;
-				last = last->next;
-				head->nb_segs++;
-				continue;
-			}
-			memcpy(rte_pktmbuf_mtod_offset(last, uint8_t *, last->data_len), from,
-			       part);
-			last->data_len = (uint16_t)(last->data_len + part);
-			head->pkt_len += part;
-			from += part;
-			left -= part;
+		if (part == 0) {
+			if (!(u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS))
+				return false;
+			(*last)->next = rte_pktmbuf_alloc(u->tx_pool);
+			if (!(*last)->next)
+				return false;
+			*last = (*last)->next;
+			head->nb_segs++;
+			continue;
 		}
+		memcpy(rte_pktmbuf_mtod_offset(*last, uint8_t *, (*last)->data_len), from, part);
+		(*last)->data_len = (uint16_t)((*last)->data_len + part);
+		head->pkt_len += part;
+		from += part;
+		len -= part;
 	}
 	return true;
+}
+
+/* The body copied behind the head. */
+static bool copy_long(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
+{
+	struct rte_mbuf *last = rte_pktmbuf_lastseg(head);
+
+	for (unsigned i = 0; i < f->n_body; i++) {
+		if (!append(u, head, &last, f->body[i].iov_base, f->body[i].iov_len))
+			return false;
+	}
+	return true;
+}
+
+/* A head that is longer than the frame's own room, and perhaps than an mbuf; then the body. */
+static bool copy_whole(struct vio_uplink *u, struct vio_frame *f, bool tagged, struct rte_mbuf *m)
+{
+	uint8_t front[VIO_FRAME_MACS + VIO_TAG_LEN];
+	struct rte_mbuf *last = m;
+
+	u->copied += f->body_len;
+	m->data_len = 0;
+	m->pkt_len = 0;
+	return append(u, m, &last, front, vio_frame_put_front(f, tagged, front)) &&
+	       append(u, m, &last, vio_frame_head(f) + VIO_FRAME_MACS,
+		      f->head_len - VIO_FRAME_MACS) &&
+	       copy_long(u, f, m);
 }
 
 static inline bool copy(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *head)
@@ -284,9 +304,10 @@ static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool
 		return false;
 	if (!(u->capa & (tcp ? RTE_ETH_TX_OFFLOAD_TCP_CKSUM : RTE_ETH_TX_OFFLOAD_UDP_CKSUM)))
 		return false;
+	/* IPv6's extension headers: not all drivers get past them. */
 	if (f->csum_start < l3 + (v4 ? 20 : 40) || f->csum_start + (tcp ? 20u : 8u) > f->head_len ||
 	    head[l3 + (v4 ? 9 : 6)] != (tcp ? 6 : 17) ||
-	    (v4 && (head[l3] & 0xfu) * 4u != (uint32_t)f->csum_start - l3))
+	    (v4 ? (head[l3] & 0xfu) * 4u : 40u) != (uint32_t)f->csum_start - l3)
 		return false;
 	/* The length of a TCP header is what the guest wrote; drivers take it from us as it is. */
 	l4 = tcp ? (uint16_t)((head[f->csum_start + 12] >> 4) * 4) : 8u;
@@ -305,6 +326,19 @@ static bool hand_over_csum(const struct vio_uplink *u, struct vio_frame *f, bool
 	return true;
 }
 
+/* With the burst, or not at all. */
+static inline void put(struct vio_uplink *u, struct rte_mbuf *m, bool whole)
+{
+	if (vio_likely(whole)) {
+		u->tx[u->n_tx++] = m;
+	} else {
+		rte_pktmbuf_free(m);
+		vio_port_drop(&u->port, VIO_DROP_NO_BUFFERS, 1);
+	}
+	if (vio_unlikely(u->n_tx == VIO_FRAME_BURST))
+		send_all(u);
+}
+
 /* The frame as m and what it takes more, to be sent with the burst. */
 static inline void put_frame(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *m)
 {
@@ -316,26 +350,25 @@ static inline void put_frame(struct vio_uplink *u, struct vio_frame *f, struct r
 		vio_offload_csum(f);
 		vio_counter_add(&u->port.stats.checksummed, 1);
 	}
-	if (vio_likely(head <= VIO_HEAD_COPY && !tagged))
+	if (vio_likely(head <= VIO_HEAD_COPY && !tagged)) {
 		memcpy(rte_pktmbuf_mtod(m, uint8_t *), vio_frame_head(f), VIO_HEAD_COPY);
-	else
+	} else if (vio_likely(f->head_len <= VIO_FRAME_HEAD)) {
 		vio_frame_put_head(f, tagged, rte_pktmbuf_mtod(m, uint8_t *));
+	} else {
+		put(u, m, copy_whole(u, f, tagged, m));
+		return;
+	}
 	m->data_len = (uint16_t)head;
 	m->pkt_len = head;
 	/* Pieces are at most what an mbuf can name: a frame has no larger ones. */
 	wanted = vio_load_relaxed(&u->in_place) && f->hold && f->body_len >= VIO_UPLINK_COPYBREAK &&
 		 f->body_len <= UINT16_MAX;
 	if (vio_likely(wanted && lend(u, f, m))) {
-		u->tx[u->n_tx++] = m;
-	} else if (vio_likely(copy(u, f, m))) {
-		vio_counter_add(&u->port.stats.not_lent, wanted);
-		u->tx[u->n_tx++] = m;
+		put(u, m, true);
 	} else {
-		rte_pktmbuf_free(m);
-		vio_port_drop(&u->port, VIO_DROP_NO_BUFFERS, 1);
+		vio_counter_add(&u->port.stats.not_lent, wanted);
+		put(u, m, copy(u, f, m));
 	}
-	if (vio_unlikely(u->n_tx == VIO_FRAME_BURST))
-		send_all(u);
 }
 
 static void send_one(struct vio_uplink *u, struct vio_frame *f)
@@ -381,10 +414,12 @@ static void cut(struct vio_uplink *u, struct vio_frame *f)
 	}
 }
 
+/* A device cuts what hand_over_csum() can describe to it: no second tag, no extension header. */
 static bool must_cut(const struct vio_uplink *u, const struct vio_frame *f)
 {
 	return vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE) &&
-	       !(u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO);
+	       (!(u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO) || f->l3_at != VIO_ETH_LEN ||
+		(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV6 && f->l4_at - f->l3_at != 40));
 }
 
 static void deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
@@ -430,7 +465,7 @@ static bool take(struct vio_uplink *u, struct rte_mbuf *m, struct vio_frame *f, 
 	else
 		memcpy(f->buf, rte_pktmbuf_mtod(m, uint8_t *), head);
 	/* Field by field: this is a small part of the struct. */
-	f->head_at = 0;
+	f->head = f->buf;
 	f->flags = 0;
 	f->gso_type = VIRTIO_NET_HDR_GSO_NONE;
 	f->local = NULL;
@@ -439,7 +474,7 @@ static bool take(struct vio_uplink *u, struct rte_mbuf *m, struct vio_frame *f, 
 	f->head_len = head;
 	f->body_len = f->len - head;
 	f->body = iov;
-	f->flow = m->ol_flags & RTE_MBUF_F_RX_RSS_HASH ? (uint16_t)m->hash.rss : 0;
+	f->flow = 0; /* not the device's hash: it differs between the two directions */
 	if ((m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD)
 		f->flags = VIRTIO_NET_HDR_F_DATA_VALID;
 	for (struct rte_mbuf *s = m; s; s = s->next) {

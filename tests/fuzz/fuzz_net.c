@@ -47,6 +47,11 @@ static void no_forget(struct vio_fdb *t, unsigned port)
 {
 	(void)t, (void)port;
 }
+static bool no_walk(struct vio_fdb *t, uint32_t *at, uint64_t *key, unsigned *port)
+{
+	(void)t, (void)at, (void)key, (void)port;
+	return false;
+}
 static unsigned no_count(const struct vio_fdb *t)
 {
 	(void)t;
@@ -57,8 +62,8 @@ static void no_free(struct vio_fdb *t)
 	(void)t;
 }
 
-static const struct vio_fdb_ops fdb_ops = {no_learn,  no_lookup, no_age,
-					   no_forget, no_count,  no_free};
+static const struct vio_fdb_ops fdb_ops = {no_learn, no_lookup, no_age, no_forget,
+					   no_walk,  no_count,  no_free};
 
 /* ------------------------------------------------------------------------------ two guests ---- */
 

@@ -49,7 +49,9 @@ static int find(struct fdb *f, uint64_t key)
 static int f_learn(struct vio_fdb *t, uint64_t key, unsigned port, unsigned limit, uint32_t now)
 {
 	struct fdb *f = vio_container_of(t, struct fdb, fdb);
-	int at = find(f, key), rc = at < 0 || f->e[at].port != port;
+	int at = find(f, key), rc = at < 0                  ? 1
+				    : f->e[at].port != port ? VIO_FDB_MOVED + (int)f->e[at].port
+							    : 0;
 	unsigned here = 0;
 
 	for (unsigned i = 0; i < f->n; i++)
@@ -98,6 +100,17 @@ static void f_forget(struct vio_fdb *t, unsigned port)
 	}
 }
 
+static bool f_walk(struct vio_fdb *t, uint32_t *at, uint64_t *key, unsigned *port)
+{
+	struct fdb *f = vio_container_of(t, struct fdb, fdb);
+
+	if (*at >= f->n)
+		return false;
+	*key = f->e[*at].key;
+	*port = f->e[(*at)++].port;
+	return true;
+}
+
 static unsigned f_count(const struct vio_fdb *t)
 {
 	return vio_container_of(t, const struct fdb, fdb)->n;
@@ -110,7 +123,8 @@ static void f_free(struct vio_fdb *t)
 
 struct vio_fdb *nw_fdb(void)
 {
-	static const struct vio_fdb_ops ops = {f_learn, f_lookup, f_age, f_forget, f_count, f_free};
+	static const struct vio_fdb_ops ops = {f_learn, f_lookup, f_age, f_forget,
+					       f_walk,  f_count,  f_free};
 	struct fdb *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);

@@ -843,12 +843,95 @@ static void second_pair_is_used_once_it_is_switched_on(void **state)
 	assert_int_equal(control(w, &w->g[1], 4, VIRTIO_NET_CTRL_MQ,
 				 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, two, 2),
 			 VIRTIO_NET_OK);
-	nw_send_cut(&w->g[0], 1, NULL, out, 200, 0);
-	nw_send_cut(&w->g[0], 0, NULL, out, 200, 0);
-	nw_run(w);
-	assert_int_equal(nw_recv(&w->g[1], 1, in, &h), 200);
-	assert_int_equal(nw_recv(&w->g[1], 0, in, &h), 200);
-	assert_memory_equal(in, out, 200);
+	for (unsigned pair = 0; pair < 2; pair++) { /* where it sends is where it gets */
+		nw_frame(in, 100, 0, 1, 1);
+		nw_send_cut(&w->g[1], pair, NULL, in, 100, 0);
+		nw_run(w);
+		for (unsigned from = 0; from < 2; from++) {
+			nw_send_cut(&w->g[0], from, NULL, out, 200, 0);
+			nw_run(w);
+			assert_int_equal(nw_recv(&w->g[1], pair, in, &h), 200);
+			assert_memory_equal(in, out, 200);
+			assert_int_equal(nw_recv(&w->g[1], !pair, in, &h), -1);
+		}
+	}
+}
+
+/* Flow i of guest `from` to guest `to`, IPv4 or IPv6, TCP or UDP, in out[]; its length. */
+static uint32_t flow(unsigned i, unsigned to, unsigned from)
+{
+	const uint8_t proto = i & 1 ? 6 : 17;
+	uint8_t *l4;
+
+	nw_frame(out, 200, to, from, i);
+	memset(out + 14, 0, 60);
+	if (i & 2) {
+		vio_put_be16(out + 12, 0x86dd);
+		out[14] = 0x60;
+		vio_put_be16(out + 18, 200 - 54);
+		out[20] = proto;
+		out[37] = (uint8_t)(from + 1);
+		out[53] = (uint8_t)(to + 1);
+		l4 = out + 54;
+	} else {
+		vio_put_be16(out + 12, 0x0800);
+		out[14] = 0x45;
+		vio_put_be16(out + 16, 200 - 14);
+		out[23] = proto;
+		out[29] = (uint8_t)(from + 1);
+		out[33] = (uint8_t)(to + 1);
+		l4 = out + 34;
+	}
+	vio_put_be16(l4 + (from ? 2 : 0), (uint16_t)(40000 + i)); /* guest 0's port */
+	vio_put_be16(l4 + (from ? 0 : 2), 5201);
+	return 200;
+}
+
+static void flows_of_one_queue_are_spread_and_follow_the_receiver(void **state)
+{
+	enum { FLOWS = 64 };
+	struct virtio_net_hdr_v1 h;
+	const uint8_t two[2] = {2, 0};
+	unsigned first = 0;
+
+	(void)state;
+	for (unsigned a = 0; a < nw_n_arms; a++) {
+		static const char *const spec[NW_GUESTS] = {"", "queues=2", ""};
+		struct nw *w;
+		void *s;
+
+		nw_setup_with(&s, spec);
+		w = s;
+		nw_up(w, &w->g[0], &nw_arms[a], NW_ALL);
+		nw_up(w, &w->g[1], &nw_arms[a], NW_ALL | NW_F(MQ));
+		assert_int_equal(control(w, &w->g[1], 4, VIRTIO_NET_CTRL_MQ,
+					 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, two, 2),
+				 VIRTIO_NET_OK);
+		nw_post(&w->g[0], 0, 2 * FLOWS, 2048);
+		for (unsigned p = 0; p < 2; p++)
+			nw_post(&w->g[1], p, 2 * FLOWS, 2048);
+		for (unsigned i = 0; i < FLOWS; i++) {
+			nw_send(&w->g[0], out, flow(i, 1, 0));
+			nw_run(w);
+		}
+		for (first = 0; nw_recv(&w->g[1], 0, in, &h) >= 0;)
+			first++;
+		assert_in_range(first, FLOWS / 4, 3 * FLOWS / 4);
+		for (unsigned i = 0; i < FLOWS - first; i++)
+			assert_int_equal(nw_recv(&w->g[1], 1, in, &h), 200);
+		/* It answers each on a queue of its choice, and has the flow there from then on. */
+		for (unsigned i = 0; i < FLOWS; i++) {
+			nw_send_cut(&w->g[1], i / 4 % 2, NULL, out, flow(i, 0, 1), 0);
+			nw_run(w);
+		}
+		for (unsigned i = 0; i < FLOWS; i++) {
+			nw_send(&w->g[0], out, flow(i, 1, 0));
+			nw_run(w);
+			assert_int_equal(nw_recv(&w->g[1], i / 4 % 2, in, &h), 200);
+			assert_memory_equal(in, out, 200);
+		}
+		nw_teardown(&s);
+	}
 }
 
 /* ------------------------------------------------------------------------------------- holds ---- */
@@ -981,6 +1064,7 @@ int main(void)
 						nw_setup, nw_teardown),
 		cmocka_unit_test_setup_teardown(second_pair_is_used_once_it_is_switched_on,
 						two_pairs, nw_teardown),
+		cmocka_unit_test(flows_of_one_queue_are_spread_and_follow_the_receiver),
 		cmocka_unit_test_setup_teardown(held_frame_is_returned_when_it_is_let_go_of,
 						nw_setup, nw_teardown),
 		cmocka_unit_test_setup_teardown(held_frames_survive_the_guest, nw_setup,

@@ -177,7 +177,7 @@ static void bad_frames_are_dropped_counted_and_returned(void **state)
 {
 	(void)state;
 	for (unsigned a = 0; a < nw_n_arms; a++) {
-		struct virtio_net_hdr_v1 h = {.num_buffers = 2}, got;
+		struct virtio_net_hdr_v1 h, got;
 		uint32_t id, len;
 		struct nw_guest *g;
 		struct nw *w;
@@ -188,7 +188,6 @@ static void bad_frames_are_dropped_counted_and_returned(void **state)
 		g = &w->g[0];
 		all_up(w, &nw_arms[a]);
 		nw_frame(out, ROOM, 11, 10, 1);
-		nw_send_cut(g, 0, &h, out, 100, 0);
 		nw_send(g, out, 13);
 		nw_send_cut(g, 0, NULL, out, 1, 0);
 		nw_send(g, out, 1515);
@@ -206,13 +205,12 @@ static void bad_frames_are_dropped_counted_and_returned(void **state)
 		vio_put_be16(out + 14, 7);
 		nw_send(g, out, 100);
 		nw_run(w);
-		assert_int_equal(nw_drops(g, VIO_DROP_MERGED), 1);
 		assert_int_equal(nw_drops(g, VIO_DROP_RUNT), 2);
 		assert_int_equal(nw_drops(g, VIO_DROP_OVERSIZED), 2);
 		assert_int_equal(nw_drops(g, VIO_DROP_OFFLOAD), 2);
 		assert_int_equal(nw_drops(g, VIO_DROP_SOURCE), 1);
 		assert_int_equal(nw_drops(g, VIO_DROP_VLAN), 1);
-		for (unsigned i = 0; i < 9; i++)
+		for (unsigned i = 0; i < 8; i++)
 			assert_true(nw_used(g, 1, &id, &len));
 		assert_false(nw_used(g, 1, &id, &len));
 		assert_int_equal(nw_recv(&w->g[1], 0, in, &got), -1);
@@ -452,6 +450,40 @@ static void guest_that_dies_is_forgotten_and_comes_back(void **state)
 	}
 }
 
+/* It was for five minutes: frames for it went where nobody was. */
+static void address_of_a_guest_that_has_gone_is_flooded_again(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 2; how++) {
+		struct virtio_net_hdr_v1 h;
+		struct nw *w;
+		void *s;
+
+		nw_setup(&s);
+		w = s;
+		all_up(w, NW_ZERO_COPY);
+		nw_frame(out, 100, 11, 10, 0);
+		nw_send(&w->g[0], out, 100);
+		nw_run(w);
+		while (nw_recv(&w->g[2], 0, in, &h) >= 0)
+			;
+		nw_frame(out, 100, 10, 11, 0);
+		nw_send(&w->g[1], out, 100);
+		nw_run(w);
+		assert_int_equal(nw_recv(&w->g[2], 0, in, &h), -1);
+		if (how == 0)
+			nw_reopen(w, &w->g[0]);
+		else
+			assert_int_equal(nw_step(w, &w->g[0], (struct vio_msg){.op = VIO_OP_RESET}),
+					 VIO_ST_OK);
+		nw_run(w);
+		nw_send(&w->g[1], out, 100);
+		nw_run(w);
+		assert_int_equal(nw_recv(&w->g[2], 0, in, &h), 100);
+		nw_teardown(&s);
+	}
+}
+
 static int down(void **state)
 {
 	static const char *const spec[NW_GUESTS] = {"link=down", "", ""};
@@ -618,6 +650,7 @@ int main(void)
 						nw_setup, nw_teardown),
 		cmocka_unit_test(ring_full_of_frames_is_worked_off),
 		cmocka_unit_test(guest_that_dies_is_forgotten_and_comes_back),
+		cmocka_unit_test(address_of_a_guest_that_has_gone_is_flooded_again),
 		cmocka_unit_test_setup_teardown(link_down_is_said_and_counted, down, nw_teardown),
 		cmocka_unit_test_setup_teardown(guest_is_told_when_its_link_follows_the_uplink,
 						follow, nw_teardown),

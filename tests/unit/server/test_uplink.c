@@ -829,7 +829,9 @@ static void addresses_are_learnt_moved_aged_and_forgotten(void **state)
 {
 	struct vio_err err = {""};
 	struct vio_fdb *t;
-	unsigned n = 0;
+	unsigned n = 0, port, seen = 0;
+	uint32_t at = 0;
+	uint64_t key;
 
 	(void)state;
 	assert_int_equal(vio_fdb_rte_create(&t, &err), 0);
@@ -837,9 +839,12 @@ static void addresses_are_learnt_moved_aged_and_forgotten(void **state)
 	assert_int_equal(t->ops->learn(t, 5, 1, 9, 100), 1);
 	assert_int_equal(t->ops->learn(t, 5, 1, 9, 100), 0);
 	assert_int_equal(t->ops->lookup(t, 5), 1);
-	assert_int_equal(t->ops->learn(t, 5, 2, 9, 150), 1);
+	assert_int_equal(t->ops->learn(t, 5, 2, 9, 150), VIO_FDB_MOVED + 1);
 	assert_int_equal(t->ops->lookup(t, 5), 2);
 	assert_int_equal(t->ops->learn(t, 6, 3, 9, 100), 1);
+	while (t->ops->walk(t, &at, &key, &port))
+		seen += (unsigned)key * port;
+	assert_int_equal(seen, 5 * 2 + 6 * 3);
 	for (unsigned i = 0; i < 4; i++)
 		n += t->ops->age(t, 200, 100);
 	assert_int_equal(n, 1);
@@ -867,7 +872,7 @@ static void every_port_of_a_full_table_has_its_share(void **state)
 	assert_int_equal(t->ops->lookup(t, 3), 1);
 	assert_int_equal(t->ops->learn(t, 2, 0, 2, 0), 0); /* a known one is no new one */
 	/* One that moves away leaves its place behind. */
-	assert_int_equal(t->ops->learn(t, 2, 1, 2, 0), 1);
+	assert_int_equal(t->ops->learn(t, 2, 1, 2, 0), VIO_FDB_MOVED);
 	assert_int_equal(t->ops->learn(t, 4, 0, 2, 0), 1);
 	t->ops->forget(t, 0);
 	t->ops->forget(t, 1);

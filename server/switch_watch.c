@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the switch does by the clock and not for a frame: ageing, links, who has gone, who is where
+ * now, and what somebody should be told. RARP: RFC 903; that a host sends requests in the name of
+ * its guests after they have moved is common practice (QEMU's announce-self, ESXi).
+ */
+#include "server/switch_priv.h"
+
+#define SAY_EVERY_S 10u
+
+#define RARP_TYPE 0x8035u
+#define RARP_LEN  60u /* the shortest frame, without FCS */
+
+/* ------------------------------------------------------------------------------ stations ---- */
+
+static void forget(struct vio_port *p)
+{
+	p->sw->fdb->ops->forget(p->sw->fdb, p->index);
+	p->src_key = 0;
+	vio_switch_forget_lookups(p->sw);
+}
+
+void vio_switch_link(struct vio_port *p, bool up)
+{
+	if (p->up == up)
+		return;
+	vio_store_relaxed(&p->up, up);
+	forget(p);
+}
+
+void vio_switch_gone(struct vio_port *p)
+{
+	if (p->sw)
+		(void)vio_fetch_or(&p->sw->gone, 1ull << p->index);
+}
+
+void vio_switch_forget_gone(struct vio_switch *sw)
+{
+	for (uint64_t left = vio_xchg_acq_rel(&sw->gone, 0); left; left &= left - 1)
+		forget(sw->port[__builtin_ctzll(left)]);
+}
+
+void vio_switch_moved(struct vio_port *to, uint64_t key, unsigned from)
+{
+	struct vio_switch *sw = to->sw;
+
+	vio_counter_add(&to->stats.moved, 1);
+	vio_counter_add(&sw->moved, 1);
+	sw->last_move.key = key;
+	sw->last_move.from = from;
+	sw->last_move.to = to->index;
+}
+
+/* --------------------------------------------------------------------------- announcements ---- */
+
+void vio_switch_announce(struct vio_port *p)
+{
+	struct vio_switch *sw = p->sw;
+
+	sw->announce = p;
+	sw->learnt_done = false;
+	sw->walk = 0;
+	sw->announcements++;
+}
+
+unsigned vio_switch_announcements(const struct vio_switch *sw)
+{
+	return sw->announcements;
+}
+
+/* A RARP request of the station for its own address, which every switch on the way learns from. */
+static void put_rarp(struct vio_frame *f, uint64_t key)
+{
+	static const uint8_t fixed[] = {0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3};
+	uint64_t mac = vio_le64(key & VIO_FDB_MAC);
+
+	static_assert(RARP_TYPE == 0x8035u, "the first two bytes of fixed[]");
+	memset(f, 0, sizeof(*f));
+	memset(f->buf, 0xff, 6);
+	memcpy(f->buf + 6, &mac, 6);
+	memcpy(f->buf + 12, fixed, sizeof(fixed));
+	memcpy(f->buf + 22, &mac, 6);
+	memcpy(f->buf + 32, &mac, 6);
+	f->head = f->buf;
+	f->head_len = RARP_LEN;
+	f->len = RARP_LEN;
+	f->vid = (uint16_t)(key >> 48);
+}
+
+/* The next station that is not behind the port itself; false: there are no more. */
+static bool next_station(struct vio_switch *sw, uint64_t *key)
+{
+	unsigned port;
+
+	while (!sw->learnt_done) {
+		sw->learnt_done = !sw->fdb->ops->walk(sw->fdb, &sw->walk, key, &port);
+		if (sw->learnt_done)
+			sw->walk = 0;
+		else if (port != sw->announce->index)
+			return true;
+	}
+	while (sw->walk < sw->n) { /* those that have not said anything yet */
+		const struct vio_port *p = sw->port[sw->walk++];
+
+		*key = vio_load_relaxed(&p->own);
+		if (*key != 0 && p->up && sw->fdb->ops->lookup(sw->fdb, *key) < 0)
+			return true;
+	}
+	return false;
+}
+
+unsigned vio_switch_announce_some(struct vio_switch *sw)
+{
+	struct vio_port *to = sw->announce;
+	unsigned n = 0;
+	uint64_t key;
+
+	while (n < VIO_FRAME_BURST) {
+		if (!next_station(sw, &key)) {
+			sw->announce = NULL;
+			break;
+		}
+		if (vio_port_in_vlan(to, (uint16_t)(key >> 48)))
+			put_rarp(&sw->told[n++], key);
+	}
+	vio_switch_send(sw, to->index, sw->told, n);
+	return n;
+}
+
+/* ---------------------------------------------------------------------------- what is said ---- */
+
+void vio_switch_set_say(struct vio_switch *sw, void (*say)(void *ctx, const char *fmt, ...),
+			void *ctx)
+{
+	sw->say = say;
+	sw->say_ctx = ctx;
+}
+
+static void say_storms(struct vio_switch *sw)
+{
+	if (sw->storm_at != 0 && sw->now - sw->storm_at < SAY_EVERY_S)
+		return;
+	for (unsigned i = 0; i < sw->n; i++) {
+		struct vio_port *p = sw->port[i];
+		uint64_t n = p->stats.drop[VIO_DROP_STORM];
+
+		if (n == p->storm_said)
+			continue;
+		sw->say(sw->say_ctx,
+			"port %s: more than %u frames to everybody in a second; %llu were dropped. Is there a loop? Otherwise give it storm=N or storm=off",
+			p->name, p->storm, (unsigned long long)(n - p->storm_said));
+		p->storm_said = n;
+		sw->storm_at = sw->now;
+	}
+}
+
+static void say_moves(struct vio_switch *sw)
+{
+	uint64_t n = sw->moved - sw->moved_said, k = sw->last_move.key;
+
+	if (n == 0 || (sw->moved_at != 0 && sw->now - sw->moved_at < SAY_EVERY_S))
+		return;
+	sw->say(sw->say_ctx,
+		"address %02x:%02x:%02x:%02x:%02x:%02x (VLAN %u) is at port %s now and was at %s%s; %llu move(s) since the last such line",
+		(unsigned)(k & 0xff), (unsigned)(k >> 8 & 0xff), (unsigned)(k >> 16 & 0xff),
+		(unsigned)(k >> 24 & 0xff), (unsigned)(k >> 32 & 0xff), (unsigned)(k >> 40 & 0xff),
+		(unsigned)(k >> 48), sw->port[sw->last_move.to]->name,
+		sw->port[sw->last_move.from]->name,
+		n > SAY_EVERY_S ? ": two stations have it, or there is a loop" : "",
+		(unsigned long long)n);
+	sw->moved_said = sw->moved;
+	sw->moved_at = sw->now;
+}
+
+/* ---------------------------------------------------------------------------------- clock ---- */
+
+void vio_switch_tick(struct vio_switch *sw, uint32_t now)
+{
+	unsigned n;
+
+	for (unsigned i = 0; i < sw->n; i++) {
+		sw->port[i]->storm_seen = 0;
+		if (sw->port[i]->ops->tick)
+			sw->port[i]->ops->tick(sw->port[i]);
+	}
+	if (now == sw->now)
+		return;
+	sw->now = now;
+	n = sw->fdb->ops->age(sw->fdb, sw->now, VIO_FDB_AGE_S);
+	if (n > 0) {
+		vio_counter_add(&sw->aged, n);
+		vio_switch_forget_lookups(sw);
+	}
+	if (sw->say) {
+		say_storms(sw);
+		say_moves(sw);
+	}
+}
