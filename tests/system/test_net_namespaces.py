@@ -3,6 +3,7 @@
 """Real programs over virtio-net: ping, iperf3 and tcpdump between network namespaces, through guests and the server."""
 
 import os
+import sys
 import time
 
 from common import ARMS, SLOW, main, telemetry, until
@@ -93,6 +94,43 @@ class Namespaces(NetTest):
             lan.taps[0] = lan.start_tap(0, "copy")
             self.assertTrue(lan.reach(1, 0))
             lan.stop_taps(self)
+
+
+class Extensions(NetTest):
+    """TCP behind IPv6's destination options, which the kernel leaves to the card to sum and to cut."""
+    BYTES = 1 << 20
+    PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dstopts.py")
+
+    def carry(self, lan, options, to="fd09::2"):
+        server = lan.spawn(1, sys.executable, self.PROGRAM, "serve", to)
+        try:
+            self.assertEqual(server.stdout.readline(), "ready\n")
+            lan.run(0, sys.executable, self.PROGRAM, "send", to, str(self.BYTES), str(options))
+            said = server.communicate(timeout=30)[0].split()
+        finally:
+            if server.poll() is None:
+                server.kill()
+                server.communicate()
+        self.assertEqual([int(x) for x in said], [self.BYTES, self.BYTES // 256 * sum(range(256))])
+
+    def test_tcp_with_destination_options_of_any_length_arrives_with_and_without_the_receivers_offload(self):
+        for arm in ("copy", "zero-copy"):
+            for args in ([], ["--no-offload"]):
+                with self.subTest(arm=arm, args=args), Lan([arm, arm]) as lan:
+                    if args:  # the receiver alone
+                        self.assertEqual(lan.taps[1].stop(20), 0)
+                        lan.tap_args = args
+                        lan.taps[1] = lan.start_tap(1, arm)
+                    for i in (0, 1):
+                        sh("ip", "-n", lan.names[i], "addr", "add", f"fd09::{i + 1}/64", "dev", "vio0", "nodad")
+                    self.assertTrue(lan.reach(0, 1, address="fd09::2"))
+                    for options in (0, 8, 128, 256, 1024):
+                        with self.subTest(options=options):
+                            self.carry(lan, options)
+                    # Not oversized: where 64 KiB and the options are more than a packet's length can say, some kernels cut
+                    # it themselves and leave their jumbo header in each segment, which is then too long for the MTU.
+                    self.assertEqual([telemetry(lan.m, f"/vio/port,{i}")[0]["drop_offload"] for i in (0, 1)], [0, 0])
+                    lan.stop_taps(self)
 
 
 class Deaths(NetTest):
