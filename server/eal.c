@@ -85,6 +85,8 @@ int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err)
 	snprintf(mib, sizeof(mib), "%u", cfg->mib);
 	if (!cfg->no_huge)
 		arg[argc++] = "--in-memory";
+	if (!cfg->no_huge && cfg->one_file)
+		arg[argc++] = "--single-file-segments";
 	for (unsigned i = 0; cfg->no_huge && i < VIO_ARRAY_SIZE(plain); i++)
 		arg[argc++] = plain[i];
 	if (cfg->n_pci == 0)

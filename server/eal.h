@@ -14,6 +14,7 @@ struct vio_eal_cfg {
 	unsigned n_cores;
 	bool no_huge;
 	unsigned mib; /* plain pages: how much; hugepages are taken when they are needed */
+	bool one_file; /* hugepages in one file: what shares them with another process has few files to name */
 	const char *const *pci; /* addresses of devices on the PCI bus; none: it is not looked at */
 	unsigned n_pci;
 	FILE *log; /* for DPDK's messages; NULL: standard error */

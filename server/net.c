@@ -27,7 +27,7 @@ static uint64_t features(const struct vio_backend *be)
 
 	return F(MAC) | F(STATUS) | F(MTU) | F(MRG_RXBUF) | F(CSUM) | F(GUEST_CSUM) | F(HOST_TSO4) |
 	       F(HOST_TSO6) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(CTRL_VQ) | F(CTRL_RX) |
-	       F(CTRL_MAC_ADDR) | (n->max_pairs > 1 ? F(MQ) : 0);
+	       F(CTRL_MAC_ADDR) | F(GUEST_ANNOUNCE) | (n->max_pairs > 1 ? F(MQ) : 0);
 }
 
 /* VIRTIO 1.2, 5.1.3.1. */
@@ -38,7 +38,8 @@ static bool features_ok(const struct vio_backend *be, uint64_t f)
 		return false;
 	if ((f & (F(GUEST_TSO4) | F(GUEST_TSO6))) && !(f & F(GUEST_CSUM)))
 		return false;
-	return !(f & (F(CTRL_RX) | F(CTRL_MAC_ADDR) | F(MQ))) || (f & F(CTRL_VQ));
+	return !(f & (F(CTRL_RX) | F(CTRL_MAC_ADDR) | F(GUEST_ANNOUNCE) | F(MQ))) ||
+	       (f & F(CTRL_VQ));
 }
 
 static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_t *out)
@@ -51,7 +52,8 @@ static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_
 	(void)num_queues;
 	memset(&c, 0, sizeof(c));
 	memcpy(c.mac, &mac, sizeof(c.mac));
-	c.status = vio_le16(vio_load_relaxed(&n->port.up) ? VIRTIO_NET_S_LINK_UP : 0);
+	c.status = vio_le16((vio_load_relaxed(&n->port.up) ? VIRTIO_NET_S_LINK_UP : 0) |
+			    (vio_load_relaxed(&n->announce) ? VIRTIO_NET_S_ANNOUNCE : 0));
 	c.max_virtqueue_pairs = vio_le16(n->max_pairs);
 	c.mtu = vio_le16(n->port.mtu);
 	static_assert(offsetof(struct virtio_net_config, speed) == 12, "mac, status, pairs, mtu");
@@ -517,6 +519,8 @@ static void queue_on(struct vio_squeue *q)
 
 	if (q->pull)
 		vio_store_release(&n->rx[q->index / 2], q); /* pair L */
+	if (q->index == 0)
+		vio_net_show_station(n);
 }
 
 static void queue_off(struct vio_squeue *q)
@@ -525,8 +529,11 @@ static void queue_off(struct vio_squeue *q)
 
 	if (q->pull)
 		vio_store_release(&n->rx[q->index / 2], NULL);
-	if (q->index == 0) /* and with it the guest, as far as the network knows */
+	if (q->index == 0) { /* and with it the guest, as far as the network knows */
+		vio_store_relaxed(&n->announce, false);
+		vio_net_show_station(n);
 		vio_switch_gone(&n->port);
+	}
 	if (q->index == n->ctrl)
 		vio_net_show_mac(n, n->mac); /* a reset takes ADDR_SET back */
 }
@@ -718,7 +725,7 @@ static int parse(struct vio_net *n, char *text, struct vio_err *err)
 		if (rc == 0)
 			return vio_err_set(
 				err, -EINVAL,
-				"%s: no such key; there are MAC, vlan, trunk, mtu, queues, link, lock-mac",
+				"%s: no such key; there are MAC, vlan, trunk, mtu, storm, queues, link, lock-mac",
 				w);
 	}
 	return vio_port_options_end(&n->port, vlan, err);
@@ -786,6 +793,20 @@ bool vio_net_follow(struct vio_net *n, bool up)
 	if (!n->follows || n->port.up == up)
 		return false;
 	vio_switch_link(&n->port, up);
+	return true;
+}
+
+bool vio_net_follows(const struct vio_net *n)
+{
+	return n->follows;
+}
+
+bool vio_net_announce(struct vio_net *n)
+{
+	/* Until the first queue runs, nothing else of the session is there to be looked at (pair L). */
+	if (!vio_load_acquire(&n->rx[0]) || !vio_net_has(n, VIRTIO_NET_F_GUEST_ANNOUNCE))
+		return false;
+	vio_store_relaxed(&n->announce, true);
 	return true;
 }
 

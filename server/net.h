@@ -46,6 +46,13 @@ uint16_t vio_net_queues(const struct vio_net *n);
  * change, and the guest should be told. The switch's lcore.
  */
 bool vio_net_follow(struct vio_net *n, bool up);
+/* link=uplink? */
+bool vio_net_follows(const struct vio_net *n);
+/*
+ * The guest, if it agreed to GUEST_ANNOUNCE, is to announce itself (5.1.6.5.4). True: it should be told
+ * of a change. The switch's lcore.
+ */
+bool vio_net_announce(struct vio_net *n);
 /* To be added to the switch. */
 struct vio_port *vio_net_port(struct vio_net *n);
 

@@ -17,6 +17,16 @@ void vio_net_show_mac(struct vio_net *n, const uint8_t mac[6])
 
 	memcpy(&v, mac, 6);
 	vio_store_relaxed(&n->shown_mac, v);
+	vio_net_show_station(n);
+}
+
+void vio_net_show_station(struct vio_net *n)
+{
+	uint64_t vid = n->port.vlan.pvid, mac = vio_load_relaxed(&n->shown_mac);
+	/* On a trunk without a native VLAN nobody knows where it is until it has said something. */
+	bool there = vid != 0 && vio_load_relaxed(&n->rx[0]) != NULL;
+
+	vio_store_relaxed(&n->port.own, there ? vio_le64(mac) | vid << 48 : 0);
 }
 
 void vio_net_filter_reset(struct vio_net *n)
@@ -108,6 +118,17 @@ static bool set_address(struct vio_squeue *q, struct vio_net *n, const uint8_t *
 	return true;
 }
 
+/* It has announced itself: the config space no longer asks for it. */
+static bool announced(struct vio_squeue *q, struct vio_net *n, uint8_t cmd)
+{
+	if (cmd != VIRTIO_NET_CTRL_ANNOUNCE_ACK)
+		return false;
+	vio_store_relaxed(&n->announce, false);
+	if (q->adapter)
+		vio_adapter_config_changed(q->adapter);
+	return true;
+}
+
 static bool command(struct vio_squeue *q, const uint8_t *c, uint32_t len)
 {
 	struct vio_net *n = vio_net_of(q);
@@ -122,6 +143,8 @@ static bool command(struct vio_squeue *q, const uint8_t *c, uint32_t len)
 	if (c[0] == VIRTIO_NET_CTRL_MAC && c[1] == VIRTIO_NET_CTRL_MAC_ADDR_SET &&
 	    vio_net_has(n, VIRTIO_NET_F_CTRL_MAC_ADDR))
 		return set_address(q, n, data, len);
+	if (c[0] == VIRTIO_NET_CTRL_ANNOUNCE && vio_net_has(n, VIRTIO_NET_F_GUEST_ANNOUNCE))
+		return announced(q, n, c[1]);
 	if (c[0] == VIRTIO_NET_CTRL_MQ && c[1] == VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET &&
 	    vio_net_has(n, VIRTIO_NET_F_MQ))
 		return set_pairs(n, data, len);

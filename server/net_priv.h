@@ -74,6 +74,7 @@ struct vio_net {
 	uint8_t mac[6];
 	uint64_t shown_mac; /* in the config space: this one until ADDR_SET; any lcore, relaxed */
 	uint16_t max_pairs;
+	bool announce; /* the guest is to announce itself and has not said that it did; any lcore, relaxed */
 	bool follows; /* link=uplink */
 	bool locked;  /* lock-mac=on */
 	/* This session: set by start, then the switch's lcore's. */
@@ -135,5 +136,7 @@ unsigned vio_net_ctrl_submit(struct vio_squeue *q, struct vio_req *const r[], un
 void vio_net_filter_reset(struct vio_net *n);
 /* The address that the config space shows from now on. Who calls it sees to it that the guest hears of it. */
 void vio_net_show_mac(struct vio_net *n, const uint8_t mac[6]);
+/* The same address as the port's own station, while the guest is there. */
+void vio_net_show_station(struct vio_net *n);
 
 #endif

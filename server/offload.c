@@ -6,7 +6,9 @@
 #define IPV6_HOPOPTS   0
 #define IPV6_ROUTING   43
 #define IPV6_DSTOPTS   60
+#define IPPROTO_UDP_V  17
 #define TCP_CSUM_AT    16
+#define UDP_CSUM_AT    6
 #define IPV4_MIN       20u
 #define IPV6_LEN       40u
 #define TCP_MIN        20u
@@ -226,10 +228,10 @@ static uint16_t unfolded(uint64_t sum)
 	return (uint16_t)~vio_csum_fold(sum);
 }
 
-/* The pseudo header's sum for TCP of `len` bytes, from the addresses at `at`. */
-static uint16_t pseudo(const uint8_t *at, uint32_t bytes, uint16_t len)
+/* The pseudo header's sum for `len` bytes of a protocol, from the addresses at `at`. */
+static uint16_t pseudo(const uint8_t *at, uint32_t bytes, uint8_t proto, uint16_t len)
 {
-	uint8_t tail[4] = {0, IPPROTO_TCP_V, 0, 0};
+	uint8_t tail[4] = {0, proto, 0, 0};
 
 	vio_put_be16(tail + 2, len);
 	return unfolded(vio_csum_add(vio_csum_add(0, at, bytes, false), tail, sizeof(tail), false));
@@ -261,11 +263,11 @@ static uint16_t fix_ip(struct vio_frame *s, uint32_t i, uint32_t was)
 		vio_put_be16(ip + 10, 0);
 		csum = vio_csum_fold(vio_csum_add(0, ip, (uint32_t)s->l4_at - s->l3_at, false));
 		memcpy(ip + 10, &csum, 2);
-		return pseudo(ip + 12, 8, (uint16_t)tcp_len);
+		return pseudo(ip + 12, 8, IPPROTO_TCP_V, (uint16_t)tcp_len);
 	}
 	vio_put_be16(ip + 4, (uint16_t)(s->len - s->l3_at - IPV6_LEN));
 	if (vio_likely(s->l4_at - s->l3_at == IPV6_LEN))
-		return pseudo(ip + 8, 32, (uint16_t)tcp_len);
+		return pseudo(ip + 8, 32, IPPROTO_TCP_V, (uint16_t)tcp_len);
 	memcpy(&csum, vio_frame_head(s) + s->l4_at + TCP_CSUM_AT, 2);
 	return pseudo_changed(csum, was, tcp_len);
 }
@@ -298,4 +300,43 @@ void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segme
 	memcpy(tcp + TCP_CSUM_AT, &sum, 2);
 	s->gso_type = VIRTIO_NET_HDR_GSO_NONE;
 	s->gso_size = 0;
+}
+
+/* ------------------------------------------------------------------------------- finding ---- */
+
+enum vio_sum vio_offload_look(struct vio_frame *f)
+{
+	const uint8_t *head = vio_frame_head(f), *ip;
+	uint32_t l3, l4, end;
+	uint16_t type, field, want;
+	uint8_t proto;
+	bool v4;
+
+	if (f->head_len < VIO_ETH_LEN)
+		return VIO_SUM_OTHER;
+	l3 = find_l3(f, &type);
+	ip = head + l3;
+	v4 = type == VIO_ETHERTYPE_IPV4;
+	if ((!v4 && type != VIO_ETHERTYPE_IPV6) || f->head_len < l3 + (v4 ? IPV4_MIN : IPV6_LEN))
+		return VIO_SUM_OTHER;
+	l4 = l3 + (v4 ? (ip[0] & 0xfu) * 4 : IPV6_LEN);
+	end = v4 ? l3 + vio_get_be16(ip + 2) : l4 + vio_get_be16(ip + 4);
+	if (end > f->len)
+		return VIO_SUM_TRUNCATED;
+	proto = v4 ? ip[9] : ip[6];
+	/* Behind padding nothing can be left to a device, which sums to the frame's end. */
+	if ((proto != IPPROTO_TCP_V && proto != IPPROTO_UDP_V) || end != f->len ||
+	    l4 < l3 + IPV4_MIN || (v4 && vio_get_be16(ip + 6) & IPV4_FRAGMENTS))
+		return VIO_SUM_OTHER;
+	f->csum_offset = proto == IPPROTO_TCP_V ? TCP_CSUM_AT : UDP_CSUM_AT;
+	if (f->head_len < l4 + f->csum_offset + 2)
+		return VIO_SUM_OTHER;
+	memcpy(&field, head + l4 + f->csum_offset, 2);
+	want = v4 ? pseudo(ip + 12, 8, proto, (uint16_t)(end - l4))
+		  : pseudo(ip + 8, 32, proto, (uint16_t)(end - l4));
+	if (field != want)
+		return VIO_SUM_OTHER;
+	f->csum_start = (uint16_t)l4;
+	f->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	return VIO_SUM_UNFINISHED;
 }

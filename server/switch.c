@@ -208,36 +208,43 @@ static inline void to_port(struct vio_switch *sw, unsigned i, struct vio_frame *
 	sw->out[i][sw->out_n[i]++] = f;
 }
 
-/*
- * Has the port sent more than it may of what goes to everybody? A tenth of a second's share is
- * counted anew at each tick.
- */
-static inline bool is_storm(struct vio_port *from)
+/* The other ports in the VLAN, a bit each. */
+static inline uint64_t ways(const struct vio_port *from, uint16_t vid)
 {
-	return from->storm != 0 && ++from->storm_seen > from->storm / VIO_SWITCH_TICKS;
-}
-
-static void flood(struct vio_port *from, struct vio_frame *f, bool group)
-{
-	struct vio_switch *sw = from->sw;
+	const struct vio_switch *sw = from->sw;
 	uint64_t to = 0;
 
 	for (unsigned i = 0; i < sw->n; i++) {
-		if (sw->port[i] != from && vio_port_in_vlan(sw->port[i], f->vid))
+		if (sw->port[i] != from && vio_port_in_vlan(sw->port[i], vid))
 			to |= 1ull << i;
 	}
+	return to;
+}
+
+/*
+ * False: the port has sent more than it may of what goes to everybody, dropped. A tenth of a second's
+ * share is counted anew at each tick. What has one way only is not multiplied, and counts only as a
+ * group's from outside, where a loop may be.
+ */
+static bool may_flood(struct vio_port *from, uint64_t to, bool group)
+{
+	if (!(to & (to - 1)) && !(group && from->ops->outside))
+		return true;
+	if (from->storm == 0 || ++from->storm_seen <= from->storm / VIO_SWITCH_TICKS)
+		return true;
+	vio_port_drop(from, VIO_DROP_STORM, 1);
+	return false;
+}
+
+static void flood(struct vio_port *from, struct vio_frame *f, uint64_t to)
+{
 	if (vio_unlikely(to == 0)) {
 		vio_port_drop(from, VIO_DROP_NO_PORT, 1);
 		return;
 	}
-	/* Group addresses have been counted. What has one way only is not multiplied. */
-	if (!group && vio_unlikely(to & (to - 1)) && is_storm(from)) {
-		vio_port_drop(from, VIO_DROP_STORM, 1);
-		return;
-	}
 	vio_counter_add(&from->stats.flooded, 1);
 	for (; to; to &= to - 1)
-		to_port(sw, (unsigned)__builtin_ctzll(to), f);
+		to_port(from->sw, (unsigned)__builtin_ctzll(to), f);
 }
 
 static void flush(struct vio_switch *sw)
@@ -290,27 +297,13 @@ static inline bool is_reserved(const uint8_t *dst)
 	       dst[5] >= 0x01 && dst[5] <= 0x0f;
 }
 
-/* May a frame to a group pass? */
-static bool may_pass(struct vio_port *from, const uint8_t *dst)
-{
-	if (vio_unlikely(is_reserved(dst))) {
-		vio_port_drop(from, VIO_DROP_RESERVED, 1);
-		return false;
-	}
-	if (vio_unlikely(is_storm(from))) { /* nor is learnt from it: in a loop it would be wrong */
-		vio_port_drop(from, VIO_DROP_STORM, 1);
-		return false;
-	}
-	return true;
-}
-
 static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 {
 	struct vio_switch *sw = from->sw;
 	uint32_t len = f->len;
 	const uint8_t *head;
 	uint64_t src, mac;
-	bool group;
+	uint64_t group = 0; /* the ports that a group's frame goes to */
 	int to;
 
 	if (vio_unlikely(len < VIO_ETH_LEN)) {
@@ -336,20 +329,34 @@ static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 		vio_port_drop(from, VIO_DROP_OFFLOAD, 1);
 		return;
 	}
-	group = head[0] & 1;
-	if (vio_unlikely(group) && !may_pass(from, head))
-		return;
+	if (vio_unlikely(head[0] & 1)) {
+		if (vio_unlikely(is_reserved(head))) {
+			vio_port_drop(from, VIO_DROP_RESERVED, 1);
+			return;
+		}
+		group = ways(from, f->vid);
+		if (!may_flood(from, group,
+			       true)) /* nor is learnt from it: in a loop that were wrong */
+			return;
+	}
 	vio_counter_add(&from->stats.in_frames, 1);
 	vio_counter_add(&from->stats.in_bytes, len);
 	if (vio_unlikely(src != from->src_key || from->src_at != sw->now))
 		learn(from, src);
-	to = group ? -1 : lookup(from, vio_fdb_key(head, f->vid));
-	if (to < 0)
+	if (vio_unlikely(head[0] & 1)) {
 		flood(from, f, group);
-	else if (vio_likely(to != (int)from->index))
+		return;
+	}
+	to = lookup(from, vio_fdb_key(head, f->vid));
+	if (vio_unlikely(to < 0)) {
+		group = ways(from, f->vid);
+		if (may_flood(from, group, false))
+			flood(from, f, group);
+	} else if (vio_likely(to != (int)from->index)) {
 		to_port(sw, (unsigned)to, f);
-	else /* it has been there already */
+	} else { /* it has been there already */
 		vio_port_drop(from, VIO_DROP_OWN_SEGMENT, 1);
+	}
 }
 
 void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n)

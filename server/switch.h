@@ -33,8 +33,8 @@
 #define VIO_SMALL_SEGMENT  512u
 #define VIO_SMALL_SEGMENTS 2048u
 /*
- * Frames a second that a port may send to everybody: to groups, and to unknown addresses where there
- * are several ways. What a loop sends is five times that and more; some hundred megabits of video
+ * Frames a second that a port may send to everybody: to groups and to unknown addresses where there
+ * are several ways, and from outside to groups in any case. What a loop sends is five times that and more; some hundred megabits of video
  * are less.
  */
 #define VIO_STORM_DEFAULT 10000u
@@ -76,6 +76,7 @@ const char *vio_drop_name(enum vio_drop why);
 
 struct vio_port_ops {
 	const char *kind;
+	bool outside; /* a network of others is behind it */
 	/*
 	 * Addresses that may be learnt at such a port; 0: its share of what the others leave (see
 	 * vio_switch_add()).
@@ -99,7 +100,9 @@ struct vio_port_stats {
 	uint64_t in_frames, in_bytes, out_frames, out_bytes; /* out: taken by the port */
 	uint64_t flooded; /* of those in: to all ports of the VLAN */
 	uint64_t drop[VIO_N_DROP];
-	uint64_t refused;     /* addresses not learnt: the port has as many as it may have */
+	uint64_t refused; /* addresses not learnt: the port has as many as it may have */
+	uint64_t
+		in_unfinished; /* of those in: with a checksum that was left to a device that isn't there */
 	uint64_t moved;       /* addresses that were learnt here and had been at another port */
 	uint64_t segmented;   /* frames cut in software for this port */
 	uint64_t checksummed; /* checksums finished in software for this port */
@@ -143,6 +146,7 @@ struct vio_port {
 	uint32_t small;
 	uint32_t storm_seen; /* since the last tick */
 	uint64_t storm_said; /* of stats.drop[VIO_DROP_STORM] */
+	bool said_truncated;
 };
 
 /*

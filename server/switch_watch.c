@@ -154,6 +154,21 @@ static void say_storms(struct vio_switch *sw)
 	}
 }
 
+/* Once for a port: what is to be done about it is done once. */
+static void say_truncated(struct vio_switch *sw)
+{
+	for (unsigned i = 0; i < sw->n; i++) {
+		struct vio_port *p = sw->port[i];
+
+		if (p->stats.drop[VIO_DROP_TRUNCATED] == 0 || p->said_truncated)
+			continue;
+		sw->say(sw->say_ctx,
+			"port %s: frames come in that its driver has cut off, and are dropped. Does its interface put segments or fragments together? Switch that off (ethtool -K IF tso off gso off gro off, also at the other end of a veth), or give the driver longer buffers",
+			p->name);
+		p->said_truncated = true;
+	}
+}
+
 static void say_moves(struct vio_switch *sw)
 {
 	uint64_t n = sw->moved - sw->moved_said, k = sw->last_move.key;
@@ -193,6 +208,7 @@ void vio_switch_tick(struct vio_switch *sw, uint32_t now)
 	}
 	if (sw->say) {
 		say_storms(sw);
+		say_truncated(sw);
 		say_moves(sw);
 	}
 }

@@ -306,6 +306,7 @@ static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2]
 	num(d, "in_bytes", vio_load_relaxed(&s->in_bytes));
 	num(d, "out_frames", vio_load_relaxed(&s->out_frames));
 	num(d, "out_bytes", vio_load_relaxed(&s->out_bytes));
+	num(d, "in_unfinished", vio_load_relaxed(&s->in_unfinished));
 	num(d, "flooded", vio_load_relaxed(&s->flooded));
 	num(d, "refused", vio_load_relaxed(&s->refused));
 	num(d, "moved", vio_load_relaxed(&s->moved));

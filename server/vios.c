@@ -45,8 +45,9 @@ struct vios {
 	struct vio_uplink *uplink[VIO_SERVER_MAX_UPLINKS];
 	uint64_t switch_now; /* ns: the switch's clock */
 	unsigned switch_turns;
-	bool said_memory; /* what uplinks can't have of guests' memory; atomic */
-	uint64_t mem_top; /* of the partition's memory; above are the disks */
+	unsigned announced; /* vio_switch_announcements(), as the guests know it */
+	bool said_memory;   /* what uplinks can't have of guests' memory; atomic */
+	uint64_t mem_top;   /* of the partition's memory; above are the disks */
 	bool one_core;
 	struct guest {
 		struct vios *v;
@@ -338,17 +339,25 @@ static uint16_t queues_of(const struct vios *v, unsigned i)
 	return most && most < v->o.queues ? most : v->o.queues;
 }
 
-/* Ports with link=uplink: up while any uplink is. */
+/* Ports with link=uplink: up while any uplink is. And who is to announce itself. */
 static void follow_links(struct vios *v)
 {
-	bool up = false;
+	bool up = false, announce;
 
 	if (v->o.n_uplinks == 0)
 		return;
+	announce = vio_switch_announcements(v->sw) != v->announced;
+	v->announced = vio_switch_announcements(v->sw);
 	for (unsigned i = 0; i < v->o.n_uplinks; i++)
 		up |= vio_uplink_port(v->uplink[i])->up;
 	for (unsigned i = 0; i < v->n_adapters; i++) {
-		if (v->net[i] && v->adapter[i] && vio_net_follow(v->net[i], up))
+		bool tell;
+
+		if (!v->net[i] || !v->adapter[i])
+			continue;
+		tell = vio_net_follow(v->net[i], up);
+		tell |= announce && vio_net_announce(v->net[i]);
+		if (tell)
 			vio_adapter_config_changed(v->adapter[i]);
 	}
 }
@@ -364,10 +373,36 @@ static unsigned switch_turn(void *ctx)
 	return vio_switch_poll(v->sw, v->switch_now);
 }
 
+/* Devices that DPDK would take for one another, and ports that follow what isn't there. */
+static int check_uplinks(const struct vios *v, struct vio_err *err)
+{
+	const struct vio_server_opts *o = &v->o;
+
+	for (unsigned i = 1; i < o->n_uplinks + o->n_vdevs; i++) {
+		for (unsigned k = 0; k < i; k++) {
+			const char *a = i < o->n_uplinks ? o->uplink[i] : o->vdev[i - o->n_uplinks];
+			const char *b = k < o->n_uplinks ? o->uplink[k] : o->vdev[k - o->n_uplinks];
+
+			if (vio_uplink_same_device(a, b))
+				return vio_err_set(
+					err, -EINVAL,
+					"%s and %s are one device to DPDK: give the second another name, e.g. the next number behind net_tap",
+					b, a);
+		}
+	}
+	for (unsigned i = 0; i < v->n_adapters && o->n_uplinks == 0; i++) {
+		if (v->net[i] && vio_net_follows(v->net[i]))
+			return vio_err_set(
+				err, -EINVAL,
+				"--net link=uplink: there is no --uplink whose link it could follow");
+	}
+	return 0;
+}
+
 static int start_switch(struct vios *v, struct vio_err *err)
 {
 	struct vio_fdb *fdb = NULL;
-	int rc = 0;
+	int rc = check_uplinks(v, err);
 
 	for (unsigned i = 0; rc == 0 && i < v->n_adapters; i++) {
 		if (!v->net[i])
@@ -415,6 +450,18 @@ static unsigned pci_devices(const struct vios *v, char addr[][16], const char *p
 	return n;
 }
 
+/* vhost-user names eight pieces of memory at most, and a file is one. */
+static bool shares_memory(const struct vio_server_opts *o)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < o->n_uplinks; i++)
+		any |= !strncmp(o->uplink[i], "net_virtio_user", 15);
+	for (unsigned i = 0; i < o->n_vdevs; i++)
+		any |= !strncmp(o->vdev[i], "net_virtio_user", 15);
+	return any;
+}
+
 static int start_dpdk(struct vios *v, struct vio_err *err)
 {
 	struct vio_server_opts *o = &v->o;
@@ -425,6 +472,7 @@ static int start_dpdk(struct vios *v, struct vio_err *err)
 				  .n_cores = o->n_cores,
 				  .no_huge = o->no_huge,
 				  .log = vio_log_stream(messages),
+				  .one_file = shares_memory(o),
 				  .mib = VIO_EAL_MIB + o->n_uplinks * UPLINK_MIB,
 				  .pci = pci,
 				  .n_pci = pci_devices(v, addr, pci)};

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -6,6 +7,7 @@
 /* rte_dev_dma_map(), the only call that serves every driver, is not stable yet in DPDK 22.11. */
 #define ALLOW_EXPERIMENTAL_API
 #include <rte_dev.h>
+#include <rte_devargs.h>
 #include <rte_eth_bond.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -49,6 +51,9 @@ struct vio_uplink {
 	uint64_t capa;
 	bool in_place; /* may lend; cleared for good by an adapter's lcore, before the window that it is for */
 	bool bond;
+	bool known;           /* its driver, or its parts': reads_our_memory(), or hardware */
+	bool unfinished_sums; /* may bring in frames whose checksum the kernel left to a device (af_packet) */
+	int active;           /* bond: the part in use, as far as we know; -1 */
 	bool started;
 	bool stopped; /* vio_uplink_stop(): nobody but us has to do with it any more */
 	/*
@@ -492,6 +497,46 @@ static bool take(struct vio_uplink *u, struct rte_mbuf *m, struct vio_frame *f, 
 	return true;
 }
 
+/* Room for what a checksum covers at least: two tags, IPv6, TCP. Of a driver's first mbuf. */
+static void lengthen_head(struct vio_frame *f, struct iovec *iov)
+{
+	uint32_t more = VIO_FRAME_HEAD - f->head_len;
+
+	if (f->n_body == 0)
+		return;
+	more = iov->iov_len < more ? (uint32_t)iov->iov_len : more;
+	memcpy(f->head + f->head_len, iov->iov_base, more);
+	f->head_len = (uint16_t)(f->head_len + more);
+	f->body_len -= more;
+	iov->iov_base = (uint8_t *)iov->iov_base + more;
+	iov->iov_len -= more;
+	if (iov->iov_len == 0) {
+		f->body++;
+		f->n_body--;
+	}
+}
+
+/*
+ * Of an interface whose kernel leaves checksums to a device that isn't there (af_packet on a veth):
+ * the driver does not pass on which these are, so they are found by what stands in them. False: it is
+ * not the whole frame, the driver has cut it off.
+ */
+static bool take_unfinished(struct vio_uplink *u, struct vio_frame *f, struct iovec *iov)
+{
+	lengthen_head(f, iov);
+	switch (vio_offload_look(f)) {
+	case VIO_SUM_TRUNCATED:
+		vio_port_drop(&u->port, VIO_DROP_TRUNCATED, 1);
+		return false;
+	case VIO_SUM_UNFINISHED:
+		vio_counter_add(&u->port.stats.in_unfinished, 1);
+		break;
+	case VIO_SUM_OTHER:
+		break;
+	}
+	return true;
+}
+
 static unsigned poll_port(struct vio_port *p)
 {
 	struct vio_uplink *u = of(p);
@@ -507,7 +552,9 @@ static unsigned poll_port(struct vio_port *p)
 	if (n == 0)
 		return 0;
 	for (unsigned i = 0; i < n; i++)
-		k += take(u, m[i], &u->frame[k], u->iov[k]);
+		k += take(u, m[i], &u->frame[k], u->iov[k]) &&
+		     (vio_likely(!u->unfinished_sums) ||
+		      take_unfinished(u, &u->frame[k], u->iov[k]));
 	if (k > 0)
 		vio_switch_forward(p, u->frame, k);
 	rte_pktmbuf_free_bulk(m, n);
@@ -526,25 +573,32 @@ static bool has_link(uint16_t id)
  * ports (tap) only answer when they are asked, so it is done here. True: one of its parts has a
  * link.
  */
-static bool look_after_bond(const struct vio_uplink *u)
+static bool look_after_bond(struct vio_uplink *u)
 {
 	uint16_t part[MAX_PARTS];
 	int n = rte_eth_bond_slaves_get(u->id, part, MAX_PARTS);
 	int primary = rte_eth_bond_primary_get(u->id);
+	bool backup = rte_eth_bond_mode_get(u->id) == BONDING_MODE_ACTIVE_BACKUP, up = false;
 
-	if (primary >= 0 && has_link((uint16_t)primary))
-		return true;
-	for (int i = 0; i < n; i++) {
-		if (!has_link(part[i]))
+	for (int i = -1; i < n && !up; i++) { /* the active one first */
+		int id = i < 0 ? primary : part[i];
+
+		if (id < 0 || !has_link((uint16_t)id))
 			continue;
-		if (rte_eth_bond_mode_get(u->id) == BONDING_MODE_ACTIVE_BACKUP)
-			rte_eth_bond_primary_set(u->id, part[i]);
-		return true;
+		up = true;
+		if (backup && id != primary && rte_eth_bond_primary_set(u->id, (uint16_t)id) == 0)
+			primary = id;
 	}
-	return false;
+	/* By us or by itself: what is behind it learns where the guests are from whoever speaks. */
+	if (backup && up && primary != u->active) {
+		if (u->active >= 0 && u->port.sw)
+			vio_switch_announce(&u->port);
+		u->active = primary;
+	}
+	return up;
 }
 
-static bool link_up(const struct vio_uplink *u)
+static bool link_up(struct vio_uplink *u)
 {
 	return u->bond ? look_after_bond(u) : has_link(u->id);
 }
@@ -558,8 +612,13 @@ static void tick(struct vio_port *p)
 		vio_counter_add(&p->stats.lent, -away);
 		(void)vio_fetch_add(&u->away_frames, -away);
 	}
-	if (!u->stopped)
-		vio_switch_link(p, link_up(u));
+	if (!u->stopped) {
+		bool up = link_up(u), back = up && !p->up;
+
+		vio_switch_link(p, up);
+		if (back)
+			vio_switch_announce(p);
+	}
 }
 
 static void reap(struct vio_port *p)
@@ -569,8 +628,12 @@ static void reap(struct vio_port *p)
 					0); /* not all devices have it; those free on their own */
 }
 
-static const struct vio_port_ops ops = {
-	.kind = "uplink", .deliver = deliver, .poll = poll_port, .tick = tick, .reap = reap};
+static const struct vio_port_ops ops = {.kind = "uplink",
+					.outside = true,
+					.deliver = deliver,
+					.poll = poll_port,
+					.tick = tick,
+					.reap = reap};
 
 /* ------------------------------------------------------------------------------- memory ---- */
 
@@ -675,28 +738,69 @@ int vio_uplink_vdev(const char *devargs, struct vio_err *err)
 		      : 0;
 }
 
-/* Fills dma[]. True: all of it is hardware. */
-static bool find_hardware(struct vio_uplink *u)
+/*
+ * Software drivers whose code was read: they copy a frame with the CPU out of whatever address an
+ * mbuf names. Others may hand the address to another process or a kernel that does not have the
+ * page (net_virtio_user, net_memif with zero-copy, net_af_xdp): what is not known gets copies.
+ */
+static bool reads_our_memory(const struct rte_eth_dev_info *info)
+{
+	static const char *const known[] = {"net_af_packet", "net_memif", "net_null",
+					    "net_pcap",      "net_ring",  "net_tap"};
+	const struct rte_devargs *args = info->device ? rte_dev_devargs(info->device) : NULL;
+
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(known); i++) {
+		if (!strcmp(info->driver_name, known[i]))
+			return !args || !args->args || !strstr(args->args, "zero-copy=yes");
+	}
+	return false;
+}
+
+struct parts {
+	bool hardware; /* all of it */
+	bool reach; /* all of it can have frames in place: hardware, for which memory is mapped, or known */
+	bool known; /* all software among it is */
+};
+
+/* What it is, or its parts are. Fills dma[]. */
+static struct parts look_at_parts(struct vio_uplink *u)
 {
 	uint16_t part[MAX_PARTS] = {u->id};
 	int n = u->bond ? rte_eth_bond_slaves_get(u->id, part, MAX_PARTS) : 1;
 	char name[RTE_ETH_NAME_MAX_LEN], addr[32];
+	struct parts p = {n > 0, n > 0, true};
 	struct rte_eth_dev_info info;
 
 	for (int i = 0; i < n; i++) {
-		if (rte_eth_dev_get_name_by_port(part[i], name) == 0 &&
-		    vio_uplink_is_pci(name, addr, sizeof(addr)) &&
-		    rte_eth_dev_info_get(part[i], &info) == 0)
+		bool ok = rte_eth_dev_get_name_by_port(part[i], name) == 0 &&
+			  rte_eth_dev_info_get(part[i], &info) == 0;
+
+		if (ok && vio_uplink_is_pci(name, addr, sizeof(addr))) {
 			u->dma[u->n_dma++] = info.device;
+			continue;
+		}
+		p.hardware = false;
+		if (!ok || !reads_our_memory(&info))
+			p.reach = p.known = false;
+		if (ok && !strcmp(info.driver_name, "net_af_packet"))
+			u->unfinished_sums = true;
 	}
-	return n > 0 && u->n_dma == (unsigned)n;
+	return p;
+}
+
+bool vio_uplink_same_device(const char *a, const char *b)
+{
+	size_t n = strcspn(a, ",");
+
+	return n == strcspn(b, ",") && !strncmp(a, b, n);
 }
 
 /* Make the device, or find it where EAL has done so already. */
 static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
 {
 	struct rte_eth_dev_info info;
-	bool hardware, chains;
+	struct parts parts;
+	bool chains;
 	int rc;
 
 	snprintf(u->name, sizeof(u->name), "%.*s", (int)strcspn(devargs, ","), devargs);
@@ -720,14 +824,16 @@ static int probe(struct vio_uplink *u, const char *devargs, struct vio_err *err)
 		return vio_err_set(err, rc, "%s: %s", u->name, strerror(-rc));
 	u->dev = info.device;
 	u->capa = info.tx_offload_capa & TX_CAPA;
-	hardware = find_hardware(u);
+	parts = look_at_parts(u);
+	u->known = parts.known;
 	/* Software drivers (tap) cut with rte_gso: no IPv6, and not to full frames. We do both. */
-	if (!hardware || !(u->capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) ||
+	if (!parts.hardware || !(u->capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) ||
 	    !(u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM))
 		u->capa &= ~(uint64_t)RTE_ETH_TX_OFFLOAD_TCP_TSO;
 	/* The null port does not say that it takes chained mbufs, and frees them like any. */
 	chains = (u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) || !strcmp(info.driver_name, "net_null");
-	u->in_place = chains && (u->n_dma == 0 || rte_eal_iova_mode() == RTE_IOVA_VA);
+	u->in_place =
+		chains && parts.reach && (u->n_dma == 0 || rte_eal_iova_mode() == RTE_IOVA_VA);
 	snprintf(u->what, sizeof(u->what), "%s (%s), frames %s, checksums %s, segmentation %s",
 		 u->name, info.driver_name, u->in_place ? "leave in place" : "are copied out",
 		 u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM ? "by the port" : "in software",
@@ -771,12 +877,63 @@ static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
 			   rte_strerror(rte_errno));
 }
 
-static int start(struct vio_uplink *u, struct vio_err *err)
+/* ---- what DPDK says ---- */
+
+/* While a port is made and started: what DPDK reports is kept, as the reason for what follows. */
+struct heard {
+	FILE *f;
+	char *text;
+	size_t len;
+};
+
+static void begin_listening(struct heard *h)
+{
+	*h = (struct heard){NULL, NULL, 0};
+	h->f = open_memstream(&h->text, &h->len);
+	if (h->f)
+		rte_openlog_stream(h->f);
+}
+
+/* Bytes so far. */
+static size_t heard(struct heard *h)
+{
+	if (h->f)
+		fflush(h->f);
+	return h->len;
+}
+
+/* Lines into one sentence's end, "; DPDK: a; b", in place of `len` bytes at most. */
+static void reason(struct heard *h, char *to, size_t len)
+{
+	char *save = NULL;
+	size_t at = 0;
+
+	to[0] = '\0';
+	heard(h);
+	for (char *w = h->text ? strtok_r(h->text, "\n", &save) : NULL; w && at < len;
+	     w = strtok_r(NULL, "\n", &save))
+		at += (size_t)snprintf(to + at, len - at, "%s%s", at ? "; " : "; DPDK: ", w);
+}
+
+/* What was said without a failure is somebody's to read nevertheless. */
+static void end_listening(struct heard *h, bool print)
+{
+	if (!h->f)
+		return;
+	rte_openlog_stream(NULL);
+	fclose(h->f);
+	if (print && h->len > 0)
+		fputs(h->text, stderr);
+	free(h->text);
+}
+
+static int start(struct vio_uplink *u, struct heard *h, struct vio_err *err)
 {
 	struct rte_eth_conf conf = {0};
 	struct rte_eth_dev_info info;
 	uint16_t rx = RING, tx = RING;
-	const char *what = "configure";
+	const char *what = "configure it";
+	size_t before = 0;
 	int rc = rte_eth_dev_info_get(u->id, &info);
 
 	/* A bond hears of its parts' links this way. */
@@ -814,7 +971,11 @@ static int start(struct vio_uplink *u, struct vio_err *err)
 		rc = rte_eth_tx_queue_setup(u->id, 0, tx, (unsigned)SOCKET_ID_ANY, NULL);
 	if (rc == 0) {
 		what = "start it";
+		before = heard(h);
 		rc = rte_eth_dev_start(u->id);
+		/* Not all drivers pass on that it failed (virtio_user does not); they say so. */
+		if (rc == 0 && !u->known && heard(h) > before)
+			rc = -EIO;
 	}
 	if (rc < 0)
 		return vio_err_set(err, rc, "%s: can't %s: %s", u->name, what, strerror(-rc));
@@ -840,7 +1001,9 @@ int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err 
 {
 	struct vio_uplink *u =
 		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*u), (size_t)VIO_CACHE_LINE));
-	char devargs[512];
+	char devargs[512], said[200];
+	struct vio_err why;
+	struct heard h;
 	int rc;
 
 	if (!u)
@@ -848,14 +1011,22 @@ int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err 
 	memset(u, 0, sizeof(*u));
 	u->id = RTE_MAX_ETHPORTS;
 	u->home = LCORE_ID_ANY;
+	u->active = -1;
 	u->fresh = fresh_mbuf();
 	u->port.ops = &ops;
 	vio_port_defaults(&u->port);
 	rc = split(u, spec, devargs, sizeof(devargs), err);
+	begin_listening(&h);
 	if (rc == 0)
 		rc = probe(u, devargs, err);
 	if (rc == 0)
-		rc = start(u, err);
+		rc = start(u, &h, err);
+	if (rc < 0) {
+		why = *err;
+		reason(&h, said, sizeof(said));
+		vio_err_set(err, rc, "%s%s", why.msg, said);
+	}
+	end_listening(&h, rc == 0);
 	if (rc < 0) {
 		vio_uplink_destroy(u);
 		return rc;

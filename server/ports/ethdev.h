@@ -38,6 +38,8 @@ const char *vio_uplink_what(const struct vio_uplink *u);
 unsigned vio_uplink_lent(const struct vio_uplink *u);
 /* A device that is only part of another (of a bond). */
 int vio_uplink_vdev(const char *devargs, struct vio_err *err);
+/* Do two such words name one device? DPDK would take the second for the first. */
+bool vio_uplink_same_device(const char *a, const char *b);
 /* Is it a device on the PCI bus, that EAL has to look for when it starts? Copies its address. */
 bool vio_uplink_is_pci(const char *spec, char *addr, size_t len);
 

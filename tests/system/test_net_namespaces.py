@@ -193,6 +193,28 @@ class Uplink(NetTest):
                     lan.stop_taps(self)
 
 
+class KernelsSums(UplinkLan):
+    """The far kernel leaves checksums to the veth, which passes them on as they are."""
+
+    def before_machine(self):
+        super().before_machine()
+        # Segments would be longer than the driver's buffers.
+        sh("ip", "netns", "exec", self.names[-1], "ethtool", "-K", "vio0", "tx", "on", "tso", "off", "gso", "off")
+
+
+class UnfinishedSums(NetTest):
+    tools = ("iperf3", "ethtool")
+
+    def test_tcp_connects_through_af_packet_where_the_kernel_leaves_checksums_to_the_device(self):
+        for args in ([], ["--no-offload"]):
+            with self.subTest(args=args), KernelsSums(["zero-copy"], spaces=2, tap_args=args) as lan:
+                self.assertTrue(lan.reach(0, 1))
+                self.assertGreater(lan.iperf(0, 1), MOVED)
+                self.assertGreater(lan.iperf(0, 1, 1, "-R"), MOVED)
+                self.assertGreater(telemetry(lan.m, "/vio/port,1")[0]["in_unfinished"], 0)
+                lan.stop_taps(self)
+
+
 class Capture(NetTest):
     tools = ("ethtool", "iperf3", "tcpdump", "tshark")
     CHECK = [a for p in ("ip", "tcp", "udp") for a in ("-o", f"{p}.check_checksum:TRUE")]

@@ -10,6 +10,8 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import unittest
 
@@ -236,6 +238,21 @@ class Uplink(unittest.TestCase):
             self.assertIn(count, seen, said)
             lan.stop_taps(self)
 
+    def test_after_a_change_over_the_network_behind_learns_of_a_silent_guest(self):
+        with Echo("zero-copy", BOND):
+            first, second = Tap(self, "vt0"), Tap(self, "vt1")
+            echoed(first, body(1, 100))
+            sh("ip", "link", "set", "vt0", "down")
+
+            def told():
+                try:
+                    frame = second.sock.recv(2000)
+                except OSError:
+                    return False
+                return frame[:14] == b"\xff" * 6 + GUEST + b"\x80\x35" and frame[22:28] == GUEST
+
+            until(told, "a RARP request in the guest's name on the other part")
+
     def test_frames_come_back_unharmed_through_af_packet_on_a_veth(self):
         veth(self)
         with Echo("zero-copy", ["--uplink", "net_af_packet0,iface=vv0"]):
@@ -253,6 +270,91 @@ class Uplink(unittest.TestCase):
             os.unlink(path)
 
 
+class VhostUser:
+    """The other end of a net_virtio_user: says yes to everything and is gone when it is told of memory."""
+    ANSWERED = {1: 1 << 30 | 1 << 32 | 1 << 16, 15: 0, 17: 1}  # GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM
+    SET_MEM_TABLE = 5
+
+    def __init__(self, path):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.told = False
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self):
+        try:
+            self.talk(self.listener.accept()[0])
+        except OSError:
+            pass  # closed by the test's end
+
+    def talk(self, s):
+        with s:
+            while head := s.recv(12):
+                request, _, size = struct.unpack("=III", head)
+                while size:
+                    size -= len(s.recv(size))
+                if request == self.SET_MEM_TABLE:
+                    self.told = True
+                    return
+                if request in self.ANSWERED:
+                    s.sendall(struct.pack("=IIIQ", request, 5, 8, self.ANSWERED[request]))
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join(10)
+
+
+class OtherMemory(unittest.TestCase):
+    """A port whose other end has no share of a guest's memory."""
+
+    def test_a_port_whose_start_fails_ends_the_server_with_the_drivers_reason(self):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "v.sock")
+            other = VhostUser(path)
+            try:
+                with self.assertRaises(MachineError) as e:
+                    with NetMachine(BUILD, vios_args=["--net", "", "--uplink", f"net_virtio_user0,path={path}"]):
+                        pass
+            finally:
+                other.close()
+            self.assertTrue(other.told, "it got as far as the start")
+            self.assertIn("can't start it", str(e.exception))
+            self.assertIn("DPDK: ", str(e.exception))
+
+    def test_frames_through_virtio_user_are_copied_and_come_back_whole(self):
+        if not shutil.which("dpdk-testpmd"):
+            self.skipTest("no dpdk-testpmd (Debian package dpdk)")
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "v.sock")
+            other = Program("testpmd", ["dpdk-testpmd", "-l", "0-1", "--no-pci", "--in-memory", "--file-prefix",
+                                        os.path.basename(d), "--vdev", f"net_vhost0,iface={path}", "--", "--forward-mode=macswap",
+                                        "--auto-start", "--total-num-mbufs=4096", "--stats-period", "1"], d)
+            try:
+                until(lambda: os.path.exists(path) or not other.alive(), "testpmd's socket")
+                if not other.alive():
+                    self.skipTest(f"testpmd does not run here: {other.log()[-300:]}")
+                self.echo(path)
+            finally:
+                other.kill()
+
+    def echo(self, path):
+        with NetMachine(BUILD, vios_args=["--net", "MAC=02:00:00:00:00:01", "--uplink", f"net_virtio_user0,path={path}"]) as m:
+            until(lambda: counters(m, 1)["link"] == "up", "the link")
+            for size in (64, 300, 1514):
+                before = counters(m, 1)
+                r = subprocess.run([m.path("guest/vio-net"), "--phyp", m.socket, "--arm", "zero-copy", "--forward", "txonly",
+                                    "--count", "50", "--burst", "8", "--peer", "02:00:00:00:00:77", "--size", str(size)],
+                                   capture_output=True, text=True, timeout=60, check=False)
+                self.assertEqual(r.returncode, 0, r.stderr)
+                until(lambda b=before: counters(m, 1)["in_frames"] > b["in_frames"], f"frames of {size} bytes back")
+                now = counters(m, 1)
+                self.assertGreaterEqual(now["in_bytes"] - before["in_bytes"], (now["in_frames"] - before["in_frames"]) * (size - 4))
+            self.assertEqual([now[k] for k in ("in_place", "lent")], [0, 0])
+
+
 class Refused(unittest.TestCase):
     def test_options_that_make_no_sense_are_refused_with_the_reason(self):
         for args, says in [(["--net", "", "--proto", "1"], "needs version 2"),
@@ -260,6 +362,10 @@ class Refused(unittest.TestCase):
                            (["--net", "colour=red"], "colour"),
                            (["--net", "", "--uplink", "net_no_such0"], "net_no_such0"),
                            (["--net", "", "--uplink", "net_null0,vlan=5000"], "vlan=5000"),
+                           (["--net", "", "--uplink", "net_null0", "--uplink", "net_null0"], "are one device to DPDK"),
+                           (["--net", "", "--uplink", "net_null0", "--vdev", "net_null0,size=64"], "are one device to DPDK"),
+                           (["--net", "link=uplink"], "there is no --uplink"),
+                           (["--net", "storm=5"], "storm=5"),
                            (["--net", "", "--net", ""], "2 devices")]:
             with self.subTest(args=args):
                 with self.assertRaises(MachineError) as e:

@@ -548,7 +548,7 @@ static uint8_t control(struct nw *w, struct nw_guest *g, uint16_t q, uint8_t cla
 	g->mem[NW_CTRL + 1] = cmd;
 	memcpy(g->mem + NW_CTRL + 2, data, len);
 	g->mem[NW_CTRL + 0x2000] = 0xff;
-	nw_desc(g, q, 0, NW_CTRL, 2, VRING_DESC_F_NEXT, 1);
+	nw_desc(g, q, 0, NW_CTRL, 2, VRING_DESC_F_NEXT, len ? 1 : 2); /* some have no data */
 	nw_desc(g, q, 1, NW_CTRL + 2, len, VRING_DESC_F_NEXT, 2);
 	nw_desc(g, q, 2, NW_CTRL + 0x2000, 1, VRING_DESC_F_WRITE, 0);
 	nw_publish(g, q, 0);
@@ -934,6 +934,33 @@ static void flows_of_one_queue_are_spread_and_follow_the_receiver(void **state)
 	}
 }
 
+static void guest_that_agreed_is_asked_to_announce_itself_until_it_has(void **state)
+{
+	struct nw *w = *state;
+	struct nw_guest *g = &w->g[0];
+
+	assert_false(vio_net_announce(g->net)); /* it is not there yet */
+	nw_up(w, g, NW_ZERO_COPY, NW_ALL | NW_F(GUEST_ANNOUNCE));
+	nw_up(w, &w->g[1], NW_ZERO_COPY, NW_ALL);
+	assert_false(vio_net_announce(w->g[1].net)); /* it would not understand */
+	assert_true(vio_net_announce(g->net));
+	vio_adapter_config_changed(g->a);
+	nw_run(w);
+	assert_int_equal(vio_le16(nw_config(g)->status),
+			 VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE);
+	assert_int_equal(
+		control(w, g, 2, VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, "", 0),
+		VIRTIO_NET_OK);
+	nw_run(w);
+	assert_int_equal(vio_le16(nw_config(g)->status), VIRTIO_NET_S_LINK_UP);
+	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_ANNOUNCE, 1, "", 0), VIRTIO_NET_ERR);
+	/* A session that ended before it had is not carried over. */
+	assert_true(vio_net_announce(g->net));
+	assert_int_equal(nw_step(w, g, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
+	nw_up(w, g, NW_ZERO_COPY, NW_ALL | NW_F(GUEST_ANNOUNCE));
+	assert_int_equal(vio_le16(nw_config(g)->status), VIRTIO_NET_S_LINK_UP);
+}
+
 /* ------------------------------------------------------------------------------------- holds ---- */
 
 /* A port that keeps what it gets until it is told to let go. */
@@ -1064,6 +1091,9 @@ int main(void)
 						nw_setup, nw_teardown),
 		cmocka_unit_test_setup_teardown(second_pair_is_used_once_it_is_switched_on,
 						two_pairs, nw_teardown),
+		cmocka_unit_test_setup_teardown(
+			guest_that_agreed_is_asked_to_announce_itself_until_it_has, nw_setup,
+			nw_teardown),
 		cmocka_unit_test(flows_of_one_queue_are_spread_and_follow_the_receiver),
 		cmocka_unit_test_setup_teardown(held_frame_is_returned_when_it_is_let_go_of,
 						nw_setup, nw_teardown),

@@ -49,7 +49,7 @@ static void deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
 static const struct vio_port_ops guest_ops = {.kind = "guest",
 					      .addresses = GUEST,
 					      .deliver = deliver},
-				 ops = {.kind = "uplink", .deliver = deliver};
+				 ops = {.kind = "uplink", .outside = true, .deliver = deliver};
 
 /* 0 to 2 are in VLAN 1; 3 is access to 10; 4 a trunk of 10 to 12 without a native VLAN. */
 static int setup(void **state)
@@ -715,6 +715,13 @@ static void storm_of_one_port_is_bounded_counted_and_said(void **state)
 		send(b, 3, 99, 103, UNTAGGED);
 		assert_int_equal(who(b), 0x10);
 	}
+	for (unsigned i = 0; i < share + 10; i++)
+		send_to(b, 3, all, 103);
+	assert_int_equal(b->tap[3].port.stats.drop[VIO_DROP_STORM], 0);
+	b->tap[4].port.vlan.pvid = 10; /* but a loop outside may be behind a single way */
+	for (unsigned i = 0; i < share + 10; i++)
+		send_to(b, 4, all, 104);
+	assert_int_equal(b->tap[4].port.stats.drop[VIO_DROP_STORM], 10);
 	assert_int_equal(vio_port_option(&b->tap[0].port, "storm", "off", &err), 1);
 	for (unsigned i = 0; i < share + 10; i++) {
 		send_to(b, 0, all, 100);
