@@ -26,12 +26,12 @@ static const char usage_head[] =
 	"  --disk BACKEND[,KEY=VALUE...]\n";
 static const char usage_tail[] =
 	"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements only\n"
-	"  --net [MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,link=up|down|uplink]\n"
-	"        [,lock-mac=on|off]\n"
+	"  --net [MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,storm=N|off]\n"
+	"        [,link=up|down|uplink][,lock-mac=on|off]\n"
 	"    a port of the switch. vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or all;\n"
 	"    mtu: 68 to 9000 (1500); queues: receive and transmit pairs, 1 to 31 (1); lock-mac: drop what\n"
 	"    comes from another address than MAC (off). --net= for all defaults\n"
-	"  --uplink DEVARGS[,vlan=N][,trunk=LIST][,mtu=N]\n"
+	"  --uplink DEVARGS[,vlan=N][,trunk=LIST][,mtu=N][,storm=N|off]\n"
 	"    a DPDK port of the switch, e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or 0000:03:00.0, or\n"
 	"    net_bonding0,mode=1,slave=net_tap0,slave=net_tap1 of devices made before with --vdev\n"
 	"  --vdev DEVARGS       make a DPDK device that an uplink consists of\n"

@@ -236,15 +236,17 @@ static bool may_flood(struct vio_port *from, uint64_t to, bool group)
 	return false;
 }
 
-static void flood(struct vio_port *from, struct vio_frame *f, uint64_t to)
+/* False: there is nowhere to go. */
+static bool flood(struct vio_port *from, struct vio_frame *f, uint64_t to)
 {
 	if (vio_unlikely(to == 0)) {
 		vio_port_drop(from, VIO_DROP_NO_PORT, 1);
-		return;
+		return false;
 	}
 	vio_counter_add(&from->stats.flooded, 1);
 	for (; to; to &= to - 1)
 		to_port(from->sw, (unsigned)__builtin_ctzll(to), f);
+	return true;
 }
 
 static void flush(struct vio_switch *sw)
@@ -297,14 +299,30 @@ static inline bool is_reserved(const uint8_t *dst)
 	       dst[5] >= 0x01 && dst[5] <= 0x0f;
 }
 
+/* To where its receiver is, or everywhere. False: to nowhere, and counted. */
+static inline bool send_on(struct vio_port *from, struct vio_frame *f, const uint8_t *head)
+{
+	int to = head[0] & 1 ? -1 : lookup(from, vio_fdb_key(head, f->vid));
+
+	if (vio_likely(to >= 0 && to != (int)from->index)) {
+		to_port(from->sw, (unsigned)to, f);
+		return true;
+	}
+	if (to >= 0) { /* it has been there already */
+		vio_port_drop(from, VIO_DROP_OWN_SEGMENT, 1);
+		return false;
+	}
+	if (!(head[0] & 1) && !may_flood(from, ways(from, f->vid), false))
+		return false;
+	return flood(from, f, ways(from, f->vid));
+}
+
 static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 {
 	struct vio_switch *sw = from->sw;
 	uint32_t len = f->len;
 	const uint8_t *head;
 	uint64_t src, mac;
-	uint64_t group = 0; /* the ports that a group's frame goes to */
-	int to;
 
 	if (vio_unlikely(len < VIO_ETH_LEN)) {
 		vio_port_drop(from, VIO_DROP_RUNT, 1);
@@ -334,29 +352,15 @@ static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 			vio_port_drop(from, VIO_DROP_RESERVED, 1);
 			return;
 		}
-		group = ways(from, f->vid);
-		if (!may_flood(from, group,
-			       true)) /* nor is learnt from it: in a loop that were wrong */
-			return;
+		if (!may_flood(from, ways(from, f->vid), true))
+			return; /* and nothing is learnt from it: in a loop it would be wrong */
 	}
-	vio_counter_add(&from->stats.in_frames, 1);
-	vio_counter_add(&from->stats.in_bytes, len);
 	if (vio_unlikely(src != from->src_key || from->src_at != sw->now))
 		learn(from, src);
-	if (vio_unlikely(head[0] & 1)) {
-		flood(from, f, group);
+	if (!send_on(from, f, head))
 		return;
-	}
-	to = lookup(from, vio_fdb_key(head, f->vid));
-	if (vio_unlikely(to < 0)) {
-		group = ways(from, f->vid);
-		if (may_flood(from, group, false))
-			flood(from, f, group);
-	} else if (vio_likely(to != (int)from->index)) {
-		to_port(sw, (unsigned)to, f);
-	} else { /* it has been there already */
-		vio_port_drop(from, VIO_DROP_OWN_SEGMENT, 1);
-	}
+	vio_counter_add(&from->stats.in_frames, 1);
+	vio_counter_add(&from->stats.in_bytes, len);
 }
 
 void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n)

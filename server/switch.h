@@ -97,8 +97,9 @@ struct vio_port_ops {
 
 /* Written by the switch's lcore, read by telemetry. "in": from the port into the switch. */
 struct vio_port_stats {
-	uint64_t in_frames, in_bytes, out_frames, out_bytes; /* out: taken by the port */
-	uint64_t flooded; /* of those in: to all ports of the VLAN */
+	uint64_t in_frames, in_bytes, out_frames,
+		out_bytes; /* in: sent on; out: taken by the port */
+	uint64_t flooded;  /* of those in: to all ports of the VLAN */
 	uint64_t drop[VIO_N_DROP];
 	uint64_t refused; /* addresses not learnt: the port has as many as it may have */
 	uint64_t

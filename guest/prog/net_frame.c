@@ -7,7 +7,7 @@
 #include "guest/prog/pattern.h"
 
 #define MAGIC      0x5649u /* "VI": the source port */
-#define PORT       9       /* discard */
+#define PORT       9       /* discard; of stream 0 */
 #define VLAN_LEN   4u
 #define IP_LEN     20u
 #define UDP_LEN    8u
@@ -80,7 +80,9 @@ void vio_nf_init(struct vio_nf *f, const struct vio_nf_cfg *cfg, uint16_t stream
 	f->ip_sum = ip_sum(p);
 	p += IP_LEN;
 	put16(p, MAGIC);
-	put16(p + 2, PORT);
+	put16(p + 2,
+	      (uint16_t)(PORT +
+			 stream)); /* each stream a flow, which has its own queue everywhere */
 	f->head_len = (uint32_t)(p + UDP_LEN - f->head);
 }
 
