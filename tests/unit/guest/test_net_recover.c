@@ -137,10 +137,13 @@ static void a_server_that_moves_to_the_other_link_state_is_believed(void **state
 	nt_open(x, "copy");
 	fs_kill(&x->w.s);
 	nt_until(x, false, "server has gone");
+	assert_true(vio_net_look_at_config(x->n)); /* no cable while there is no server */
+	assert_false(vio_net_get_info(x->n)->link_up);
 	vio_store_release(&x->fn.link_down, true);
 	fs_start(&x->w.s);
 	nt_until(x, false, "is back");
 	poll_all(x);
+	vio_net_look_at_config(x->n);
 	assert_false(vio_net_get_info(x->n)->link_up);
 }
 
