@@ -41,6 +41,8 @@ struct vio_backend {
 	bool can_unmap;     /* a ZERO with r->unmap may give space back */
 	bool write_through; /* the device's, at its start: a write is answered when it is flushed */
 	uint16_t max_queues; /* at once; 0: any number */
+	/* What an earlier server had in flight may still be executed: guests must not send it again. */
+	bool unfenced;
 	char id[20];         /* GET_ID string, zero-padded */
 	char what[160];      /* for messages and reports: "file /tmp/x.img, O_DIRECT" */
 	/* Lines for people, without the newline. Any thread; must not wait. NULL: standard error. */

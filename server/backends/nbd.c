@@ -5,6 +5,7 @@
 
 #include "server/backends/nbd.h"
 #include "vio/atomics.h"
+#include "vio/cycles.h"
 
 /* Larger blocks than this are no disk's. */
 #define MAX_BLOCK 65536
@@ -97,8 +98,12 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 
 static int parse(const char *spec, struct vio_nbd *n, struct vio_err *err)
 {
-	static const char *const keys[] = {"uri", "serial", NULL};
+	static const char *const keys[] = {"uri", "serial", "fence", NULL};
+	static const char *const fences[] = {"auto", "wait", "refuse", "off", NULL};
 	int rc = vio_spec_check("nbd", spec, keys, err);
+
+	if (rc == 0)
+		rc = vio_spec_word("nbd", spec, "fence", fences, VIO_NBD_RULE_AUTO, &n->fence, err);
 
 	if (rc)
 		return rc;
@@ -137,6 +142,8 @@ static int nbd_backend_open(const char *spec, const struct vio_backend_env *env,
 		rc = vio_nbd_connect(n->uri, &n->spare, err);
 	if (rc == 0)
 		rc = learn(n, n->spare, err);
+	if (rc == 0)
+		rc = vio_nbd_fence_start(n, n->spare, err);
 	if (rc)
 		nbd_backend_close(&n->be);
 	else
@@ -233,7 +240,10 @@ static int nbd_queue_open(struct vio_backend *be, unsigned depth, struct vio_bac
 		release(q);
 		return rc;
 	}
-	q->state = VIO_NBD_UP;
+	/* A connection of before may not have ended: then this one is used when it has. */
+	q->state = VIO_NBD_CONNECTING;
+	q->deadline = vio_now_ns() + VIO_NBD_CONNECT_NS;
+	vio_nbd_drive(q);
 	*out = &q->bq;
 	return 0;
 }
@@ -253,7 +263,7 @@ static void nbd_queue_close(struct vio_backend_queue *bq)
 const struct vio_backend_ops vio_backend_nbd = {
 	.name = "nbd",
 	.usage =
-		"nbd,uri=URI[,serial=ID]    any NBD server (qemu-nbd, nbdkit), e.g. uri=nbd+unix:///?socket=/run/disk.sock",
+		"nbd,uri=URI[,serial=ID][,fence=auto|wait|refuse|off]    any NBD server (qemu-nbd, nbdkit), e.g. uri=nbd+unix:///?socket=/run/disk.sock",
 	.open = nbd_backend_open,
 	.close = nbd_backend_close,
 	.queue_open = nbd_queue_open,

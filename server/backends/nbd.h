@@ -7,7 +7,8 @@
  * A connection that is lost fails what it had, and is then tried again when the guest next asks for
  * something. What the guest asks meanwhile waits for that, for a bounded time. Writes that were
  * acknowledged and not yet flushed may be gone with the old server, so the first flush after a loss
- * fails: the guest is told, once.
+ * fails: the guest is told, once. A new connection is not used while the server may still execute
+ * what an earlier one asked for (nbd_fence.c, docs/decisions/0011).
  */
 #ifndef VIO_SERVER_BACKENDS_NBD_H
 #define VIO_SERVER_BACKENDS_NBD_H
@@ -25,8 +26,23 @@
 /* Discard and zero go in pieces: NBD's length has 32 bits. A multiple of every block size. */
 #define VIO_NBD_RANGE_MAX (1ull << 30)
 
+/* fence=: what is done about requests of an earlier connection that the server may still execute. */
+enum vio_nbd_rule {
+	VIO_NBD_RULE_AUTO,   /* wait where their end can be told, else refuse */
+	VIO_NBD_RULE_WAIT,   /* the disk is not served before their end */
+	VIO_NBD_RULE_REFUSE, /* guests fail what was in flight (struct vio_backend, unfenced) */
+	VIO_NBD_RULE_OFF,
+};
+
+enum vio_nbd_fence {
+	VIO_NBD_FENCE_CLEAR,   /* no connection without a client is left in the server */
+	VIO_NBD_FENCE_HELD,    /* one is */
+	VIO_NBD_FENCE_UNKNOWN, /* TCP, another network namespace, no sock_diag */
+};
+
 struct vio_nbd {
 	struct vio_backend be; /* first */
+	unsigned fence;        /* enum vio_nbd_rule */
 	char uri[1024];
 	char id[VIO_ID_LEN];  /* serial=; all 0: none */
 	uint32_t min_block;   /* the server takes multiples of it, bytes */
@@ -61,6 +77,7 @@ struct vio_nbd_queue {
 	enum vio_nbd_state state;
 	bool said;         /* that it is lost; until it is back */
 	bool said_other;   /* that another disk answers; until this one is back */
+	bool fenced_out;   /* CONNECTING: connected, and the fence is held; said */
 	bool suspect;      /* libnbd refused a command: look whether the connection is gone */
 	uint64_t busy;     /* when the connection was last looked at, ns */
 	uint64_t deadline; /* CONNECTING: give up; DOWN: don't try before; ns */
@@ -84,6 +101,16 @@ int vio_nbd_connect(const char *uri, struct nbd_handle **h, struct vio_err *err)
 bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h);
 /* Drive the queue's connection as far as it goes without waiting; notice that it is up or lost. */
 void vio_nbd_drive(struct vio_nbd_queue *q);
+/*
+ * nbd_fence.c. Is there still a connection in the server of `h` whose client is gone? Three lists of
+ * the kernel's sockets: not the data path.
+ */
+enum vio_nbd_fence vio_nbd_look_fence(struct nbd_handle *h);
+/*
+ * When the disk is opened: wait as n->fence says, and set be.unfenced. -EOPNOTSUPP, -ECONNRESET with
+ * a sentence. The wait has no bound; a signal ends it with the program.
+ */
+int vio_nbd_fence_start(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err);
 /* DOWN for long enough: begin to connect again. */
 void vio_nbd_revive(struct vio_nbd_queue *q);
 /* nbd_io.c: every request in the server is finished with EIO; the handle is closed. */

@@ -134,10 +134,19 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 		down(q, VIO_NBD_BACKOFF_NS);
 		return;
 	}
+	if (q->n->fence != VIO_NBD_RULE_OFF && vio_nbd_look_fence(q->h) == VIO_NBD_FENCE_HELD) {
+		if (!q->fenced_out)
+			vio_backend_say(
+				&q->n->be,
+				"the server still works on requests of the lost connection; waiting for their end");
+		q->fenced_out = true;
+		return;
+	}
 	watch_silence(q->h);
 	q->state = VIO_NBD_UP;
-	q->said = q->said_other = false;
-	vio_backend_say(&q->n->be, "connected again");
+	if (q->said)
+		vio_backend_say(&q->n->be, "connected again");
+	q->said = q->said_other = q->fenced_out = false;
 }
 
 void vio_nbd_drive(struct vio_nbd_queue *q)
