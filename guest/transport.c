@@ -300,6 +300,20 @@ static void nap(struct vio_transport *t, struct phyp_vcpu *vcpu)
 		phyp_vcpu_wait(vcpu, VIO_T_SPIN_NS, VIO_T_NAP_NS);
 }
 
+/*
+ * No answer is not "no": the server may have done it, or may do it later. Both sides agree again
+ * only after a reset.
+ */
+static void unknown_outcome(struct vio_transport *t, uint32_t session, uint8_t op)
+{
+	vio_t_lock(t);
+	if (t->session == session && t->fsm.state != VIO_G_RESETTING) {
+		t->fsm.state = VIO_G_BROKEN;
+		stop(t, VIO_T_NEEDS_RESET, VIO_ST_NO_ANSWER, "%s", vio_op_name(op));
+	}
+	vio_t_unlock(t);
+}
+
 int vio_t_ask(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m,
 	      struct vio_err *err)
 {
@@ -331,11 +345,13 @@ int vio_t_ask(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m
 		if (!phyp_alive(t->part))
 			return vio_err_set(err, -EPIPE, "the hypervisor (phypd) went away at %s",
 					   vio_op_name(m->op));
-		if (vio_now_ns() - since > t->cfg.timeout_ms * 1000000ull)
+		if (vio_now_ns() - since > t->cfg.timeout_ms * 1000000ull) {
+			unknown_outcome(t, session, m->op);
 			return vio_err_set(
 				err, -ETIMEDOUT,
 				"the VIO server (partition %s) did not answer %s within %u ms",
 				t->u->partner, vio_op_name(m->op), t->cfg.timeout_ms);
+		}
 		nap(t, vcpu);
 	}
 }

@@ -269,6 +269,7 @@ int vio_transport_start(struct vio_transport *t, struct vio_err *err)
 	int rc = wait_for_server(t, err);
 
 	if (rc == 0) {
+		/* The server has confirmed that it touches nothing of before; what is left is tried again. */
 		vio_t_void_windows(t, false);
 		rc = probe(t, &o, err);
 	}

@@ -9,6 +9,9 @@
 #include "guest/transport_priv.h"
 #include "vio/cycles.h"
 
+/* Of a window whose announcement was not answered: no id that del() is ever asked for. */
+#define NO_WINDOW 0xffffu
+
 static uint64_t tce_page(const struct vio_transport *t)
 {
 	return 1ull << t->u->page_shift;
@@ -140,8 +143,8 @@ void vio_t_unmap_all(struct vio_transport *t)
 
 /* -------------------------------------------------------------------------- grants ---- */
 
-/* The pages are nobody else's afterwards, whatever the server does. */
-static void rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t cookie)
+/* True: the pages are nobody else's, whatever the server does. */
+static bool rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t cookie)
 {
 	uint64_t since = vio_now_ns();
 	int64_t rc;
@@ -151,7 +154,7 @@ static void rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t co
 		rc = h_rescind_logical(vcpu, RESCIND_NORMAL, cookie);
 	} while (vio_t_busy(rc) && vio_t_again(vcpu, since, VIO_T_BUSY_NS));
 	if (rc != H_RESOURCE && !vio_t_busy(rc))
-		return; /* done, or there is nothing left to take back */
+		return true; /* done, or there is nothing left to take back */
 	since = vio_now_ns();
 	do {
 		rc = h_rescind_logical(vcpu, RESCIND_FORCED, cookie);
@@ -164,6 +167,7 @@ static void rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t co
 			"the hypervisor has not finished taking pages back from the VIO server after %u ms (cookie 0x%" PRIx64
 			")",
 			t->cfg.timeout_ms, cookie);
+	return rc != H_PARTIAL && !vio_t_busy(rc);
 }
 
 static int grant(struct vio_transport *t, struct phyp_vcpu *vcpu, struct gla from, uint64_t len,
@@ -205,9 +209,10 @@ static struct vio_twin *find(struct vio_transport *t, bool used, uint16_t id)
 	return NULL;
 }
 
-void vio_t_void_windows(struct vio_transport *t, bool all)
+bool vio_t_void_windows(struct vio_transport *t, bool all)
 {
 	uint32_t session = vio_load_relaxed(&t->session);
+	bool left = false;
 
 	pthread_mutex_lock(&t->txn);
 	for (unsigned i = 0; i < VIO_MAX_WINDOWS; i++) {
@@ -215,10 +220,11 @@ void vio_t_void_windows(struct vio_transport *t, bool all)
 
 		if (!w->used || (!all && w->session == session))
 			continue;
-		rescind(t, t->vcpu, w->cookie);
-		w->used = false;
+		w->used = !rescind(t, t->vcpu, w->cookie);
+		left |= w->used;
 	}
 	pthread_mutex_unlock(&t->txn);
+	return !left;
 }
 
 /* ------------------------------------------------------------------------- windows ---- */
@@ -242,6 +248,12 @@ static int announce(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba
 	vio_t_put(vio_t_page(t, VIO_T_WDESC), &d, sizeof(d));
 	w->session = vio_load_relaxed(&t->session);
 	rc = vio_t_ask(t, vcpu, &m, err);
+	if (rc == -ETIMEDOUT) {
+		/* It may have been accepted. Taken back with all windows of this session, after the reset. */
+		w->id = NO_WINDOW;
+		w->used = true;
+		return rc;
+	}
 	if (rc) {
 		rescind(t, vcpu, w->cookie);
 		return rc;
@@ -288,8 +300,8 @@ static int del(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t id, str
 		/* After a reset, or with the server gone, there is nobody to ask. */
 		if (s == VIO_G_FEATURES || s == VIO_G_RUNNING)
 			rc = vio_t_ask(t, vcpu, &m, err);
-		rescind(t, vcpu, w->cookie);
-		w->used = false;
+		/* What can't be taken back now is tried again when the session is over. */
+		w->used = !rescind(t, vcpu, w->cookie);
 	}
 	pthread_mutex_unlock(&t->txn);
 	return rc;

@@ -176,7 +176,10 @@ __attribute__((format(printf, 2, 3))) void vio_t_say(const struct vio_transport 
 int vio_t_control_map(struct vio_transport *t, struct vio_mem *mem, struct vio_err *err);
 /* Unmap control memory and everything long-lived. */
 void vio_t_unmap_all(struct vio_transport *t);
-/* Take back the grants of windows of earlier sessions (all: of this one too). */
-void vio_t_void_windows(struct vio_transport *t, bool all);
+/*
+ * Take back the grants of windows of earlier sessions (all: of this one too). False: some could not
+ * be, and are tried again by the next call.
+ */
+bool vio_t_void_windows(struct vio_transport *t, bool all);
 
 #endif

@@ -90,6 +90,8 @@ static const char *const status_texts[VIO_N_STATUS] = {
 		"a descriptor's address range is not inside a window or mapped by TCEs",
 	[VIO_ST_DESC_PERM] = "a descriptor's range does not permit the access that it asks for",
 	[VIO_ST_REQUEST] = "the request has no room for its header or its status",
+	[VIO_ST_STORE] = "what is behind the device (disk, port) could not open a queue",
+	[VIO_ST_NO_ANSWER] = "no answer within the time allowed; whether it was done is not known",
 };
 
 const char *vio_status_text(uint8_t status)

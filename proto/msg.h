@@ -90,6 +90,8 @@ enum vio_status {
 	VIO_ST_DESC_RANGE,    /* address and length not inside a window, or no TCE */
 	VIO_ST_DESC_PERM,     /* window or TCE does not permit this access */
 	VIO_ST_REQUEST, /* the device's own request header is malformed (no room for header or status) */
+	VIO_ST_STORE, /* the disk or port behind the device could not open a queue; arg: positive errno */
+	VIO_ST_NO_ANSWER, /* never on the wire: the guest's own reason for a reset */
 	VIO_N_STATUS,
 };
 

@@ -43,6 +43,13 @@ static inline void said_destroy(struct said *s)
 	pthread_mutex_destroy(&s->lock);
 }
 
+static inline void said_clear(struct said *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->text[0] = '\0';
+	pthread_mutex_unlock(&s->lock);
+}
+
 /* For struct vio_transport_cfg: .say, with .say_ctx the struct said. */
 static inline void said_add(void *ctx, const char *line)
 {

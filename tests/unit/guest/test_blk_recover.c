@@ -334,6 +334,40 @@ static void server_that_never_configures_again_is_given_up(void **state)
 	fs_set(&x->w.s, mute, 0);
 }
 
+/* The server stood still while a window was announced, or withdrawn: neither side knows what the other has. */
+static void message_without_an_answer_resets_the_session_and_it_is_right_again(void **state)
+{
+	static const uint8_t op[] = {VIO_OP_WINDOW_ADD, VIO_OP_WINDOW_DEL};
+	struct bt *x = *state;
+
+	x->cfg.transport.timeout_ms = 300;
+	bt_open(x, "zero-copy,mapping=single-use");
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(op); i++) {
+		struct vio_blk_req r = {.type = VIRTIO_BLK_T_OUT, .len = BT_BS, .buf = x->buf[0]};
+		struct vio_blk_req *p = &r, *d = NULL;
+		bool taken;
+
+		fs_set(&x->w.s, mute, op[i]);
+		bt_fill(x->va[0], BT_BS, i);
+		taken = vio_blk_submit(x->b, 0, &p, 1) == 1;
+		while (taken && !d && !strstr(x->said.text, vio_status_text(VIO_ST_NO_ANSWER)))
+			vio_blk_poll(x->b, 0, &d, 1);
+		fs_set(&x->w.s, mute, 0);
+		notice(x, "is back");
+		says(x->said.text, vio_status_text(VIO_ST_NO_ANSWER));
+		if (!taken)
+			bt_submit(x, 0, &r);
+		if (!d)
+			d = bt_next(x, 0);
+		assert_ptr_equal(d, &r);
+		assert_int_equal(r.result, 0);
+		for (unsigned k = 0; k < 8; k++)
+			assert_int_equal(bt_do(x, VIRTIO_BLK_T_IN, 0, BT_BS, 1), 0);
+		assert_true(bt_filled(x->va[1], BT_BS, i));
+		said_clear(&x->said);
+	}
+}
+
 /* --------------------------------------------------------------------- many queues ---- */
 
 struct worker {
@@ -571,6 +605,7 @@ int main(void)
 		T(used_element_that_names_no_request_resets_the_device),
 		T(withdrawn_window_resets_the_device),
 		T(reset_that_is_not_answered_takes_the_crq_away),
+		T(message_without_an_answer_resets_the_session_and_it_is_right_again),
 		T(server_that_never_configures_again_is_given_up),
 		T(three_threads_survive_deaths_and_stops_zero_copy),
 		T(three_threads_survive_deaths_and_stops_copy),
