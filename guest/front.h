@@ -90,6 +90,7 @@ struct vio_front {
 	uint32_t recovering __attribute__((aligned(VIO_CACHE_LINE))); /* try-lock of recovery */
 	uint32_t broken; /* a queue's owner found the used ring to be nonsense */
 	bool waiting;    /* said that the server has gone; any thread may look, relaxed */
+	bool lingering;  /* said that the machine has gone and the server has not */
 	unsigned strikes, timeouts;
 	uint32_t
 		give_up; /* the epoch in which what is outstanding is given up instead of sent again */

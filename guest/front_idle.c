@@ -81,8 +81,10 @@ void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pol
 	for (unsigned i = 0; i < n_fds; i++)
 		fds[i].revents = 0;
 	if (!vio_gate_enter(&f->gate, &me->pass)) {
-		/* Nothing to spin for: recovery is driven by polls. */
-		if (!vio_load_acquire(&f->dead) && !vio_xchg_acq_rel(&me->prodded, 0))
+		/* Nothing to spin for: recovery is driven by polls. Without a machine no vcpu sleeps. */
+		if (!phyp_alive(f->part))
+			poll(fds, n_fds, (int)(VIO_FRONT_NAP_NS / 1000000));
+		else if (!vio_load_acquire(&f->dead) && !vio_xchg_acq_rel(&me->prodded, 0))
 			phyp_vcpu_wait_fds(me->vcpu, 0,
 					   timeout_ns < VIO_FRONT_NAP_NS ? timeout_ns
 									 : VIO_FRONT_NAP_NS,

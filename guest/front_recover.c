@@ -170,6 +170,24 @@ static void gone(struct vio_front *f)
 		      f->ops->item);
 }
 
+/*
+ * The server is a process of its own: until it has ended, requests in it, or in the kernel on its
+ * behalf, still move data. What is outstanding is the device's until then.
+ */
+static void machine_gone(struct vio_front *f)
+{
+	if (phyp_partner_ended(f->part, phyp_unit(f->part, f->unit)->unit)) {
+		die(f, "the hypervisor (phypd) has gone");
+		return;
+	}
+	if (!f->lingering)
+		vio_front_say(
+			f,
+			"the hypervisor (phypd) has gone; waiting for the VIO server's process to end, which may still use the memory of %u %s(s)",
+			held(f), f->ops->item);
+	f->lingering = true;
+}
+
 /* One step, with everybody out. The state may change under way: at most a few times in a row. */
 static void step(struct vio_front *f, struct vio_fq *me)
 {
@@ -195,7 +213,7 @@ static void step(struct vio_front *f, struct vio_fq *me)
 			gone(f);
 			return;
 		case VIO_T_DEAD:
-			die(f, "the hypervisor (phypd) has gone");
+			machine_gone(f);
 			return;
 		}
 	}

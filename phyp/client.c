@@ -29,6 +29,8 @@ struct hv_client {
 	uint32_t id;          /* of the last request */
 	struct hv_seg *seg;
 	int evfd[PHYP_MAX_PARTS][HV_EVFDS]; /* own and partners' */
+	int pidfd[PHYP_MAX_PARTS];          /* partners', as last seen, or -1; under lock */
+	uint32_t pid_gen[PHYP_MAX_PARTS];
 	pthread_t agent;
 	bool agent_runs;
 	uint32_t stop;
@@ -162,10 +164,49 @@ static void agent_stop(struct phyp_part *part)
 
 /* --------------------------------------------------------------------------- control plane ---- */
 
+/* Know the process of the partner, so that its end can be seen without phypd. */
+static void learn_process(struct hv_client *c, uint32_t p, uint32_t gen)
+{
+	struct wire_req req = {.version = WIRE_VERSION, .op = WIRE_PIDFD, .part = p};
+	struct wire_rep rep = {0};
+	unsigned n = 1;
+	int fd = -1;
+
+	if (request(c, &req, &rep, sizeof(rep), &fd, &n) || n != 1)
+		return;
+	pthread_mutex_lock(&c->lock);
+	if (c->pid_gen[p] < gen && rep.gen == gen) {
+		if (c->pidfd[p] >= 0)
+			close(c->pidfd[p]);
+		c->pidfd[p] = fd;
+		c->pid_gen[p] = gen;
+		fd = -1;
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (fd >= 0)
+		close(fd);
+}
+
 static int remote_lmbs(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS],
 		       unsigned *n)
 {
-	return get_lmbs(part->client, p, gen, fd, n);
+	int rc = get_lmbs(part->client, p, gen, fd, n);
+
+	if (rc == 0 && p != part->idx)
+		learn_process(part->client, p, *gen);
+	return rc;
+}
+
+/* A process's requests in the kernel are ended before its descriptors are closed and its end is told. */
+static bool remote_ended(struct phyp_part *part, uint32_t p)
+{
+	struct hv_client *c = part->client;
+	struct pollfd f;
+
+	pthread_mutex_lock(&c->lock);
+	f = (struct pollfd){.fd = c->pidfd[p], .events = POLLIN};
+	pthread_mutex_unlock(&c->lock);
+	return f.fd < 0 || poll(&f, 1, 0) > 0;
 }
 
 static void remote_poke(struct phyp_part *part, uint32_t sharer)
@@ -196,6 +237,10 @@ static void client_free(struct hv_client *c)
 				close(c->evfd[p][i]);
 		}
 	}
+	for (unsigned p = 0; p < PHYP_MAX_PARTS; p++) {
+		if (c->pidfd[p] >= 0)
+			close(c->pidfd[p]);
+	}
 	if (c->sock >= 0)
 		close(c->sock);
 	if (c->seg)
@@ -225,6 +270,7 @@ static const struct hv_plane remote_plane = {
 	.lmbs = remote_lmbs,
 	.poke = remote_poke,
 	.stats = remote_stats,
+	.ended = remote_ended,
 	.close = remote_close,
 };
 
@@ -368,6 +414,7 @@ int phyp_connect(const char *socket_path, const char *partition, struct phyp_par
 		return vio_err_set(err, -ENOMEM, "no memory for a connection to phypd");
 	c->sock = -1;
 	memset(c->evfd, -1, sizeof(c->evfd));
+	memset(c->pidfd, -1, sizeof(c->pidfd));
 	pthread_mutex_init(&c->lock, NULL);
 	rc = dial(socket_path, &c->sock, err);
 	if (rc == 0)

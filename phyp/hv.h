@@ -95,6 +95,8 @@ struct hv_plane {
 	void (*poke)(struct phyp_part *part, uint32_t sharer);
 	int (*stats)(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n,
 		     struct vio_err *err);
+	/* The machine has gone. Has the process that was partition p ended? NULL: there is none. */
+	bool (*ended)(struct phyp_part *part, uint32_t p);
 	void (*close)(struct phyp_part *part);
 };
 

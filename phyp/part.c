@@ -247,6 +247,15 @@ bool phyp_alive(const struct phyp_part *part)
 	return vio_load_acquire(&part->alive) != 0;
 }
 
+bool phyp_partner_ended(struct phyp_part *part, uint32_t unit)
+{
+	struct hv_lunit *lu = hv_own_unit(part, unit);
+
+	if (!lu || !lu->far || !part->plane->ended)
+		return true;
+	return part->plane->ended(part, lu->far->part);
+}
+
 const char *phyp_name(const struct phyp_part *part)
 {
 	return part->seg->part[part->idx].name;

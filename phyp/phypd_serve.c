@@ -199,8 +199,11 @@ static void drop(struct phypd *d, struct conn *c)
 {
 	end_partition(d, c, false);
 	close(c->fd);
-	if (c->pidfd >= 0)
+	if (c->pidfd >= 0) {
+		/* A partner may have it too, and then closing it does not end our watch. */
+		epoll_ctl(d->ep, EPOLL_CTL_DEL, c->pidfd, NULL);
 		close(c->pidfd);
+	}
 	c->fd = c->pidfd = -1;
 }
 
@@ -299,6 +302,20 @@ static unsigned on_lmbs(struct phypd *d, const struct conn *c, const struct wire
 	return n;
 }
 
+static unsigned on_pidfd(struct phypd *d, const struct conn *c, const struct wire_req *req,
+			 struct wire_rep *rep, int *fd)
+{
+	rep->rc = may_see(d, c, req->part) ? -ESRCH : -EPERM;
+	for (unsigned i = 0; i < MAX_CONNS && rep->rc == -ESRCH; i++) {
+		if (d->conn[i].fd < 0 || d->conn[i].part != req->part || d->conn[i].pidfd < 0)
+			continue;
+		rep->rc = 0;
+		rep->gen = d->m->seg->part[req->part].active;
+		*fd = d->conn[i].pidfd;
+	}
+	return rep->rc == 0;
+}
+
 static int reply_stats(struct phypd *d, const struct conn *c, uint32_t id)
 {
 	struct wire_stats s = {.rep = {.id = id}, .n = PHYP_MAX_PARTS};
@@ -331,6 +348,9 @@ static int answer(struct phypd *d, struct conn *c, struct wire_req *req)
 		break;
 	case WIRE_STATS:
 		return c->part == HV_NONE ? -EPERM : reply_stats(d, c, req->id);
+	case WIRE_PIDFD:
+		n = on_pidfd(d, c, req, &rep, fd);
+		break;
 	case WIRE_BYE:
 		end_partition(d, c, true);
 		break;

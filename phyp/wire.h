@@ -18,6 +18,7 @@ enum wire_op {
 	WIRE_EVFDS, /* part -> its HV_EVFDS eventfds */
 	WIRE_STATS, /* -> struct wire_stats */
 	WIRE_BYE,   /* an orderly end */
+	WIRE_PIDFD, /* part -> a descriptor of the process that is that partition now (pidfd_open(2)) */
 };
 
 struct wire_req {

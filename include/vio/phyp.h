@@ -136,6 +136,12 @@ void phyp_close(struct phyp_part *part);
 
 /* False once phypd (or the local machine) is gone; the partition can then only be closed. Data path. */
 bool phyp_alive(const struct phyp_part *part);
+/*
+ * The machine is gone, the partner's process may not be: until it has ended, it and the kernel on its
+ * behalf may touch what this partition let it see. Has the process that was last seen at the other
+ * end of `unit` (address) ended? Any thread; a system call.
+ */
+bool phyp_partner_ended(struct phyp_part *part, uint32_t unit);
 
 const char *phyp_name(const struct phyp_part *part);
 /* Bytes of the partition's own memory, from guest-logical 0. */

@@ -3,6 +3,7 @@
 """Killing any program in the middle of traffic: the others say what happened, nothing hangs, the disk works again."""
 
 import os
+import signal
 import tempfile
 import time
 import unittest
@@ -75,6 +76,25 @@ class Kill(unittest.TestCase):
             m.start_phypd()
             m.start_vios()
             self.check_disk(m, "zero-copy")
+
+    def test_without_phypd_no_buffer_comes_back_while_the_servers_process_may_still_use_it(self):
+        for arm in ("zero-copy", "copy"):
+            with self.subTest(arm=arm), tempfile.NamedTemporaryFile(suffix=".img") as image:
+                image.truncate(32 << 20)
+                with self.machine(f"file,path={image.name}") as m:
+                    g = m.start_guest(["--arm", arm, *LOAD, "--seconds", "60"])
+                    time.sleep(0.7)
+                    self.assertTrue(g.alive(), g.log())
+                    m.vios.signal(signal.SIGSTOP)
+                    m.phypd.kill()
+                    until(lambda: "server's process to end" in g.log(), "the guest's word that it waits")
+                    time.sleep(0.5)
+                    self.assertTrue(g.alive(), g.log())
+                    self.assertNotIn("end with an error", g.log())
+                    m.vios.signal(signal.SIGCONT)
+                    g.proc.wait(20)
+                    self.assertNotEqual(g.proc.returncode, 0)
+                    self.assertIn("end with an error", g.log())
 
     def test_a_killed_guest_disturbs_no_other_guest(self):
         with Machine(BUILD, phypd_args=["--guests", "2", "--server-memory", "128"],
