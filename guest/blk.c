@@ -31,6 +31,8 @@ static int start(struct vio_blk *b, struct vio_err *err)
 	if (rc == 0)
 		rc = blk_read_config(b, &b->info, &b->size_max, err);
 	if (rc == 0)
+		memcpy(b->identity, vio_transport_get_info(b->f.t)->identity, sizeof(b->identity));
+	if (rc == 0)
 		rc = blk_setup(b, err);
 	return rc ? rc : vio_front_go(&b->f, err);
 }

@@ -45,6 +45,7 @@ struct blk_slot {
 	struct gla wire_at;
 	uint32_t seq; /* order of submission, to send again in the same */
 	bool has_data;
+	bool sent; /* recovery: the device had it */
 	struct vio_gbuf buf;
 	struct vio_dma_map map;
 } __attribute__((aligned(VIO_CACHE_LINE)));
@@ -69,6 +70,7 @@ struct vio_blk {
 	struct vio_front f;
 	struct blk_queue *q;
 	struct vio_blk_info info;
+	uint8_t identity[20]; /* of the disk, as it was opened */
 	uint32_t size_max; /* largest segment; UINT32_MAX without SIZE_MAX */
 
 	/* The rest is for set-up and recovery. */

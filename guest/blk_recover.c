@@ -19,6 +19,15 @@ static unsigned held(const struct vio_front *f)
 	return n;
 }
 
+static bool another(const struct vio_blk *b, const struct vio_transport_info *now)
+{
+	static const uint8_t unknown[sizeof(b->identity)];
+
+	return memcmp(b->identity, unknown, sizeof(unknown)) != 0 &&
+	       memcmp(now->identity, unknown, sizeof(unknown)) != 0 &&
+	       memcmp(b->identity, now->identity, sizeof(unknown)) != 0;
+}
+
 /* A disk that came back must be the one that went. */
 static int same_disk(struct vio_front *f, struct vio_err *err)
 {
@@ -29,6 +38,9 @@ static int same_disk(struct vio_front *f, struct vio_err *err)
 	uint32_t size_max;
 	int rc;
 
+	if (another(b, ti))
+		return vio_err_set(err, -ESTALE,
+				   "the VIO server came back with another disk in this one's place");
 	if (ti->version != is->version || ti->features != is->features ||
 	    memcmp(&ti->arm, &is->arm, sizeof(ti->arm)) != 0 || ti->num_queues < is->num_queues ||
 	    ti->queue_size != is->queue_size)
@@ -85,6 +97,32 @@ static void release(struct blk_queue *q, struct blk_slot *s, int result)
 	blk_slot_free(q, s);
 }
 
+/*
+ * The dead server's store may still execute what it had: a write sent again, or acknowledged later,
+ * could be overtaken by its own old copy. Those in redo[0..n) end here; how many are left.
+ */
+static unsigned drop_writes(struct blk_queue *q, unsigned n)
+{
+	unsigned keep = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct blk_slot *s = &q->slot[q->redo[i]];
+		uint32_t type = s->req->type;
+
+		if (!s->sent || type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_FLUSH ||
+		    type == VIRTIO_BLK_T_GET_ID)
+			q->redo[keep++] = q->redo[i];
+		else
+			release(q, s, -EIO);
+	}
+	if (keep < n)
+		vio_front_say(
+			&q->b->f,
+			"queue %u: %u write(s) of before may still be executed, and end with an error: the server's disk can't be fenced",
+			q->v.index, n - keep);
+	return keep;
+}
+
 void blk_revive(struct blk_queue *q)
 {
 	struct vio_blk *b = q->b;
@@ -101,12 +139,15 @@ void blk_revive(struct blk_queue *q)
 		if (!s->req)
 			continue;
 		m = &s->map;
+		s->sent = m->n_seg > 0;
 		if (m->n_seg > 0)
 			q->v.dma->ops->unmap(q->v.dma, &m, 1);
 		m->n_seg = 0;
 		q->redo[n++] = (uint16_t)i;
 	}
 	sort_by_seq(q, q->redo, n);
+	if (b->f.in_doubt == b->f.epoch)
+		n = drop_writes(q, n);
 	q->n_redo = n;
 	q->redo_next = 0;
 	q->v.epoch = b->f.epoch;

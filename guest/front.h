@@ -67,7 +67,10 @@ struct vio_front_ops {
 		*fate; /* what becomes of items in flight when the server is back: "sent again" */
 	/* Items that the device holds. */
 	unsigned (*held)(const struct vio_front *f);
-	/* After vio_transport_start(): is what came back what went? -ENOTSUP with a sentence. */
+	/*
+	 * After vio_transport_start(): is what came back what went? With a sentence: -ENOTSUP it can't
+	 * be used any more; -ESTALE it is another one, and the right one may yet come back.
+	 */
 	int (*same)(struct vio_front *f, struct vio_err *err);
 };
 
@@ -90,10 +93,12 @@ struct vio_front {
 	uint32_t recovering __attribute__((aligned(VIO_CACHE_LINE))); /* try-lock of recovery */
 	uint32_t broken; /* a queue's owner found the used ring to be nonsense */
 	bool waiting;    /* said that the server has gone; any thread may look, relaxed */
+	bool drained;    /* by a reset that was answered: nothing of before is in the server */
 	bool lingering;  /* said that the machine has gone and the server has not */
 	unsigned strikes, timeouts;
 	uint32_t
 		give_up; /* the epoch in which what is outstanding is given up instead of sent again */
+	uint32_t in_doubt; /* the epoch before which items in flight may still be executed */
 	const struct vio_front_ops *ops;
 	struct phyp_part *part;
 	struct vio_mem *mem;

@@ -10,7 +10,7 @@ void vio_front_init(struct vio_front *f, const struct vio_front_ops *ops, struct
 	f->unit = cfg->unit;
 	f->say = cfg->say;
 	f->say_ctx = cfg->say_ctx;
-	f->give_up = UINT32_MAX;
+	f->give_up = f->in_doubt = UINT32_MAX;
 	f->mem_size = phyp_mem_size(part);
 	f->lmb_size = phyp_lmb_size(part);
 	vio_gate_init(&f->gate);

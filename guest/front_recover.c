@@ -92,6 +92,7 @@ static void reset_device(struct vio_front *f)
 	struct vio_err err = {""};
 	int rc = vio_transport_reset(f->t, &err);
 
+	f->drained = rc == 0;
 	if (rc == -ETIMEDOUT)
 		vio_front_say(f, "%s; the CRQ was registered anew", err.msg);
 	else if (rc && rc != -ENOTCONN && rc != -EPIPE)
@@ -109,6 +110,16 @@ static void cannot_configure(struct vio_front *f, const char *why)
 	} else {
 		reset_device(f);
 	}
+}
+
+/* Wait for the right one: what is held is of that one only. */
+static void stranger(struct vio_front *f, const char *why)
+{
+	struct vio_err err = {""};
+
+	vio_front_say(f, "%s; %u %s(s) are kept until it is back", why, held(f), f->ops->item);
+	f->waiting = true;
+	vio_transport_park(f->t, &err);
 }
 
 static void restart(struct vio_front *f, const struct vio_fq *me)
@@ -129,10 +140,16 @@ static void restart(struct vio_front *f, const struct vio_fq *me)
 	case -EPERM: /* a window or DRIVER_OK was refused; a second look at the same server may find it recovered */
 		cannot_configure(f, err.msg);
 		return;
+	case -ESTALE:
+		stranger(f, err.msg);
+		return;
 	default:
 		die(f, err.msg);
 		return;
 	}
+	if (vio_transport_get_info(f->t)->unfenced && !f->drained)
+		f->in_doubt = f->epoch + 1;
+	f->drained = false;
 	if (give_up) {
 		f->strikes = 0;
 		f->give_up = f->epoch + 1;

@@ -142,6 +142,7 @@ static void answer(struct vio_transport *t, uint32_t what, const struct vio_msg 
 {
 	vio_store_relaxed(&t->answer_id, m->arg16);
 	vio_store_relaxed(&t->answer_why, m->status);
+	vio_store_relaxed(&t->answer_arg, m->arg);
 	vio_store_release(&t->answer, what); /* pair S */
 }
 
@@ -335,6 +336,10 @@ int vio_t_ask(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m
 			return closed(t, err, m->op);
 		if (got == VIO_T_OK)
 			return 0;
+		if (got == VIO_T_REFUSED && t->answer_why == VIO_ST_STORE)
+			return vio_err_set(err, -EPERM, "the VIO server refused %s: %s: %s",
+					   vio_op_name(m->op), vio_status_text(VIO_ST_STORE),
+					   strerror(t->answer_arg < 4096 ? (int)t->answer_arg : EIO));
 		if (got == VIO_T_REFUSED)
 			return vio_err_set(err, -EPERM, "the VIO server refused %s: %s",
 					   vio_op_name(m->op), vio_status_text(t->answer_why));

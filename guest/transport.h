@@ -38,6 +38,8 @@ struct vio_transport_cfg {
 
 /* What was agreed; valid after vio_transport_start(). */
 struct vio_transport_info {
+	uint8_t identity[20]; /* which disk or card it is; zero: not known */
+	bool unfenced;        /* what an earlier server had in flight may still be executed */
 	uint8_t version;
 	uint8_t type;       /* virtio device id */
 	struct vio_arm arm; /* in force, after any fallback */
@@ -163,6 +165,11 @@ void vio_transport_run_on(struct vio_transport *t, struct phyp_vcpu *vcpu);
 uint32_t vio_transport_config_changes(const struct vio_transport *t);
 uint32_t vio_transport_config(const struct vio_transport *t, void *config, uint16_t len);
 /* The last NEEDS_RESET or refusal as a sentence. */
+/*
+ * What answers is not what was there before: reset it, and wait (VIO_T_DOWN) until it goes and
+ * another one comes. 0, or what vio_transport_reset() answers.
+ */
+int vio_transport_park(struct vio_transport *t, struct vio_err *err);
 const char *vio_transport_why(const struct vio_transport *t);
 
 #endif

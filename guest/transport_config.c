@@ -56,6 +56,7 @@ static void read_v1(struct vio_transport *t, struct offer *o)
 static void read_v2(struct vio_transport *t, struct offer *o)
 {
 	struct vio_transport_info *i = &t->info;
+	struct vio_dev_header_tail tail;
 	struct vio_dev_header_v2 h;
 
 	vio_t_get(&h, vio_t_page(t, VIO_T_HEADER), sizeof(h));
@@ -63,6 +64,9 @@ static void read_v2(struct vio_transport *t, struct offer *o)
 	i->num_queues = vio_from_be16(h.num_vqs);
 	i->queue_size = vio_from_be16(h.vqs_size);
 	i->config_len = vio_from_be16(h.config_len);
+	vio_t_get(&tail, (uint8_t *)vio_t_page(t, VIO_T_HEADER) + sizeof(h), sizeof(tail));
+	memcpy(i->identity, tail.identity, sizeof(i->identity));
+	i->unfenced = tail.flags & VIO_HEADER_UNFENCED;
 	*o = (struct offer){vio_from_be64(h.device_features), h.ring_levels, h.payload_levels,
 			    h.notify_levels};
 }

@@ -87,6 +87,17 @@ int vio_transport_reset(struct vio_transport *t, struct vio_err *err)
 	return rc == -ETIMEDOUT ? rc : -ETIMEDOUT;
 }
 
+int vio_transport_park(struct vio_transport *t, struct vio_err *err)
+{
+	int rc = vio_transport_reset(t, err);
+
+	vio_t_lock(t);
+	if (rc == 0 && t->state == VIO_T_RESTARTED)
+		vio_t_set_state(t, VIO_T_DOWN); /* the link stays up: its loss is heard of */
+	vio_t_unlock(t);
+	return rc;
+}
+
 int vio_transport_open(struct phyp_vcpu *vcpu, struct vio_mem *mem,
 		       const struct vio_transport_cfg *cfg, struct vio_transport **out,
 		       struct vio_err *err)

@@ -81,6 +81,7 @@ struct vio_transport {
 	uint32_t answer;
 	uint16_t answer_id;
 	uint8_t answer_why;
+	uint64_t answer_arg;
 	uint32_t config_changes; /* pair S: what the server wrote before it said so */
 	char why[320];
 

@@ -156,6 +156,19 @@ struct vio_dev_header_v2 {
 };
 static_assert(sizeof(struct vio_dev_header_v2) == 32, "no padding");
 
+/*
+ * Version 2, behind the header, when the guest has mapped room for it (PROBE's arg16): (s). A server
+ * that does not write it leaves the guest's zeros, which mean "not known" and "fenced".
+ */
+struct vio_dev_header_tail {
+	uint8_t identity[20]; /* which disk or card it is, for a guest that reconnects; 0: not known */
+	uint8_t flags;        /* VIO_HEADER_* */
+	uint8_t pad[11];
+};
+#define VIO_HEADER_UNFENCED 1u /* what an earlier server had in flight may still be executed */
+static_assert(sizeof(struct vio_dev_header_v2) + sizeof(struct vio_dev_header_tail) == 64,
+	      "fits VIO_DEV_HEADER_BYTES");
+
 /* The bytes that the guest maps for the header, enough for both versions. */
 #define VIO_DEV_HEADER_BYTES 64
 #define VIO_MAX_CONFIG       256

@@ -75,9 +75,18 @@ static uint32_t header_bytes(const struct vio_adapter *a)
 					      : sizeof(struct vio_dev_header_v2);
 }
 
+static uint8_t write_tail(struct vio_adapter *a)
+{
+	const struct vio_backend *be = a->cfg.backend;
+	struct vio_dev_header_tail t = {.flags = be->unfenced ? VIO_HEADER_UNFENCED : 0};
+
+	memcpy(t.identity, be->identity, sizeof(t.identity));
+	return vio_awrite(a, ioba_add(a->header, sizeof(struct vio_dev_header_v2)), &t, sizeof(t));
+}
+
 uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m)
 {
-	uint8_t config[VIO_MAX_CONFIG];
+	uint8_t config[VIO_MAX_CONFIG], why;
 
 	if (m->arg16 < header_bytes(a))
 		return VIO_ST_BAD_MESSAGE;
@@ -88,8 +97,10 @@ uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m)
 	}
 	a->header = (struct ioba){m->arg};
 	a->config_len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
-	return a->fsm.version == VIO_PROTO_V1 ? write_v1(a, a->config_len)
-					      : write_v2(a, a->config_len);
+	if (a->fsm.version == VIO_PROTO_V1)
+		return write_v1(a, a->config_len);
+	why = write_v2(a, a->config_len);
+	return why == VIO_ST_OK && m->arg16 >= VIO_DEV_HEADER_BYTES ? write_tail(a) : why;
 }
 
 uint8_t vio_aconfig(struct vio_adapter *a, const struct vio_msg *m)

@@ -122,6 +122,7 @@ struct vio_adapter {
 	enum vio_astep step;
 	uint64_t token;
 	struct vio_msg op_msg;
+	int op_errno; /* positive: why the store refused a queue, for the answer to DRIVER_OK */
 	bool has_reply; /* RESTART: INIT COMPLETE, sent when nothing of the past is touched any more */
 	uint64_t reply_hi, reply_lo;
 	struct vio_window op_window; /* ADD: the new one; DEL: the one to be returned */

@@ -128,6 +128,7 @@ static uint8_t open_queue(struct vio_adapter *a, struct vio_squeue *q)
 {
 	size_t bytes = q->size * sizeof(q->req[0]);
 	struct vio_err err = {""};
+	bool no_store = false;
 	int rc = -ENOMEM;
 
 	vio_err_set(&err, rc, "queue %u: no memory for %u requests", q->index, q->size);
@@ -148,6 +149,7 @@ static uint8_t open_queue(struct vio_adapter *a, struct vio_squeue *q)
 			q->payload = NULL;
 		}
 	} else {
+		no_store = true;
 		q->ring = NULL;
 		q->payload = NULL;
 	}
@@ -157,7 +159,9 @@ static uint8_t open_queue(struct vio_adapter *a, struct vio_squeue *q)
 		return VIO_ST_OK;
 	}
 	vio_asay(a, "%s %s", a->u->partner, err.msg);
-	return q->fault != VIO_ST_OK ? q->fault : VIO_ST_QUEUE;
+	if (no_store)
+		a->op_errno = -rc;
+	return q->fault != VIO_ST_OK ? q->fault : no_store ? VIO_ST_STORE : VIO_ST_QUEUE;
 }
 
 /* The alias that this choice of levels needs on its data path, and no more (docs/decisions/0002). */

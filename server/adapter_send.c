@@ -76,6 +76,8 @@ void vio_adone(struct vio_adapter *a, const struct vio_msg *m, uint8_t status)
 			 vio_status_text(status));
 	if (m->op == VIO_OP_WINDOW_ADD)
 		reply.arg16 = m->arg16;
+	if (status == VIO_ST_STORE)
+		reply.arg = (uint64_t)a->op_errno;
 	/* Queues first: when the guest reads NEEDS_RESET, nothing new is begun any more. */
 	if (a->fsm.state == VIO_S_NEEDS_RESET && !was_stopped) {
 		vio_actl(a, VIO_SQ_STOP);

@@ -170,6 +170,16 @@ int vio_spec_short(const char *backend, const char *spec, uint32_t *block_size, 
 	return rc;
 }
 
+void vio_backend_identify(struct vio_backend *be, const void *what, size_t len)
+{
+	const uint64_t h = vio_hash(VIO_HASH_START, what, len);
+
+	memset(be->identity, 0, sizeof(be->identity));
+	memcpy(be->identity, &h, sizeof(h));
+	memcpy(be->identity + sizeof(h), be->ops->name,
+	       strnlen(be->ops->name, sizeof(be->identity) - sizeof(h)));
+}
+
 int vio_spec_serial(const char *backend, const char *spec, char id[VIO_ID_LEN], struct vio_err *err)
 {
 	char text[VIO_ID_LEN + 1] = "";

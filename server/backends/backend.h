@@ -43,6 +43,8 @@ struct vio_backend {
 	uint16_t max_queues; /* at once; 0: any number */
 	/* What an earlier server had in flight may still be executed: guests must not send it again. */
 	bool unfenced;
+	/* Which disk it is: another one of the same shape has another. Zero: not known. */
+	uint8_t identity[20];
 	char id[20];         /* GET_ID string, zero-padded */
 	char what[160];      /* for messages and reports: "file /tmp/x.img, O_DIRECT" */
 	/* Lines for people, without the newline. Any thread; must not wait. NULL: standard error. */

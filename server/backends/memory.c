@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "server/backends/priv.h"
+#include "vio/cycles.h"
 
 struct memory {
 	struct vio_backend be; /* first */
@@ -46,7 +47,7 @@ static int memory_open(const char *spec, const struct vio_backend_env *env,
 				 *const fills[] = {"zero", "random", NULL};
 	struct memory *m;
 	unsigned random;
-	uint64_t size;
+	uint64_t size, made;
 	uint32_t block;
 	char id[VIO_ID_LEN];
 	void *mem = NULL;
@@ -92,6 +93,8 @@ static int memory_open(const char *spec, const struct vio_backend_env *env,
 	if (!id[0])
 		memcpy(id, "vio-memory", strlen("vio-memory"));
 	vio_backend_make_id(&m->be, id, 0);
+	made = vio_now_ns(); /* what it holds ends with it: the next one is another disk */
+	vio_backend_identify(&m->be, &made, sizeof(made));
 	snprintf(m->be.what, sizeof(m->be.what), "memory, %llu bytes, filled with %s%s",
 		 (unsigned long long)size, random ? "random bytes" : "zeroes",
 		 block < VIO_DISK_UNIT ? ", short requests (not VIRTIO)" : "");

@@ -76,6 +76,7 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 		.ops = &vio_backend_nbd,
 		.size = (uint64_t)size - cut,
 		.block_size = block,
+		.max_queues = n->multi_conn ? 0 : 1,
 		.read_only = nbd_is_read_only(h) != 0,
 		.touches_data = true,
 		.can_discard = yes(nbd_can_trim(h)),
@@ -89,6 +90,7 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 	if (n->be.read_only)
 		n->be.can_unmap = n->be.can_discard = n->be.can_zero = false;
 	vio_backend_make_id(&n->be, n->id, vio_hash(VIO_HASH_START, n->uri, len));
+	vio_backend_identify(&n->be, n->be.id, sizeof(n->be.id));
 	snprintf(n->be.what, sizeof(n->be.what), "nbd %s%s%s%s%s", len > 80 ? "..." : "",
 		 n->uri + (len > 80 ? len - 77 : 0), n->be.read_only ? ", read-only" : "",
 		 n->multi_conn ? "" : ", one queue only",

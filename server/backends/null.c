@@ -46,6 +46,7 @@ static int null_open(const char *spec, const struct vio_backend_env *env, struct
 	if (!id[0])
 		memcpy(id, "vio-null", strlen("vio-null"));
 	vio_backend_make_id(be, id, 0);
+	vio_backend_identify(be, be->id, sizeof(be->id));
 	snprintf(be->what, sizeof(be->what), "null, %llu bytes, touches no data%s",
 		 (unsigned long long)size,
 		 block < VIO_DISK_UNIT ? ", short requests (not VIRTIO)" : "");

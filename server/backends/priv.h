@@ -35,6 +35,8 @@ void vio_backend_make_id(struct vio_backend *be, const char serial[VIO_ID_LEN], 
 /* FNV-1a, 64 bits: of one thing after another. */
 #define VIO_HASH_START 0xcbf29ce484222325ull
 uint64_t vio_hash(uint64_t h, const void *p, size_t n);
+/* be->identity: the kind's name, and what tells one of its disks from another. */
+void vio_backend_identify(struct vio_backend *be, const void *what, size_t len);
 /* One line for the person who runs the server, on stderr. For what happens once, never once a request. */
 void vio_backend_say(const struct vio_backend *be, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

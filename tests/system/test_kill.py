@@ -61,6 +61,27 @@ class Kill(unittest.TestCase):
                     g.proc.wait(60)
                     self.assertEqual(g.proc.returncode, 0, g.log() + m.vios.log())
 
+    def test_a_server_with_another_image_gets_no_request_and_the_right_one_all(self):
+        with tempfile.NamedTemporaryFile(suffix=".img") as right, tempfile.NamedTemporaryFile(suffix=".img") as wrong:
+            right.truncate(32 << 20)
+            wrong.truncate(32 << 20)
+            with self.machine(f"file,path={right.name}") as m:
+                g = m.start_guest(["--arm", "zero-copy", *LOAD, "--seconds", "4"])
+                time.sleep(1.2)
+                self.assertTrue(g.alive(), g.log())
+                m.vios.kill()
+                m.vios_args = ["--disk", f"file,path={wrong.name}"]
+                m.start_vios()
+                until(lambda: "another disk" in g.log(), "the guest's word on the other disk")
+                time.sleep(0.3)
+                m.vios.stop()
+                wrong.seek(0)
+                self.assertFalse(any(wrong.read()), "the other image was written to")
+                m.vios_args = ["--disk", f"file,path={right.name}"]
+                m.start_vios()
+                g.proc.wait(60)
+                self.assertEqual(g.proc.returncode, 0, g.log() + m.vios.log())
+
     def test_a_killed_phypd_ends_the_machine_and_everybody_says_so(self):
         with self.machine() as m:
             g = m.start_guest(["--arm", "zero-copy", *LOAD, "--seconds", "60"])

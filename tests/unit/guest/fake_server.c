@@ -164,7 +164,12 @@ static uint8_t write_header(struct fake_server *s, const struct vio_msg *m)
 					    .payload_levels = mask(s->k.payload, VIO_N_PAYLOAD),
 					    .notify_levels = mask(s->k.notify, VIO_N_NOTIFY)};
 
-	return put(s, s->header, &h, sizeof(h)) ? VIO_ST_OK : VIO_ST_NO_DMA;
+	const struct vio_dev_header_tail tail = {.identity = {s->k.identity}, .flags = s->k.flags};
+
+	return put(s, s->header, &h, sizeof(h)) &&
+			       put(s, ioba_add(s->header, sizeof(h)), &tail, sizeof(tail))
+		       ? VIO_ST_OK
+		       : VIO_ST_NO_DMA;
 }
 
 static uint8_t write_config(struct fake_server *s, const struct vio_msg *m)

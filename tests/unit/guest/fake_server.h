@@ -49,6 +49,7 @@ struct fs_knobs {
 	uint64_t sectors;              /* 0 = FS_SECTORS */
 	uint32_t size_max, seg_max, block_size;
 	bool read_only;
+	uint8_t identity, flags; /* of struct vio_dev_header_tail: its first byte; 0: not known */
 	uint32_t mute;           /* this op is not answered */
 	uint32_t mute_init;      /* nor INIT */
 	uint32_t refuse_windows; /* enum vio_status for each WINDOW_ADD */

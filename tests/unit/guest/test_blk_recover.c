@@ -197,6 +197,71 @@ static void another_disk_in_its_place_is_refused(void **state)
 	assert_int_equal(vio_blk_poll(x->b, 0, (struct vio_blk_req *[1]){NULL}, 1), -EIO);
 }
 
+static void another_disk_of_the_same_shape_gets_nothing_and_the_right_one_everything(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+	uint32_t before;
+
+	x->w.s.k.identity = 1;
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, hold, 1);
+	put_out(x, r, 0, 300);
+	fs_kill(&x->w.s);
+	before = x->w.s.n_log;
+	fs_set(&x->w.s, hold, 0);
+	x->w.s.k.identity = 2;
+	fs_start(&x->w.s);
+	notice(x, "another disk in this one's place");
+	says(x->said.text, "8 request(s) are kept");
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(vio_blk_poll(x->b, 0, (struct vio_blk_req *[1]){NULL}, 1), 0);
+		vio_blk_idle(x->b, 0, 1000000);
+	}
+	fs_kill(&x->w.s);
+	assert_int_equal(x->w.s.n_log, before);
+	x->w.s.k.identity = 1;
+	fs_start(&x->w.s);
+	all_back(x, 0, 0);
+	check_disk(x, 0, 300);
+}
+
+static void writes_in_flight_fail_when_the_store_cannot_be_fenced_and_reads_are_sent_again(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N], in = {.type = VIRTIO_BLK_T_IN, .len = BT_BS, .result = 77}, *d;
+	unsigned failed = 0;
+
+	bt_open(x, "zero-copy");
+	put_out(x, r, 0, 400);
+	all_back(x, 0, 0);
+	fs_set(&x->w.s, hold, 1);
+	in.buf = x->buf[20];
+	bt_submit(x, 0, &in);
+	for (unsigned i = 0; i < N - 1; i++) {
+		r[i] = (struct vio_blk_req){
+			.type = VIRTIO_BLK_T_OUT, .sector = 8 * i, .len = BT_BS, .buf = x->buf[i]};
+		bt_submit(x, 0, &r[i]);
+	}
+	fs_kill(&x->w.s);
+	fs_set(&x->w.s, hold, 0);
+	x->w.s.k.flags = VIO_HEADER_UNFENCED;
+	fs_start(&x->w.s);
+	for (unsigned i = 0; i < N; i++) {
+		d = bt_next(x, 0);
+		assert_non_null(d);
+		assert_int_equal(d->result, d == &in ? 0 : -EIO);
+		failed += d != &in;
+	}
+	assert_int_equal(failed, N - 1);
+	says(x->said.text, "7 write(s) of before may still be executed");
+	assert_true(bt_filled(x->va[20], BT_BS, 400));
+	/* A reset that is answered leaves nothing in doubt. */
+	fs_set(&x->w.s, stop_device, 1);
+	put_out(x, r, 0, 600);
+	all_back(x, 0, 0);
+}
+
 static void server_that_returns_without_the_arm_is_refused(void **state)
 {
 	struct bt *x = *state;
@@ -597,6 +662,8 @@ int main(void)
 		T(server_that_dies_while_it_returns_is_waited_for_again),
 		T(requests_of_before_come_before_new_ones),
 		T(another_disk_in_its_place_is_refused),
+		T(another_disk_of_the_same_shape_gets_nothing_and_the_right_one_everything),
+		T(writes_in_flight_fail_when_the_store_cannot_be_fenced_and_reads_are_sent_again),
 		T(server_that_returns_without_the_arm_is_refused),
 		T(machine_that_goes_ends_everything_with_eio),
 		T(stopped_device_is_reset_and_requests_sent_again),

@@ -331,7 +331,8 @@ static void a_disk_that_opens_no_queue_refuses_driver_ok_and_leaves_nothing(void
 
 	w->b.fail_open = true;
 	aw_guest(w, 2);
-	driver_ok_refused(w, VIO_RING_COPY, true, VIO_ST_QUEUE);
+	driver_ok_refused(w, VIO_RING_COPY, true, VIO_ST_STORE);
+	assert_true(w->last.arg == ENOMEM); /* the guest learns the reason */
 	assert_true(aw_said(w, "the disk opens no queue"));
 }
 

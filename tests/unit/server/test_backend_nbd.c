@@ -379,6 +379,30 @@ static void no_server_is_said_in_words(void **state)
 	teardown(&g, &s);
 }
 
+/* vios offers no more queues than this: an offer that DRIVER_OK would refuse is none. */
+static void a_server_of_one_connection_is_a_disk_of_one_queue(void **state)
+{
+	char path[100], *argv[] = {"qemu-nbd", "-t", "-f", "raw", "-k", NULL, path, NULL};
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	snprintf(path, sizeof(path), "%s/disk.img", g.dir);
+	make_image(path);
+	argv[5] = s.socket;
+	start(&s, argv);
+	open_disk(&g, &s);
+	assert_int_equal(g.be->max_queues, 1);
+	rig_close(&g);
+	stop(&s);
+	nbdkit(&s, "memory 1M");
+	open_disk(&g, &s);
+	assert_int_equal(g.be->max_queues, 0);
+	unlink(path);
+	teardown(&g, &s);
+}
+
 static void several_queues_need_a_server_that_allows_it(void **state)
 {
 	char path[100], *argv[] = {"qemu-nbd", "-t", "-f", "raw", "-k", NULL, path, NULL};
@@ -741,6 +765,7 @@ int main(void)
 		cmocka_unit_test(a_server_that_cannot_zero_trim_or_write_is_not_asked_to),
 		cmocka_unit_test(an_error_of_the_server_fails_that_request_only),
 		cmocka_unit_test(no_server_is_said_in_words),
+		cmocka_unit_test(a_server_of_one_connection_is_a_disk_of_one_queue),
 		cmocka_unit_test(several_queues_need_a_server_that_allows_it),
 		cmocka_unit_test(requests_of_a_server_that_dies_fail_and_do_not_hang),
 		cmocka_unit_test(a_server_that_comes_back_is_used_again),
