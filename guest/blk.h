@@ -117,6 +117,8 @@ int vio_blk_poll(struct vio_blk *b, unsigned q, struct vio_blk_req *done[], unsi
 void vio_blk_idle(struct vio_blk *b, unsigned q, uint64_t timeout_ns);
 /* End vio_blk_idle() of queue q early, also one that has not begun. Any thread of the partition. */
 void vio_blk_prod(struct vio_blk *b, unsigned q);
+/* The server is away, or the device can't be used now: what is outstanding waits. Any thread. */
+bool vio_blk_away(const struct vio_blk *b);
 unsigned vio_blk_outstanding(const struct vio_blk *b, unsigned q);
 
 #endif

@@ -450,6 +450,11 @@ void vio_blk_prod(struct vio_blk *b, unsigned qi)
 	vio_fq_prod(&b->q[qi].v);
 }
 
+bool vio_blk_away(const struct vio_blk *b)
+{
+	return vio_load_relaxed(&b->f.gate.closed);
+}
+
 unsigned vio_blk_outstanding(const struct vio_blk *b, unsigned qi)
 {
 	return b->info.depth - b->q[qi].n_free + b->q[qi].n_ret;

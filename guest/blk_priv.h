@@ -71,7 +71,7 @@ struct vio_blk {
 	struct blk_queue *q;
 	struct vio_blk_info info;
 	uint8_t identity[20]; /* of the disk, as it was opened */
-	uint32_t size_max; /* largest segment; UINT32_MAX without SIZE_MAX */
+	uint32_t size_max;    /* largest segment; UINT32_MAX without SIZE_MAX */
 
 	/* The rest is for set-up and recovery. */
 	struct vio_blk_cfg cfg;

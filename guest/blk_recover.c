@@ -39,8 +39,9 @@ static int same_disk(struct vio_front *f, struct vio_err *err)
 	int rc;
 
 	if (another(b, ti))
-		return vio_err_set(err, -ESTALE,
-				   "the VIO server came back with another disk in this one's place");
+		return vio_err_set(
+			err, -ESTALE,
+			"the VIO server came back with another disk in this one's place");
 	if (ti->version != is->version || ti->features != is->features ||
 	    memcmp(&ti->arm, &is->arm, sizeof(ti->arm)) != 0 || ti->num_queues < is->num_queues ||
 	    ti->queue_size != is->queue_size)

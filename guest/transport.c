@@ -337,9 +337,10 @@ int vio_t_ask(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *m
 		if (got == VIO_T_OK)
 			return 0;
 		if (got == VIO_T_REFUSED && t->answer_why == VIO_ST_STORE)
-			return vio_err_set(err, -EPERM, "the VIO server refused %s: %s: %s",
-					   vio_op_name(m->op), vio_status_text(VIO_ST_STORE),
-					   strerror(t->answer_arg < 4096 ? (int)t->answer_arg : EIO));
+			return vio_err_set(
+				err, -EPERM, "the VIO server refused %s: %s: %s",
+				vio_op_name(m->op), vio_status_text(VIO_ST_STORE),
+				strerror(t->answer_arg < 4096 ? (int)t->answer_arg : EIO));
 		if (got == VIO_T_REFUSED)
 			return vio_err_set(err, -EPERM, "the VIO server refused %s: %s",
 					   vio_op_name(m->op), vio_status_text(t->answer_why));

@@ -161,8 +161,9 @@ static_assert(sizeof(struct vio_dev_header_v2) == 32, "no padding");
  * that does not write it leaves the guest's zeros, which mean "not known" and "fenced".
  */
 struct vio_dev_header_tail {
-	uint8_t identity[20]; /* which disk or card it is, for a guest that reconnects; 0: not known */
-	uint8_t flags;        /* VIO_HEADER_* */
+	uint8_t identity
+		[20];  /* which disk or card it is, for a guest that reconnects; 0: not known */
+	uint8_t flags; /* VIO_HEADER_* */
 	uint8_t pad[11];
 };
 #define VIO_HEADER_UNFENCED 1u /* what an earlier server had in flight may still be executed */

@@ -27,10 +27,12 @@ static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vi
 
 	if (rc)
 		return rc;
-	while (vio_blk_submit(b, 0, &p, 1) == 0)
+	while (vio_blk_submit(b, 0, &p, 1) == 0 && !stop_now)
 		vio_blk_idle(b, 0, 1000000);
-	while ((rc = vio_blk_poll(b, 0, &p, 1)) == 0)
+	while ((rc = vio_blk_poll(b, 0, &p, 1)) == 0 && !stop_now)
 		vio_blk_idle(b, 0, 1000000);
+	if (rc == 0)
+		return vio_err_set(err, -EINTR, "ended before the disk had answered");
 	if (rc < 0 || r.result)
 		return vio_err_set(err, -EIO, "the disk does not answer GET_ID (%s)",
 				   strerror(rc < 0 ? -rc : -r.result));
@@ -74,7 +76,11 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 	if (rc)
 		goto out;
 	rc = vio_wl_run(wl, vio_mark, &m, &stop_now, res);
-	if (rc)
+	if (rc == -EINTR)
+		vio_err_set(
+			err, rc,
+			"ended while the VIO server was away, with requests outstanding: whether they were executed is not known");
+	else if (rc)
 		vio_err_set(err, rc, "the machine went away during the run (phypd has gone)");
 	else if (m.rc)
 		rc = vio_err_set(err, m.rc, "at the ends of the measurement: %s", m.err.msg);
@@ -98,6 +104,7 @@ int main(int argc, char **argv)
 	struct vio_opts o;
 	int rc = vio_opts_parse(&o, argc, argv, &err);
 
+	o.wl.stop = &stop_now;
 	o.blk.give_way = vio_blk_one_core(); /* before it is pinned */
 	return vio_prog_main(&o.c, "vio-blk", rc, on_signal, run, &o, &err);
 }

@@ -51,6 +51,7 @@ struct vio_wl {
 	bool filled;               /* every block of the span was written */
 	bool read_back;            /* only blocks with a known content */
 	bool machine_gone;
+	bool abandoned; /* ended with requests outstanding */
 };
 
 static uint64_t rng_next(struct vio_wl *w)
@@ -259,11 +260,18 @@ static unsigned collect(struct vio_wl *w, unsigned qi)
 	return (unsigned)n;
 }
 
+/* Asked to end, and nobody is there who could finish what is outstanding. */
+static bool in_vain(struct vio_wl *w)
+{
+	w->abandoned |= w->cfg.stop && *w->cfg.stop && vio_blk_away(w->b);
+	return w->abandoned;
+}
+
 static void drain(struct vio_wl *w)
 {
 	for (unsigned i = 0; i < w->n_queues && !w->machine_gone; i++)
 		while (w->q[i].n_ready + w->q[i].n_due + vio_blk_outstanding(w->b, i) > 0 &&
-		       !w->machine_gone) {
+		       !w->machine_gone && !in_vain(w)) {
 			if (w->q[i].n_ready + w->q[i].n_due)
 				submit_ready(w, i);
 			if (collect(w, i) == 0)
@@ -376,7 +384,7 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 
 	const unsigned looks = p.period > 0 || w->n_queues > 1 ? 1 : CLOSED_LOOKS;
 
-	while (!phase_over(&p, stop) && !w->machine_gone) {
+	while (!phase_over(&p, stop) && !w->machine_gone && !in_vain(w)) {
 		unsigned progress = 0, got = 0;
 
 		for (unsigned i = 0; i < w->n_queues; i++) {
@@ -441,7 +449,9 @@ static int fill_span(struct vio_wl *w, struct vio_err *err)
 	if (!res)
 		return vio_err_set(err, -ENOMEM, "no memory for the fill's result");
 	side_pass(w, 0, w->n_blocks, res);
-	if (w->machine_gone || res->errors)
+	if (w->abandoned)
+		rc = vio_err_set(err, -EINTR, "ended while the VIO server was away");
+	else if (w->machine_gone || res->errors)
 		rc = vio_err_set(err, -EIO,
 				 "writing the first %" PRIu64
 				 " bytes before the run failed (%" PRIu64
@@ -619,8 +629,11 @@ int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
 	mark(ctx, false);
 	run_phase(w, w->cfg.count, w->cfg.run_ns, stop);
 	mark(ctx, true);
-	if (w->cfg.verify && w->cfg.read_percent < 100 && !w->machine_gone && read_back(w))
+	if (w->cfg.verify && w->cfg.read_percent < 100 && !w->machine_gone && !w->abandoned &&
+	    read_back(w))
 		return -ENOMEM;
+	if (w->abandoned)
+		return -EINTR;
 	return w->machine_gone ? -EIO : 0;
 }
 

@@ -33,6 +33,8 @@ struct vio_wl_cfg {
 	unsigned flush_every; /* a FLUSH after so many writes; 0 = never */
 	bool verify;          /* write patterns, check every byte that is read */
 	uint64_t seed;
+	const volatile int
+		*stop; /* set by a signal; NULL: none. Waits for an absent server end with it */
 };
 
 struct vio_wl_result {
@@ -68,7 +70,7 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 /*
  * Run once: warm up, drain, call mark(ctx, false), measure, drain, call mark(ctx, true). Nothing is
  * in flight during mark, so that counters read there are exact. *stop ends it early (a signal).
- * -EIO when the machine is gone.
+ * -EIO when the machine is gone; -EINTR when cfg.stop ended it with requests outstanding.
  */
 int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
 	       const volatile int *stop, struct vio_wl_result *res);

@@ -61,6 +61,17 @@ class Kill(unittest.TestCase):
                     g.proc.wait(60)
                     self.assertEqual(g.proc.returncode, 0, g.log() + m.vios.log())
 
+    def test_a_guest_whose_server_is_away_ends_when_told_to(self):
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(sig=sig), self.machine() as m:
+                g = m.start_guest(["--arm", "zero-copy", *LOAD, "--seconds", "60"])
+                time.sleep(0.7)
+                m.vios.kill()
+                until(lambda: "server has gone" in g.log(), "the guest's word on the server's death")
+                g.signal(sig)
+                g.proc.wait(20)
+                self.assertIn("outstanding", g.log())
+
     def test_a_server_with_another_image_gets_no_request_and_the_right_one_all(self):
         with tempfile.NamedTemporaryFile(suffix=".img") as right, tempfile.NamedTemporaryFile(suffix=".img") as wrong:
             right.truncate(32 << 20)

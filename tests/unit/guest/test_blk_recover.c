@@ -226,7 +226,8 @@ static void another_disk_of_the_same_shape_gets_nothing_and_the_right_one_everyt
 	check_disk(x, 0, 300);
 }
 
-static void writes_in_flight_fail_when_the_store_cannot_be_fenced_and_reads_are_sent_again(void **state)
+static void
+writes_in_flight_fail_when_the_store_cannot_be_fenced_and_reads_are_sent_again(void **state)
 {
 	struct bt *x = *state;
 	struct vio_blk_req r[N], in = {.type = VIRTIO_BLK_T_IN, .len = BT_BS, .result = 77}, *d;
