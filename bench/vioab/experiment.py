@@ -16,7 +16,7 @@ FOLDER = os.path.join(HERE, "experiments")
 BACKENDS = ("null", "memory", "file", "net", "anchor")
 NET_OPS = ("tx", "rx", "both", "echo", "pair")
 OPS = ("read", "write", "mixed", *NET_OPS)
-TOUCH = ("", "headers", "all")
+TOUCH = ("", "none", "headers", "all")
 CORES = ("split", "shared", "hog")
 ORDERS = ("rand", "seq")
 

@@ -35,7 +35,7 @@ class Point:
     idle_ms: str = ""  # the server's --idle-ms; "": its default
     order: str = "rand"  # rand, seq: order of the requests on the disk
     indirect: bool = False
-    touch: str = ""  # net: headers, all (every byte written and checked)
+    touch: str = ""  # none, headers (the first line or so), all (every byte written and checked); "": net: headers, null: none, else all
     extra: str = ""  # further vio-blk or vio-net options, space separated
 
     def label(self):

@@ -18,8 +18,8 @@ from vioab.runner import LIMITS_OF
 
 SCHEMA = "virtio-vio-ab/2"
 # In the order of the report. An analysis returns None when its samples were not taken.
-ANALYSES = ("overview", "ladder", "losses", "sizes", "network", "network_latency", "costs", "cycles_model", "mapping", "batch",
-            "latency", "poller", "exposure", "anchors")
+ANALYSES = ("overview", "disk_peers", "ladder", "losses", "sizes", "network", "network_latency", "costs", "cycles_model", "mapping",
+            "batch", "latency", "poller", "exposure", "anchors")
 SUMMARY = ("ns_per_request", "p50_ns", "p99_ns")
 EXACT = ("hcalls", "tce_updates", "rdma_bytes", "rdma_calls", "guest_bytes", "server_bytes", "kicks", "irqs", "wakes")
 

@@ -44,7 +44,7 @@ def in_order(lines, steps):
 def record(build, proto):
     """(guest's lines, server's lines): the traces of one configuration and one request in the copy arm."""
     with Machine(build, vios_args=["--disk", "memory,size=16M", "--trace", "--proto", proto]) as m:
-        g = m.start_guest(["--trace", "--arm", "copy", "--fallback", "--count", "1", "--warm-seconds", "0", "--verify", "off",
+        g = m.start_guest(["--trace", "--arm", "copy", "--fallback", "--count", "1", "--warm-seconds", "0", "--touch", "none",
                            "--span", "1M"])
         try:
             g.proc.wait(60)

@@ -8,7 +8,7 @@ import tempfile
 import time
 
 from machine import Machine, MachineError, WrongResult
-from vioab import environment
+from vioab import disk_peers, environment
 from vioab.model import Point
 
 DISK = {"null": "null,size=256M", "memory": "memory,size=64M", "file": "file,path={image}"}
@@ -39,9 +39,21 @@ def server_args(arm, key, image):
     return args + (["--idle-ms", idle_ms] if idle_ms else [])
 
 
+def touch(point):
+    """Bytes that the load touches: nothing can be checked on a disk that keeps nothing."""
+    return point.touch or ("none" if point.backend == "null" else "all")
+
+
+def batch_of(point):
+    return point.batch or (1 if point.depth == 1 else point.depth // 2)
+
+
+def span_of(point):
+    return min(IMAGE_BYTES, max(2 << 20, point.bs * 256))
+
+
 def guest_args(arm, point, measure):
-    batch = point.batch or (1 if point.depth == 1 else point.depth // 2)
-    span = min(IMAGE_BYTES, max(2 << 20, point.bs * 256))
+    batch, span = batch_of(point), span_of(point)
     prefix = "rand" if point.order == "rand" else ""
     args = ["--arm", arm, "--rw", prefix + point.op, "--bs", str(point.bs), "--depth", str(point.depth), "--batch",
             str(batch), "--span", str(span), "--queue-size", str(point.queue_size), "--seconds", str(measure.seconds),
@@ -54,9 +66,7 @@ def guest_args(arm, point, measure):
         args += ["--pool-kib", str(point.pool_kib)]
     if point.indirect:
         args.append("--indirect")
-    if point.backend == "null":
-        args += ["--verify", "off"]
-    return args + point.extra.split()
+    return args + ["--touch", touch(point)] + point.extra.split()
 
 
 def check(arm, result):
@@ -66,7 +76,7 @@ def check(arm, result):
         raise WrongResult(f"{arm}: in force was {result['arm']}, asked was {result['arm_wanted']}")
     if run["errors"] or run["mismatches"]:
         raise WrongResult(f"{arm}: {run['errors']} errors, {run['mismatches']} wrong words, {run['first_mismatch']}")
-    if result["load"]["verify"] and run["reads"] and not run["bytes_verified"]:
+    if result["load"]["touch"] == "all" and run["reads"] and not run["bytes_verified"]:
         raise WrongResult(f"{arm}: nothing was verified")
 
 
@@ -187,6 +197,9 @@ class Trial:
 
     def measure(self, arm, key, points, rng, out):
         used = (self.cores["guest_core"], self.cores["server_core"])
+        if arm in disk_peers.PEERS:
+            self.peer(arm, key, points, out, used)
+            return
         with self.machine(arm, key, rng) as m, (Hog(self.cores["server_core"]) if key[2] == "hog" else Nothing()):
             start = m.phypd_seconds + m.vios_seconds
             for point in points:
@@ -197,6 +210,19 @@ class Trial:
                     out.append({"point": point_dict(point), "values": values, "kept": not why, "why": why,
                                 "histogram": histogram})
                 start = 0
+
+    def peer(self, arm, key, points, out, used):
+        measure = self.experiment.measure
+        with disk_peers.Peer(arm, key[0], self.build, self.cores) as p:
+            def one(point):
+                args = disk_peers.load_args(point, batch_of(point), span_of(point), touch(point), measure)
+                result = p.measure(args, measure.seconds + measure.warm_seconds)
+                return disk_peers.values_of(result), result["run"]["latency_ns"]["histogram"]
+            for point in points:
+                for (values, histogram), ticks, why in until_kept(used, lambda p=point: one(p)):
+                    values["steal_ticks"] = ticks
+                    out.append({"point": point_dict(point), "values": values, "kept": not why, "why": why,
+                                "histogram": histogram})
 
     def sample(self, m, arm, point):
         """(values, histogram) of one start of the guest."""

@@ -24,7 +24,8 @@ static const char usage[] =
 	"  --warm-count N, --warm-seconds S   before measuring (0.1 s)\n"
 	"  --rate N             open loop: start N requests a second, latency from the intended start\n"
 	"  --flush-every N      a FLUSH after N writes\n"
-	"  --verify on|off      write patterns and check every byte read (on)\n"
+	"  --touch none|headers|all   bytes of each block that the program touches: none, the first 64, or all: patterns written and checked (all)\n"
+	"  --verify on|off      the same as --touch all|none\n"
 	"  --seed N             of patterns and order (1)\n"
 	"other\n"
 	"  --info               print what the disk is and stop\n"
@@ -47,6 +48,7 @@ enum {
 	O_WARM_SECONDS,
 	O_RATE,
 	O_FLUSH,
+	O_TOUCH,
 	O_VERIFY,
 	O_SEED,
 };
@@ -67,6 +69,7 @@ static const struct option longs[] = {
 	{"warm-seconds", 1, 0, O_WARM_SECONDS},
 	{"rate", 1, 0, O_RATE},
 	{"flush-every", 1, 0, O_FLUSH},
+	{"touch", 1, 0, O_TOUCH},
 	{"verify", 1, 0, O_VERIFY},
 	{"seed", 1, 0, O_SEED},
 	{0, 0, 0, 0},
@@ -87,6 +90,23 @@ static const struct {
 	{"randread", VIO_WL_RANDOM, 100}, {"randwrite", VIO_WL_RANDOM, 0},
 	{"mixed", VIO_WL_SEQUENTIAL, -1}, {"randmixed", VIO_WL_RANDOM, -1},
 };
+
+static const char *const touches[VIO_WL_N_TOUCH] = {"none", "headers", "all"};
+
+const char *vio_opts_touch_name(enum vio_wl_touch touch)
+{
+	return touches[touch];
+}
+
+static int parse_touch(const char *text, enum vio_wl_touch *touch, struct vio_err *err)
+{
+	for (unsigned i = 0; i < VIO_WL_N_TOUCH; i++)
+		if (!strcmp(text, touches[i])) {
+			*touch = (enum vio_wl_touch)i;
+			return 0;
+		}
+	return vio_err_set(err, -EINVAL, "--touch %s: one of none, headers, all", text);
+}
 
 static int parse_mode(struct vio_opts *o, struct vio_err *err)
 {
@@ -109,6 +129,7 @@ static int parse_own(void *ctx, int c, const char *arg, struct vio_err *err)
 	struct vio_opts *o = ctx;
 	const char *name = vio_option_name(longs, c);
 	uint64_t v = 0;
+	bool on = false;
 	int rc = 0;
 
 	switch (c) {
@@ -151,8 +172,12 @@ static int parse_own(void *ctx, int c, const char *arg, struct vio_err *err)
 		rc = number(c, arg, 0, 1u << 30, &v, err);
 		o->wl.flush_every = (unsigned)v;
 		return rc;
+	case O_TOUCH:
+		return parse_touch(arg, &o->wl.touch, err);
 	case O_VERIFY:
-		return vio_option_on_off(name, arg, &o->wl.verify, err);
+		rc = vio_option_on_off(name, arg, &on, err);
+		o->wl.touch = on ? VIO_WL_TOUCH_ALL : VIO_WL_TOUCH_NONE;
+		return rc;
 	case O_SEED:
 		return number(c, arg, 0, UINT64_MAX / 4, &o->wl.seed, err);
 	case O_POOL:
@@ -174,7 +199,7 @@ static void defaults(struct vio_opts *o)
 	o->wl.depth = 1;
 	o->wl.run_ns = 1000000000;
 	o->wl.warm_ns = 100000000;
-	o->wl.verify = true;
+	o->wl.touch = VIO_WL_TOUCH_ALL;
 	o->wl.seed = 1;
 }
 

@@ -34,12 +34,12 @@ static json_t *load_json(const struct vio_opts *o)
 {
 	const struct vio_wl_cfg *w = &o->wl;
 
-	return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:I, s:b, s:I, s:f, s:i, s:i, s:I}", "rw",
+	return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:I, s:s, s:I, s:f, s:i, s:i, s:I}", "rw",
 			 o->rw_name, "read_percent", (int)w->read_percent, "bs", (int)w->bs,
 			 "depth", (int)w->depth, "batch", (int)w->batch, "buffers", (int)w->buffers,
-			 "span", ji(w->span), "verify", (int)w->verify, "seed", ji(w->seed), "rate",
-			 w->rate, "flush_every", (int)w->flush_every, "core", o->c.core, "pool_kib",
-			 ji(o->blk.pool_len >> 10));
+			 "span", ji(w->span), "touch", vio_opts_touch_name(w->touch), "seed",
+			 ji(w->seed), "rate", w->rate, "flush_every", (int)w->flush_every, "core",
+			 o->c.core, "pool_kib", ji(o->blk.pool_len >> 10));
 }
 
 int vio_report_info(struct vio_blk *b, const struct vio_opts *o, const char *id, uint64_t ready_ns,

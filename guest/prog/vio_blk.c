@@ -38,10 +38,10 @@ static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vi
 				   strerror(rc < 0 ? -rc : -r.result));
 	memcpy(id, phyp_mem(part, r.buf, 20), 20);
 	id[20] = 0;
-	if (o->wl.verify && !o->c.info_only && strcmp(id, "vio-null") == 0)
+	if (o->wl.touch == VIO_WL_TOUCH_ALL && !o->c.info_only && strcmp(id, "vio-null") == 0)
 		return vio_err_set(
 			err, -EINVAL,
-			"this disk is a null backend, which keeps no data: say --verify off");
+			"this disk is a null backend, which keeps no data: say --touch none or headers");
 	return 0;
 }
 

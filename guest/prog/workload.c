@@ -118,15 +118,18 @@ static void prepare(struct vio_wl *w, struct wl_queue *q, struct io *io, bool re
 	w->table[b] |= BUSY;
 	if (read) {
 		io->req.type = VIRTIO_BLK_T_IN;
-		if (w->cfg.verify) { /* a read that never arrives must not pass on what an earlier one left */
+		if (w->cfg.touch ==
+		    VIO_WL_TOUCH_ALL) { /* a read that never arrives must not pass on what an earlier one left */
 			io->va[0] = POISON;
 			io->va[w->cfg.bs / 8 - 1] = POISON;
 		}
 	} else {
 		io->req.type = VIRTIO_BLK_T_OUT;
 		io->generation = (io->generation + 1) & ~BUSY;
-		if (w->cfg.verify)
-			vio_pattern_fill(io->va, w->cfg.bs,
+		if (w->cfg.touch != VIO_WL_TOUCH_NONE)
+			vio_pattern_fill(io->va,
+					 w->cfg.touch == VIO_WL_TOUCH_ALL ? w->cfg.bs
+									  : VIO_WL_HEADER,
 					 vio_pattern_key(w->cfg.seed, b, io->generation));
 		q->writes_since_flush++;
 	}
@@ -147,6 +150,17 @@ static void check_read(struct vio_wl *w, const struct io *io)
 			 io->block, io->req.sector, vio_pattern_first_bad(io->va, w->cfg.bs, key),
 			 io->generation, bad);
 	w->res->mismatches += bad;
+}
+
+static void touch_read(struct vio_wl *w, const struct io *io)
+{
+	const volatile uint64_t *word = io->va;
+
+	if (w->cfg.touch == VIO_WL_TOUCH_ALL)
+		check_read(w, io);
+	else if (w->cfg.touch == VIO_WL_TOUCH_HEADERS)
+		for (unsigned i = 0; i < VIO_WL_HEADER / 8; i++)
+			(void)word[i];
 }
 
 static void finish(struct vio_wl *w, struct wl_queue *q, struct io *io, uint64_t now)
@@ -173,8 +187,7 @@ static void finish(struct vio_wl *w, struct wl_queue *q, struct io *io, uint64_t
 			w->table[io->block] &= ~BUSY;
 			w->res->reads++;
 			w->res->bytes_read += w->cfg.bs;
-			if (w->cfg.verify)
-				check_read(w, io);
+			touch_read(w, io);
 		}
 	}
 	io_put(w, q, io);
@@ -523,11 +536,11 @@ static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info
 	if (c->read_percent < 100 && info->read_only)
 		return vio_err_set(
 			err, -EINVAL,
-			"the disk is read-only: use --rw read or randread with --verify off");
-	if (c->verify && info->read_only)
+			"the disk is read-only: use --rw read or randread with --touch none");
+	if (c->touch == VIO_WL_TOUCH_ALL && info->read_only)
 		return vio_err_set(
 			err, -EINVAL,
-			"--verify on needs to write the disk first, and it is read-only");
+			"--touch all needs to write the disk first, and it is read-only");
 	if (c->flush_every && !info->can_flush)
 		return vio_err_set(err, -EINVAL, "--flush-every: the disk does not offer FLUSH");
 	return 0;
@@ -605,7 +618,7 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 		rc = fit_buffers(w, info, err);
 	for (unsigned i = 0; rc == 0 && i < w->n_queues; i++)
 		rc = make_queue(w, part, i, err);
-	if (rc == 0 && cfg->verify && cfg->read_percent > 0)
+	if (rc == 0 && cfg->touch == VIO_WL_TOUCH_ALL && cfg->read_percent > 0)
 		rc = fill_span(w, err);
 	if (rc) {
 		vio_wl_free(w);
@@ -629,8 +642,8 @@ int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
 	mark(ctx, false);
 	run_phase(w, w->cfg.count, w->cfg.run_ns, stop);
 	mark(ctx, true);
-	if (w->cfg.verify && w->cfg.read_percent < 100 && !w->machine_gone && !w->abandoned &&
-	    read_back(w))
+	if (w->cfg.touch == VIO_WL_TOUCH_ALL && w->cfg.read_percent < 100 && !w->machine_gone &&
+	    !w->abandoned && read_back(w))
 		return -ENOMEM;
 	if (w->abandoned)
 		return -EINTR;

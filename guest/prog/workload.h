@@ -11,6 +11,15 @@
 
 enum vio_wl_order { VIO_WL_SEQUENTIAL, VIO_WL_RANDOM };
 
+/* Which bytes of its blocks the program itself touches. The names on the command line are in the comments. */
+enum vio_wl_touch {
+	VIO_WL_TOUCH_NONE,    /* none */
+	VIO_WL_TOUCH_HEADERS, /* headers: the first 64, written before a write, read after a read */
+	VIO_WL_TOUCH_ALL,     /* all: patterns written, every byte that is read checked */
+	VIO_WL_N_TOUCH,
+};
+#define VIO_WL_HEADER 64u /* bytes that VIO_WL_TOUCH_HEADERS touches; no block is shorter */
+
 struct vio_wl_cfg {
 	enum vio_wl_order order;
 	unsigned read_percent; /* 100 reads, 0 writes, between: mixed */
@@ -31,7 +40,7 @@ struct vio_wl_cfg {
 	uint64_t warm_count, warm_ns; /* before measuring: whichever is given; both 0 = none */
 	double rate;          /* open loop: requests per second, all queues; 0 = closed loop */
 	unsigned flush_every; /* a FLUSH after so many writes; 0 = never */
-	bool verify;          /* write patterns, check every byte that is read */
+	enum vio_wl_touch touch;
 	uint64_t seed;
 	const volatile int
 		*stop; /* set by a signal; NULL: none. Waits for an absent server end with it */
@@ -62,7 +71,7 @@ struct vio_wl_result {
 struct vio_wl;
 
 /*
- * Prepare: buffers, block table; with verify and reads, writes the whole span once. -EINVAL with a
+ * Prepare: buffers, block table; with touch all and reads, writes the whole span once. -EINVAL with a
  * sentence when the configuration does not fit the disk; -EIO when the fill failed.
  */
 int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl_cfg *cfg,

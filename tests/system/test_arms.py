@@ -167,7 +167,7 @@ class Exposure(unittest.TestCase):
 
     def test_a_machine_without_exposure_reports_none_instead_of_zero(self):
         with Machine(BUILD, vios_args=["--disk", "null"]) as m:
-            run = m.guest(["--verify", "off", "--count", "100"])["run"]
+            run = m.guest(["--touch", "none", "--count", "100"])["run"]
             self.assertNotIn("reach_bytes", run)
             self.assertGreater(run["need_bytes"], 0)
 

@@ -58,7 +58,7 @@ class BadInput(unittest.TestCase):
             rc, out = run(PHYPD, "--socket", m.socket)
             self.assertEqual(rc, 2, out)
             self.assertIn(m.socket, out)
-            m.guest(["--verify", "off", "--count", "10"])
+            m.guest(["--touch", "none", "--count", "10"])
 
     def test_a_busy_partition_is_refused(self):
         with Machine(BUILD, vios_args=["--disk", "null"]) as m:
@@ -95,7 +95,7 @@ class BadInput(unittest.TestCase):
         with Machine(BUILD, vios_args=["--disk", "null"]) as m:
             rc, out = run(BLK, "--phyp", m.socket)
             self.assertEqual(rc, 1, out)
-            self.assertIn("--verify off", out)
+            self.assertIn("--touch none", out)
 
     def test_short_requests_need_a_disk_that_offers_them(self):
         with Machine(BUILD, vios_args=["--disk", "memory,size=16M"]) as m:
@@ -127,7 +127,7 @@ class BadInput(unittest.TestCase):
 
     def test_the_stages_of_a_measurement_are_told_and_a_bad_descriptor_is_named(self):
         with Machine(BUILD, vios_args=["--disk", "null"]) as m, tempfile.NamedTemporaryFile() as f:
-            argv = [BLK, "--phyp", m.socket, "--verify", "off", "--count", "100", "--stage-fd"]
+            argv = [BLK, "--phyp", m.socket, "--touch", "none", "--count", "100", "--stage-fd"]
             p = subprocess.run([*argv, str(f.fileno())], pass_fds=(f.fileno(),), capture_output=True, timeout=30,
                                check=False)
             self.assertEqual(p.returncode, 0, p.stderr)
