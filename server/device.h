@@ -53,8 +53,8 @@ struct vio_dev_ops {
 			   struct vio_req *done[]);
 	/*
 	 * Optional: chains of one descriptor with exactly these flags, of plain_min to plain_max
-	 * bytes, come as struct vio_plain where ring and payload levels can do so, before those of
-	 * the same turn that come to submit. Those finished at once are moved to the front of v[]
+	 * bytes, come as struct vio_plain, before those of the same turn that come to submit, unless
+	 * requests wait for bounce room. Those finished at once are moved to the front of v[]
 	 * (used length 0); their number. The others come from complete(), as q->req[head].
 	 */
 	unsigned (*plain)(struct vio_squeue *q, struct vio_plain v[], unsigned n);

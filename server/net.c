@@ -154,17 +154,23 @@ static inline bool take_head(struct vio_net *n, const struct iovec *iov, uint32_
 	       take_offload(n, iov, len, f);
 }
 
-static inline bool take_frame(const struct vio_squeue *q, struct vio_net *n, struct vio_req *r,
+/* The frame lies in server memory, from `va` on, with `before` bytes before its body. */
+static inline void set_local(const struct vio_squeue *q, struct vio_frame *f, void *va,
+			     uint32_t before)
+{
+	f->local_room = before;
+	f->local = (uint8_t *)va + before;
+	f->local_at.v = vio_sq_local(q, f->local).v - q->local_base.v;
+}
+
+static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vio_req *r,
 			      struct vio_frame *f)
 {
 	if (vio_unlikely(!take_head(n, r->iov, r->data_len - (uint32_t)VIO_NET_HDR, f)))
 		return false;
 	set_body(f, r, (uint32_t)VIO_NET_HDR + f->head_len);
-	if (r->bounce) {
-		f->local_room = (uint32_t)VIO_NET_HDR + f->head_len;
-		f->local = (uint8_t *)r->bounce + f->local_room;
-		f->local_at.v = r->bounce_at.v - q->local_base.v + f->local_room;
-	}
+	if (r->bounce)
+		set_local(q, f, r->bounce, (uint32_t)VIO_NET_HDR + f->head_len);
 	return true;
 }
 
@@ -312,7 +318,9 @@ static void keep(struct vio_squeue *q, const struct vio_plain *v)
 	r->head = v->head;
 	r->fault = VIO_ST_OK;
 	r->used_len = 0;
-	r->bounce = NULL;
+	r->data_len = v->len;
+	r->io = VIO_IO_WRITE;
+	r->bounce = q->payload->plain_put ? v->va : NULL; /* put gives it back */
 	r->state = VIO_REQ_SUBMITTED;
 }
 
@@ -329,6 +337,8 @@ static inline bool take_plain(struct vio_net *n, const struct vio_plain *v, stru
 	f->body = body;
 	f->body_len = v->len - before;
 	f->n_body = f->body_len > 0;
+	if (q->payload->plain_put)
+		set_local(q, f, v->va, before);
 	return true;
 }
 

@@ -34,15 +34,12 @@ struct batch {
 /* ------------------------------------------------------------------------------- chains ---- */
 
 /*
- * Take more chains from the ring. False: there are none, or the guest did wrong. A ring that is
- * copied is asked for a burst, whatever is needed. One in place for no more than there are frames,
- * so that nothing is held when the burst ends: the next burst may then go the short way.
+ * Take more chains from the ring: no more than there are frames, so that nothing is held when the
+ * burst ends and the next one may go the short way. False: there are none, or the guest did wrong.
  */
 static bool refill(struct vio_squeue *q, struct vio_net_queue *nq, unsigned frames)
 {
-	unsigned room, n,
-		want = q->ring->pop_plain && q->payload->plain && frames < VIO_BURST ? frames
-										     : VIO_BURST;
+	unsigned room, n, want = frames < VIO_BURST ? frames : VIO_BURST;
 
 	if (nq->held_at > 0 && nq->held_n + VIO_BURST > VIO_NET_HELD) {
 		memmove(nq->held, nq->held + nq->held_at,
@@ -214,20 +211,32 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 	vio_counter_add(&b->q->stats.cpu_bytes, it->len - VIO_NET_HDR);
 }
 
-/*
- * The frame lies in one piece in the server's memory: put its new head before it, then one move for
- * each chain.
- */
+/* Does it lie in one piece in the server's memory, with room before it for what it gets there? */
+static inline bool in_one_piece(const struct vio_frame *f, bool tagged)
+{
+	return f->local && f->local_room >= VIO_NET_HDR + vio_frame_head_out(f, tagged);
+}
+
+/* Then put that there: header and new head. Bytes. */
+static uint32_t put_before(const struct vio_net *net, struct vio_frame *f, bool tagged, unsigned n)
+{
+	struct virtio_net_hdr_v1 h = header(net, f, tagged, n);
+	uint32_t before = (uint32_t)VIO_NET_HDR + vio_frame_head_out(f, tagged);
+	uint8_t *from = f->local - before;
+
+	memcpy(from, &h, sizeof(h));
+	vio_frame_put_head(f, tagged, from + sizeof(h));
+	return before;
+}
+
+/* One move for each chain. */
 static void move(struct batch *b, const struct item *it, struct vio_req *const r[])
 {
-	struct virtio_net_hdr_v1 h = header(b->net, it->f, it->tagged, it->n);
 	struct vio_frame *f = it->f;
-	uint32_t before = (uint32_t)VIO_NET_HDR + vio_frame_head_out(f, it->tagged), off = 0;
+	uint32_t before = put_before(b->net, f, it->tagged, it->n), off = 0;
 	uint8_t *from = f->local - before;
 	struct ioba at = ioba_add(b->q->local_base, f->local_at.v - before);
 
-	memcpy(from, &h, sizeof(h));
-	vio_frame_put_head(f, it->tagged, from + sizeof(h));
 	for (unsigned i = 0; i < it->n; i++) {
 		b->q->payload->move(b->q, r[i], from + off, ioba_add(at, off));
 		off += r[i]->data_len;
@@ -348,7 +357,7 @@ static void add(struct batch *b, struct vio_frame *f)
 	it->first = b->n;
 	it->len = len;
 	it->tagged = tagged;
-	it->straight = f->local && f->local_room >= VIO_NET_HDR + vio_frame_head_out(f, tagged);
+	it->straight = in_one_piece(f, tagged);
 	b->n_items++;
 	b->n += it->n;
 	b->bytes += len;
@@ -438,6 +447,34 @@ static inline uint32_t fill_plain(const struct vio_net *net, struct vio_frame *f
 	return (uint32_t)VIO_NET_HDR + head + f->body_len;
 }
 
+/*
+ * The frame into the chain, by whatever the payload level has: *used bytes; those that the CPU copied are added to *copied. An enum
+ * vio_status.
+ */
+static inline uint8_t put_plain(const struct vio_net *net, struct vio_squeue *q,
+				struct vio_frame *f, const struct vio_plain *v, uint32_t *used,
+				uint64_t *copied)
+{
+	bool tagged;
+
+	if (!q->payload->plain_out) {
+		*used = fill_plain(net, f, v->va);
+		*copied += *used - VIO_NET_HDR;
+		return VIO_ST_OK;
+	}
+	tagged = vio_port_tags(&net->port, f->vid);
+	if (in_one_piece(f, tagged)) {
+		uint32_t before = put_before(net, f, tagged, 1);
+
+		*used = before + f->body_len;
+		return q->payload->plain_out(q, v, ioba_add(q->local_base, f->local_at.v - before),
+					     *used);
+	}
+	*used = fill_plain(net, f, v->va);
+	*copied += *used - VIO_NET_HDR;
+	return q->payload->plain_out(q, v, vio_sq_local(q, v->va), *used);
+}
+
 /* Chains that were taken and can't be used so: the long way has them first. */
 static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const struct vio_plain v[],
 		       unsigned n)
@@ -464,14 +501,15 @@ static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const str
 	}
 }
 
-static void count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, uint64_t bytes)
+static void count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, uint64_t bytes,
+			uint64_t copied)
 {
 	vio_counter_add(&net->port.stats.out_frames, n);
 	vio_counter_add(&net->port.stats.out_plain, n);
 	vio_counter_add(&net->port.stats.out_bytes, bytes);
 	vio_counter_add(&q->stats.reads, n);
 	vio_counter_add(&q->stats.bytes_read, bytes);
-	vio_counter_add(&q->stats.cpu_bytes, bytes);
+	vio_counter_add(&q->stats.cpu_bytes, copied);
 }
 
 /*
@@ -484,12 +522,13 @@ static unsigned deliver_plain(struct vio_net *net, struct vio_frame *const f[], 
 	struct vio_plain v[VIO_BURST];
 	uint32_t used[VIO_BURST];
 	struct vio_net_queue *nq;
+	uint64_t bytes = 0, copied = 0;
+	uint8_t why = VIO_ST_OK;
 	unsigned k = 0, have;
-	uint64_t bytes = 0;
 
 	static_assert(VIO_FRAME_BURST <= VIO_BURST, "a burst of frames is a burst of chains");
-	if (!q || q->fault != VIO_ST_OK || !q->ring->pop_plain || !q->payload->plain ||
-	    vio_load_acquire(&q->ctl) != VIO_SQ_RUN) /* pair K */
+	static_assert(VIO_NET_HDR + VIO_TAG_LEN + VIO_FRAME_MAX <= VIO_PLAIN_OUT, "any frame");
+	if (!q || q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN) /* pair K */
 		return 0;
 	nq = vio_nq_of(q);
 	if (nq->held_at != nq->held_n)
@@ -499,14 +538,19 @@ static unsigned deliver_plain(struct vio_net *net, struct vio_frame *const f[], 
 		k++;
 	have = k ? vio_squeue_take_plain(q, v, k) : 0;
 	for (k = 0; k < have && v[k].len >= VIO_NET_HDR + VIO_TAG_LEN + f[k]->len; k++) {
-		used[k] = fill_plain(net, f[k], v[k].va);
+		why = put_plain(net, q, f[k], &v[k], &used[k], &copied);
+		if (vio_unlikely(why != VIO_ST_OK))
+			break;
 		bytes += used[k] - VIO_NET_HDR;
 	}
-	hold_plain(q, nq, v + k, have - k);
+	if (vio_likely(why == VIO_ST_OK))
+		hold_plain(q, nq, v + k, have - k);
 	if (k > 0) {
-		count_plain(net, q, k, bytes);
-		vio_squeue_give_plain(q, v, used, k, bytes);
+		count_plain(net, q, k, bytes, copied);
+		vio_squeue_give_plain(q, v, used, k, copied);
 	}
+	if (vio_unlikely(why != VIO_ST_OK)) /* what is left of the burst finds the queue stopped */
+		vio_sq_fault(q, why, v[k].head);
 	return k;
 }
 

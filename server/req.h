@@ -111,8 +111,8 @@ static_assert((sizeof(struct vio_req) / VIO_CACHE_LINE) % 2 == 1, "odd stride");
 
 /*
  * A chain that is one descriptor, of a queue whose device asks for such (struct vio_dev_ops): a
- * private copy of all that matters, without a struct vio_req. Everything else goes the long way,
- * also whatever is wrong.
+ * private copy of all that matters, without a struct vio_req; at every level of ring access and
+ * payload. Everything else goes the long way, also whatever is wrong.
  */
 struct vio_plain {
 	uint8_t *va; /* set by payload->plain */
@@ -160,8 +160,8 @@ struct vio_squeue {
 	const struct vio_ring_ops *ring;
 	const struct vio_payload_ops *payload;
 	/*
-	 * ring direct, set by its attach: the guest's rings, CPU-mapped. desc and avail are
-	 * read-only panes.
+	 * Set by ring->attach: the guest's rings, CPU-mapped (desc and avail in read-only panes), or
+	 * a copying level's shadow of them.
 	 */
 	const struct vring_avail *avail;
 	const struct vring_desc *desc;
@@ -222,7 +222,8 @@ struct vio_squeue {
 	uint64_t local_used;
 	struct ioba
 		local_base; /* payload rdma: IOBA of the server partition's logical address 0 in its window */
-	void *ring_priv; /* ring copy levels: shadow tables; direct: which heads are in flight */
+	void *ring_priv; /* ring copy levels: the shadow */
+	uint8_t *taken;  /* a byte for each head: not 0 while it is in flight; by the ring level */
 	void *payload_priv;
 	struct vio_req *wait_head, *wait_tail; /* device: popped, no bounce room yet; in order */
 	struct vio_sq_stats stats;
@@ -243,6 +244,13 @@ static inline void *vio_sq_carve(struct vio_squeue *q, uint64_t len, uint64_t al
 	q->local_used = off + len;
 	*at = ioba_add(q->local_at, off);
 	return (uint8_t *)q->local_mem + off;
+}
+
+/* Where bytes of the queue's local memory are in the server's window. */
+static inline struct ioba vio_sq_local(const struct vio_squeue *q, const void *va)
+{
+	return ioba_add(q->local_at,
+			(uint64_t)((const uint8_t *)va - (const uint8_t *)q->local_mem));
 }
 
 /*

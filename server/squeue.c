@@ -184,7 +184,7 @@ static inline unsigned look(struct vio_squeue *q, struct vio_plain plain[], unsi
 	bool rest = true;
 	unsigned n = 0;
 
-	if (q->ring->pop_plain && q->dev->plain && q->payload->plain)
+	if (q->dev->plain && vio_likely(!q->wait_head)) /* nothing passes those that wait */
 		*n_plain = q->ring->pop_plain(q, plain, VIO_BURST, &rest);
 	if (rest)
 		n = q->ring->pop(q, fresh, VIO_BURST - *n_plain);
@@ -197,6 +197,8 @@ static inline unsigned serve_plain(struct vio_squeue *q, struct vio_plain v[], u
 {
 	unsigned done = q->dev->plain(q, v, n);
 
+	if (q->payload->plain_put)
+		q->payload->plain_put(q, v, done);
 	if (done > 0)
 		given(q, done, q->ring->push_plain(q, v, NULL, done));
 	return done;

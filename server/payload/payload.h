@@ -14,6 +14,9 @@
 #include "server/req.h"
 #include "vio/err.h"
 
+/* Bytes for which a TCE_WRITE chain of `plain` has a place in server memory: the longest frame, in whole pages. */
+#define VIO_PLAIN_OUT (17u * 4096u)
+
 struct vio_payload_ops {
 	const char *name;
 	int (*attach)(struct vio_squeue *q,
@@ -37,10 +40,19 @@ struct vio_payload_ops {
 	 */
 	void (*get)(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
 	/*
-	 * Levels in place: the same for chains of one descriptor, with `perm`. Stops at the first
-	 * whose address is not to be used so; the number before it.
+	 * For chains of one descriptor, with `perm`: TCE_READ, as get for WRITE, all or nothing of each; TCE_WRITE, where a frame is
+	 * to be written, which `plain_out` then takes to the guest (rdma: one place for all chains). Stops at the first whose address
+	 * is not to be used so, or for which there is no room now; the number before it.
 	 */
 	unsigned (*plain)(struct vio_squeue *q, struct vio_plain v[], unsigned n, uint8_t perm);
+	/*
+	 * Levels that copy; NULL in place, where there is nothing to do. plain_put: the device is done with what plain gave for
+	 * TCE_READ. plain_out: [from, +len) of server memory (an address in the server's window) to the chain, len <= v->len. An
+	 * enum vio_status.
+	 */
+	void (*plain_put)(struct vio_squeue *q, const struct vio_plain v[], unsigned n);
+	uint8_t (*plain_out)(struct vio_squeue *q, const struct vio_plain *v, struct ioba from,
+			     uint32_t len);
 	/* The backend is done with r->iov. Level rdma copies out (r->io READ, r->result 0). */
 	void (*put)(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
 	/*

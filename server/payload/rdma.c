@@ -16,9 +16,10 @@ struct rdma {
 	struct ioba at; /* their place in the local window */
 	void *scratch;  /* one page for tables that don't fit the registers */
 	struct ioba scratch_at;
+	uint8_t *out; /* VIO_PLAIN_OUT bytes, in which a frame is put together */
 };
 
-static void detach(struct vio_squeue *q)
+static void rdma_detach(struct vio_squeue *q)
 {
 	struct rdma *p = q->payload_priv;
 
@@ -40,7 +41,7 @@ static struct ioba local_base(const struct vio_squeue *q)
 	return (struct ioba){0};
 }
 
-static int attach(struct vio_squeue *q, struct vio_err *err)
+static int rdma_attach(struct vio_squeue *q, struct vio_err *err)
 {
 	struct rdma *p = calloc(1, sizeof(*p));
 	uint64_t rest;
@@ -50,9 +51,10 @@ static int attach(struct vio_squeue *q, struct vio_err *err)
 		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its bounce buffers",
 				   q->index);
 	p->scratch = vio_sq_carve(q, VIO_ARENA_PAGE, VIO_ARENA_PAGE, &p->scratch_at);
-	rest = p->scratch ? (q->local_len - q->local_used) / VIO_ARENA_PAGE * VIO_ARENA_PAGE : 0;
+	p->out = vio_sq_carve(q, VIO_PLAIN_OUT, VIO_ARENA_PAGE, &(struct ioba){0});
+	rest = p->out ? (q->local_len - q->local_used) / VIO_ARENA_PAGE * VIO_ARENA_PAGE : 0;
 	if (rest < VIO_MAX_DATA) {
-		detach(q);
+		rdma_detach(q);
 		return vio_err_set(
 			err, -ENOSPC,
 			"queue %u: payload rdma needs %llu bytes of server memory for bounce buffers, %llu are left; give the server partition more memory",
@@ -62,7 +64,7 @@ static int attach(struct vio_squeue *q, struct vio_err *err)
 	p->mem = vio_sq_carve(q, rest, VIO_ARENA_PAGE, &p->at);
 	p->arena = vio_arena_new((uint32_t)(rest / VIO_ARENA_PAGE));
 	if (!p->arena) {
-		detach(q);
+		rdma_detach(q);
 		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its bounce buffers",
 				   q->index);
 	}
@@ -91,7 +93,7 @@ static uint8_t fetch_one(struct vio_squeue *q, struct vio_req *r, uint32_t len)
 	return VIO_ST_OK;
 }
 
-static void fetch(struct vio_squeue *q, struct vio_req *const r[], unsigned n, uint32_t len)
+static void rdma_fetch(struct vio_squeue *q, struct vio_req *const r[], unsigned n, uint32_t len)
 {
 	static_assert(sizeof(r[0]->hdr) <= H_READ_RDMA_MAX, "a header fits the registers");
 	for (unsigned i = 0; i < n; i++) {
@@ -100,7 +102,7 @@ static void fetch(struct vio_squeue *q, struct vio_req *const r[], unsigned n, u
 	}
 }
 
-static uint8_t read_once(struct vio_squeue *q, struct ioba at, void *buf, uint32_t len)
+static uint8_t rdma_read_once(struct vio_squeue *q, struct ioba at, void *buf, uint32_t len)
 {
 	struct rdma *p = q->payload_priv;
 	uint64_t regs[PHYP_REGS];
@@ -150,7 +152,7 @@ static void give_bounce(struct rdma *p, struct vio_req *r)
 	r->n_iov = 0;
 }
 
-static void get(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+static void rdma_get(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
 	struct rdma *p = q->payload_priv;
 	bool full = false;
@@ -183,7 +185,7 @@ static void get(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 	}
 }
 
-static void put(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+static void rdma_put(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
 	struct rdma *p = q->payload_priv;
 
@@ -196,7 +198,49 @@ static void put(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 	}
 }
 
-static void move(struct vio_squeue *q, struct vio_req *r, void *local, struct ioba local_at)
+static void rdma_plain_give(struct rdma *p, const struct vio_plain *v)
+{
+	vio_arena_give(p->arena, (uint32_t)((uint64_t)(v->va - p->mem) / VIO_ARENA_PAGE),
+		       (v->len + VIO_ARENA_PAGE - 1) / VIO_ARENA_PAGE);
+}
+
+static unsigned rdma_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n, uint8_t perm)
+{
+	struct rdma *p = q->payload_priv;
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		int64_t page;
+
+		v[i].va = p->out;
+		if (perm == TCE_WRITE)
+			continue;
+		page = vio_arena_take(p->arena, (v[i].len + VIO_ARENA_PAGE - 1) / VIO_ARENA_PAGE);
+		if (page < 0)
+			break;
+		v[i].va = p->mem + (uint64_t)page * VIO_ARENA_PAGE;
+		if (vio_rdma_copy(q, v[i].at, ioba_add(p->at, (uint64_t)page * VIO_ARENA_PAGE),
+				  v[i].len, true) != VIO_ST_OK) {
+			rdma_plain_give(p, &v[i]); /* pop's request will say why */
+			break;
+		}
+	}
+	return i;
+}
+
+static void rdma_plain_put(struct vio_squeue *q, const struct vio_plain v[], unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		rdma_plain_give(q->payload_priv, &v[i]);
+}
+
+static uint8_t rdma_plain_out(struct vio_squeue *q, const struct vio_plain *v, struct ioba from,
+			      uint32_t len)
+{
+	return vio_rdma_copy(q, v->at, from, len, false);
+}
+
+static void rdma_move(struct vio_squeue *q, struct vio_req *r, void *local, struct ioba local_at)
 {
 	(void)local;
 	r->bounce = NULL;
@@ -205,7 +249,7 @@ static void move(struct vio_squeue *q, struct vio_req *r, void *local, struct io
 		r->fault = copy_data(q, r, local_at);
 }
 
-static void status(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+static void rdma_status(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		if (r[i]->fault == VIO_ST_OK)
@@ -215,12 +259,15 @@ static void status(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 
 const struct vio_payload_ops vio_payload_rdma = {
 	.name = "rdma",
-	.attach = attach,
-	.detach = detach,
-	.fetch = fetch,
-	.read = read_once,
-	.get = get,
-	.put = put,
-	.move = move,
-	.status = status,
+	.attach = rdma_attach,
+	.detach = rdma_detach,
+	.fetch = rdma_fetch,
+	.read = rdma_read_once,
+	.get = rdma_get,
+	.plain = rdma_plain,
+	.plain_put = rdma_plain_put,
+	.plain_out = rdma_plain_out,
+	.put = rdma_put,
+	.move = rdma_move,
+	.status = rdma_status,
 };

@@ -16,6 +16,7 @@
  */
 #include "server/rdma.h"
 #include "server/ring/shadow.h"
+#include "server/ring/split.h"
 
 /* Copy both rings in. False with the queue's fault set. */
 static bool copy_in(struct vio_squeue *q, struct vio_shadow *s)
@@ -36,37 +37,52 @@ static bool copy_in(struct vio_squeue *q, struct vio_shadow *s)
 	return true;
 }
 
-static unsigned pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
+/* Entries that are in the shadow and were not taken, at most `max`; copied in when there are none. */
+static unsigned copy_pull(struct vio_squeue *q, unsigned max)
 {
 	struct vio_shadow *s = q->ring_priv;
-	const struct vio_desc_src src = {.table = s->desc, .n = q->size};
-	const uint16_t mask = (uint16_t)(q->size - 1);
-	unsigned n, done;
+	unsigned n;
 
 	if (s->copied == q->last_avail && (vio_shadow_look(q) == 0 || !copy_in(q, s)))
 		return 0;
-	q->windows = vio_load_acquire(q->windows_src); /* pair R; after the index */
 	n = (uint16_t)(s->copied - q->last_avail);
-	if (n > max)
-		n = max;
-	for (done = 0; done < n; done++) {
-		uint16_t head = vio_le16(s->avail->ring[(uint16_t)(q->last_avail + done) & mask]);
-		uint8_t why = vio_chain_walk(q, &src, head, &out[done]);
-
-		if (vio_unlikely(why != VIO_ST_OK)) {
-			vio_sq_fault(q, why, head);
-			break;
-		}
-	}
-	q->last_avail = (uint16_t)(q->last_avail + done);
-	q->more = s->copied != q->last_avail;
-	return done;
+	return n < max ? n : max;
 }
 
-static bool push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+/* After a pop. */
+static void copy_left(struct vio_squeue *q)
+{
+	const struct vio_shadow *s = q->ring_priv;
+
+	q->more = s->copied != q->last_avail;
+}
+
+static unsigned copy_pop_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max,
+			       bool *rest)
+{
+	unsigned n = copy_pull(q, max);
+
+	*rest = false;
+	if (n > 0)
+		n = split_pop_plain(q, out, n, rest, NULL);
+	copy_left(q);
+	return n;
+}
+
+static unsigned copy_pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
+{
+	unsigned n = copy_pull(q, max);
+
+	if (n > 0)
+		n = split_pop(q, out, n, NULL);
+	copy_left(q);
+	return n;
+}
+
+/* The elements from index `old` on are in the shadow: the whole ring goes back, then the index. */
+static bool copy_back(struct vio_squeue *q, uint16_t old)
 {
 	struct vio_shadow *s = q->ring_priv;
-	uint16_t old = vio_shadow_fill_used(q, r, n);
 	struct ioba ring = vio_used_entry_at(q, 0);
 	uint8_t why = vio_rdma_copy(q, ring, ioba_add(s->used_at, 4), 8ull * q->size + 2, false);
 
@@ -77,12 +93,25 @@ static bool push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 	return vio_shadow_publish(q, old);
 }
 
+static bool copy_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+{
+	return copy_back(q, split_push(q, r, n));
+}
+
+static bool copy_push_plain(struct vio_squeue *q, const struct vio_plain v[],
+			    const uint32_t used_len[], unsigned n)
+{
+	return copy_back(q, split_push_plain(q, v, used_len, n));
+}
+
 const struct vio_ring_ops vio_ring_copy = {
 	.name = "copy",
 	.attach = vio_shadow_attach,
 	.detach = vio_shadow_detach,
-	.pop = pop,
-	.push = push,
+	.pop = copy_pop,
+	.pop_plain = copy_pop_plain,
+	.push_plain = copy_push_plain,
+	.push = copy_push,
 	.arm = vio_shadow_arm,
 	.park = vio_shadow_park,
 };

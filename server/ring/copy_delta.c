@@ -6,23 +6,19 @@
  * drivers put a chain into one line.
  */
 #include "server/rdma.h"
-#include "server/ring/desc.h"
 #include "server/ring/shadow.h"
+#include "server/ring/split.h"
 
-/*
- * `n` available entries from q->last_avail on, each into head[]; VIO_BURST of them fit one call,
- * two at the wrap.
- */
-static bool read_heads(struct vio_squeue *q, uint16_t head[], unsigned n)
+/* `n` available entries from q->last_avail on; VIO_BURST of them fit one call, two at the wrap. */
+static bool copy_delta_read_heads(struct vio_squeue *q, struct vio_shadow *s, unsigned n)
 {
 	uint64_t buf[PHYP_REGS];
 
 	static_assert(VIO_BURST * sizeof(uint16_t) <= H_READ_RDMA_MAX,
 		      "a burst of heads fits the registers");
 	for (unsigned got = 0; got < n;) {
-		uint16_t slot = (uint16_t)((q->last_avail + got) & (q->size - 1));
-		unsigned part =
-			n - got < (unsigned)(q->size - slot) ? n - got : (unsigned)(q->size - slot);
+		uint16_t slot = split_slot(q, (uint16_t)(q->last_avail + got));
+		unsigned left = (unsigned)(q->size - slot), part = n - got < left ? n - got : left;
 		struct ioba at = vio_avail_entry_at(q, slot);
 		uint8_t why = vio_rdma_read(q, at, part * (uint32_t)sizeof(uint16_t), buf);
 
@@ -30,16 +26,14 @@ static bool read_heads(struct vio_squeue *q, uint16_t head[], unsigned n)
 			vio_shadow_fault(q, why, at);
 			return false;
 		}
-		memcpy(&head[got], buf, part * sizeof(uint16_t));
+		memcpy(&s->avail->ring[slot], buf, part * sizeof(uint16_t));
 		got += part;
 	}
-	for (unsigned i = 0; i < n; i++)
-		head[i] = vio_le16(head[i]);
 	return true;
 }
 
 /* Before descriptor i is looked at: fetch it and its neighbours, unless this burst already has it. */
-static uint8_t need(struct vio_squeue *q, uint32_t i)
+static uint8_t copy_delta_need(struct vio_squeue *q, uint32_t i)
 {
 	struct vio_shadow *s = q->ring_priv;
 	uint32_t n = q->size - i < VIO_DESC_PER_LINE ? q->size - i : (uint32_t)VIO_DESC_PER_LINE;
@@ -62,17 +56,18 @@ static uint8_t need(struct vio_squeue *q, uint32_t i)
 }
 
 /* When the burst's heads lie close together, one copy of the span is cheaper than a call for each. */
-static bool fetch_span(struct vio_squeue *q, struct vio_shadow *s, const uint16_t head[],
-		       unsigned n)
+static bool copy_delta_fetch_span(struct vio_squeue *q, struct vio_shadow *s, unsigned n)
 {
 	uint32_t lo = q->size, hi = 0, len;
 	uint8_t why;
 
 	for (unsigned i = 0; i < n; i++) {
-		if (head[i] >= q->size)
+		uint16_t head = split_head(q, i);
+
+		if (head >= q->size)
 			return true; /* the walk will say so */
-		lo = head[i] < lo ? head[i] : lo;
-		hi = head[i] > hi ? head[i] : hi;
+		lo = head < lo ? head : lo;
+		hi = head > hi ? head : hi;
 	}
 	hi = hi + VIO_DESC_PER_LINE < q->size ? hi + (uint32_t)VIO_DESC_PER_LINE : q->size;
 	len = hi - lo;
@@ -89,7 +84,7 @@ static bool fetch_span(struct vio_squeue *q, struct vio_shadow *s, const uint16_
 	return true;
 }
 
-static void new_epoch(struct vio_squeue *q, struct vio_shadow *s)
+static void copy_delta_new_epoch(struct vio_squeue *q, struct vio_shadow *s)
 {
 	if (++s->epoch != 0)
 		return;
@@ -97,41 +92,65 @@ static void new_epoch(struct vio_squeue *q, struct vio_shadow *s)
 	s->epoch = 1;
 }
 
-static unsigned pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
+/*
+ * Entries that are in the shadow and were not taken, at most `max`; when there are none, the next burst is copied in: heads, and
+ * descriptors as far as they are known or cheap. Of a burst that is taken in parts nothing is fetched twice: its descriptors can't
+ * change before they are given back.
+ */
+static unsigned copy_delta_pull(struct vio_squeue *q, unsigned max)
 {
 	struct vio_shadow *s = q->ring_priv;
-	const struct vio_desc_src src = {.table = s->desc, .n = q->size, .need = need};
-	uint16_t head[VIO_BURST];
-	unsigned fresh, n, done;
+	unsigned n = (uint16_t)(s->copied - q->last_avail);
 
-	/* Entries that an earlier read of the index covered need no new one. */
-	fresh = q->more ? (uint16_t)(s->idx - q->last_avail) : vio_shadow_look(q);
-	if (vio_unlikely(fresh > q->size)) { /* the index that arming found was not judged yet */
-		vio_sq_fault(q, VIO_ST_AVAIL_IDX, s->idx);
-		return 0;
+	if (n == 0) {
+		/* Entries that an earlier read of the index covered need no new one. */
+		n = s->idx != q->last_avail && !s->idx_known ? (uint16_t)(s->idx - q->last_avail)
+							     : vio_shadow_look(q);
+		if (n > VIO_BURST)
+			n = VIO_BURST;
+		if (n == 0 || !copy_delta_read_heads(q, s, n))
+			return 0;
+		copy_delta_new_epoch(q, s);
+		if (!copy_delta_fetch_span(q, s, n))
+			return 0;
+		s->copied = (uint16_t)(q->last_avail + n);
 	}
-	n = fresh < max ? fresh : max;
-	if (n == 0 || !read_heads(q, head, n))
-		return 0;
-	q->windows = vio_load_acquire(q->windows_src); /* pair R; after the index */
-	new_epoch(q, s);
-	if (!fetch_span(q, s, head, n))
-		return 0;
-	for (done = 0; done < n; done++) {
-		uint8_t why = vio_chain_walk(q, &src, head[done], &out[done]);
+	return n < max ? n : max;
+}
 
-		if (vio_unlikely(why != VIO_ST_OK)) {
-			vio_sq_fault(q, why, head[done]);
-			break;
-		}
-	}
-	q->last_avail = (uint16_t)(q->last_avail + done);
+/* After a pop. */
+static void copy_delta_left(struct vio_squeue *q)
+{
+	const struct vio_shadow *s = q->ring_priv;
+
 	q->more = s->idx != q->last_avail;
-	return done;
+}
+
+static unsigned copy_delta_pop_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max,
+				     bool *rest)
+{
+	unsigned n = copy_delta_pull(q, max);
+
+	*rest = false;
+	if (n > 0)
+		n = split_pop_plain(q, out, n, rest, copy_delta_need);
+	copy_delta_left(q);
+	return n;
+}
+
+static unsigned copy_delta_pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
+{
+	unsigned n = copy_delta_pull(q, max);
+
+	if (n > 0)
+		n = split_pop(q, out, n, copy_delta_need);
+	copy_delta_left(q);
+	return n;
 }
 
 /* Used elements [slot, slot+n), not wrapping: through registers when that is one call, else copied. */
-static uint8_t write_elems(struct vio_squeue *q, struct vio_shadow *s, uint16_t slot, unsigned n)
+static uint8_t copy_delta_write_elems(struct vio_squeue *q, struct vio_shadow *s, uint16_t slot,
+				      unsigned n)
 {
 	struct ioba at = vio_used_entry_at(q, slot);
 
@@ -141,15 +160,16 @@ static uint8_t write_elems(struct vio_squeue *q, struct vio_shadow *s, uint16_t 
 	return vio_rdma_copy(q, at, ioba_add(s->used_at, 4 + 8ull * slot), 8ull * n, false);
 }
 
-static bool push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+/* The `n` elements from index `old` on are in the shadow: they go back, then the index. */
+static bool copy_delta_back(struct vio_squeue *q, uint16_t old, unsigned n)
 {
 	struct vio_shadow *s = q->ring_priv;
-	uint16_t old = vio_shadow_fill_used(q, r, n), slot = (uint16_t)(old & (q->size - 1));
-	unsigned first = n < (unsigned)(q->size - slot) ? n : (unsigned)(q->size - slot);
-	uint8_t why = write_elems(q, s, slot, first);
+	uint16_t slot = split_slot(q, old);
+	unsigned left = (unsigned)(q->size - slot), first = n < left ? n : left;
+	uint8_t why = copy_delta_write_elems(q, s, slot, first);
 
 	if (why == VIO_ST_OK && n > first)
-		why = write_elems(q, s, 0, n - first);
+		why = copy_delta_write_elems(q, s, 0, n - first);
 	if (why != VIO_ST_OK) {
 		vio_shadow_fault(q, why, q->place.used);
 		return false;
@@ -157,12 +177,25 @@ static bool push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 	return vio_shadow_publish(q, old);
 }
 
+static bool copy_delta_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+{
+	return copy_delta_back(q, split_push(q, r, n), n);
+}
+
+static bool copy_delta_push_plain(struct vio_squeue *q, const struct vio_plain v[],
+				  const uint32_t used_len[], unsigned n)
+{
+	return copy_delta_back(q, split_push_plain(q, v, used_len, n), n);
+}
+
 const struct vio_ring_ops vio_ring_copy_delta = {
 	.name = "copy-delta",
 	.attach = vio_shadow_attach,
 	.detach = vio_shadow_detach,
-	.pop = pop,
-	.push = push,
+	.pop = copy_delta_pop,
+	.pop_plain = copy_delta_pop_plain,
+	.push_plain = copy_delta_push_plain,
+	.push = copy_delta_push,
 	.arm = vio_shadow_arm,
 	.park = vio_shadow_park,
 };

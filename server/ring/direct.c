@@ -9,10 +9,7 @@
  */
 #include <stdlib.h>
 
-#include "server/device.h"
-#include "server/payload/payload.h"
-#include "server/ring/desc.h"
-#include "server/ring/ring.h"
+#include "server/ring/split.h"
 #include "server/windows.h"
 #include "vio/notify.h"
 
@@ -43,7 +40,7 @@ static void *part(struct vio_squeue *q, const char *name, struct ioba at, uint64
 	return NULL;
 }
 
-static void park(struct vio_squeue *q)
+static void direct_park(struct vio_squeue *q)
 {
 	vio_park(q->event_idx ? avail_event(q) : NULL, &q->used->flags, VRING_USED_F_NO_NOTIFY,
 		 q->last_avail);
@@ -51,13 +48,7 @@ static void park(struct vio_squeue *q)
 	q->notify.ask = VIO_ASK_PARKED;
 }
 
-/* A byte for each head: not 0 while it is in flight, taken by pop or by pop_plain. */
-static uint8_t *taken_of(const struct vio_squeue *q)
-{
-	return q->ring_priv;
-}
-
-static int attach(struct vio_squeue *q, struct vio_err *err)
+static int direct_attach(struct vio_squeue *q, struct vio_err *err)
 {
 	uint64_t n = q->size;
 
@@ -74,22 +65,22 @@ static int attach(struct vio_squeue *q, struct vio_err *err)
 		       err);
 	if (!q->used)
 		return -EFAULT;
-	q->ring_priv = calloc(n, 1);
-	if (!q->ring_priv)
+	q->taken = calloc(n, 1);
+	if (!q->taken)
 		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u heads", q->index,
 				   q->size);
 	if (q->notify.looks)
-		park(q);
+		direct_park(q);
 	return 0;
 }
 
-static void detach(struct vio_squeue *q)
+static void direct_detach(struct vio_squeue *q)
 {
 	q->desc = NULL;
 	q->avail = NULL;
 	q->used = NULL;
-	free(q->ring_priv);
-	q->ring_priv = NULL;
+	free(q->taken);
+	q->taken = NULL;
 }
 
 /* Ask for every line that the next steps will need and whose address is known or guessed. */
@@ -120,70 +111,12 @@ static inline void prefetch_turn(const struct vio_squeue *q, unsigned n)
 		__builtin_prefetch(&q->used->ring[(q->used_idx + i) & mask], 1);
 }
 
-/*
- * The descriptor, loaded once, if it is all of its chain and as the device wants it; its head is
- * taken then.
- */
-static inline bool plain_chain(struct vio_squeue *q, const struct vio_dev_ops *dev, uint8_t *taken,
-			       struct vio_plain *v)
+/* New available entries, at most `max`; 0 also with the queue's fault set. */
+static inline unsigned direct_look(struct vio_squeue *q, unsigned max)
 {
-	struct vio_desc d;
-
-	if (vio_unlikely(v->head >= q->size || taken[v->head]))
-		return false;
-	d = vio_desc_load(&q->desc[v->head]);
-	if (vio_unlikely(d.flags != dev->plain_flags || d.len < dev->plain_min ||
-			 d.len > dev->plain_max))
-		return false;
-	taken[v->head] = 1;
-	v->at.v = d.addr;
-	v->len = d.len;
-	return true;
-}
-
-static unsigned pop_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max, bool *rest)
-{
-	const uint16_t mask = (uint16_t)(q->size - 1);
-	const struct vio_dev_ops *dev = q->dev;
-	uint16_t idx = vio_le16(vio_load_acquire(&q->avail->idx)); /* pair A */
-	uint16_t fresh = (uint16_t)(idx - q->last_avail);
-	unsigned n = fresh < max ? fresh : max, seen = 0, done;
-	uint8_t *taken = taken_of(q);
-
-	*rest = fresh > q->size; /* which pop says */
-	if (fresh == 0 || vio_unlikely(*rest))
-		return 0;
-	prefetch_turn(q, n);
-	q->more = fresh > n;
-	q->windows =
-		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
-	for (unsigned i = 0; i < n; i++) {
-		out[i].head = vio_le16(
-			vio_load_relaxed(&q->avail->ring[(uint16_t)(q->last_avail + i) & mask]));
-		__builtin_prefetch(&q->desc[out[i].head & mask], 0);
-	}
-	while (seen < n && plain_chain(q, dev, taken, &out[seen]))
-		seen++;
-	done = q->payload->plain(q, out, seen,
-				 dev->plain_flags & VRING_DESC_F_WRITE ? TCE_WRITE : TCE_READ);
-	for (unsigned i = done; i < seen; i++)
-		taken[out[i].head] = 0;
-	*rest = done < n;
-	q->last_avail = (uint16_t)(q->last_avail + done);
-	if (done > 0)
-		q->prev_head = out[done - 1].head;
-	return done;
-}
-
-static unsigned pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
-{
-	const struct vio_desc_src src = {.table = q->desc, .n = q->size};
-	const uint16_t mask = (uint16_t)(q->size - 1);
-	uint16_t idx = vio_le16(vio_load_acquire(&q->avail->idx)); /* pair A */
-	uint16_t fresh = (uint16_t)(idx - q->last_avail);
-	uint16_t head[VIO_BURST];
-	unsigned n = fresh < max ? fresh : max, done;
-	uint8_t *taken = taken_of(q);
+	const uint16_t idx = vio_le16(vio_load_acquire(&q->avail->idx)); /* pair A */
+	const uint16_t fresh = (uint16_t)(idx - q->last_avail);
+	const unsigned n = fresh < max ? fresh : max;
 
 	if (fresh == 0)
 		return 0;
@@ -193,74 +126,45 @@ static unsigned pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
 	}
 	prefetch_turn(q, n);
 	q->more = fresh > n;
-	q->windows =
-		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
-	for (unsigned i = 0; i < n; i++) {
-		head[i] = vio_le16(
-			vio_load_relaxed(&q->avail->ring[(uint16_t)(q->last_avail + i) & mask]));
-		__builtin_prefetch(&q->desc[head[i] & mask], 0);
-		__builtin_prefetch(&q->req[head[i] & mask], 1);
-		__builtin_prefetch(&q->req[head[i] & mask].hdr, 1);
-	}
-	for (done = 0; done < n; done++) {
-		bool again = head[done] < q->size && taken[head[done]];
-		uint8_t why =
-			again ? VIO_ST_DESC_HEAD : vio_chain_walk(q, &src, head[done], &out[done]);
-
-		if (vio_unlikely(why != VIO_ST_OK)) {
-			vio_sq_fault(q, why, head[done]);
-			break;
-		}
-		taken[head[done]] = 1;
-	}
-	q->last_avail = (uint16_t)(q->last_avail + done);
-	if (done > 0)
-		q->prev_head = head[done - 1];
-	return done;
+	return n;
 }
 
-static inline void put_used(struct vring_used_elem *e, uint32_t id, uint32_t len)
+static unsigned direct_pop_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max,
+				 bool *rest)
 {
-	vio_store_relaxed(&e->id, vio_le32(id));
-	vio_store_relaxed(&e->len, vio_le32(len));
+	const unsigned n = direct_look(q, max);
+
+	*rest = false;
+	return n ? split_pop_plain(q, out, n, rest, NULL) : 0;
+}
+
+static unsigned direct_pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
+{
+	const unsigned n = direct_look(q, max);
+
+	return n ? split_pop(q, out, n, NULL) : 0;
 }
 
 /* What was put between index `old` and now is the guest's. */
-static inline bool publish(struct vio_squeue *q, uint16_t old)
+static inline bool direct_publish(struct vio_squeue *q, uint16_t old)
 {
 	return vio_publish_and_check(&q->used->idx, q->used_idx, old, &q->avail->ring[q->size],
 				     &q->avail->flags, VRING_AVAIL_F_NO_INTERRUPT,
 				     q->event_idx); /* pairs B, N */
 }
 
-static bool push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+static bool direct_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
-	const uint16_t mask = (uint16_t)(q->size - 1), old = q->used_idx;
-	uint8_t *taken = taken_of(q);
-
-	for (unsigned i = 0; i < n; i++) {
-		put_used(&q->used->ring[q->used_idx++ & mask], r[i]->head, r[i]->used_len);
-		r[i]->state = VIO_REQ_FREE;
-		taken[r[i]->head] = 0;
-	}
-	return publish(q, old);
+	return direct_publish(q, split_push(q, r, n));
 }
 
-static bool push_plain(struct vio_squeue *q, const struct vio_plain v[], const uint32_t used_len[],
-		       unsigned n)
+static bool direct_push_plain(struct vio_squeue *q, const struct vio_plain v[],
+			      const uint32_t used_len[], unsigned n)
 {
-	const uint16_t mask = (uint16_t)(q->size - 1), old = q->used_idx;
-	uint8_t *taken = taken_of(q);
-
-	for (unsigned i = 0; i < n; i++) {
-		put_used(&q->used->ring[q->used_idx++ & mask], v[i].head,
-			 used_len ? used_len[i] : 0);
-		taken[v[i].head] = 0;
-	}
-	return publish(q, old);
+	return direct_publish(q, split_push_plain(q, v, used_len, n));
 }
 
-static bool arm(struct vio_squeue *q)
+static bool direct_arm(struct vio_squeue *q)
 {
 	return vio_arm_and_recheck(q->event_idx ? avail_event(q) : NULL, &q->used->flags,
 				   VRING_USED_F_NO_NOTIFY, &q->avail->idx,
@@ -270,12 +174,12 @@ static bool arm(struct vio_squeue *q)
 const struct vio_ring_ops vio_ring_direct = {
 	.name = "direct",
 	.free_look = true,
-	.attach = attach,
-	.detach = detach,
-	.pop = pop,
-	.pop_plain = pop_plain,
-	.push_plain = push_plain,
-	.push = push,
-	.arm = arm,
-	.park = park,
+	.attach = direct_attach,
+	.detach = direct_detach,
+	.pop = direct_pop,
+	.pop_plain = direct_pop_plain,
+	.push_plain = direct_push_plain,
+	.push = direct_push,
+	.arm = direct_arm,
+	.park = direct_park,
 };

@@ -28,11 +28,11 @@ struct vio_ring_ops {
 	 */
 	unsigned (*pop)(struct vio_squeue *q, struct vio_req *out[], unsigned max);
 	/*
-	 * Optional; before pop, for queues whose device and payload level have `plain`. Takes up to
+	 * Before pop, for queues whose device has `plain`. Takes up to
 	 * `max` (<= VIO_BURST) new chains of one descriptor each with the flags and length that the
 	 * device asks for, with their addresses found by payload->plain; stops before the first
 	 * chain that is anything else or wrong. *rest: there is one, for pop to judge, which reads
-	 * it anew. Returns the number.
+	 * it anew. An index that moved too far sets q->fault, as in pop. Returns the number.
 	 */
 	unsigned (*pop_plain)(struct vio_squeue *q, struct vio_plain out[], unsigned max,
 			      bool *rest);

@@ -38,12 +38,13 @@ int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
 		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its shadow ring",
 				   q->index);
 	s->stamp = calloc(n, sizeof(s->stamp[0]));
+	q->taken = calloc(n, 1);
 	s->desc = vio_sq_carve(q, 16 * n, VIO_CACHE_LINE, &s->desc_at);
 	s->avail = vio_sq_carve(q, 6 + 2 * n, VIO_CACHE_LINE, &s->avail_at);
 	s->used = vio_sq_carve(q, 6 + 8 * n, VIO_CACHE_LINE, &s->used_at);
-	if (!s->stamp || !s->desc || !s->avail || !s->used) {
-		free(s->stamp);
-		free(s);
+	q->ring_priv = s;
+	if (!s->stamp || !q->taken || !s->desc || !s->avail || !s->used) {
+		vio_shadow_detach(q);
 		return vio_err_set(
 			err, -ENOMEM,
 			"queue %u: its shadow rings need %llu bytes of server memory, %llu are there",
@@ -52,7 +53,9 @@ int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
 	}
 	memset(s->used, 0, 6 + 8 * n);
 	s->idx = s->copied = q->last_avail;
-	q->ring_priv = s;
+	q->desc = s->desc;
+	q->avail = s->avail;
+	q->used = s->used;
 	if (q->notify.looks) {
 		vio_shadow_park(q);
 		if (q->fault != VIO_ST_OK) {
@@ -73,6 +76,11 @@ void vio_shadow_detach(struct vio_squeue *q)
 		free(s->stamp);
 	free(s);
 	q->ring_priv = NULL;
+	free(q->taken);
+	q->taken = NULL;
+	q->desc = NULL;
+	q->avail = NULL;
+	q->used = NULL;
 }
 
 void vio_shadow_fault(struct vio_squeue *q, uint8_t why, struct ioba at)
@@ -109,24 +117,10 @@ uint16_t vio_shadow_look(struct vio_squeue *q)
 	fresh = (uint16_t)(s->idx - q->last_avail);
 	if (fresh > q->size) {
 		vio_sq_fault(q, VIO_ST_AVAIL_IDX, s->idx);
+		s->idx = q->last_avail; /* it covers nothing */
 		return 0;
 	}
 	return fresh;
-}
-
-uint16_t vio_shadow_fill_used(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
-{
-	struct vio_shadow *s = q->ring_priv;
-	const uint16_t mask = (uint16_t)(q->size - 1), old = q->used_idx;
-
-	for (unsigned i = 0; i < n; i++) {
-		s->used->ring[q->used_idx++ & mask] = (struct vring_used_elem){
-			.id = vio_le32(r[i]->head),
-			.len = vio_le32(r[i]->used_len),
-		};
-		r[i]->state = VIO_REQ_FREE;
-	}
-	return old;
 }
 
 bool vio_shadow_publish(struct vio_squeue *q, uint16_t old)

@@ -14,7 +14,7 @@ struct vio_shadow {
 	struct vring_used *used; /* what was or will be written to the guest; the server's own */
 	struct ioba desc_at, avail_at, used_at;
 	uint16_t idx;    /* the guest's available index as last read */
-	uint16_t copied; /* copy: entries before this index are in the shadow */
+	uint16_t copied; /* entries before this index are in the shadow */
 	bool idx_known;  /* arm has just read idx: the next look need not */
 	uint16_t used_flags;
 	/* copy-delta: stamp[i] == epoch when descriptor i was fetched for the present burst. */
@@ -38,11 +38,6 @@ void vio_shadow_park(struct vio_squeue *q);
 uint16_t vio_shadow_look(struct vio_squeue *q);
 /* A ring's RDMA call answered `why`: stop the queue. */
 void vio_shadow_fault(struct vio_squeue *q, uint8_t why, struct ioba at);
-/*
- * Elements of `n` requests into the shadow used ring; the requests are free then. Returns the index
- * before.
- */
-uint16_t vio_shadow_fill_used(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
 /*
  * The elements are in the guest's ring: write flags and index, then say whether the guest wants to
  * be told (pair N).

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The device's side of a split virtqueue (VIRTIO 1.2, section 2.7), over q->desc, q->avail and q->used, whatever they are: the
+ * guest's rings in place, or a shadow of them in the server's memory. Which, is the level's of ring access, into which all of this
+ * is compiled: no call by pointer a request. Every field is loaded once. Private to server/ring/.
+ */
+#ifndef VIO_SERVER_RING_SPLIT_H
+#define VIO_SERVER_RING_SPLIT_H
+
+#include "server/device.h"
+#include "server/payload/payload.h"
+#include "server/ring/desc.h"
+#include "server/ring/ring.h"
+
+/*
+ * Before descriptor i is looked at: a level that copies may fetch it only now. An enum vio_status. NULL: all of them are there. A
+ * constant where this is inlined.
+ */
+typedef uint8_t split_need(struct vio_squeue *q, uint32_t i);
+
+static inline uint16_t split_slot(const struct vio_squeue *q, uint16_t i)
+{
+	return (uint16_t)(i & (q->size - 1));
+}
+
+/* The head in available entry q->last_avail + i. */
+static inline uint16_t split_head(const struct vio_squeue *q, unsigned i)
+{
+	return vio_le16(
+		vio_load_relaxed(&q->avail->ring[split_slot(q, (uint16_t)(q->last_avail + i))]));
+}
+
+/* The descriptor, if it is all of its chain and as the device wants it; its head is taken then. */
+static inline bool split_plain_chain(struct vio_squeue *q, const struct vio_dev_ops *dev,
+				     struct vio_plain *v, split_need *need)
+{
+	struct vio_desc d;
+
+	if (vio_unlikely(v->head >= q->size || q->taken[v->head]))
+		return false;
+	if (need && vio_unlikely(need(q, v->head) != VIO_ST_OK))
+		return false;
+	d = vio_desc_load(&q->desc[v->head]);
+	if (vio_unlikely(d.flags != dev->plain_flags || d.len < dev->plain_min ||
+			 d.len > dev->plain_max))
+		return false;
+	q->taken[v->head] = 1;
+	v->at.v = d.addr;
+	v->len = d.len;
+	return true;
+}
+
+/* vio_ring_ops.pop_plain for the next `n` available entries, which are there. */
+static inline unsigned split_pop_plain(struct vio_squeue *q, struct vio_plain out[], unsigned n,
+				       bool *rest, split_need *need)
+{
+	const struct vio_dev_ops *dev = q->dev;
+	unsigned seen = 0, done;
+
+	q->windows =
+		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
+	for (unsigned i = 0; i < n; i++) {
+		out[i].head = split_head(q, i);
+		__builtin_prefetch(&q->desc[split_slot(q, out[i].head)], 0);
+	}
+	while (seen < n && split_plain_chain(q, dev, &out[seen], need))
+		seen++;
+	done = q->payload->plain(q, out, seen,
+				 dev->plain_flags & VRING_DESC_F_WRITE ? TCE_WRITE : TCE_READ);
+	for (unsigned i = done; i < seen; i++)
+		q->taken[out[i].head] = 0;
+	*rest = done < n;
+	q->last_avail = (uint16_t)(q->last_avail + done);
+	if (done > 0)
+		q->prev_head = out[done - 1].head;
+	return done;
+}
+
+/* vio_ring_ops.pop for the next `n` available entries, which are there. */
+static inline unsigned split_pop(struct vio_squeue *q, struct vio_req *out[], unsigned n,
+				 split_need *need)
+{
+	const struct vio_desc_src src = {.table = q->desc, .n = q->size, .need = need};
+	uint16_t head[VIO_BURST];
+	unsigned done;
+
+	q->windows =
+		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
+	for (unsigned i = 0; i < n; i++) {
+		uint16_t at;
+
+		head[i] = split_head(q, i);
+		at = split_slot(q, head[i]);
+		__builtin_prefetch(&q->desc[at], 0);
+		__builtin_prefetch(&q->req[at], 1);
+		__builtin_prefetch(&q->req[at].hdr, 1);
+	}
+	for (done = 0; done < n; done++) {
+		bool again = head[done] < q->size && q->taken[head[done]];
+		uint8_t why =
+			again ? VIO_ST_DESC_HEAD : vio_chain_walk(q, &src, head[done], &out[done]);
+
+		if (vio_unlikely(why != VIO_ST_OK)) {
+			vio_sq_fault(q, why, head[done]);
+			break;
+		}
+		q->taken[head[done]] = 1;
+	}
+	q->last_avail = (uint16_t)(q->last_avail + done);
+	if (done > 0)
+		q->prev_head = head[done - 1];
+	return done;
+}
+
+static inline void split_put_used(struct vio_squeue *q, uint16_t head, uint32_t len)
+{
+	struct vring_used_elem *e = &q->used->ring[split_slot(q, q->used_idx++)];
+
+	vio_store_relaxed(&e->id, vio_le32(head));
+	vio_store_relaxed(&e->len, vio_le32(len));
+	q->taken[head] = 0;
+}
+
+/* Elements of requests, which are free then. The index before; not published. */
+static inline uint16_t split_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+{
+	const uint16_t old = q->used_idx;
+
+	for (unsigned i = 0; i < n; i++) {
+		split_put_used(q, r[i]->head, r[i]->used_len);
+		r[i]->state = VIO_REQ_FREE;
+	}
+	return old;
+}
+
+static inline uint16_t split_push_plain(struct vio_squeue *q, const struct vio_plain v[],
+					const uint32_t used_len[], unsigned n)
+{
+	const uint16_t old = q->used_idx;
+
+	for (unsigned i = 0; i < n; i++)
+		split_put_used(q, v[i].head, used_len ? used_len[i] : 0);
+	return old;
+}
+
+#endif
