@@ -16,68 +16,80 @@ static struct net_pair *pair_of_rx(struct vio_fq *v)
 /* ------------------------------------------------------------------------- refill ---- */
 
 /*
+ * Where buffers of one chain each are for the device: through payload and mapping, as far as these levels have anything to do.
+ * one[i]: length and token (a struct net_buf) are set, app[i] is its address; out: its IOBA. How many, in order.
+ */
+static unsigned ready(struct vio_fq *q, struct vio_vring_one one[], struct gla app[], unsigned n,
+		      bool dev_writes)
+{
+	struct vio_gbuf *g[NET_BURST];
+	struct vio_dma_map *m[NET_BURST];
+	int got;
+
+	if (!q->payload->ops->as_is) {
+		for (unsigned i = 0; i < n; i++) {
+			g[i] = &((struct net_buf *)one[i].token)->g;
+			g[i]->app = app[i];
+			g[i]->len = one[i].len;
+			g[i]->dev_writes = dev_writes;
+		}
+		got = q->payload->ops->get(q->payload, g, n);
+		n = got > 0 ? (unsigned)got : 0;
+		for (unsigned i = 0; i < n; i++)
+			app[i] = g[i]->dev;
+	}
+	if (q->dma->ops->fixed) {
+		for (unsigned i = 0; i < n; i++)
+			one[i].at = vio_dma_fixed(q->dma, app[i]);
+		return n;
+	}
+	if (n == 0)
+		return 0;
+	for (unsigned i = 0; i < n; i++) {
+		m[i] = &((struct net_buf *)one[i].token)->map;
+		m[i]->n_seg = 1;
+		m[i]->seg[0].addr = app[i];
+		m[i]->seg[0].len = one[i].len;
+		m[i]->seg[0].dev_writes = dev_writes;
+	}
+	got = q->dma->ops->map(q->dma, m, n);
+	got = got > 0 ? got : 0;
+	for (unsigned i = 0; i < (unsigned)got; i++)
+		one[i].at = m[i]->seg[0].at;
+	if ((unsigned)got < n && !q->payload->ops->as_is) {
+		for (unsigned i = (unsigned)got; i < n; i++)
+			g[i]->dev_writes = false; /* nothing to copy back */
+		q->payload->ops->put(q->payload, g + got, n - (unsigned)got);
+	}
+	return (unsigned)got;
+}
+
+/*
  * At most NET_BURST buffers into the ring, not yet published. How many. In the order in which they
  * were freed: a buffer then mostly comes to the descriptor that it had, which need not be written
  * again.
  */
 static unsigned post_some(struct net_pair *p, unsigned want)
 {
-	struct net_buf *b[NET_BURST];
-	struct vio_gbuf *g[NET_BURST];
-	struct vio_dma_map *m[NET_BURST];
-	int got, mapped;
-
-	for (unsigned i = 0; i < want; i++) {
-		b[i] = p->free[p->n_free - want + i];
-		g[i] = &b[i]->g;
-		g[i]->app = b[i]->at;
-		g[i]->len = p->n->cap;
-		g[i]->dev_writes = true;
-	}
-	got = p->rx.payload->ops->get(p->rx.payload, g, want);
-	if (got <= 0)
-		return 0;
-	for (int i = 0; i < got; i++) {
-		m[i] = &b[i]->map;
-		m[i]->n_seg = 1;
-		m[i]->seg[0].addr = g[i]->dev;
-		m[i]->seg[0].len = g[i]->len;
-		m[i]->seg[0].dev_writes = true;
-	}
-	mapped = p->rx.dma->ops->map(p->rx.dma, m, (unsigned)got);
-	if (mapped < 0)
-		mapped = 0;
-	for (int i = mapped; i < got; i++)
-		g[i]->dev_writes = false;
-	if (mapped < got)
-		p->rx.payload->ops->put(p->rx.payload, g + mapped, (unsigned)(got - mapped));
-	for (int i = 0; i < mapped; i++) {
-		/* There is room: it was counted, and a chain of one takes one group. */
-		vio_vring_add(p->rx.vr, m[i]->seg, 1, b[i]);
-		b[i]->state = NET_POSTED;
-	}
-	/* Those that were not posted move down over those that were. */
-	memmove(&p->free[p->n_free - want], b + mapped, (want - (unsigned)mapped) * sizeof(b[0]));
-	p->n_free -= (uint32_t)mapped;
-	p->n_posted += (uint32_t)mapped;
-	return (unsigned)mapped;
-}
-
-/* The same where a buffer is the device's as it is. */
-static unsigned post_standing(struct net_pair *p, unsigned want)
-{
 	struct vio_vring_one one[NET_BURST];
+	struct gla app[NET_BURST];
+	struct net_buf **b = &p->free[p->n_free - want];
+	unsigned n;
 
-	p->n_free -= want;
 	for (unsigned i = 0; i < want; i++) {
-		struct net_buf *b = p->free[p->n_free + i];
-
-		b->state = NET_POSTED;
-		one[i] = (struct vio_vring_one){b->standing, p->n->cap, b};
+		one[i] = (struct vio_vring_one){.len = p->n->cap, .token = b[i]};
+		app[i] = b[i]->at;
 	}
-	vio_vring_add_ones(p->rx.vr, one, want, true);
-	p->n_posted += want;
-	return want;
+	n = ready(&p->rx, one, app, want, true);
+	for (unsigned i = 0; i < n; i++)
+		b[i]->state = NET_POSTED;
+	vio_vring_add_ones(p->rx.vr, one, n, true); /* there is room: it was counted */
+	/* Those that were not posted move down over those that were. */
+	if (vio_unlikely(n < want))
+		memmove(b, b + n, (want - n) * sizeof(b[0]));
+	p->n_free -= n;
+	p->n_posted += n;
+	return n;
 }
 
 static unsigned refill(struct net_pair *p)
@@ -94,7 +106,7 @@ static unsigned refill(struct net_pair *p)
 		want = p->n_free;
 	while (total < want) {
 		unsigned some = want - total < NET_BURST ? want - total : NET_BURST;
-		unsigned n = p->standing ? post_standing(p, some) : post_some(p, some);
+		unsigned n = post_some(p, some);
 
 		total += n;
 		if (n < some)
@@ -205,8 +217,6 @@ static unsigned assemble(struct net_pair *p, const struct vio_used *u, unsigned 
 static int receive(struct net_pair *p, struct vio_net_buf *frame[], unsigned want, unsigned *taken)
 {
 	struct vio_used u[NET_BURST];
-	struct vio_dma_map *m[NET_BURST];
-	struct vio_gbuf *g[NET_BURST];
 	int n = vio_vring_take(p->rx.vr, u, want);
 
 	*taken = n > 0 ? (unsigned)n : 0;
@@ -214,20 +224,25 @@ static int receive(struct net_pair *p, struct vio_net_buf *frame[], unsigned wan
 		return n;
 	for (int i = 0; i < n; i++)
 		__builtin_prefetch(((struct net_buf *)u[i].token)->b.hdr);
-	if (p->standing)
-		return (int)assemble(p, u, (unsigned)n, frame);
-	for (int i = 0; i < n; i++) {
-		struct net_buf *b = u[i].token;
-
-		m[i] = &b->map;
-		g[i] = &b->g;
-		/* What is copied out of a bounce buffer: no more than was posted. */
-		g[i]->len = u[i].len < p->n->cap ? u[i].len : p->n->cap;
-		g[i]->dev_writes = g[i]->len > 0;
-	}
 	/* Unmapped before it is looked at: what the device can still reach is not settled. */
-	p->rx.dma->ops->unmap(p->rx.dma, m, (unsigned)n);
-	p->rx.payload->ops->put(p->rx.payload, g, (unsigned)n);
+	if (!p->rx.dma->ops->fixed) {
+		struct vio_dma_map *m[NET_BURST];
+
+		for (int i = 0; i < n; i++)
+			m[i] = &((struct net_buf *)u[i].token)->map;
+		p->rx.dma->ops->unmap(p->rx.dma, m, (unsigned)n);
+	}
+	if (!p->rx.payload->ops->as_is) {
+		struct vio_gbuf *g[NET_BURST];
+
+		for (int i = 0; i < n; i++) {
+			g[i] = &((struct net_buf *)u[i].token)->g;
+			/* What is copied out of a bounce buffer: no more than was posted. */
+			g[i]->len = u[i].len < p->n->cap ? u[i].len : p->n->cap;
+			g[i]->dev_writes = g[i]->len > 0;
+		}
+		p->rx.payload->ops->put(p->rx.payload, g, (unsigned)n);
+	}
 	return (int)assemble(p, u, (unsigned)n, frame);
 }
 
@@ -296,10 +311,14 @@ int vio_net_rx_burst(struct vio_net *n, unsigned pair, struct vio_net_buf *frame
 /* ---------------------------------------------------------------------------- send ---- */
 
 /* Payload and buffers of frames that the device is done with, or that were not sent after all. */
-static void release(struct net_pair *p, struct net_buf *head)
+static inline void release(struct net_pair *p, struct net_buf *head)
 {
 	struct vio_net_buf *b = &head->b;
 
+	if (p->tx.payload->ops->as_is) {
+		free_chain(p, b);
+		return;
+	}
 	while (b) {
 		struct net_buf *nb = net_buf_of(b);
 		struct vio_gbuf *g = &nb->g;
@@ -322,15 +341,11 @@ static int take_tx(struct vio_fq *v, void *ctx, unsigned max)
 	while (total < max && (n = vio_vring_take(v->vr, u, NET_BURST)) != 0) {
 		if (vio_unlikely(n < 0))
 			return total ? (int)total : n; /* it says so again next time */
-		if (p->standing) {
+		if (!v->dma->ops->fixed) {
 			for (int i = 0; i < n; i++)
-				free_chain(p, &((struct net_buf *)u[i].token)->b);
-			total += (unsigned)n;
-			continue;
+				m[i] = &((struct net_buf *)u[i].token)->map;
+			v->dma->ops->unmap(v->dma, m, (unsigned)n);
 		}
-		for (int i = 0; i < n; i++)
-			m[i] = &((struct net_buf *)u[i].token)->map;
-		v->dma->ops->unmap(v->dma, m, (unsigned)n);
 		for (int i = 0; i < n; i++)
 			release(p, u[i].token);
 		total += (unsigned)n;
@@ -501,44 +516,8 @@ static int send_long(struct net_pair *p, struct vio_net_buf *frame)
  */
 static unsigned send_short(struct net_pair *p, struct vio_net_buf *const frame[], unsigned count)
 {
-	struct vio_gbuf *g[NET_BURST];
-	struct vio_dma_map *m[NET_BURST];
-	unsigned room = vio_vring_room(p->tx.vr, 1), n = 0;
-	int got, mapped;
-
-	if (count > room)
-		count = room;
-	for (; n < count && !frame[n]->next; n++) {
-		frame[n]->hdr->num_buffers = 0;
-		if (describe(p->n, frame[n], &g[n]) == 0)
-			break;
-	}
-	if (n == 0)
-		return 0;
-	got = p->tx.payload->ops->get(p->tx.payload, g, n);
-	if (got <= 0)
-		return 0;
-	for (int i = 0; i < got; i++) {
-		fill(net_buf_of(frame[i]), &g[i], 1);
-		m[i] = &net_buf_of(frame[i])->map;
-	}
-	mapped = p->tx.dma->ops->map(p->tx.dma, m, (unsigned)got);
-	if (mapped < 0)
-		mapped = 0;
-	if (mapped < got)
-		p->tx.payload->ops->put(p->tx.payload, g + mapped, (unsigned)(got - mapped));
-	for (int i = 0; i < mapped; i++) {
-		/* There is room: it was counted. */
-		vio_vring_add(p->tx.vr, m[i]->seg, 1, net_buf_of(frame[i]));
-		sent(p, net_buf_of(frame[i]));
-	}
-	return (unsigned)mapped;
-}
-
-/* The same where a buffer is the device's as it is. */
-static unsigned send_standing(struct net_pair *p, struct vio_net_buf *const frame[], unsigned count)
-{
 	struct vio_vring_one one[NET_BURST];
+	struct gla app[NET_BURST];
 	const uint32_t cap = p->n->cap;
 	unsigned room = vio_vring_room(p->tx.vr, 1), n = 0;
 	uint64_t bytes = 0;
@@ -553,13 +532,18 @@ static unsigned send_standing(struct net_pair *p, struct vio_net_buf *const fram
 				 b->b.len > cap - off || b->b.len > VIO_NET_MAX_FRAME))
 			break;
 		b->b.hdr->num_buffers = 0;
+		app[n] = gla_add(b->at, off - VIO_NET_HDR);
+		one[n] = (struct vio_vring_one){.len = b->b.len + VIO_NET_HDR, .token = b};
+	}
+	n = ready(&p->tx, one, app, n, false);
+	for (unsigned i = 0; i < n; i++) {
+		struct net_buf *b = one[i].token;
+
 		b->state = NET_SENDING;
 		b->n = 1;
-		one[n] = (struct vio_vring_one){ioba_add(b->standing, off - VIO_NET_HDR),
-						b->b.len + VIO_NET_HDR, b};
 		bytes += b->b.len;
 	}
-	vio_vring_add_ones(p->tx.vr, one, n, false);
+	vio_vring_add_ones(p->tx.vr, one, n, false); /* there is room: it was counted */
 	p->s.tx_bytes += bytes;
 	p->s.tx_bufs += n;
 	p->s.tx_frames += n;
@@ -573,8 +557,7 @@ static unsigned send_all(struct net_pair *p, struct vio_net_buf *const frame[], 
 
 	while (done < count) {
 		unsigned some = count - done < NET_BURST ? count - done : NET_BURST,
-			 n = p->standing ? send_standing(p, frame + done, some)
-					 : send_short(p, frame + done, some);
+			 n = send_short(p, frame + done, some);
 
 		done += n;
 		added += n;
@@ -624,7 +607,7 @@ unsigned vio_net_tx_burst(struct vio_net *n, unsigned pair, struct vio_net_buf *
 		if (vio_likely(rc >= 0))
 			done = send_all(p, frame, count);
 		/* Short of mappings, not of descriptors: frames that the device is done with hold them. */
-		if (vio_unlikely(rc >= 0 && done < count && !p->standing)) {
+		if (vio_unlikely(rc >= 0 && done < count)) {
 			rc = net_reclaim(p);
 			if (rc > 0)
 				done += send_all(p, frame + done, count - done);

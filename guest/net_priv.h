@@ -29,13 +29,12 @@ static_assert(sizeof(struct virtio_net_hdr_v1) == VIO_NET_HDR, "VIRTIO 1.2 5.1.6
 enum net_buf_state { NET_FREE, NET_POSTED, NET_HELD, NET_SENDING };
 
 /*
- * Line 0 is all that is needed where buffers are the device's as they are (standing), line 1 begins
+ * Line 0 is all that is needed where payload and mapping have nothing to do for a buffer, line 1 begins
  * with the mapping of a buffer that is alone in its chain. The size is an odd number of lines, so
  * that line 0 of all buffers are spread over the cache.
  */
 struct net_buf {
 	struct vio_net_buf b; /* first */
-	struct ioba standing; /* of the header, in arms where it never changes */
 	struct gla at;        /* of the header, where the device begins */
 	uint8_t state;        /* enum net_buf_state */
 	uint8_t n;            /* sending, first buffer: buffers of the frame */
@@ -56,11 +55,6 @@ struct net_pair {
 	struct net_buf **
 		free; /* the warmest on top; taken in bursts, each in the order in which it was freed */
 	uint32_t n_free, n_posted, n_sending;
-	/*
-	 * Payload in place and mapping pool: a buffer's I/O bus address is known, and nothing is to
-	 * be done before it is given to the device or after it came back.
-	 */
-	bool standing;
 	/* A frame of which not all buffers have been taken from the ring. */
 	struct net_buf *part, *part_tail;
 	unsigned part_left;

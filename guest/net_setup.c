@@ -224,22 +224,6 @@ static int new_buffers(struct vio_net *n, struct net_pair *p, unsigned pair, str
 	return 0;
 }
 
-/* Where a buffer is for the device, once and for all, if the arm is so. */
-static void stand(const struct vio_net *n, struct net_pair *p)
-{
-	p->standing = vio_arm_traits(&n->info.arm) & VIO_ARM_POOL &&
-		      vio_gpayload_level(n->info.arm.payload) == &vio_gpayload_in_place;
-	for (uint32_t i = 0; p->standing && i < n->info.buffers; i++) {
-		struct vio_dma_map *m = &p->buf[i].map;
-
-		m->n_seg = 1;
-		m->seg[0].addr = p->buf[i].at;
-		m->seg[0].len = n->cap;
-		p->standing = p->tx.dma->ops->map(p->tx.dma, &m, 1) == 1;
-		p->buf[i].standing = m->seg[0].at;
-	}
-}
-
 static void place(struct vio_net *n, struct vio_fq *q, unsigned index, struct phyp_vcpu *vcpu)
 {
 	q->f = &n->f;
@@ -300,8 +284,6 @@ static int new_queues(struct vio_net *n, struct vio_err *err)
 			rc = new_dma(n, &p->rx, slice, err);
 		if (rc == 0)
 			rc = new_dma(n, &p->tx, slice, err);
-		if (rc == 0)
-			stand(n, p);
 	}
 	return rc;
 }

@@ -83,6 +83,11 @@ struct vio_dma;
 struct vio_dma_ops {
 	const char *name;
 	/*
+	 * Everything is mapped for as long as the object lives: an address that map would take becomes an IOBA by
+	 * vio_dma_fixed(), and neither map nor unmap need be called for it.
+	 */
+	bool fixed;
+	/*
 	 * What stays mapped beyond what is in flight, to size a slice by: requests that wait for
 	 * their unmapping, and pages. NULL: nothing.
 	 */
@@ -114,6 +119,12 @@ struct vio_dma {
 	uint64_t tce_live;     /* TCEs this object has mapped now, for leak checks */
 	uint64_t hits, misses; /* cached */
 };
+
+/* Level with `fixed`: the IOBA of an address, which lies in the pool. */
+static inline struct ioba vio_dma_fixed(const struct vio_dma *d, struct gla addr)
+{
+	return ioba_add(d->cfg.pool_at, addr.v - d->cfg.pool_addr.v);
+}
 
 extern const struct vio_dma_ops vio_dma_single_use, vio_dma_deferred, vio_dma_cached, vio_dma_pool;
 const struct vio_dma_ops *vio_dma_level(enum vio_mapping level);

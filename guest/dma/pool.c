@@ -67,6 +67,7 @@ static void lost(struct vio_dma *d)
 
 const struct vio_dma_ops vio_dma_pool = {
 	.name = "pool",
+	.fixed = true,
 	.create = create,
 	.destroy = destroy,
 	.map = map,

@@ -45,6 +45,7 @@ static void put(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 const struct vio_gpayload_ops vio_gpayload_in_place = {
 	.name = "in place",
 	.needs_bounce = false,
+	.as_is = true,
 	.create = create,
 	.destroy = destroy,
 	.get = get,

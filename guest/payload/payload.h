@@ -34,6 +34,7 @@ struct vio_gpayload;
 struct vio_gpayload_ops {
 	const char *name;
 	bool needs_bounce; /* cfg.bounce must be there */
+	bool as_is; /* get answers dev = app, always, and put does nothing: neither need be called */
 	int (*create)(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
 		      struct vio_err *err);
 	void (*destroy)(struct vio_gpayload *p);
