@@ -324,8 +324,8 @@ static void keep(struct vio_squeue *q, const struct vio_plain *v)
 	r->state = VIO_REQ_SUBMITTED;
 }
 
-static inline bool take_plain(struct vio_net *n, const struct vio_plain *v, struct iovec *body,
-			      struct vio_frame *f)
+static inline bool take_plain(struct vio_squeue *q, struct vio_net *n, const struct vio_plain *v,
+			      struct iovec *body, struct vio_frame *f)
 {
 	const struct iovec all = {v->va, v->len};
 	uint32_t before;
@@ -378,7 +378,7 @@ static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 		struct vio_frame *f = &net->frame[n_go];
 
 		bytes += v[i].len;
-		if (vio_unlikely(!take_plain(net, &v[i], &net->body[n_go], f)))
+		if (vio_unlikely(!take_plain(q, net, &v[i], &net->body[n_go], f)))
 			continue;
 		f->hold = NULL;
 		if (f->body_len >= VIO_HOLD_MIN) {
