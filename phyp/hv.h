@@ -117,6 +117,7 @@ struct phyp_part {
 	uint32_t detour; /* not 0: filters, costs or a killed partition stand in a call's way */
 	uint32_t n_units;
 	bool exposure;                     /* a TCE call keeps its counters */
+	struct vio_gaps *gaps;             /* phyp_watch_gaps(), or NULL */
 	struct hv_win win[PHYP_MAX_UNITS]; /* by liobn - HV_LIOBN_BASE */
 
 	uint32_t idx, gen;

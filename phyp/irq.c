@@ -7,6 +7,7 @@
 
 #include "phyp/hv.h"
 #include "vio/cycles.h"
+#include "vio/gaps.h"
 
 static void drain(int evfd)
 {
@@ -213,6 +214,11 @@ static int block(struct phyp_vcpu *v, uint64_t end, struct others *o)
 	return n < 0 ? -EINTR : n == 0 && limit && vio_now_ns() >= end ? -ETIMEDOUT : 0;
 }
 
+void phyp_watch_gaps(struct phyp_part *part, struct vio_gaps *gaps)
+{
+	part->gaps = gaps;
+}
+
 int phyp_vcpu_wait(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns)
 {
 	return phyp_vcpu_wait_fds(vcpu, spin_ns, timeout_ns, NULL, 0);
@@ -222,7 +228,8 @@ int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeou
 		       struct pollfd *fds, unsigned n)
 {
 	struct others others = {fds, n < PHYP_WAIT_FDS ? n : PHYP_WAIT_FDS};
-	uint64_t spin, start_ticks, end = UINT64_MAX;
+	struct vio_gaps *gaps = vcpu->part->gaps;
+	uint64_t spin, start_ticks, now, end = UINT64_MAX;
 	int rc = 0;
 
 	for (unsigned i = 0; i < n; i++)
@@ -232,14 +239,15 @@ int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeou
 	if (look(vcpu))
 		return phyp_alive(vcpu->part) ? 0 : -EPIPE;
 	if (timeout_ns != UINT64_MAX) {
-		uint64_t now = vio_now_ns();
-
+		now = vio_now_ns();
 		end = timeout_ns < UINT64_MAX - 1 - now ? now + timeout_ns : UINT64_MAX - 1;
 	}
 	spin = vio_muldiv(spin_ns < timeout_ns ? spin_ns : timeout_ns, vcpu->part->seg->tick_hz,
 			  1000000000ull);
 	start_ticks = vio_ticks();
-	while (vio_ticks() - start_ticks < spin) {
+	while ((now = vio_ticks()) - start_ticks < spin) {
+		if (gaps)
+			vio_gaps_look(gaps, now);
 		if (look(vcpu) || !phyp_alive(vcpu->part))
 			return phyp_alive(vcpu->part) ? 0 : -EPIPE;
 		vio_cpu_relax();
@@ -252,5 +260,7 @@ int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeou
 		if (rc)
 			return rc < 0 ? rc : 0;
 		rc = block(vcpu, end, &others);
+		if (gaps)
+			vio_gaps_skip(gaps, vio_ticks());
 	}
 }

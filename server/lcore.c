@@ -7,12 +7,15 @@
 #include <rte_lcore.h>
 #include <rte_rcu_qsbr.h>
 
+#include "duet/score.h"
 #include "server/lcore.h"
 #include "vio/atomics.h"
 #include "vio/cycles.h"
 
 /* Empty turns between two looks at the clock. */
 #define IDLE_LOOK 32
+/* Empty turns between two looks for a gap; divides IDLE_LOOK. */
+#define GAP_LOOK 8
 /* Turns between two looks whether the hypervisor is still there. */
 #define ALIVE_LOOK 4096
 
@@ -30,6 +33,8 @@ struct lcore {
 	unsigned (*also)(void *ctx); /* lcore 0: the switch; else NULL */
 	void *also_ctx;
 	bool awake;                   /* `also` polls what can't be waited for */
+	bool look;                    /* for gaps */
+	struct vio_duet *duet;        /* whose turn it is, and the gaps */
 	struct vio_adapter **adapter; /* own ones */
 	struct vio_squeue **slot;     /* set->max_queues; pair L */
 
@@ -40,6 +45,7 @@ struct lcore {
 	bool stopping;
 	unsigned stopped; /* own adapters that are */
 	uint64_t turns_busy, turns_empty, sleeps;
+	struct vio_duet no_duet;
 
 	/* Queues given to it, for choosing; changed by adapters' lcores. */
 	unsigned load __attribute__((aligned(VIO_CACHE_LINE)));
@@ -189,13 +195,26 @@ static void try_sleep(struct lcore *lc)
 	if (!arm_all(lc)) {
 		vio_counter_add(&lc->sleeps, 1);
 		/* Asleep it holds nothing: nobody needs to wait for its quiescent state. */
+		vio_duet_note(lc->duet);
 		rte_rcu_qsbr_thread_offline(lc->qsv, lc->index);
 		phyp_vcpu_wait(lc->vcpu, 0, UINT64_MAX);
 		rte_rcu_qsbr_thread_online(lc->qsv, lc->index);
+		vio_gaps_skip(&lc->duet->gaps, vio_ticks());
 	}
 	park_all(lc);
 	lc->idle_since = 0;
 	lc->since_alive = ALIVE_LOOK; /* perhaps that is what woke it */
+}
+
+/* Another arm has this processor: asleep until it is this one's turn. Nothing is outstanding. */
+static void take_turn(struct lcore *lc)
+{
+	rte_rcu_qsbr_thread_offline(lc->qsv, lc->index);
+	if (vio_duet_serve(lc->duet)) {
+		lc->idle_since = 0;
+		lc->empty = 0;
+	}
+	rte_rcu_qsbr_thread_online(lc->qsv, lc->index);
 }
 
 /* ---------------------------------------------------------------------------- the end ---- */
@@ -247,6 +266,8 @@ static int loop(void *arg)
 		rte_rcu_qsbr_quiescent(lc->qsv, lc->index);
 		if (vio_unlikely(++lc->since_alive >= ALIVE_LOOK) && hypervisor_gone(lc))
 			break;
+		if (vio_unlikely(vio_duet_called(lc->duet)))
+			take_turn(lc);
 		if (vio_unlikely(vio_load_relaxed(&l->stop))) {
 			if (!lc->stopping) {
 				begin_stop(lc);
@@ -257,12 +278,18 @@ static int loop(void *arg)
 			continue;
 		}
 		if (work) {
+			if (vio_likely(lc->look))
+				vio_duet_look(lc->duet, vio_ticks());
 			vio_counter_add(&lc->turns_busy, 1);
 			lc->idle_since = 0;
 			lc->empty = 0;
 			continue;
 		}
-		if (++lc->empty % IDLE_LOOK)
+		if (++lc->empty % GAP_LOOK)
+			continue;
+		if (vio_likely(lc->look))
+			vio_duet_look(lc->duet, vio_ticks());
+		if (lc->empty % IDLE_LOOK)
 			continue;
 		vio_counter_add(&lc->turns_empty, IDLE_LOOK);
 		if (vio_unlikely(l->give_way || waits_for_disk(lc)))
@@ -384,6 +411,9 @@ int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out,
 		lc->qsv = l->qsv;
 		lc->index = i;
 		lc->core = cfg->core[i];
+		lc->look = cfg->look;
+		vio_duet_none(&lc->no_duet, to_ticks(l->part, VIO_LCORE_GAP_NS));
+		lc->duet = i == 0 && cfg->duet ? cfg->duet : &lc->no_duet;
 		lc->adapter = calloc(PHYP_MAX_UNITS, sizeof(struct vio_adapter *));
 		/* Whole lines, so that no allocator's neighbour shares one with what each turn reads. */
 		lc->slot = aligned_alloc(VIO_CACHE_LINE,
@@ -471,6 +501,8 @@ bool vio_lcores_stats(const struct vio_lcores *l, unsigned i, struct vio_lcore_s
 		.turns_busy = vio_load_relaxed(&lc->turns_busy),
 		.turns_empty = vio_load_relaxed(&lc->turns_empty),
 		.sleeps = vio_load_relaxed(&lc->sleeps),
+		.longest_turn = vio_load_relaxed(&lc->duet->gaps.longest),
+		.gaps = vio_load_relaxed(&lc->duet->gaps.gaps),
 	};
 	return true;
 }

@@ -12,6 +12,10 @@
 #include "server/adapter.h"
 
 struct vio_lcores;
+struct vio_duet;
+
+/* A turn that took longer is a gap: something else had the processor. */
+#define VIO_LCORE_GAP_NS 100000u
 
 struct vio_lcores_cfg {
 	unsigned n;                /* lcores that EAL runs: 0..n-1; 0 is the main thread */
@@ -19,6 +23,8 @@ struct vio_lcores_cfg {
 	struct phyp_vcpu **vcpu;   /* one each; the caller's to destroy afterwards */
 	unsigned max_queues;       /* of all adapters together */
 	uint64_t spin_ns, idle_ns; /* UINT64_MAX: never sleep while a queue is polled */
+	struct vio_duet *duet;     /* lcore 0's turns; NULL: none. With it n is 1 */
+	bool look;     /* for gaps, by the tick counter, each turn that worked and some others */
 	bool give_way; /* the processor is shared with others: yield it when there is nothing to do */
 };
 
@@ -55,6 +61,8 @@ void vio_lcores_stop(struct vio_lcores *l);
 struct vio_lcore_stats {
 	unsigned core, queues, adapters;
 	uint64_t turns_busy, turns_empty, sleeps;
+	uint64_t longest_turn,
+		gaps; /* ticks; turns above VIO_LCORE_GAP_NS. Without a duet: since the start */
 };
 /* False past the last lcore. */
 bool vio_lcores_stats(const struct vio_lcores *l, unsigned i, struct vio_lcore_stats *out);

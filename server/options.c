@@ -46,6 +46,8 @@ static const char usage_tail[] =
 	"  --idle-ms N|never    poll: sleep after this long without work (100)\n"
 	"  --no-huge            DPDK without hugepages (default: when none are free)\n"
 	"  --file-prefix NAME   of DPDK's runtime directory, for dpdk-telemetry.py -f NAME (vios)\n"
+	"  --duet FILE,slot=N   take turns with other machines on one processor, as the score in FILE says (measurements)\n"
+	"  --gap-look on|off    look for gaps by the tick counter in the polling loop (on)\n"
 	"  --trace              print each message and hypervisor call to standard error\n"
 	"  --fault SPEC         inject faults into hypervisor calls: OP@N=RC[xCOUNT],...\n"
 	"  --ready-fd N         write a byte to this descriptor when guests can connect\n"
@@ -71,6 +73,8 @@ enum {
 	O_PREFIX,
 	O_TRACE,
 	O_FAULT,
+	O_DUET,
+	O_LOOK,
 	O_READY,
 	O_HELP,
 	O_VERSION,
@@ -95,6 +99,8 @@ static const struct option longs[] = {
 	{"file-prefix", 1, 0, O_PREFIX},
 	{"trace", 0, 0, O_TRACE},
 	{"fault", 1, 0, O_FAULT},
+	{"duet", 1, 0, O_DUET},
+	{"gap-look", 1, 0, O_LOOK},
 	{"ready-fd", 1, 0, O_READY},
 	{"help", 0, 0, O_HELP},
 	{"version", 0, 0, O_VERSION},
@@ -241,6 +247,7 @@ static void defaults(struct vio_server_opts *o)
 		.spin_ns = 50000,
 		.idle_ns = 100000000,
 		.prefix = "vios",
+		.gap_look = true,
 		.ready_fd = -1,
 	};
 }
@@ -278,6 +285,14 @@ static int parse_running(struct vio_server_opts *o, int c, const char *arg, stru
 		return 0;
 	case O_FAULT:
 		o->fault = arg;
+		return 0;
+	case O_DUET:
+		o->duet = arg;
+		return 0;
+	case O_LOOK:
+		if (strcmp(arg, "on") && strcmp(arg, "off"))
+			return vio_err_set(err, -EINVAL, "--gap-look %s: on or off", arg);
+		o->gap_look = !strcmp(arg, "on");
 		return 0;
 	default: /* O_READY */
 		rc = vio_option_number("ready-fd", arg, 0, 65535, &v, err);

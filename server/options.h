@@ -36,8 +36,10 @@ struct vio_server_opts {
 	uint64_t idle_ns; /* UINT64_MAX: never sleep while a queue is polled */
 	bool unprotected, no_huge, trace;
 	const char *prefix; /* of DPDK's files: where telemetry is found */
-	const char *fault;  /* NULL: none */
-	int ready_fd;       /* -1: none */
+	const char *duet;   /* FILE,slot=N of a score, or NULL */
+	bool gap_look;
+	const char *fault; /* NULL: none */
+	int ready_fd;      /* -1: none */
 };
 
 /*

@@ -214,6 +214,8 @@ static int lcores(const struct vio_telemetry *t, unsigned n, const unsigned arg[
 		num(one, "turns_busy", s.turns_busy);
 		num(one, "turns_empty", s.turns_empty);
 		num(one, "sleeps", s.sleeps);
+		num(one, "longest_turn_ticks", s.longest_turn);
+		num(one, "gaps", s.gaps);
 		snprintf(name, sizeof(name), "lcore_%u", i);
 		if (rte_tel_data_add_dict_container(d, name, one, 0))
 			rte_tel_data_free(one);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "duet/score.h"
 #include "server/eal.h"
 #include "server/lcore.h"
 #include "server/log.h"
@@ -37,6 +38,7 @@ struct vios {
 	struct phyp_filter *fault, *trace;
 	struct phyp_vcpu *vcpu[VIO_SERVER_MAX_LCORES];
 	struct vio_lcores *lcores;
+	struct vio_duet duet;
 	unsigned n_adapters, unit[PHYP_MAX_UNITS]; /* index of phyp_unit() */
 	struct vio_adapter *adapter[PHYP_MAX_UNITS];
 	struct vio_backend *backend[PHYP_MAX_UNITS];
@@ -483,9 +485,19 @@ static int start_dpdk(struct vios *v, struct vio_err *err)
 		.max_queues = 0,
 		.spin_ns = o->spin_ns,
 		.idle_ns = o->idle_ns,
+		.duet = o->duet ? &v->duet : NULL,
+		.look = o->gap_look,
 		.give_way = v->one_core,
 	};
 	int rc;
+
+	if (o->duet && o->n_cores != 1)
+		return vio_err_set(err, -EINVAL,
+				   "--duet: takes turns on one processor; --lcores has %u",
+				   o->n_cores);
+	rc = o->duet ? vio_duet_open(&v->duet, o->duet, VIO_DUET_SERVER, err) : 0;
+	if (rc)
+		return rc;
 
 	for (unsigned i = 0; i < v->n_adapters; i++)
 		cfg.max_queues += queues_of(v, i);

@@ -145,6 +145,9 @@ static int parse_other(struct vio_common *c, int opt, const char *name, const ch
 	case VIO_O_FAULT:
 		c->fault = arg;
 		return 0;
+	case VIO_O_DUET:
+		c->duet = arg;
+		return 0;
 	case VIO_O_STAGE:
 		rc = vio_option_number(name, arg, 0, 1u << 20, &v, err);
 		c->stage_fd = (int)v;

@@ -18,8 +18,9 @@ struct vio_common {
 	const char *socket, *partition;
 	const char *json; /* file, "-" = standard output, NULL = table only */
 	const char *fault;
-	int core;     /* -1: not pinned */
-	int stage_fd; /* -1: none */
+	int core;         /* -1: not pinned */
+	int stage_fd;     /* -1: none */
+	const char *duet; /* FILE,slot=N of a score, or NULL */
 	bool trace, info_only;
 	uint64_t started_ns; /* vio_now_ns() of the program's start */
 	/* Of the front end, as struct vio_blk_cfg and struct vio_net_cfg have them. */
@@ -52,6 +53,7 @@ enum {
 	VIO_O_FAULT,
 	VIO_O_TIMEOUT,
 	VIO_O_STAGE,
+	VIO_O_DUET,
 	VIO_O_HELP,
 	VIO_O_VERSION,
 	VIO_O_OWN,
@@ -69,7 +71,7 @@ enum {
 		{"info", 0, 0, VIO_O_INFO}, {"json", 1, 0, VIO_O_JSON},                            \
 		{"trace", 0, 0, VIO_O_TRACE}, {"fault", 1, 0, VIO_O_FAULT},                        \
 		{"timeout", 1, 0, VIO_O_TIMEOUT}, {"stage-fd", 1, 0, VIO_O_STAGE},                 \
-		{"help", 0, 0, VIO_O_HELP},                                                        \
+		{"duet", 1, 0, VIO_O_DUET}, {"help", 0, 0, VIO_O_HELP},                            \
 	{                                                                                          \
 		"version", 0, 0, VIO_O_VERSION                                                     \
 	}
@@ -101,9 +103,11 @@ enum {
 #define VIO_USAGE_TRACE                                                                            \
 	"  --trace              print each message and hypervisor call to standard error\n"        \
 	"  --fault SPEC         inject faults into hypervisor calls: OP@N=RC[xCOUNT],...\n"
-#define VIO_USAGE_STAGE                                                                                      \
-	"  --stage-fd N         write the byte M to this descriptor when the measurement begins, E when it " \
-	"ends\n"
+#define VIO_USAGE_STAGE                                                                                        \
+	"  --stage-fd N         write the byte M to this descriptor when the measurement begins, E when it "   \
+	"ends\n"                                                                                               \
+	"  --duet FILE,slot=N   take turns with other machines on one processor, as the score in FILE says;\n" \
+	"                       the score ends the run\n"
 #define VIO_USAGE_END                                                                              \
 	"  --timeout SECONDS    wait this long for the server at start (5)\n"                      \
 	"  --help, --version\n"

@@ -24,6 +24,7 @@ static const char usage[] =
 	"  --warm-count N, --warm-seconds S   before measuring (0.1 s)\n"
 	"  --rate N             open loop: start N requests a second, latency from the intended start\n"
 	"  --flush-every N      a FLUSH after N writes\n"
+	"  --delay-ns N         spin so long before each request: a planted slowdown, to test what measures (0)\n"
 	"  --touch none|headers|all   bytes of each block that the program touches: none, the first 64, or all: patterns written and checked (all)\n"
 	"  --verify on|off      the same as --touch all|none\n"
 	"  --seed N             of patterns and order (1)\n"
@@ -49,6 +50,7 @@ enum {
 	O_RATE,
 	O_FLUSH,
 	O_TOUCH,
+	O_DELAY,
 	O_VERIFY,
 	O_SEED,
 };
@@ -70,6 +72,7 @@ static const struct option longs[] = {
 	{"rate", 1, 0, O_RATE},
 	{"flush-every", 1, 0, O_FLUSH},
 	{"touch", 1, 0, O_TOUCH},
+	{"delay-ns", 1, 0, O_DELAY},
 	{"verify", 1, 0, O_VERIFY},
 	{"seed", 1, 0, O_SEED},
 	{0, 0, 0, 0},
@@ -174,6 +177,8 @@ static int parse_own(void *ctx, int c, const char *arg, struct vio_err *err)
 		return rc;
 	case O_TOUCH:
 		return parse_touch(arg, &o->wl.touch, err);
+	case O_DELAY:
+		return number(c, arg, 0, 1000000, &o->wl.delay_ns, err);
 	case O_VERIFY:
 		rc = vio_option_on_off(name, arg, &on, err);
 		o->wl.touch = on ? VIO_WL_TOUCH_ALL : VIO_WL_TOUCH_NONE;
@@ -211,6 +216,10 @@ static int derive(struct vio_opts *o, struct vio_err *err)
 	if (w->run_ns == 0 && w->count == 0)
 		return vio_err_set(err, -EINVAL,
 				   "--seconds 0: would measure nothing; give more, or --count N");
+	if (o->c.duet && w->rate > 0)
+		return vio_err_set(
+			err, -EINVAL,
+			"--duet: turns are too short for an open loop; leave --rate out");
 	if (w->batch == 0)
 		w->batch = w->depth == 1 ? 1 : w->depth / 2 > 64 ? 64 : w->depth / 2;
 	if (w->buffers == 0)

@@ -45,6 +45,22 @@ static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vi
 	return 0;
 }
 
+/* A score that can't be used is told as what went wrong at the ends of the measurement. */
+static int duet(struct vio_wl *wl, const struct vio_opts *o, struct vio_marks *m,
+		struct vio_wl_result *res)
+{
+	struct vio_duet d;
+	int rc = vio_duet_open(&d, o->c.duet, VIO_DUET_GUEST, &m->err);
+
+	if (rc) {
+		m->rc = rc;
+		return 0;
+	}
+	rc = vio_wl_duet(wl, &d, vio_mark, m, &stop_now, res);
+	vio_duet_close(&d);
+	return rc;
+}
+
 static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 {
 	struct vio_opts *o = ctx;
@@ -75,7 +91,7 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 		rc = vio_wl_create(b, part, &o->wl, &wl, err);
 	if (rc)
 		goto out;
-	rc = vio_wl_run(wl, vio_mark, &m, &stop_now, res);
+	rc = o->c.duet ? duet(wl, o, &m, res) : vio_wl_run(wl, vio_mark, &m, &stop_now, res);
 	if (rc == -EINTR)
 		vio_err_set(
 			err, rc,

@@ -40,6 +40,7 @@ struct wl_queue {
 struct vio_wl {
 	struct vio_wl_cfg cfg;
 	struct vio_blk *b;
+	struct phyp_part *part;
 	unsigned n_queues;
 	uint64_t stride; /* bytes of the disk from a block to the next: cfg.bs, in whole sectors */
 	uint64_t n_blocks;
@@ -47,6 +48,7 @@ struct vio_wl {
 	struct wl_queue *q;
 	uint64_t rng;
 	uint64_t tick_hz;
+	uint64_t delay_ticks;
 	struct vio_wl_result *res; /* of the phase that runs */
 	bool filled;               /* every block of the span was written */
 	bool read_back;            /* only blocks with a known content */
@@ -106,10 +108,21 @@ static uint64_t pick_block(struct vio_wl *w, struct wl_queue *q)
 	return b;
 }
 
+/* A planted slowdown, which costs this processor nothing but time. */
+static void delay(const struct vio_wl *w)
+{
+	const uint64_t from = vio_ticks();
+
+	while (vio_ticks() - from < w->delay_ticks)
+		vio_cpu_relax();
+}
+
 static void prepare(struct vio_wl *w, struct wl_queue *q, struct io *io, bool read)
 {
 	uint64_t b = pick_block(w, q);
 
+	if (vio_unlikely(w->delay_ticks))
+		delay(w);
 	io->block = b;
 	io->generation = w->table[b];
 	io->req.sector = b * (w->stride / VIO_SECTOR);
@@ -384,6 +397,23 @@ static void wait_for_start(struct vio_wl *w, const struct phase *p)
 		vio_blk_idle(w->b, 0, left_ns - WAKE_EARLY_NS);
 }
 
+/*
+ * Each queue once. The closed loop looks at the ring a few times before it looks at the clock again.
+ * Completed.
+ */
+static unsigned each_queue(struct vio_wl *w, struct phase *p, unsigned looks)
+{
+	unsigned progress = 0, got = 0;
+
+	for (unsigned i = 0; i < w->n_queues; i++) {
+		start_some(w, i, p);
+		for (unsigned k = 0; k < looks && (got = collect(w, i)) == 0; k++)
+			;
+		progress += got;
+	}
+	return progress;
+}
+
 static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volatile int *stop)
 {
 	uint64_t begin = vio_ticks(), t0 = vio_now_ns();
@@ -398,18 +428,8 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 	const unsigned looks = p.period > 0 || w->n_queues > 1 ? 1 : CLOSED_LOOKS;
 
 	while (!phase_over(&p, stop) && !w->machine_gone && !in_vain(w)) {
-		unsigned progress = 0, got = 0;
+		unsigned progress = each_queue(w, &p, looks);
 
-		for (unsigned i = 0; i < w->n_queues; i++) {
-			start_some(w, i, &p);
-			/*
-			 * The closed loop looks at the ring a few times before it looks at the
-			 * clock again.
-			 */
-			for (unsigned k = 0; k < looks && (got = collect(w, i)) == 0; k++)
-				;
-			progress += got;
-		}
 		/*
 		 * With several queues on this thread nobody waits for one of them while another has
 		 * something.
@@ -425,6 +445,23 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 		w->res->unstarted = (uint64_t)(((double)p.end_tick - p.next) / p.period) + 1;
 	drain(w);
 	w->res->elapsed_ns = vio_now_ns() - t0;
+}
+
+/* One turn of the duet: until its window is over and nothing is outstanding. */
+static void play(struct vio_wl *w, struct vio_duet *d, const volatile int *stop)
+{
+	struct phase p = {.count = UINT64_MAX};
+	const unsigned looks = w->n_queues > 1 ? 1 : CLOSED_LOOKS;
+
+	while (!w->machine_gone && !*stop) {
+		unsigned progress = each_queue(w, &p, looks);
+
+		if (vio_duet_step(d, vio_ticks(), w->res->requests, progress > 0))
+			break;
+		if (progress == 0 && w->n_queues == 1)
+			vio_blk_idle(w->b, 0, 100000);
+	}
+	drain(w);
 }
 
 /*
@@ -608,6 +645,8 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 	w->stride = VIO_ALIGN_UP(cfg->bs, VIO_SECTOR);
 	w->n_blocks = cfg->span / w->stride;
 	w->tick_hz = phyp_tick_hz(part);
+	w->delay_ticks = vio_muldiv(cfg->delay_ns, w->tick_hz, 1000000000ull);
+	w->part = part;
 	w->rng = cfg->seed * 2 + 1;
 	w->table = calloc(w->n_blocks, sizeof(*w->table));
 	w->q = calloc(w->n_queues, sizeof(*w->q));
@@ -628,6 +667,40 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 	return 0;
 }
 
+/* What was written is checked at the end. */
+static int finish_run(struct vio_wl *w)
+{
+	if (w->cfg.touch == VIO_WL_TOUCH_ALL && w->cfg.read_percent < 100 && !w->machine_gone &&
+	    !w->abandoned && read_back(w))
+		return -ENOMEM;
+	if (w->abandoned)
+		return -EINTR;
+	return w->machine_gone ? -EIO : 0;
+}
+
+int vio_wl_duet(struct vio_wl *w, struct vio_duet *d, void (*mark)(void *ctx, bool end), void *ctx,
+		const volatile int *stop, struct vio_wl_result *res)
+{
+	uint64_t ticks = 0, from;
+
+	w->res = res;
+	phyp_watch_gaps(w->part, &d->gaps);
+	mark(ctx, false);
+	do {
+		vio_duet_ready(d);
+		while (vio_duet_wait(d, res->requests, stop)) {
+			from = vio_ticks();
+			play(w, d, stop);
+			ticks += vio_ticks() - from;
+			vio_duet_pass(d, res->requests);
+		}
+	} while (vio_duet_again(d) && !*stop);
+	phyp_watch_gaps(w->part, NULL);
+	res->elapsed_ns = vio_muldiv(ticks, 1000000000ull, w->tick_hz);
+	mark(ctx, true);
+	return finish_run(w);
+}
+
 int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
 	       const volatile int *stop, struct vio_wl_result *res)
 {
@@ -642,12 +715,7 @@ int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
 	mark(ctx, false);
 	run_phase(w, w->cfg.count, w->cfg.run_ns, stop);
 	mark(ctx, true);
-	if (w->cfg.touch == VIO_WL_TOUCH_ALL && w->cfg.read_percent < 100 && !w->machine_gone &&
-	    !w->abandoned && read_back(w))
-		return -ENOMEM;
-	if (w->abandoned)
-		return -EINTR;
-	return w->machine_gone ? -EIO : 0;
+	return finish_run(w);
 }
 
 void vio_wl_free(struct vio_wl *w)

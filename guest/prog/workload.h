@@ -6,6 +6,7 @@
 #ifndef VIO_GUEST_WORKLOAD_H
 #define VIO_GUEST_WORKLOAD_H
 
+#include "duet/score.h"
 #include "guest/blk.h"
 #include "guest/prog/hist.h"
 
@@ -41,6 +42,7 @@ struct vio_wl_cfg {
 	double rate;          /* open loop: requests per second, all queues; 0 = closed loop */
 	unsigned flush_every; /* a FLUSH after so many writes; 0 = never */
 	enum vio_wl_touch touch;
+	uint64_t delay_ns;    /* spun before each request: a planted slowdown */
 	uint64_t seed;
 	const volatile int
 		*stop; /* set by a signal; NULL: none. Waits for an absent server end with it */
@@ -83,6 +85,12 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
  */
 int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
 	       const volatile int *stop, struct vio_wl_result *res);
+/*
+ * The same in turns: `d` says when to load the disk and when to let others. The score has the times:
+ * cfg's are not used, nor its rate. elapsed_ns: of all turns, the waits between them left out.
+ */
+int vio_wl_duet(struct vio_wl *w, struct vio_duet *d, void (*mark)(void *ctx, bool end), void *ctx,
+		const volatile int *stop, struct vio_wl_result *res);
 void vio_wl_free(struct vio_wl *w);
 
 #endif

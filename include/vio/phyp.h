@@ -508,6 +508,12 @@ int phyp_vcpu_wait(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns
 struct pollfd;
 int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeout_ns,
 		       struct pollfd *fds, unsigned n);
+/*
+ * From now on the spinning of phyp_vcpu_wait() looks for gaps in each of its turns; what it sleeps is
+ * left out. For a partition of one thread: `gaps` is that thread's, and stays until NULL is given.
+ */
+struct vio_gaps;
+void phyp_watch_gaps(struct phyp_part *part, struct vio_gaps *gaps);
 /* Wake `vcpu` from phyp_vcpu_wait(). Any thread of the partition. Async-signal-safe. */
 void phyp_vcpu_prod(struct phyp_vcpu *vcpu);
 
