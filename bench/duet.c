@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bench/duet_play.h"
+#include "vio/cycles.h"
 #include "vio/number.h"
 
 static volatile int stop_now; /* set by the signal handler: the one mutable global, as main's */
@@ -28,6 +29,7 @@ static const char usage[] =
 	"  --handover SLOT       a block copied by S at G's request, and read by G\n"
 	"  --size BYTES          of a block (4k)    --depth N   blocks asked for ahead (1)\n"
 	"  --span BYTES          the blocks that are copied come from so much memory (2M)\n"
+	"  --tick-hz             print the rate of the tick counter, measured over 0.1 s, and end\n"
 	"  --help\n"
 	"A dance begins when this reads a byte from standard input and all others are ready; it writes an E after it.\n"
 	"Exit code: 0 the score was played to its end, 1 failed, 2 wrong use.\n";
@@ -41,15 +43,22 @@ enum {
 	O_SIZE,
 	O_DEPTH,
 	O_SPAN,
+	O_HZ,
 	O_HELP
 };
 
 static const struct option longs[] = {
-	{"score", 1, 0, O_SCORE},       {"cores", 1, 0, O_CORES},
-	{"memcpy", 1, 0, O_MEMCPY},     {"round-trip", 1, 0, O_ROUND_TRIP},
-	{"size", 1, 0, O_SIZE},         {"depth", 1, 0, O_DEPTH},
-	{"handover", 1, 0, O_HANDOVER}, {"span", 1, 0, O_SPAN},
-	{"help", 0, 0, O_HELP},         {0, 0, 0, 0},
+	{"score", 1, 0, O_SCORE},
+	{"cores", 1, 0, O_CORES},
+	{"memcpy", 1, 0, O_MEMCPY},
+	{"round-trip", 1, 0, O_ROUND_TRIP},
+	{"size", 1, 0, O_SIZE},
+	{"depth", 1, 0, O_DEPTH},
+	{"handover", 1, 0, O_HANDOVER},
+	{"span", 1, 0, O_SPAN},
+	{"tick-hz", 0, 0, O_HZ},
+	{"help", 0, 0, O_HELP},
+	{0, 0, 0, 0},
 };
 
 struct opts {
@@ -104,7 +113,16 @@ static int parse_one(struct opts *o, int c, const char *arg, struct vio_err *err
 	}
 }
 
-/* 0; 1: --help; -EINVAL. */
+static uint64_t tick_hz(void)
+{
+	const struct timespec a_while = {.tv_nsec = 100000000};
+	uint64_t tick = vio_ticks(), ns = vio_now_ns();
+
+	nanosleep(&a_while, NULL);
+	return vio_muldiv(vio_ticks() - tick, 1000000000ull, vio_now_ns() - ns);
+}
+
+/* 0; 1: answered; -EINVAL. */
 static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 {
 	int c, rc = 0;
@@ -114,8 +132,11 @@ static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 		o->slot[i] = UINT64_MAX;
 	opterr = 0;
 	while (rc == 0 && (c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c == O_HELP) {
-			fputs(usage, stdout);
+		if (c == O_HELP || c == O_HZ) {
+			if (c == O_HELP)
+				fputs(usage, stdout);
+			else
+				printf("%llu\n", (unsigned long long)tick_hz());
 			return 1;
 		}
 		if (c == '?' || c == ':')

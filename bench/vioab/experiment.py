@@ -47,6 +47,17 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Duet:
+    """Arms take turns on the two cores (docs/method.md, the duet): every point that can be danced is. seconds = 0: none is."""
+
+    seconds: float = 0.0  # of a dance of one point, all slots together
+    dances: int = 1  # of each point in a block
+    window_us: float = 400.0  # the counted part of a window, at least
+    warm_us: float = 100.0  # before it, at least
+    pilot_rounds: int = 6  # of the pilot that fixes both, and the thresholds of gaps
+
+
+@dataclass(frozen=True)
 class MachineSize:
     server_memory: int = 192  # MiB
     guest_memory: int = 64
@@ -66,12 +77,15 @@ class Experiment:
     blocks: Blocks = Blocks()
     measure: Measure = Measure()
     machine: MachineSize = MachineSize()
+    duet: Duet = Duet()
     path: str = ""
 
     def digest(self):
         """Of what decides the samples: a resumed run continues only the same experiment."""
         what = [self.seed, self.slots, {s: [dataclasses.asdict(p) for p in ps] for s, ps in self.points.items()},
                 dataclasses.asdict(self.measure), dataclasses.asdict(self.machine)]
+        if self.duet.seconds:
+            what.append(dataclasses.asdict(self.duet))
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
     def samples_per_block(self):
@@ -79,7 +93,7 @@ class Experiment:
 
 
 POINT_FIELDS = {f.name: f for f in dataclasses.fields(Point)}
-TOP = {"title", "question", "seed", "analyses", "arms", "again", "blocks", "measure", "machine", "sweep"}
+TOP = {"title", "question", "seed", "analyses", "arms", "again", "blocks", "measure", "machine", "duet", "sweep"}
 SIZES = {"k": 1 << 10, "m": 1 << 20}
 
 
@@ -197,7 +211,7 @@ def parse(doc, name, where):
         raise ExperimentError(f"{where}: seed = {seed!r} should be a whole number")
     return Experiment(name=name, title=doc.get("title", name), question=doc.get("question", ""), seed=seed,
                       analyses=strings(doc, "analyses", where), slots=slots, points=points, blocks=blocks,
-                      measure=table(doc, "measure", Measure, where), machine=table(doc, "machine", MachineSize, where),
+                      measure=table(doc, "measure", Measure, where), machine=table(doc, "machine", MachineSize, where), duet=table(doc, "duet", Duet, where),
                       path=where)
 
 

@@ -5,13 +5,15 @@ A block visits every machine setting (backend, costs, cores) in random order; wi
 order, from process start. What is compared is so measured within seconds of each other, and no arm is always first.
 """
 
+import contextlib
 import os
 import random
+import statistics
 import sys
 import time
 
 from machine import MachineError
-from vioab import anchors_run, environment, net_trial, stats, store, trial
+from vioab import anchors_run, duet_trial, environment, net_trial, stats, store, trial, windows
 
 LIMITS_SECONDS = 3.0  # of bench-limits before and after a run
 LIMITS = "limits"  # slot and backend of bench-limits in a block
@@ -73,14 +75,43 @@ def trial_seconds(experiment, slot, points):
     return 0.35 + sum(sample_seconds(experiment, p) for p in points)
 
 
+def danced(experiment, point):
+    return experiment.duet.seconds > 0 and duet_trial.dances(point)
+
+
+def danced_keys(experiment):
+    """{machine key: {slot: points}} of the points that are danced."""
+    keys = {}
+    for slot, points in experiment.points.items():
+        for p in points:
+            if danced(experiment, p):
+                keys.setdefault(trial.machine_key(p), {}).setdefault(slot, []).append(p)
+    return keys
+
+
 def block_seconds(experiment):
     """What one block takes, roughly."""
     trials = {}
     for slot, points in experiment.points.items():
         for p in points:
-            trials.setdefault((slot, trial.machine_key(p)), []).append(p)
+            if not danced(experiment, p):
+                trials.setdefault((slot, trial.machine_key(p)), []).append(p)
     return experiment.measure.limits_seconds + sum(trial_seconds(experiment, slot, points)
-                                                   for (slot, _), points in trials.items())
+                                                   for (slot, _), points in trials.items()) + \
+        sum(duet_trial.seconds(points_of, experiment.duet) for points_of in danced_keys(experiment).values())
+
+
+def window_header(experiment, build):
+    """What the header of a raw file says of the windows beside it; nothing without a duet."""
+    keys = danced_keys(experiment)
+    if not keys:
+        return {}
+    points = []
+    for points_of in keys.values():
+        for p in (p for ps in points_of.values() for p in ps):
+            if trial.point_dict(p) not in points:
+                points.append(trial.point_dict(p))
+    return {"tick_hz": duet_trial.tick_hz(build), "slots": [*experiment.slots, *windows.SPECIALS], "points": points}
 
 
 class Run:
@@ -92,6 +123,11 @@ class Run:
         self.out = os.path.dirname(image) or "."  # temporary files go where the disk's image is
         self.trial = trial.Trial(build, cores, experiment, image)
         self.have = {(t["block"], t["key"], t["slot"]) for t in log.trials}
+        self.keys = danced_keys(experiment)
+        self.images = duet_trial.Images(self.out)
+        if self.keys:
+            self.duet = duet_trial.DuetTrial(build, cores, experiment, self.images, log.header["tick_hz"],
+                                             (log.header["slots"], log.header["points"]))
 
     def order(self, block):
         """[(key, slot)] of a block: the same for the same seed, so that a resumed run goes on where it was."""
@@ -99,15 +135,52 @@ class Run:
         slots_of = {}
         for slot, points in self.experiment.points.items():
             for p in points:
-                slots_of.setdefault(trial.machine_key(p), set()).add(slot)
+                if not danced(self.experiment, p):
+                    slots_of.setdefault(trial.machine_key(p), set()).add(slot)
         keys = sorted(slots_of)
         rng.shuffle(keys)
         order = [(key, slot) for key in keys for slot in rng.sample(sorted(slots_of[key]), len(slots_of[key]))]
-        if self.experiment.measure.limits_seconds:
+        if self.experiment.measure.limits_seconds and order:
             order.insert(rng.randrange(len(order) + 1), ((LIMITS,), LIMITS))
         return order
 
+    def dance(self, block, phase):
+        """All that is danced in a block: windows on disk first, then its samples in one line."""
+        if not self.keys or any(t["block"] == block and t.get("danced") for t in self.log.trials):
+            return
+        e = self.experiment
+        rng = random.Random(f"{e.seed}/{e.name}/{block}/duet")
+        keys = [(key, self.keys[key]) for key in rng.sample(sorted(self.keys), len(self.keys))]
+        failures = []
+        while True:
+            try:
+                trials, rows, notes = duet_trial.measure_block(self.duet, block, keys, rng, self.told(block))
+                break
+            except MachineError as err:
+                failures.append(str(err))
+                if len(failures) == TRIAL_TRIES:
+                    raise
+        windows.write(os.path.dirname(os.path.dirname(self.log.path)), e.name, block, rows)
+        for t in trials:
+            t |= {"experiment": e.name, "phase": phase, "danced": True, "failures": failures}
+        self.log.add_block(trials + self.round_trip(trials, notes), notes)
+
+    def told(self, block):
+        return lambda key, points_of: self.progress.step(f"{self.experiment.name}: block {block + 1}, {trial.key_text(key)}",
+                                                         duet_trial.seconds(points_of, self.experiment.duet))
+
+    def round_trip(self, trials, notes):
+        """R of the dances of a block, as bench-limits would say it."""
+        r = [n["r_ns"] for n in notes if n["r_ns"]]
+        if not r:
+            return []
+        got = [{"op": "round_trip", "bs": 64, "depth": 1, "backend": LIMITS, "arm": LIMITS,
+                "values": {"ns_per_request": statistics.median(r)}}]
+        return [trials[0] | {"experiment": self.experiment.name + LIMITS_OF, "slot": LIMITS, "arm": LIMITS,
+                             "key": repr((LIMITS,)), "seconds": 0.0, "samples": self.as_samples(got, 0, "")}]
+
     def block(self, block, phase):
+        self.dance(block, phase)
         for position, (key, slot) in enumerate(self.order(block)):
             if (block, repr(key), slot) in self.have:
                 continue
@@ -240,13 +313,16 @@ def run(experiment, out, build="build", cores=None, fresh=False, progress=None, 
     """
     cores = cores or environment.choose_cores(build)
     progress = progress or Progress()
-    log = store.RawLog(out, experiment, env or environment.describe(build), cores, fresh)
+    log = store.RawLog(out, experiment, env or environment.describe(build), cores, fresh,
+                       window_header(experiment, build))
     try:
         with trial.image_file(out) as image:
             if not log.event("limits_before"):
                 progress.step(f"{experiment.name}: what this machine can do")
                 log.add_event({"kind": "limits_before", "limits": environment.limits(build, cores, LIMITS_SECONDS)})
-            Run(experiment, log, build, cores, progress, image.name).go()
+            one = Run(experiment, log, build, cores, progress, image.name)
+            with contextlib.closing(one.images):
+                one.go()
             if not log.event("limits_after"):
                 log.add_event({"kind": "limits_after", "limits": environment.limits(build, cores, LIMITS_SECONDS)})
             if not log.event("finished"):

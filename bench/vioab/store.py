@@ -27,17 +27,26 @@ def unused(path):
     return f"{path}.{n}"
 
 
+def aside(path, windows):
+    """An older run's file, and the folder of its windows, moved out of the way."""
+    new = unused(path)
+    os.replace(path, new)
+    if os.path.isdir(windows):
+        os.replace(windows, windows + new[len(path):])
+
+
 class RawLog:
     """One experiment's trials. `fresh` moves an older file aside instead of going on with it."""
 
-    def __init__(self, out, experiment, environment, cores, fresh=False):
+    def __init__(self, out, experiment, environment, cores, fresh=False, more=None):
+        """more: further keys of the header."""
         self.path = os.path.join(out, "raw", experiment.name + ".jsonl")
         self.trials, self.events = [], []
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         if fresh and os.path.exists(self.path):
-            os.replace(self.path, unused(self.path))
+            aside(self.path, os.path.splitext(self.path)[0] + ".windows")
         self.header = {"schema": SCHEMA, "experiment": experiment.name, "digest": experiment.digest(), "seed": experiment.seed,
-                       "environment": environment, "cores": cores}
+                       "environment": environment, "cores": cores} | (more or {})
         if os.path.exists(self.path):
             self._resume()
         self._file = open(self.path, "a")
@@ -63,6 +72,12 @@ class RawLog:
     def add_trial(self, trial):
         self.trials.append(trial)
         self._append({"trial": trial})
+
+    def add_block(self, trials, events):
+        """A block's trials and what is to be known of them: one line, so that all of it is there or nothing."""
+        self.trials += trials
+        self.events += events
+        self._append({"trials": trials, "events": events})
 
     def add_event(self, event):
         """What a resumed run must know: the pilot's decision, limits, seconds spent."""
@@ -104,6 +119,9 @@ def read(path):
             header = obj["header"]
         elif "trial" in obj:
             trials.append(obj["trial"])
+        elif "trials" in obj:
+            trials += obj["trials"]
+            events += obj["events"]
         else:
             events.append(obj["event"])
     if not header:

@@ -49,14 +49,15 @@ def batch_of(point):
 
 
 def span_of(point):
+    """Bytes of the disk that a load goes over."""
     return min(IMAGE_BYTES, max(2 << 20, point.bs * 256))
 
 
 def guest_args(arm, point, measure):
-    batch, span = batch_of(point), span_of(point)
+    batch = batch_of(point)
     prefix = "rand" if point.order == "rand" else ""
     args = ["--arm", arm, "--rw", prefix + point.op, "--bs", str(point.bs), "--depth", str(point.depth), "--batch",
-            str(batch), "--span", str(span), "--queue-size", str(point.queue_size), "--seconds", str(measure.seconds),
+            str(batch), "--span", str(span_of(point)), "--queue-size", str(point.queue_size), "--seconds", str(measure.seconds),
             "--warm-seconds", str(measure.warm_seconds)]
     if point.rate:
         args += ["--rate", f"{point.rate:g}"]

@@ -48,7 +48,7 @@ struct vio_wl {
 	struct wl_queue *q;
 	uint64_t rng;
 	uint64_t tick_hz;
-	uint64_t delay_ticks;
+	uint64_t delay_turns;      /* of spin(), before each request */
 	struct vio_wl_result *res; /* of the phase that runs */
 	bool filled;               /* every block of the span was written */
 	bool read_back;            /* only blocks with a known content */
@@ -108,21 +108,37 @@ static uint64_t pick_block(struct vio_wl *w, struct wl_queue *q)
 	return b;
 }
 
-/* A planted slowdown, which costs this processor nothing but time. */
-static void delay(const struct vio_wl *w)
+/* A planted slowdown, which costs this processor nothing but time. No clock: to read one takes longer than some delays. */
+static void spin(uint64_t turns)
 {
-	const uint64_t from = vio_ticks();
+	while (turns > 0) {
+		turns--;
+		__asm__ volatile("" : "+r"(turns));
+	}
+}
 
-	while (vio_ticks() - from < w->delay_ticks)
-		vio_cpu_relax();
+/* Turns of spin() that take so long, by the fastest of some tries. */
+static uint64_t delay_turns(uint64_t ns, uint64_t tick_hz)
+{
+	const uint64_t n = 100000;
+	uint64_t best = UINT64_MAX;
+
+	for (unsigned k = 0; ns && k < 20; k++) {
+		uint64_t from = vio_ticks();
+
+		spin(n);
+		from = vio_ticks() - from;
+		best = from < best ? from : best;
+	}
+	return ns ? vio_muldiv(n, vio_muldiv(ns, tick_hz, 1000000000ull), best) : 0;
 }
 
 static void prepare(struct vio_wl *w, struct wl_queue *q, struct io *io, bool read)
 {
 	uint64_t b = pick_block(w, q);
 
-	if (vio_unlikely(w->delay_ticks))
-		delay(w);
+	if (vio_unlikely(w->delay_turns))
+		spin(w->delay_turns);
 	io->block = b;
 	io->generation = w->table[b];
 	io->req.sector = b * (w->stride / VIO_SECTOR);
@@ -645,7 +661,7 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 	w->stride = VIO_ALIGN_UP(cfg->bs, VIO_SECTOR);
 	w->n_blocks = cfg->span / w->stride;
 	w->tick_hz = phyp_tick_hz(part);
-	w->delay_ticks = vio_muldiv(cfg->delay_ns, w->tick_hz, 1000000000ull);
+	w->delay_turns = delay_turns(cfg->delay_ns, w->tick_hz);
 	w->part = part;
 	w->rng = cfg->seed * 2 + 1;
 	w->table = calloc(w->n_blocks, sizeof(*w->table));

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One block's duet of one kind of machine: all slots' machines started afresh, each of its points danced by all of them. What is
+made of it: samples as trial.Trial makes them, and the raw windows."""
+
+import os
+import time
+
+import numpy as np
+
+from machine import Machine, MachineError
+from vioab import duet, environment, score, trial, windows
+
+ALIVE = 12  # machines at once, at most; more slots dance in groups, each with the first slot
+MAX_TURNS = 24000
+LEAST = 8  # undisturbed windows without which a sample does not count
+NOTHING = "fewer than {} windows without a gap"
+
+
+def dances(point):
+    """Can this point be danced? Open loops, shared cores and pairs of guests keep to trials of their own."""
+    return point.backend in ("null", "memory", "file") and not point.rate and point.cores == "split"
+
+
+def machine_words(arm):
+    """("zero-copy", ["--delay-ns", "20"]) of "zero-copy --delay-ns 20": an arm and further options of its guest."""
+    name, *rest = arm.split()
+    return name, rest
+
+
+def groups(slots, most=ALIVE):
+    """Slots that are alive together: all of them, or the first one with as many others as there is room for."""
+    slots = list(slots)
+    if len(slots) <= most:
+        return [slots]
+    return [[slots[0], *slots[k:k + most - 1]] for k in range(1, len(slots), most - 1)]
+
+
+def seconds(points_of, settings):
+    """What the duets of one kind of machine take, roughly. points_of: {slot: points}."""
+    total = 0.0
+    for slots in groups(points_of):
+        points = {p for s in slots for p in points_of[s]}
+        guests = sum(p in points_of[s] for p in points for s in slots)
+        total += 0.4 + 0.22 * len(slots) + 0.05 * guests + len(points) * (0.25 + settings.seconds * settings.dances)
+    return total
+
+
+class DuetTrial:
+    """Runs one machine key of one block. indices: (slots, points) of the raw file's header."""
+
+    def __init__(self, build, cores, experiment, images, hz, indices):
+        self.build, self.cores, self.experiment, self.images, self.hz = build, cores, experiment, images, hz
+        self.slots, self.points = indices
+
+    def run(self, block, key, points_of, rng, first):
+        """({slot: samples}, [windows], notes). points_of: {slot: its points of this key}; first: number of the next dance."""
+        samples, rows, notes = {slot: [] for slot in points_of}, [], []
+        for slots in groups(points_of):
+            self.group(block, key, {s: points_of[s] for s in slots}, rng, first + len(rows), (samples, rows, notes))
+        return samples, rows, notes
+
+    def group(self, block, key, points_of, rng, first, into):
+        samples, rows, notes = into
+        arms = {s: self.experiment.slots[s] for s in rng.sample(list(points_of), len(points_of))}
+        points = sorted({p for ps in points_of.values() for p in ps})
+        rng.shuffle(points)
+        pages = duet.pages_for(len(arms), self.experiment.machine.server_memory + self.experiment.machine.guest_memory)
+        with score.Score(MAX_TURNS) as sheet, \
+                duet.Ensemble(lambda s, a, v: self.machine(s, a, key, v, pages, rng), arms, sheet) as ensemble:
+            for point in points:
+                mine = [s for s in arms if point in points_of[s]]
+                got, tuning, results = self.point(block, point, ensemble, mine, rng, first)
+                first += len(got)
+                rows += got
+                notes.append(self.note(block, key, point, tuning, got, pages, ensemble.seconds))
+                for slot in mine:
+                    samples[slot].append(self.sample(slot, point, results[ensemble.slots.index(slot)], got))
+
+    def used(self):
+        return (self.cores["guest_core"], self.cores["server_core"])
+
+    def machine(self, slot, arm, key, value, pages, rng):
+        size = self.experiment.machine
+        phypd = ["--cost", key[1], "--pages", pages, "--server-memory", str(size.server_memory), "--guest-memory",
+                 str(size.guest_memory), *(["--exposure"] if size.exposure else [])]
+        args = trial.server_args(machine_words(arm)[0], key, self.images(slot) if key[0] == "file" else "")
+        return Machine(self.build, self.cores["guest_core"], self.cores["server_core"], phypd, [*args, "--duet", value],
+                       env=trial.padded(rng))
+
+    def point(self, block, point, ensemble, mine, rng, first):
+        players = {}
+        for slot in mine:
+            name, more = machine_words(self.experiment.slots[slot])
+            args = trial.guest_args(name, point, self.experiment.measure) + more
+            players[ensemble.slots.index(slot)] = duet.guest_player(slot, ensemble.machines[slot], args,
+                                                                    lambda got, a=name: trial.check(a, got))
+        specials = {name: len(ensemble.slots) + k for k, name in enumerate(windows.SPECIALS)}
+        span = trial.span_of(point)
+        one = duet.Dances(ensemble.sheet, players, specials,
+                          lambda: duet.Special(self.build, ensemble.sheet, specials, self.cores, point, span), self.hz,
+                          self.experiment.duet, rng)
+        slot_of = {n: self.slots.index(s) for n, s in enumerate(ensemble.slots)}
+        slot_of |= {n: self.slots.index(name) for name, n in specials.items()}
+        index = self.points.index(trial.point_dict(point))
+        return one.run(point, block, first, slot_of, dict.fromkeys(slot_of, index))
+
+    def note(self, block, key, point, tuning, got, pages, seconds_to_start):
+        """How a point was danced: an event of the raw file."""
+        rows = np.concatenate(got)
+        trip = rows[(rows["slot"] == self.slots.index(windows.ROUND_TRIP)) & windows.undisturbed(rows)]
+        return {"kind": "dances", "block": block, "key": repr(key), "point": trial.point_dict(point),
+                "warm_us": tuning.warm / self.hz * 1e6, "window_us": tuning.ticks / self.hz * 1e6, "pages": pages,
+                "windows": len(rows), "undisturbed": float(windows.undisturbed(rows).mean()), "start_seconds": seconds_to_start,
+                "r_ns": float(np.median(trip["ticks"] / trip["requests"]) / self.hz * 1e9) if len(trip) else None}
+
+    def sample(self, slot, point, result, got):
+        rows = np.concatenate(got)
+        own = rows[rows["slot"] == self.slots.index(slot)]
+        good = own[windows.undisturbed(own)]
+        values = trial.values_of(result)
+        each = good if len(good) >= LEAST else own[own["requests"] > 0]
+        if len(each):
+            values["ns_per_request"] = float(np.median(each["ticks"] / each["requests"])) / self.hz * 1e9
+        values |= {"windows": len(own), "undisturbed": len(good), "steal_ticks": 0}
+        why = "" if len(good) >= LEAST else NOTHING.format(LEAST)
+        return {"point": trial.point_dict(point), "values": values, "kept": not why, "why": why,
+                "histogram": result["run"]["latency_ns"]["histogram"]}
+
+
+class Images:
+    """A disk image for each slot of the file backend, made when it is first asked for; they go with the run."""
+
+    def __init__(self, folder):
+        self.folder, self.made = folder, {}
+
+    def __call__(self, slot):
+        if slot not in self.made:
+            self.made[slot] = trial.image_file(self.folder)
+        return self.made[slot].name
+
+    def close(self):
+        for f in self.made.values():
+            f.close()
+
+
+def tick_hz(build):
+    """Rate of the tick counter, as bench-duet measures it."""
+    got = environment.command(os.path.join(build, "bench/bench-duet"), "--tick-hz")
+    if not got.isdigit():
+        raise MachineError("bench-duet --tick-hz did not answer")
+    return int(got)
+
+
+def measure_block(make, block, keys, rng, log_step):
+    """All keys of a block: ([trial dicts without experiment and phase], windows, notes). keys: [(key, {slot: points})]."""
+    trials, rows, notes = [], [], []
+    for position, (key, points_of) in enumerate(keys):
+        log_step(key, points_of)
+        began, used = time.time(), make.used()
+        steal0 = environment.steal_ticks(used)
+        samples, got, said = make.run(block, key, points_of, rng, len(rows))
+        steal = environment.steal_ticks(used) - steal0
+        rows += got
+        notes += said
+        share = (time.time() - began) / max(1, len(samples))
+        trials += [{"block": block, "position": position, "key": repr(key), "slot": slot, "arm": make.experiment.slots[slot],
+                    "began": began, "seconds": share, "steal_ticks": steal, "failures": [], "samples": some}
+                   for slot, some in samples.items()]
+    return trials, np.concatenate(rows) if rows else np.empty(0, windows.WINDOW), notes
