@@ -22,7 +22,8 @@ SLOW = 20  # a dance that takes so many times its length has lost somebody
 # Lengths of windows, by the pilot: at least the experiment's, at least so many completions of a batch, at most so much.
 BATCHES, MOST_US = 24, 4000
 WARM_ROUNDS = 2  # of all buffers in the warm-up, at least
-# The threshold of gaps, by the pilot: so many times the typical longest turn (lower quartile of the pilot's windows), at least.
+# The threshold of gaps that the programs count by, from the pilot: so many times the shortest of its windows' longest turns, at
+# least so much. windows.undisturbed() judges by the longest turns themselves.
 GAP_TIMES, GAP_LEAST_US = 4, 3
 HANDOVER_US = 25  # from one window to the next, for estimates
 
@@ -97,7 +98,7 @@ def tune(pilot, point, duet, hz):
     us = hz / 1e6
     arms = pilot[pilot["requests"] > 0]
     per = arms["ticks"] / np.maximum(arms["requests"], 1)
-    slowest = max((float(np.median(per[arms["slot"] == s])) for s in np.unique(arms["slot"])), default=0.0)
+    slowest = max((float(np.quantile(per[arms["slot"] == s], 0.25)) for s in np.unique(arms["slot"])), default=0.0)
     batch = point.batch or max(1, point.depth // 2)
     ticks = min(max(duet.window_us * us, slowest * batch * BATCHES), max(duet.window_us, MOST_US) * us)
     buffers = point.buffers or 4 * point.depth
@@ -111,7 +112,7 @@ def tune(pilot, point, duet, hz):
 
 def gap_threshold(longest, us):
     seen = longest[longest != windows.NOT_SEEN]
-    typical = float(np.quantile(seen, 0.25)) if len(seen) else 0.0
+    typical = float(seen.min()) if len(seen) else 0.0
     return int(max(GAP_TIMES * typical, GAP_LEAST_US * us))
 
 

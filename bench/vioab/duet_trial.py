@@ -107,16 +107,17 @@ class DuetTrial:
     def note(self, block, key, point, tuning, got, pages, seconds_to_start):
         """How a point was danced: an event of the raw file."""
         rows = np.concatenate(got)
-        trip = rows[(rows["slot"] == self.slots.index(windows.ROUND_TRIP)) & windows.undisturbed(rows)]
+        good = windows.undisturbed(rows, {"tick_hz": self.hz})
+        trip = rows[(rows["slot"] == self.slots.index(windows.ROUND_TRIP)) & good]
         return {"kind": "dances", "block": block, "key": repr(key), "point": trial.point_dict(point),
                 "warm_us": tuning.warm / self.hz * 1e6, "window_us": tuning.ticks / self.hz * 1e6, "pages": pages,
-                "windows": len(rows), "undisturbed": float(windows.undisturbed(rows).mean()), "start_seconds": seconds_to_start,
+                "windows": len(rows), "undisturbed": float(good.mean()), "start_seconds": seconds_to_start,
                 "r_ns": float(np.median(trip["ticks"] / trip["requests"]) / self.hz * 1e9) if len(trip) else None}
 
     def sample(self, slot, point, result, got):
         rows = np.concatenate(got)
         own = rows[rows["slot"] == self.slots.index(slot)]
-        good = own[windows.undisturbed(own)]
+        good = own[windows.undisturbed(own, {"tick_hz": self.hz})]
         values = trial.values_of(result)
         each = good if len(good) >= LEAST else own[own["requests"] > 0]
         if len(each):

@@ -54,7 +54,7 @@ class Duet:
     dances: int = 1  # of each point in a block
     window_us: float = 400.0  # the counted part of a window, at least
     warm_us: float = 100.0  # before it, at least
-    pilot_rounds: int = 6  # of the pilot that fixes both, and the thresholds of gaps
+    pilot_rounds: int = 8  # of the pilot that fixes both, and the thresholds of gaps
 
 
 @dataclass(frozen=True)

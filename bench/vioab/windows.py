@@ -6,7 +6,7 @@ fields. An example, the median time of a request by slot in the windows without 
 
     from vioab import windows
     w, header = windows.load("report", "quick")
-    w = w[windows.undisturbed(w)]
+    w = w[windows.undisturbed(w, header)]
     for i, name in enumerate(header["slots"]):
         for k, point in enumerate(header["points"]):
             own = w[(w["slot"] == i) & (w["point"] == k)]
@@ -22,6 +22,7 @@ from vioab import store
 
 # Slots that are no arms: a line to and fro, a copy of the point's block on one core, and one handed to the other core.
 ROUND_TRIP, MEMCPY, HANDOVER = SPECIALS = ("R", "memcpy", "handover")
+TIMES, QUANTILE, NEAR, LEAST_US = 1.5, 0.2, 20, 3.0  # the rule of undisturbed()
 NOT_SEEN = 0xffffffff  # guest_max, server_max: that side left no record of the window
 
 WINDOW = np.dtype([
@@ -93,10 +94,35 @@ def read(file):
     return rows
 
 
-def undisturbed(rows):
-    """Windows in which no side saw a gap, both left a record, and something was counted. Blind to the result."""
-    return ((rows["guest_gaps"] == 0) & (rows["server_gaps"] == 0) & (rows["server_max"] != NOT_SEEN)
-            & (rows["guest_max"] != NOT_SEEN) & (rows["requests"] > 0) & (rows["ticks"] > 0))
+def undisturbed(rows, header):
+    """Windows in which neither side saw a gap, both left a record, and something was counted.
+
+    A gap is a turn longer than TIMES what is usual for that side of that slot just then (the QUANTILE of the longest turns of
+    the NEAR windows around it in its dance, of which most are disturbed only when nothing can be measured at all), and longer
+    than LEAST_US. Just then, because a turn takes several times as long when the two cores are far apart. Only lengths of turns
+    are looked at, and never what was counted: the rule is blind to the result. `rows` are in the order of load().
+    """
+    seen = ((rows["server_max"] != NOT_SEEN) & (rows["guest_max"] != NOT_SEEN) & (rows["requests"] > 0) & (rows["ticks"] > 0))
+    least = LEAST_US * header["tick_hz"] / 1e6
+    good = seen.copy()
+    index = np.flatnonzero(seen)
+    group = np.unique(rows[["block", "dance", "slot"]][index], return_inverse=True)[1]
+    by_group = np.argsort(group, kind="stable")
+    for part in np.split(by_group, np.flatnonzero(np.diff(group[by_group])) + 1) if len(index) else []:
+        mine = index[part]
+        for side in ("guest_max", "server_max"):
+            longest = rows[side][mine].astype(float)
+            good[mine] &= longest <= np.maximum(TIMES * usual(longest), least)
+    return good
+
+
+def usual(longest):
+    """The QUANTILE of the NEAR values around each one (fewer at the ends, where the nearest NEAR are taken)."""
+    n = len(longest)
+    if n <= NEAR:
+        return np.full(n, np.quantile(longest, QUANTILE))
+    inner = np.quantile(np.lib.stride_tricks.sliding_window_view(longest, NEAR), QUANTILE, axis=1)
+    return inner[np.clip(np.arange(n) - NEAR // 2, 0, len(inner) - 1)]
 
 
 def ns_per_request(rows, header):
