@@ -16,7 +16,6 @@ from vioab import report_html, report_md, results, stats, store
 from vioab.model import AGAIN, Samples, Section, Table, Verdict
 from vioab.report_model import Report
 
-LEVEL = 0.99
 
 
 def parse(argv):
@@ -58,10 +57,10 @@ def differ(pairs, seed=1):
     """Interval of the ratio of two machines' ratios: each machine's blocks are resampled on their own, as stats does."""
     values, drawn = [], []
     for k, (a, b) in enumerate(pairs):
-        med, draws = stats.draws_of_medians(np.column_stack([a, b]), seed + k)  # another seed: the machines are independent
-        values.append(med[1] / med[0])
-        drawn.append(draws[:, 1] / draws[:, 0])
-    return stats.interval(values[1] / values[0], drawn[1] / drawn[0], min(len(a) for a, _ in pairs), LEVEL, log=True)
+        d = np.log(b / a)
+        values.append(float(np.median(d)))
+        drawn.append(np.median(d[stats.resample(len(d), seed + k)], axis=1))  # another seed: the machines are independent
+    return stats.interval(np.exp(values[1] - values[0]), np.exp(drawn[1] - drawn[0]), min(len(a) for a, _ in pairs), log=True)
 
 
 def base_slot(slots):
@@ -103,7 +102,7 @@ def section(experiment, machines, noise):
 def cell(a, b):
     if len(a) < 3:
         return "-"
-    iv = stats.ratio(a, b, LEVEL)
+    iv = stats.ratio(a, b)
     return f"{iv.estimate:.2f} [{iv.low:.2f}, {iv.high:.2f}] ({np.median(b):,.0f}/{np.median(a):,.0f})"
 
 

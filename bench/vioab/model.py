@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 AGAIN = " (again)"
+LEVEL = 0.99  # of every interval of a report
 
 
 @dataclass(frozen=True, order=True)
@@ -160,7 +161,7 @@ class Interval:
     low: float
     high: float
     n: int
-    level: float = 0.99
+    level: float = LEVEL
 
     def excludes(self, value):
         return not math.isnan(self.low) and (self.low > value or self.high < value)

@@ -26,7 +26,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 FOLDER = os.path.join(ROOT, "papers")
 FIXED = ("claim.toml", "experiment.toml", "analyse.py")  # what has to be committed before a run
 SAME, CONTRADICTS, INCONCLUSIVE, NOT_HERE = "same shape", "contradicts", "inconclusive", "not testable here"
-LEVEL = 0.99
 MIN_PAIRS = 6  # process starts below which nothing is decided
 RULES = ("at_least", "at_most", "within")
 
@@ -203,16 +202,16 @@ def pick(samples, slot, **point):
 def ns(samples):
     """Median time of a request with its interval, ns; None with too few process starts."""
     x = np.array(list(samples.by_block("ns_per_request").values()))
-    return stats.median(x, LEVEL) if len(x) >= MIN_PAIRS else None
+    return stats.median(x) if len(x) >= MIN_PAIRS else None
 
 
 def ratio_of(a, b):
     """Interval of median(b) / median(a) of paired arrays, or None with too few pairs."""
-    return stats.ratio(a, b, LEVEL) if len(a) >= MIN_PAIRS else None
+    return stats.ratio(a, b) if len(a) >= MIN_PAIRS else None
 
 
 def median_of(x):
-    return stats.median(np.asarray(x, dtype=float), LEVEL) if len(x) >= MIN_PAIRS else None
+    return stats.median(np.asarray(x, dtype=float)) if len(x) >= MIN_PAIRS else None
 
 
 def rate_ratio(of, to):
@@ -355,7 +354,7 @@ def result_markdown(name, claim, result, samples, meta):
         out += [conditions_text(result.tests), ""]
     out += provenance_lines(prov, meta["began"])
     out += ["Rule: *same shape* when the interval of every deciding test is wholly on the claimed side; *contradicts* when one "
-            f"is wholly on the other; else *inconclusive*. Intervals are {LEVEL:.0%}, by bootstrap over process starts (n), "
+            f"is wholly on the other; else *inconclusive*. Intervals are {stats.LEVEL:.0%}, by bootstrap over process starts (n), "
             "paired by block; of exact counts, smallest to largest. A ratio of times that is nearer to its threshold than "
             "identical arms were to each other at the same points (A/A floor) is undecided.", ""]
     out += tests_table(result.tests)

@@ -217,7 +217,7 @@ HEAD_WORDS = ("on a 4 KiB read at a time, every byte moved and checked", "with 3
               "on a null backend, which compares copying 4 KiB with not touching them")
 
 
-def headline_numbers(ctx, level=0.99):
+def headline_numbers(ctx):
     """[(verdict with absolutes, words)]: zero-copy against the copy design at four points of quick."""
     out = []
     for (backend, op, bs, depth), words in zip(HEAD_POINTS, HEAD_WORDS):
@@ -226,7 +226,7 @@ def headline_numbers(ctx, level=0.99):
         x, y = zero.paired(copy, "ns_per_request")
         if len(x) < 3:
             continue
-        iv = stats.ratio(x, y, level)  # ns of copy over ns of zero-copy: how many times as fast zero-copy is
+        iv = stats.ratio(x, y)  # ns of copy over ns of zero-copy: how many times as fast zero-copy is
         claim = f"{size_name(bs)} {op}s, depth {depth}, {backend} backend: zero-copy against copy"
         absolute = f"{np.median(y):,.0f} ns with copy, {np.median(x):,.0f} ns with zero-copy"
         out.append((stats.verdict(claim, iv, ctx.noise, better="more", absolute=absolute), words))

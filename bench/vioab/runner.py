@@ -18,7 +18,6 @@ from vioab import anchors_run, duet_trial, environment, net_trial, stats, store,
 LIMITS_SECONDS = 3.0  # of bench-limits before and after a run
 LIMITS = "limits"  # slot and backend of bench-limits in a block
 LIMITS_OF = ":limits"  # experiment "quick:limits" holds quick's; so no analysis takes them for an arm
-LEVEL = 0.99
 TRIAL_TRIES = 3  # of a trial that failed (a program did not start, say) before the run gives up
 MOST = 0.9  # share of the comparisons that the pilot's number of blocks is to bring to the precision
 
@@ -248,7 +247,7 @@ class Run:
         affordable = int(b.budget_seconds / per_block) if b.budget_seconds and per_block else b.max
         blocks = max(b.pilot, min(max(b.min, wanted), b.max, max(affordable, b.min)))
         self.log.add_event({"kind": "blocks", "blocks": blocks, "wanted": wanted, "affordable": affordable,
-                            "seconds_per_block": per_block, "precision": b.precision, "level": LEVEL})
+                            "seconds_per_block": per_block, "precision": b.precision, "level": stats.LEVEL})
         return blocks
 
     def go(self):
@@ -292,7 +291,7 @@ def comparisons(experiment, samples):
 def blocks_needed(experiment, samples):
     """For every comparison with the reference slot: blocks that bring its interval to the precision."""
     b = experiment.blocks
-    return [stats.blocks_needed((x, y), b.precision, LEVEL, b.min, b.max) for x, y in comparisons(experiment, samples)
+    return [stats.blocks_needed((x, y), b.precision, stats.LEVEL, b.min, b.max) for x, y in comparisons(experiment, samples)
             if len(x) >= 2]
 
 

@@ -9,7 +9,6 @@ from vioab import stats
 from vioab.model import Samples, size_name
 from vioab.runner import LIMITS_OF
 
-LEVEL = 0.99
 COPY_SIZES = (512, 4096, 65536)
 
 
@@ -28,7 +27,7 @@ def answer(interval, limit, most):
 
 def row(name, wanted, measured, interval, verdict, absolute=""):
     return {"name": name, "wanted": wanted, "measured": measured, "interval": interval.text() if interval else "exact count",
-            "answer": verdict, "absolute": absolute, "level": LEVEL, "n": interval.n if interval else 0}
+            "answer": verdict, "absolute": absolute, "level": stats.LEVEL, "n": interval.n if interval else 0}
 
 
 def limits_of(samples, experiment, op, **want):
@@ -43,7 +42,7 @@ def in_round_trips(samples, experiment):
     for depth, limit in ((1, 2.5), (32, 0.35)):
         x, y = r.paired(pick(own, "zero-copy", backend="null", op="read", bs=4096, depth=depth), "ns_per_request")
         if len(x):
-            iv = stats.ratio(x, y, LEVEL)
+            iv = stats.ratio(x, y)
             out.append(row(f"zero-copy, null backend, 4 KiB reads, depth {depth}", f"at most {limit} R a request",
                            f"{iv.estimate:.2f} R", iv, answer(iv, limit, True),
                            f"{np.median(y):.0f} ns; R = {np.median(x):.0f} ns (medians of {len(x)} process starts)"))
@@ -71,7 +70,7 @@ def like_memcpy(samples, experiment):
     copies = limits_of(samples, experiment, "memcpy L3", bs=65536)
     y, x = own.paired(copies, "ns_per_request")
     if len(x):
-        iv = stats.ratio(y, x, LEVEL)  # memcpy's ns over zero-copy's: the share of memcpy's throughput
+        iv = stats.ratio(y, x)  # memcpy's ns over zero-copy's: the share of memcpy's throughput
         out.append(row("zero-copy, memory backend, 64 KiB reads, depth 32, every byte verified by the guest",
                        "at least 0.85 of one core's memcpy (same size and cache level)", f"{iv.estimate:.2f}", iv,
                        answer(iv, 0.85, False), f"{65536 / np.median(y):.2f} of {65536 / np.median(x):.2f} GB/s"))
@@ -105,7 +104,7 @@ def start_up(samples):
     if not len(got):
         return []
     x = got.values("start_seconds")
-    iv = stats.median(x, LEVEL)
+    iv = stats.median(x)
     return [row("start-up of three programs, disk configured", "under 2 s", f"{x.max():.2f} s (slowest)", iv,
                 "met" if x.max() < 2 else "not met", f"median {iv.estimate:.2f} s of {len(x)} machines")]
 
@@ -115,7 +114,7 @@ def server_memory(samples):
     x = got.values("server_rss_bytes")
     if not len(x):
         return []
-    iv = stats.median(x / (1 << 20), LEVEL)
+    iv = stats.median(x / (1 << 20))
     return [row("memory of the VIO server, its partition's memory and the windows included", "reported", f"{iv.estimate:.0f} MiB",
                 iv, "reported", f"{len(x)} samples, resident and hugepages")]
 
@@ -137,7 +136,7 @@ def network(samples, experiment="net"):
             here = mine.kept().where(op=op, bs=bs)
             x, y = here.where(slot="zero-copy").paired(here.where(slot=rival), "ns_per_request")
             if len(x):
-                iv = stats.ratio(x, y, LEVEL)  # ns of the rival over ns of zero-copy
+                iv = stats.ratio(x, y)  # ns of the rival over ns of zero-copy
                 out.append(row(f"network, {bs} B, {way}, headers touched: zero-copy against {rival}",
                                f"at least {least:g} times its frames/s" if least else "reported: the peer to beat next",
                                f"{iv.estimate:.2f}", iv, answer(iv, least, False) if least else "reported",

@@ -73,8 +73,8 @@ def paired(a, b):
 
 
 def ratio(pairs):
-    """median of the second over median of the first."""
-    return statistics.median(p[1] for p in pairs) / statistics.median(p[0] for p in pairs)
+    """median over the pairs of second over first."""
+    return math.exp(statistics.median(math.log(p[1] / p[0]) for p in pairs))
 
 
 def bootstrap(units, statistic, level, seed=7):

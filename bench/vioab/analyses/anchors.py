@@ -105,7 +105,7 @@ def difference(a, b):
     if not n:
         return None
     i = stats.resample(n, 1)
-    return stats.interval(np.median(b) - np.median(a), np.median(b[i], axis=1) - np.median(a[i], axis=1), n, parts.LEVEL)
+    return stats.interval(np.median(b) - np.median(a), np.median(b[i], axis=1) - np.median(a[i], axis=1), n, stats.LEVEL)
 
 
 def where(r):

@@ -100,7 +100,7 @@ def fit_arm(samples, arm, points):
     table = stats.columns([samples.at(p, arm) for p in fit])
     if not len(table):
         return None
-    k = stats.of_medians(table, lambda m: fit_medians(costs, m), parts.LEVEL, times=DRAWS)
+    k = stats.of_medians(table, lambda m: fit_medians(costs, m), stats.LEVEL, times=DRAWS)
     med = np.median(table, axis=0)
     coef = np.array([iv.estimate for iv in k])
     miss = (np.column_stack([np.ones(len(costs)), costs]) @ coef) / med - 1
@@ -126,7 +126,7 @@ def predict(at, fit, point):
     if mine is None:
         return None
     c = np.array((1.0, *parse_cost(point.cost)))
-    got = stats.of_medians(fit["table"], lambda m: (fit_medians(fit["costs"], m) @ c)[:, None], parts.LEVEL, log=True,
+    got = stats.of_medians(fit["table"], lambda m: (fit_medians(fit["costs"], m) @ c)[:, None], stats.LEVEL, log=True,
                            times=DRAWS)[0]
     return {"arm": fit["arm"], "cost": point.cost, "measured": mine, "predicted": got, "error": got.estimate / mine.estimate - 1}
 
@@ -152,7 +152,7 @@ def log_ratio(d, costs):
     def ln(ka, kb):
         return np.log(np.maximum(x @ kb.T, 1.0) / np.maximum(x @ ka.T, 1.0))
     estimate = ln(ca, cb)
-    low, high = stats.ends(estimate, ln(da, db).T, n, parts.LEVEL)
+    low, high = stats.ends(estimate, ln(da, db).T, n, stats.LEVEL)
     return estimate, low, high
 
 
@@ -186,7 +186,7 @@ def break_even(d, axis):
     at = float(-diff[0] / diff[1 + axis])
     same = FINE[(low <= 0) & (high >= 0)]
     return {"estimate": at, "low": float(min(same.min(initial=at), at)), "high": float(max(same.max(initial=at), at)),
-            "open": bool(len(same) and (same.max() >= MOST or same.min() <= 0)), "n": d[4], "level": parts.LEVEL}
+            "open": bool(len(same) and (same.max() >= MOST or same.min() <= 0)), "n": d[4], "level": stats.LEVEL}
 
 
 def pair(ctx, at, a, b, points, name):
@@ -276,7 +276,7 @@ def fit_table(f, i):
     return Table(title=f"Fitted costs, and the counters beside them: {f['name']}", id=f"costs-fit-{i}",
                  head=["arm", "T0", *(f"per {w}: fitted (counted)" for w in ("hypercall", "TCE update", "RDMA call")),
                        "worst misfit of the sweep"],
-                 rows=rows, note=f"{parts.LEVEL:.0%} intervals, bootstrap over {f['arms'][0]['k'][0].n} blocks. Counted: calls "
+                 rows=rows, note=f"{stats.LEVEL:.0%} intervals, bootstrap over {f['arms'][0]['k'][0].n} blocks. Counted: calls "
                                  f"per request, both "
                                  "partitions, exact.".replace("%", " %"))
 
@@ -350,7 +350,7 @@ def lines_figure(ctx, samples, f, i):
     legend.set_in_layout(False)
     title = f"Time per request when one kind of call costs more: {f['name']}"
     return Figure(id=f"costs-lines-{i}", title=title, svg=plots.to_svg(fig, f"costs-lines-{i}", title),
-                  caption=(f"Points: medians with {parts.LEVEL:.0%} intervals; lines: the fit. Dotted: VM exit 0.7 µs and "
+                  caption=(f"Points: medians with {stats.LEVEL:.0%} intervals; lines: the fit. Dotted: VM exit 0.7 µs and "
                            f"CRQ-class call 2.5 µs, an upper bound; "
                            f"nothing is published for the other two. Bootstrap over {f['arms'][0]['k'][0].n} blocks."
                            ).replace("%", " %"),
@@ -377,7 +377,7 @@ def plane_figure(ctx, f, p, k):
         ax.set_ylabel(f"µs per {WORDS[y]}")
     title = f"{p['a']} against {p['b']}: {f['name']}"
     return Figure(id=f"costs-plane-{k}", title=title, svg=plots.to_svg(fig, f"costs-plane-{k}", title),
-                  caption=(f"Line: break-even; dashed: its {parts.LEVEL:.0%} interval, bootstrap over {p['draws'][4]} blocks. "
+                  caption=(f"Line: break-even; dashed: its {stats.LEVEL:.0%} interval, bootstrap over {p['draws'][4]} blocks. "
                            f"Circles at the bottom: published costs of "
                            "a hypercall in µs (VM exit 0.7; CRQ-class 2.5 and 3.35, upper bounds); no TCE or RDMA cost is "
                            "published. Third cost: 0. "

@@ -108,7 +108,7 @@ def one_depth(every, depth):
         _, draws = stats.draws_of_medians(table, times=DRAWS)
         drawn = np.array([solve(x[:, use], d) for d in draws])
         for j, column in zip(np.flatnonzero(use), drawn.T):
-            iv = stats.interval(k[j], column, len(table), parts.LEVEL)
+            iv = stats.interval(k[j], column, len(table), stats.LEVEL)
             intervals[j] = replace(iv, low=max(0.0, iv.low))
     seen = {(c["arm"], c["point"]) for c in train}
     held = [c for c in every if c["point"].depth == depth and (c["arm"], c["point"]) not in seen]

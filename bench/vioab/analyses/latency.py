@@ -21,7 +21,7 @@ def percentiles(histograms, qs=QS):
     """{q: Interval} of the merged histograms, one histogram a process start. A percentile with fewer than ENOUGH requests beyond
     it is left out."""
     total = sum(n for h in histograms for _, n in h)
-    return {q: stats.percentile(histograms, q, parts.LEVEL) for q in qs if total * (1 - q / 100) >= ENOUGH - 1e-9}
+    return {q: stats.percentile(histograms, q, stats.LEVEL) for q in qs if total * (1 - q / 100) >= ENOUGH - 1e-9}
 
 
 def of(samples, point, arm, qs=QS):

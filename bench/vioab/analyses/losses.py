@@ -138,9 +138,9 @@ def break_even(point, rival, ra, na, rb, nb):
             1)] if n >= stats.MIN_INTERVAL else []
     sure = bool(draws) and not np.isnan(draws).any()
     # Of a quotient that may be infinite only the percentiles are sound, whatever n.
-    low, high = np.quantile(draws, [(1 - parts.LEVEL) / 2, (1 + parts.LEVEL) / 2], method="nearest") if sure else (parts.NAN,
+    low, high = np.quantile(draws, [(1 - stats.LEVEL) / 2, (1 + stats.LEVEL) / 2], method="nearest") if sure else (parts.NAN,
             parts.NAN)
-    ready = {arm: stats.median(x, parts.LEVEL) for arm, x in ((SUBJECT, ra), (rival, rb))}
+    ready = {arm: stats.median(x, stats.LEVEL) for arm, x in ((SUBJECT, ra), (rival, rb))}
     return {"point": point.label(), "rival": rival, "n": n, "requests": finite(estimate), "low": finite(low),
             "high": finite(high),
             "sooner": bool(estimate == 0), "never": bool(np.isinf(estimate)), "undecided": not sure,

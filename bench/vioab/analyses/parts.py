@@ -8,7 +8,6 @@ import numpy as np
 from vioab import plots, stats
 from vioab.model import Interval, Table, size_name
 
-LEVEL = 0.99
 NS = "ns_per_request"
 COUNTERS = (("hcalls", "hypercalls"), ("tce_updates", "TCE updates"), ("rdma_bytes", "bytes by RDMA"),
             ("guest_bytes", "bytes by the guest's CPU"), ("server_bytes", "bytes by the server's CPU"), ("kicks", "kicks"),
@@ -38,7 +37,7 @@ def twins_of(samples):
 def median(samples, metric=NS):
     """Interval of the median over process starts, or None without samples."""
     x = samples.values(metric)
-    return stats.median(x, LEVEL) if np.isfinite(x).any() else None
+    return stats.median(x) if np.isfinite(x).any() else None
 
 
 def rate(interval, per=1e9):
@@ -56,7 +55,7 @@ def speed(samples, point, arm, rival, metric=NS):
 
 def ratio(a, b):
     """stats.ratio (b over a) that is None without a pair of positive values."""
-    out = stats.ratio(a, b, LEVEL)
+    out = stats.ratio(a, b)
     return out if out.n else None
 
 
@@ -104,7 +103,7 @@ def note(samples, slots=2):
     """The sentence under a table: level, kind, n."""
     n = sorted({len({s.block for s in samples.at(p, slot)}) for p in samples.points() for slot in samples.slots()} - {0})
     span = " to ".join(str(k) for k in sorted({n[0], n[-1]})) if n else "no"
-    return (f"Brackets: {LEVEL:.0%} intervals by bootstrap over {span} process starts; ratios over pairs of the same block."
+    return (f"Brackets: {stats.LEVEL:.0%} intervals by bootstrap over {span} process starts; ratios over pairs of the same block."
             .replace("%", " %"))
 
 
@@ -221,8 +220,8 @@ def crossings(xs, a, b, noise, seed=1):
 
         def find(rows):
             return float(np.exp(zero_between(lx, np.log(np.median(pb[rows], axis=0)) - np.log(np.median(pa[rows], axis=0)))))
-        where = stats.interval(find(np.arange(n)), [find(rows) for rows in stats.resample(n, seed)], n, LEVEL, log=True)
-        where = Interval(where.estimate, max(where.low, xs[i]), min(where.high, xs[j]), n, LEVEL)
+        where = stats.interval(find(np.arange(n)), [find(rows) for rows in stats.resample(n, seed)], n, log=True)
+        where = Interval(where.estimate, max(where.low, xs[i]), min(where.high, xs[j]), n)
         out.append(Crossing(where, "a" if signs[i] > 0 else "b", "a" if signs[j] > 0 else "b"))
     return out, signs
 

@@ -127,7 +127,7 @@ class Latency(Case):
 
     def test_interval_resamples_process_starts(self):
         calm, slow = [[100, 10000]], [[300, 10000]]
-        got = latency.percentiles([calm] * 6 + [slow] * 6)[50]
+        got = latency.percentiles([calm] * 13 + [slow] * 13)[50]
         np.testing.assert_allclose((got.low, got.high), (100, 300))
 
     def test_tail_ends_at_the_slowest_request(self):

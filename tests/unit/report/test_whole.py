@@ -143,11 +143,12 @@ class Whole(unittest.TestCase):
         for key in obj:
             self.assertIn(f"`{key}`", docs, f"results.json's {key} is not documented")
 
-    def test_an_a_a_run_reports_no_difference(self):
+    def test_an_a_a_run_reports_no_more_differences_than_chance_makes(self):
+        """Of some forty 99 % intervals one or two may exclude 1; more than that and the intervals are too narrow."""
         _, report = results.build(taken(["quick"], twins_only))
-        self.assertTrue(rows(report))
+        self.assertGreater(len(rows(report)), 30)
         bold = [(r["point"], r["arm"]) for r in rows(report) if r["answer"] != "no difference shown"]
-        self.assertEqual(bold, [], "identical arms were told apart")
+        self.assertLessEqual(len(bold), 2, f"identical arms were told apart: {bold}")
         self.assertIn("not shown to differ", report.headline)
 
     def test_a_planted_slowdown_of_ten_per_cent_is_found_with_an_interval_around_it(self):

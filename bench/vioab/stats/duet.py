@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""From windows of the duet to one number for each start, arm, point and plateau of R. No I/O here.
+
+1. Windows in which either side saw a gap, or left no record, are set aside (windows.undisturbed): blind to the result.
+2. Windows are kept apart by plateau of R (stats/plateaus.py); what lies next to a change is set aside.
+3. Of one start (block), at one point and on one plateau, the logarithm of a window's time is a part of its round and a part of its
+   arm, fitted by alternating midmeans: what a round did to all its neighbours cancels, as with pairs, and the arms' ratios agree
+   with each other (with two arms it is the midmean of the rounds' ratios). The start's value of an arm is its part, at the middle
+   round. A midmean is the mean of the middle half: as deaf to strays as a median, at a third less variance.
+4. From there on the start is the unit (stats/__init__.py): a ratio is the median of the starts' ratios.
+
+Both rates are kept: *undisturbed* as above, which comparisons use, and *as experienced*: total time over total requests in all
+windows of the plateau, gaps and changes included, since what the design itself makes slow must not be filtered away.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vioab import windows
+from vioab.stats import plateaus
+
+LEAST = 8  # windows of an arm, of a start, at a point, on a plateau: fewer give no value
+TURNS, SETTLED = 30, 1e-5  # of the alternating fit; largest move at which it ends
+
+
+def midmean(x, axis=-1):
+    """Mean of the middle half along an axis; NaN is left out, NaN where nothing is left."""
+    x = np.sort(np.moveaxis(np.asarray(x, dtype=float), axis, -1), axis=-1)  # NaN at the end
+    n = np.isfinite(x).sum(axis=-1, keepdims=True)
+    k, many = np.arange(x.shape[-1]), np.maximum(n, 1)
+    weight = 2 * np.clip(np.minimum((k + 1) / many, 0.75) - np.maximum(k / many, 0.25), 0, None)
+    total = (np.where(np.isfinite(x), x, 0.0) * weight).sum(axis=-1)
+    return np.where(n[..., 0] > 0, total, np.nan)
+
+
+def two_way(x):
+    """Parts of the columns of x (rounds x arms of logarithms, NaN: no window), at the middle round; NaN for an empty column."""
+    x = x[np.isfinite(x).sum(axis=1) >= 2] if x.shape[1] > 1 else x
+    if not len(x):
+        return np.full(x.shape[1], np.nan)
+    arm = midmean(x, axis=0)
+    for _ in range(TURNS):
+        row = midmean(x - arm, axis=1)
+        new = midmean(x - row[:, None], axis=0)
+        moved = np.nanmax(np.abs(new - arm), initial=0.0)
+        arm = new
+        if moved < SETTLED:
+            break
+    return arm + midmean(midmean(x - arm, axis=1))
+
+
+@dataclass
+class Measured:
+    """The windows of an experiment with what was found about each. Arrays have an entry a window, in order of time."""
+
+    rows: np.ndarray  # windows.WINDOW
+    header: dict  # of the raw file: slots, points, tick_hz
+    ns: np.ndarray  # time of a request
+    clean: np.ndarray  # neither side saw a gap
+    plateau: np.ndarray  # index into plateaus, or plateaus.NONE
+    plateaus: list = field(default_factory=list)
+
+    def counts(self):
+        """(clean and on a plateau, mask)"""
+        return self.clean & (self.plateau != plateaus.NONE)
+
+    def slot(self, name):
+        return self.header["slots"].index(name) if name in self.header["slots"] else -1
+
+    def set_aside(self):
+        """{reason: windows}; "windows" is all of them."""
+        rows, lost = self.rows, (self.rows["guest_max"] == windows.NOT_SEEN) | (self.rows["server_max"] == windows.NOT_SEEN)
+        idle = ~lost & ((rows["requests"] == 0) | (rows["ticks"] == 0))
+        return {"windows": len(rows), "a side left no record": int(lost.sum()), "nothing completed": int(idle.sum()),
+                "a side saw a gap": int((~self.clean & ~lost & ~idle).sum()),
+                "next to a change of R": int((self.clean & (self.plateau == plateaus.NONE)).sum())}
+
+
+def measure(rows, header):
+    """Measured of an experiment's windows. Without R-windows all is one plateau whose R is not known (NaN)."""
+    rows = rows[np.lexsort((rows["seq"], rows["dance"], rows["block"]))]
+    ns, clean = windows.ns_per_request(rows, header), windows.undisturbed(rows, header)
+    out = Measured(rows, header, ns, clean, np.zeros(len(rows), dtype=int))
+    r = clean & (rows["slot"] == out.slot(windows.ROUND_TRIP))
+    if not r.any():
+        out.plateaus = [plateaus.Plateau(np.nan, np.nan, np.nan, 0, 1.0)] if len(rows) else []
+        return out
+    out.plateaus, label = plateaus.find(ns[r], rows["block"][r])
+    group = rows["block"].astype(np.int64) * 65536 + rows["dance"]
+    out.plateau = plateaus.between(rows["begin"], group, rows["begin"][r], group[r], label)
+    return out
+
+
+@dataclass(frozen=True)
+class Value:
+    """One arm of one start at one point on one plateau."""
+
+    block: int
+    point: int  # index into header["points"]
+    plateau: int
+    slot: int  # index into header["slots"]
+    ns: float  # of a request, undisturbed; NaN with fewer than LEAST windows
+    experienced: float  # in all windows
+    windows: int  # all
+    clean: int  # that ns is made of
+    r_ns: float  # R of the same windows' rounds; NaN: not measured
+    memcpy_ns: float  # of the point's block on one core
+    handover_ns: float  # of the point's block handed to the other core
+
+
+def _split(keys):
+    """[index array] of equal rows of keys, a tuple of arrays."""
+    order = np.lexsort(keys[::-1])
+    same = np.ones(len(order), dtype=bool)
+    for k in keys:
+        same[1:] &= k[order][1:] == k[order][:-1]
+    same[:1] = False
+    return np.split(order, np.flatnonzero(~same)[1:]) if len(order) else []
+
+
+def _table(m, own):
+    """Array rounds x slots of ln ns of the windows own; several of a slot in a round: their mean."""
+    rounds = m.rows["dance"][own].astype(np.int64) << 32 | m.rows["round"][own]
+    _, at = np.unique(rounds, return_inverse=True)
+    total = np.zeros((at.max() + 1, len(m.header["slots"])))
+    many = np.zeros_like(total)
+    np.add.at(total, (at, m.rows["slot"][own]), np.log(m.ns[own]))
+    np.add.at(many, (at, m.rows["slot"][own]), 1)
+    return np.where(many > 0, total / np.maximum(many, 1), np.nan)
+
+
+def values(m):
+    """[Value] of every start, point, plateau and arm that has a window there. Specials are not among them."""
+    rows, out = m.rows, []
+    special = [m.slot(s) for s in windows.SPECIALS]
+    arms = [i for i in range(len(m.header["slots"])) if i not in special]
+    on = np.flatnonzero(m.plateau != plateaus.NONE)
+    for cell in _split((rows["block"][on], rows["point"][on], m.plateau[on])):
+        cell = on[cell]
+        own = cell[m.clean[cell]]
+        first = rows[cell[0]]
+        table = _table(m, own) if len(own) else np.full((0, len(m.header["slots"])), np.nan)
+        many = np.isfinite(table).sum(axis=0)
+        enough = [a for a in arms if many[a] >= LEAST]
+        ns = dict(zip(enough, np.exp(two_way(table[:, enough])))) if enough else {}
+        bounds = [float(np.exp(midmean(table[:, s]))) if s >= 0 and many[s] else np.nan for s in special]
+        for a in arms:
+            mine = cell[rows["slot"][cell] == a]
+            if not len(mine):
+                continue
+            ticks, requests = int(rows["ticks"][mine].sum(dtype=np.int64)), int(rows["requests"][mine].sum(dtype=np.int64))
+            out.append(Value(int(first["block"]), int(first["point"]), int(m.plateau[cell[0]]), a, float(ns.get(a, np.nan)),
+                             ticks * 1e9 / m.header["tick_hz"] / requests if requests else np.nan, len(mine),
+                             int(m.clean[mine].sum()), *bounds))
+    return out
