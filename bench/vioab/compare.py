@@ -38,14 +38,15 @@ def load(argument):
     try:
         with open(os.path.join(folder, "results.json")) as f:
             meta = json.load(f)
+        if meta.get("schema") != results.SCHEMA:
+            raise store.StoreError(results.refusal(os.path.join(folder, "results.json"), meta.get("schema")))
         samples = store.read_csv(os.path.join(folder, "samples.csv"), name)
     except OSError as e:
         raise store.StoreError(f"{e.filename}: {e.strerror}; {folder} should be a folder that ./run ab wrote") from None
     except (ValueError, KeyError, TypeError) as e:
         raise store.StoreError(f"{folder}: not readable as a report of this version ({e})") from None
-    if meta.get("schema") != results.SCHEMA:
-        raise store.StoreError(f"{folder}/results.json: schema {meta.get('schema')!r}; this program reads {results.SCHEMA}")
-    return name, samples, meta
+    mine = Samples(s for s in samples if s.plateau in (-1, meta["main_plateau"]))
+    return name, mine, meta
 
 
 def ratios(samples, experiment, base, slot, point):
@@ -109,7 +110,7 @@ def cell(a, b):
 def environment_table(machines):
     keys = ["cpu", "cpus", "kernel", "virtual_machine", "smt", "governor", "commit", "dirty", "compiler"]
     rows = [[k, *(str(meta["environment"].get(k, "")) for _, _, meta in machines)] for k in keys]
-    rows.append(["R, ns", *(f"{meta['r_ns']:.0f}" if meta.get("r_ns") else "-" for _, _, meta in machines)])
+    rows.append(["R of the plateau compared, ns", *(f"{meta['r_ns']:.0f}" if meta.get("r_ns") else "-" for _, _, meta in machines)])
     rows.append(["A/A floor", *(f"{100 * np.expm1(meta['aa_floor_ln'] or 0):.1f} %" for _, _, meta in machines)])
     return Table(title="The machines", head=["", *(name for name, _, _ in machines)], rows=rows)
 

@@ -66,6 +66,7 @@ class Sample:
     why: str = ""  # of a sample that is not kept: the rule that discarded it
     machine: str = ""  # whose: set by ./run compare
     histogram: list = field(default_factory=list)  # [[bucket's upper end in ns, count], ...]
+    plateau: int = -1  # of R, an index into Context.plateaus; -1: not of windows, so of whatever R was meanwhile
 
 
 # Metric names are the columns of samples.csv; docs/results.md says what each is. Per request means: divided by requests.
@@ -95,6 +96,10 @@ METRICS = {
     "late": "open loop: requests that could not start when they should have",
     "unstarted": "open loop: requests that never started in twice the time: overload",
     "tx_ns": "net, both ways: elapsed_ns / frames from the guest", "rx_ns": "... / frames to the guest",
+    "ns_experienced": "time of a request in all windows of the plateau, with those that comparisons set aside",
+    "windows": "of the duet: all of the plateau", "undisturbed": "those that ns_per_request is made of",
+    "r_ns": "R in the same rounds", "memcpy_ns": "copy of the point's block by one core in them",
+    "handover_ns": "copy of the point's block out of the other core's cache in them",
     "offered": "net, echo: frames per second that were to be started", "lost": "share of the frames sent that did not arrive",
 }
 
@@ -115,11 +120,11 @@ class Samples:
         return Samples(s for s in self.items if s.kept)
 
     def where(self, **want):
-        """experiment, slot, arm, phase, block, machine, or any field of Point; a value, or a tuple, list or set of values."""
+        """experiment, slot, arm, phase, block, machine, plateau, or any field of Point; a value, or a tuple, list or set of values."""
         tests = [(k, set(v) if isinstance(v, (tuple, list, set)) else {v}) for k, v in want.items()]
 
         def get(s, k):
-            return getattr(s, k) if k in ("experiment", "slot", "arm", "phase", "block", "machine", "kept") else \
+            return getattr(s, k) if k in ("experiment", "slot", "arm", "phase", "block", "machine", "kept", "plateau") else \
                 getattr(s.point, k)
         return Samples(s for s in self.items if all(get(s, k) in v for k, v in tests))
 
@@ -139,11 +144,11 @@ class Samples:
         return np.array([s.values[metric] for s in self.items if metric in s.values], dtype=float)
 
     def by_block(self, metric):
-        """{(experiment, block): value}; with several samples a block, their median."""
+        """{(experiment, block, plateau): value}; with several samples a block, their median."""
         got = {}
         for s in self.items:
             if metric in s.values:
-                got.setdefault((s.experiment, s.block), []).append(s.values[metric])
+                got.setdefault((s.experiment, s.block, s.plateau), []).append(s.values[metric])
         return {k: float(np.median(v)) for k, v in got.items()}
 
     def paired(self, other, metric):
@@ -185,6 +190,7 @@ class Verdict:
     interval: Interval | None = None
     absolute: str = ""  # the absolute values next to a ratio
     unit: str = "×"  # of the interval: × for a ratio, ns for a time, "" for a plain number, or another unit
+    plateau: str = ""  # of R that it holds for: "R = 104 ns"; "": not of windows
 
 
 @dataclass
@@ -216,6 +222,8 @@ class Section:
     verdicts: list = field(default_factory=list)
     text: list = field(default_factory=list)  # further paragraphs: definitions, limits
     data: dict = field(default_factory=dict)  # JSON-able: goes to results.json as it is
+    plateau: str = ""  # of R that all of it holds for; "": not of windows
+    others: list = field(default_factory=list)  # of Section: the same on other plateaus, without figures
 
 
 @dataclass
@@ -229,14 +237,22 @@ class Context:
     r_ns: float  # R: median core-to-core round trip of this run
     noise: float = 0.0  # A/A floor: largest |ln ratio| between identical twins in what this analysis reads (0: no twins)
     floors: dict = field(default_factory=dict)  # the same for each experiment that has twins
+    plateaus: list = field(default_factory=list)  # of stats.plateaus.Plateau: of R, ascending; []: no windows
+    plateau: int = 0  # the one that of() selects
+    windows: dict = field(default_factory=dict)  # name -> stats.duet.Measured of the experiments that were danced
 
     def noise_in(self, name):
         """A/A floor of one experiment; the analysis's own where it has no twins."""
         return self.floors.get(name, self.noise)
 
     def of(self, name, **want):
-        """Samples that count of one experiment: kept, of either phase."""
-        return self.samples.kept().where(experiment=name, **want)
+        """Samples that count of one experiment: kept, of either phase; of the plateau in question where they are of windows."""
+        return self.samples.kept().where(**({"experiment": name, "plateau": (-1, self.plateau)} | want))
+
+    def plateau_name(self, plateau=None):
+        """"R = 104 ns" of a plateau, or of the one in question; "" where no window told R."""
+        at = self.plateau if plateau is None else plateau
+        return self.plateaus[at].name() if 0 <= at < len(self.plateaus) and math.isfinite(self.plateaus[at].r_ns) else ""
 
     def command(self, name):
         return f"./run ab {name}"

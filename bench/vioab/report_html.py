@@ -58,7 +58,7 @@ def _table(t):
 
 
 def _verdict(v):
-    return {"claim": v.claim, "answer": v.answer, "absolute": v.absolute,
+    return {"claim": v.claim, "answer": v.answer, "absolute": v.absolute, "plateau": v.plateau,
             "numbers": value_text(v.interval.estimate, v.unit) if v.interval is not None else "",
             "interval": interval_text(v.interval, v.unit) if v.interval is not None else ""}
 
@@ -80,13 +80,17 @@ def _tail(report):
     return [(i, name) for i, name in TAIL if not empty.get(i)]
 
 
+def _figure(f):
+    return {"id": f.id, "title": f.title, "caption": f.caption, "limits": limits_text(f.limits), "command": f.command,
+            "svg": named_svg(f)}
+
+
 def _section(s):
-    return {"id": s.id, "title": s.title, "lead": s.lead, "text": s.text,
+    return {"plateau": s.plateau, "others": [_section(o) for o in s.others], "id": s.id, "title": s.title, "lead": s.lead, "text": s.text,
             "verdicts": [_verdict(v) for v in s.verdicts],
             "shown": LONG_LIST if len(s.verdicts) > LONG_LIST + 2 else None,
             "tables": [_table(t) for t in s.tables],
-            "figures": [{"id": f.id, "title": f.title, "caption": f.caption, "limits": limits_text(f.limits),
-                         "command": f.command, "svg": named_svg(f)} for f in s.figures]}
+            "figures": [_figure(f) for f in s.figures]}
 
 
 def experiments_table(report):
@@ -130,10 +134,11 @@ def render(report):
     paths, experiments = report.paths, experiments_table(report)
     return env.get_template("report.html.j2").render(
         r=report, css=Markup(css), mark=mark, machine=machine_line(report), bigs=[big(v) for v in report.headline_numbers],
+        picture=_figure(report.picture) if report.picture else None,
         panels=[{"title": t, "svg": Markup(svg)} for _, t, svg in datapath.panels(paths)] if paths else [],
         panel_caption=datapath.caption(paths) if paths else "", panel_limits=panel_limits(paths) if paths else "",
         panel_command=paths.get("command", report.command) if paths else "",
-        targets=[{"interval": "", "absolute": "", **t} for t in report.targets], targets_lead=targets_lead(report.targets),
+        targets=[{"interval": "", "absolute": "", "plateau": "", **t} for t in report.targets], targets_lead=targets_lead(report.targets),
         sections=[_section(s) for s in report.sections], tail=_tail(report), repeat=repeat_list(report),
         experiments=_table(experiments) if experiments else None,
         discarded={**_table(report.discarded), "id": ""} if report.discarded and report.discarded.rows else None,

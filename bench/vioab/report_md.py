@@ -32,8 +32,7 @@ def verdict(v):
     parts = []
     if v.interval is not None:
         parts.append(f"{value_text(v.interval.estimate, v.unit)} ({interval_text(v.interval, v.unit)})")
-    if v.absolute:
-        parts.append(v.absolute)
+    parts += [x for x in (v.absolute, v.plateau) if x]
     return f"- **{plain(v.answer)}**: {plain(v.claim)}" + (f": {plain('; '.join(parts))}" if parts else "")
 
 
@@ -44,6 +43,7 @@ def figure(f):
 
 def section(s):
     out = [f"## {plain(s.title)}", "", plain(s.lead), ""]
+    out += [f"Holds for {s.plateau}.", ""] if s.plateau else []
     out += [*map(verdict, s.verdicts), ""] if s.verdicts else []
     for f in s.figures:
         out += figure(f)
@@ -51,6 +51,11 @@ def section(s):
         out += table(t)
     for p in s.text:
         out += [plain(p), ""]
+    for o in s.others:
+        out += [f"### The same while {o.plateau}", "", plain(o.lead), ""]
+        out += [*map(verdict, o.verdicts), ""] if o.verdicts else []
+        for t in o.tables:
+            out += table(t)
     return out
 
 
@@ -69,9 +74,9 @@ def paths(data):
 
 
 def targets(report):
-    rows = [[t["name"], t["wanted"], t["measured"], t.get("interval", ""), t.get("absolute", ""), t["answer"]]
+    rows = [[t["name"], t["wanted"], t["measured"], t.get("interval", ""), t.get("absolute", ""), t.get("plateau", ""), t["answer"]]
             for t in report.targets]
-    head = ["target", "wanted", "measured", "interval", "absolute", "answer"]
+    head = ["target", "wanted", "measured", "interval", "absolute", "plateau", "answer"]
     keep = [i for i in range(len(head)) if any(r[i] for r in rows)]
     return ["## Targets", "", targets_lead(report.targets), "",
             *table(Table("", [head[i] for i in keep], [[r[i] for i in keep] for r in rows]))]
@@ -80,8 +85,10 @@ def targets(report):
 def first_page(report):
     out = [f"# {plain(report.title)}", "", plain(report.headline), ""]
     for b in map(big, report.headline_numbers):
-        rest = "; ".join(x for x in (b.absolute, b.interval) if x)
+        rest = "; ".join(x for x in (b.absolute, b.interval, b.plateau, b.second) if x)
         out.append(f"- **{plain(b.value)}** {plain(b.claim)}" + (f" ({plain(rest)})" if rest else ""))
+    out += ["", *figure(report.picture)] if report.picture else []
+    out += ["", *(f"- {plain(p)}" for p in report.points)]
     return [*out, "", f"{plain(report.when)}. Measured on: {plain(machine_line(report))}. The figures are in [{PAGE}]({PAGE}).",
             ""]
 

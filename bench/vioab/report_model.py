@@ -21,6 +21,8 @@ class Big:
     interval: str = ""  # "99 % interval 1.48 to 1.53, 12 pairs of process starts"
     absolute: str = ""  # the absolute values next to a ratio: "2,523 ns copy, 1,681 ns zero-copy"
     answer: str = ""
+    plateau: str = ""  # of R that it holds for
+    second: str = ""  # the same against the tuned copy arm: "1.31× copy-tuned"
 
 
 @dataclass
@@ -29,8 +31,10 @@ class Report:
 
     title: str
     when: str
-    headline: str  # one paragraph of plain words
+    headline: str  # one sentence: the answer
     headline_numbers: list = field(default_factory=list)  # of Big or Verdict, three or four
+    picture: object = None  # model.Figure of the first screen
+    points: list = field(default_factory=list)  # of str: what else belongs to the answer
     sections: list = field(default_factory=list)  # of model.Section
     targets: list = field(default_factory=list)  # of dict: name, wanted, measured, interval, answer, absolute (text all)
     limits_lines: list = field(default_factory=list)  # of str: what this machine can do at best
@@ -54,9 +58,15 @@ GLOSSARY = [
     ("slot", "A place in a block: an arm, or its identical twin, written “(again)”."),
     ("A/A control", "The same arm measured twice as if it were two. Whatever difference shows there is noise, and no smaller "
                     "difference between real arms is believed."),
+    ("window", "About half a millisecond in which one arm has both cores; its part after the warm-up is counted."),
+    ("dance", "Windows of all arms in turn, round after round, at one point."),
+    ("gap", "A time in which a processor was taken away: a turn of a loop that took far longer than its turns do. Windows with one "
+            "are set aside in comparisons."),
+    ("plateau", "R stands at one of a few values for seconds, as the host moves the two processors; each number holds for one."),
+    ("undisturbed, as experienced", "Rates in the windows without a gap, which comparisons use; in all windows."),
     ("point", "One setting of everything but the arm: backend, operation, size, depth and so on."),
     ("block", "A set of trials that runs every slot once, in random order. Ratios compare arms within a block."),
-    ("trial", "One slot in one block: the three programs started afresh. Process starts are the unit that is counted in n."),
+    ("trial", "One slot in one block: its programs started afresh. Process starts are the unit that is counted in n."),
     ("sample", "One point measured once in a trial."),
     ("interval", "The range that holds the true value with the stated confidence, by bootstrap over blocks."),
     ("ratio", "Of one arm's median to another's, the blocks compared one by one. Of times, more than 1 is slower; of requests "
@@ -117,7 +127,7 @@ def big(v):
     if v.interval is None:
         return Big(value=v.answer, claim=v.claim, absolute=v.absolute)
     return Big(value=value_text(v.interval.estimate, v.unit), claim=v.claim, interval=interval_text(v.interval, v.unit),
-               absolute=v.absolute, answer=v.answer)
+               absolute=v.absolute, answer=v.answer, plateau=v.plateau)
 
 
 def machine_line(report):
@@ -166,6 +176,10 @@ def limits_text(text):
 def problems(report):
     """What a sceptical reader would miss, as a list of messages: nothing when the report keeps its own rules."""
     out, ids = [], []
+    first = report.picture
+    if first is not None:
+        ids += [first.id, *re.findall(r'\sid="([^"]+)"', first.svg)]
+        out += [f"figure {first.id}: colour {c} does not follow the theme" for c in fixed_colours(first.svg)]
     for s in report.sections:
         ids.append(s.id)
         for f in s.figures:
@@ -174,7 +188,9 @@ def problems(report):
                                                                ("caption", f.caption)) if not v.strip()]
             out += [f"figure {f.id}: colour {c} does not follow the theme" for c in fixed_colours(f.svg)]
             ids += re.findall(r'\sid="([^"]+)"', f.svg)
-        ids += [t.id for t in s.tables if t.id]
+        ids += [t.id for o in [s, *s.others] for t in o.tables if t.id]
+        out += [f"section {s.id}: “{v.claim}” does not say its plateau" for o in [s, *s.others] for v in o.verdicts
+                if o.plateau and v.plateau != o.plateau]
         out += [f"section {s.id}: the interval of “{v.claim}” has no absolute values beside it"
                 for v in s.verdicts if v.interval is not None and v.unit == "×" and not v.absolute.strip()]
         out += [f"section {s.id}: no lead"] if not s.lead.strip() else []

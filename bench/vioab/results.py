@@ -11,28 +11,37 @@ import time
 
 import numpy as np
 
-from vioab import datapath, experiment, runner, stats, store, targets
+from vioab import danced, datapath, experiment, first_screen, runner, stats, store, targets
 from vioab.model import Context, Interval, Sample, Samples, Table, Verdict, size_name
 from vioab.report_model import Report
 from vioab.runner import LIMITS_OF
 
-SCHEMA = "virtio-vio-ab/2"
+SCHEMA = "virtio-vio-ab/3"
 # In the order of the report. An analysis returns None when its samples were not taken.
 ANALYSES = ("overview", "disk_peers", "ladder", "losses", "sizes", "network", "network_latency", "costs", "cycles_model", "mapping",
             "batch", "latency", "poller", "exposure", "anchors")
-SUMMARY = ("ns_per_request", "p50_ns", "p99_ns")
+SUMMARY = ("ns_per_request", "ns_experienced", "p50_ns", "p99_ns")
 EXACT = ("hcalls", "tce_updates", "rdma_bytes", "rdma_calls", "guest_bytes", "server_bytes", "kicks", "irqs", "wakes")
+
+
+def refusal(path, schema):
+    """The sentence for a results.json of another schema."""
+    return (f"{path}: schema {schema!r}, this program reads {SCHEMA}: numbers made before windows and plateaus of R are not compared "
+            "with numbers made by them; measure again with ./run ab, or use the commit that wrote the file")
 
 
 class Taken:
     """What one folder holds: every experiment's samples, limits, decisions, and what was left out."""
 
     def __init__(self):
-        self.samples, self.limits, self.experiments = [], [], {}
+        self.samples, self.limits, self.experiments, self.windows = [], [], {}, {}
         self.environment, self.cores, self.left_out = {}, {}, []
 
-    def add(self, exp, header, trials, events, machine=""):
-        self.samples += list(store.to_samples(trials, machine))
+    def add(self, exp, header, trials, events, measured=None):
+        """measured: stats.duet.Measured of its windows, or None where nothing danced."""
+        self.samples += danced.samples(exp.name, trials, measured)
+        if measured is not None:
+            self.windows[exp.name] = measured
         self.limits += [e["limits"] for e in events if e["kind"].startswith("limits_")]
         decided = next((e for e in events if e["kind"] == "blocks"), {})
         self.experiments[exp.name] = {"experiment": exp, "events": decided, "trials": trials,
@@ -52,6 +61,7 @@ def load_folder(out, extra=()):
                 found.append((max(t["began"] for t in trials), header, trials, events))
     newest = max(found, key=lambda f: f[0], default=None)
     known = {os.path.splitext(os.path.basename(p))[0]: p for p in extra}
+    together = []
     for _, header, trials, events in found:
         name = header["experiment"]
         try:
@@ -63,7 +73,10 @@ def load_folder(out, extra=()):
         if why:
             taken.left_out.append(f"{name}: {why}")
         else:
-            taken.add(exp, header, trials, events)
+            together.append((exp, header, trials, events))
+    measured = danced.measure({exp.name: (out, trials) for exp, _, trials, _ in together})
+    for exp, header, trials, events in together:
+        taken.add(exp, header, trials, events, measured.get(exp.name))
     return taken
 
 
@@ -97,10 +110,19 @@ def has_twins(exp):
 
 def context(taken):
     samples = Samples(taken.samples)
-    return Context(samples=samples, limits=taken.limits, environment=taken.environment,
-                   experiments={n: e["experiment"] for n, e in taken.experiments.items()},
-                   r_ns=round_trip_ns(taken.limits, taken.samples), noise=floor(samples, ("quick",)),
-                   floors={n: floor(samples, (n,)) for n, e in taken.experiments.items() if has_twins(e["experiment"])})
+    ctx = Context(samples=samples, limits=taken.limits, environment=taken.environment,
+                  experiments={n: e["experiment"] for n, e in taken.experiments.items()}, r_ns=float("nan"),
+                  plateaus=next(iter(taken.windows.values())).plateaus if taken.windows else [], windows=taken.windows)
+    return at_plateau(ctx, danced.main_plateau(taken.samples))
+
+
+def at_plateau(ctx, plateau):
+    """The context that looks at one plateau of R: its samples by of(), its A/A floors, its R."""
+    mine = Samples(s for s in ctx.samples if s.plateau in (-1, plateau))
+    here = ctx.plateaus[plateau].r_ns if ctx.plateaus else float("nan")
+    r_ns = here if math.isfinite(here) else round_trip_ns(ctx.limits, ctx.samples)
+    return dataclasses.replace(ctx, plateau=plateau, r_ns=r_ns, noise=floor(mine, ("quick",)),
+                               floors={n: floor(mine, (n,)) for n, e in ctx.experiments.items() if has_twins(e)})
 
 
 def context_for(ctx, analysis):
@@ -112,6 +134,8 @@ def context_for(ctx, analysis):
 
 def limits_lines(ctx):
     out = [f"R, a cache line's round trip between the two cores: {ctx.r_ns:.0f} ns"]
+    if len(ctx.plateaus) > 1:
+        out = ["R, a cache line's round trip between the two cores, stands at one of " + plateaus_text(ctx)]
     if ctx.limits:
         b = ctx.limits[0]
         out.append(f"a system call {b['syscall']['median_ns']:.0f} ns")
@@ -121,6 +145,11 @@ def limits_lines(ctx):
             f"{size_name(m['size_bytes'])} in {m['level']} {m['gb_per_s']:.1f} GB/s" for m in b["memcpy"]
             if m["size_bytes"] in (4096, 65536)))
     return out
+
+
+def plateaus_text(ctx):
+    """"104 ns (62 % of the time) and 500 ns (38 %)" """
+    return " and ".join(f"{p.r_ns:.0f} ns ({100 * p.share:.0f} % of the time)" for p in ctx.plateaus)
 
 
 def discarded(taken):
@@ -139,12 +168,12 @@ def discarded(taken):
                       "sample is discarded for its value. All are in samples.csv and raw/.")
 
 
-def experiments_table(taken):
+def experiments_table(taken, ctx):
     out = []
     for name, e in taken.experiments.items():
         exp, mine = e["experiment"], [s for s in taken.samples if s.experiment == name]
         blocks = len({s.block for s in mine})
-        got = reached(exp, Samples(mine).kept())
+        got = reached(exp, ctx.of(name))
         out.append({"name": name, "title": exp.title + ("" if e["finished"] else " (interrupted)"), "question": exp.question,
                     "seed": exp.seed, "blocks": blocks, "blocks_wanted": e["events"].get("wanted"),
                     "wanted": f"{100 * exp.blocks.precision:.1f} %", "reached": f"{100 * got:.1f} %" if got else "-",
@@ -162,22 +191,30 @@ def reached(exp, kept):
 
 
 METHOD = [
-    "Every sample is a guest process of its own on a machine (hypervisor model, VIO server, guest) that was started afresh for "
-    "one arm in one block. A block visits every setting in random order and within it every arm in random order (randomised "
-    "interleaved trials: Abedi and Brecht, ICPE 2017); seeds and order are in raw/. The unit of all intervals is the process "
-    "start, never the loop iteration (Kalibera and Jones, ISMM 2013). The length of the environment is random for each start "
-    "and address randomisation is on (Mytkowicz and others, ASPLOS 2009); all arms are one binary, so its layout is the same "
-    "for all.",
+    "Duet: the machines of all arms of a setting (hypervisor model, VIO server, guest: three programs each) are alive at once, and "
+    "one conductor hands the two cores from arm to arm in windows of about half a millisecond, in random orders that each come "
+    "back to front as well; R, one core's memcpy and one copy handed to the other core take their turns like arms (duet "
+    "benchmarking: Bulej and others, ICPE 2020). A block starts all programs afresh. The unit of all intervals is the process "
+    "start, never the window (Kalibera and Jones, ISMM 2013). The length of the environment is random for each start and address "
+    "randomisation is on (Mytkowicz and others, ASPLOS 2009); all arms are one binary. Experiments that can't be danced (open "
+    "loop, shared cores, pairs of guests, peers) take one sample a start, arms in random order within each block.",
+    "A window in which either side saw a gap (a turn of its loop far longer than usual, which a look at the tick counter shows) is "
+    "set aside; the rule looks at turns and never at what was counted. Plateaus of R are found from the R-windows (a mixture of one "
+    "to three components by BIC, then the most likely sequence in time); windows next to a change are set aside, and results of "
+    "different plateaus are never mixed. Of one start, on one plateau, the time of an arm is its part of ln time = round + arm, "
+    "fitted by midmeans: what a round did to all arms cancels.",
     "A pilot of a few blocks fixes the number of blocks, once, from the spread alone and without looking at the effect: as many "
     "as bring nine in ten of the comparisons with the first arm to the stated precision, within the experiment's stated limits "
     "of blocks and time. The pilot's blocks count as samples. Where time ended first, the precision reached is what the table "
     "says.",
-    "A ratio is the ratio of the two medians over blocks, with a bootstrap interval over pairs of the same block, at 99 %. A "
+    "A ratio is the median over blocks of the block's own ratio, with a bootstrap interval over blocks, at 99 %. A "
     "verdict is given only where the interval excludes no effect and the effect is larger than the A/A floor: the largest "
-    "difference that two identical arms showed in the same experiments (of quick where an experiment has no twins). The "
-    "intervals are not corrected for their number: of a hundred comparisons without any effect about one interval would exclude "
-    "1, which is one reason for the floor. Ratios of arms are never averaged (main effects of the ladder are geometric means "
-    "over contexts, and say so); every ratio has its absolute values beside it.",
+    "difference that two identical arms showed in the same experiments and on the same plateau (of quick where an experiment has "
+    "no twins). The intervals are not corrected for their number: of a hundred comparisons without any effect about one interval "
+    "would exclude 1, which is one reason for the floor. Ratios of arms are never averaged (main effects of the ladder are "
+    "geometric means over contexts, and say so); every ratio has its absolute values and its plateau beside it.",
+    "Two rates are kept of every arm: undisturbed, which comparisons use, and as experienced, in all windows, since what a design "
+    "itself makes slow must not be filtered away.",
     "Warm-up: the stated time before each measurement is not counted; the disk has been written once with the pattern (backends "
     "that hold data, before reads), and the guest's buffers are used in turn, so caches are as a steady load leaves them; a "
     "load works in 256 blocks of the disk, at least 2 MiB and at most 64 MiB, so that sizes from 128 KiB on also leave the "
@@ -201,102 +238,55 @@ def floors(ctx):
 
 
 def run_analyses(ctx):
+    """Sections of the main plateau, each with what it says on the others."""
     out = []
     for name in ANALYSES:
         module = importlib.import_module("vioab.analyses." + name)
         section = module.analyse(context_for(ctx, name))
         if section is not None:
             out.append(section)
+            if any(name in e.analyses for n, e in ctx.experiments.items() if n in ctx.windows):
+                held_for(section, ctx.plateau_name())
+                if not getattr(module, "ALL_PLATEAUS", False):
+                    section.others = elsewhere(ctx, name, module)
     return out
 
 
-HEAD_POINTS = (("memory", "read", 4096, 1), ("memory", "read", 4096, 32), ("memory", "read", 65536, 32),
-               ("null", "read", 4096, 1))
-HEAD_WORDS = ("on a 4 KiB read at a time, every byte moved and checked", "with 32 such reads in flight",
-              "for 64 KiB reads, where moving bytes is the work",
-              "on a null backend, which compares copying 4 KiB with not touching them")
+def held_for(section, plateau):
+    """Says of a section and its verdicts which plateau they hold for."""
+    section.plateau = plateau
+    for v in section.verdicts:
+        v.plateau = plateau
 
 
-def headline_numbers(ctx):
-    """[(verdict with absolutes, words)]: zero-copy against the copy design at four points of quick."""
+def elsewhere(ctx, name, module):
+    """What an analysis says on the other plateaus: sections without figures."""
     out = []
-    for (backend, op, bs, depth), words in zip(HEAD_POINTS, HEAD_WORDS):
-        at = ctx.of("quick", backend=backend, op=op, bs=bs, depth=depth)
-        copy, zero = at.where(slot="copy"), at.where(slot="zero-copy")
-        x, y = zero.paired(copy, "ns_per_request")
-        if len(x) < 3:
-            continue
-        iv = stats.ratio(x, y)  # ns of copy over ns of zero-copy: how many times as fast zero-copy is
-        claim = f"{size_name(bs)} {op}s, depth {depth}, {backend} backend: zero-copy against copy"
-        absolute = f"{np.median(y):,.0f} ns with copy, {np.median(x):,.0f} ns with zero-copy"
-        out.append((stats.verdict(claim, iv, ctx.noise, better="more", absolute=absolute), words))
+    for q in range(len(ctx.plateaus)):
+        section = module.analyse(context_for(at_plateau(ctx, q), name)) if q != ctx.plateau else None
+        if section is not None:
+            held_for(section, ctx.plateau_name(q))
+            section.figures, section.id = [], f"{section.id}-plateau-{q + 1}"
+            for t in section.tables:
+                t.id = f"{t.id}-plateau-{q + 1}" if t.id else ""
+            out.append(section)
     return out
-
-
-def times(v):
-    """A verdict in words: "2.4 times as fast", "not shown to differ"."""
-    if v.answer not in ("faster", "slower"):
-        return f"not shown to differ ({v.interval.estimate:.2f})"
-    r = v.interval.estimate
-    return f"{r:.2f} times as fast" if r >= 1 else f"slower (it does {r:.2f} times as many)"
-
-
-def against_rival(ctx):
-    """[(point, verdict)]: zero-copy against premapped at every point of quick on the memory backend."""
-    out, own = [], ctx.of("quick", backend="memory")
-    for point in own.points():
-        x, y = own.at(point, "zero-copy").paired(own.at(point, "premapped"), "ns_per_request")
-        if len(x) >= 3:
-            absolute = f"{np.median(x):,.0f} ns with zero-copy, {np.median(y):,.0f} ns with premapped"
-            out.append((point, stats.verdict(f"{point.label()}: zero-copy against premapped", stats.ratio(x, y), ctx.noise,
-                                             better="more", absolute=absolute)))
-    return out
-
-
-def rival(ctx):
-    """The sentence about the nearest rival: where it is behind, level and ahead."""
-    found = against_rival(ctx)
-    if not found:
-        return ""
-
-    def told(answer):
-        mine = sorted((v.interval.estimate, p) for p, v in found if v.answer == answer)
-        return "; ".join(f"{p.label().split(': ')[1]} ({r:.2f}x)" for r, p in mine)
-    parts = [f"{word} at {told(answer)}" for answer, word in (("faster", "faster"), ("slower", "slower"),
-                                                              ("no difference shown", "not shown to differ")) if told(answer)]
-    return ("Against its real rival, premapped (copies into buffers mapped once, as IBM's ibmveth has done since 2022), "
-            "zero-copy is " + ", ".join(parts) + ".")
-
-
-def headline(ctx, numbers, sections):
-    """One paragraph of plain words, computed. Absolute values and intervals stand beside the big numbers below it."""
-    told = [f"{times(v)} {words}" for (v, words) in numbers]
-    text = ("Compared with the 2010 copy design, zero-copy is " + "; ".join(told) +
-            ". Nothing is injected here for hypercalls, TCE updates and RDMA set-up, which favours the copy design. "
-            + rival(ctx)) if numbers else \
-        "The experiment quick, from which the headline is made, was not run with both arms: what was measured is below."
-    for wanted in ("ladder", "losses"):
-        section = next((s for s in sections if s.id == wanted), None)
-        if section:
-            text += " " + section.lead
-    return text + precision(ctx)
 
 
 def precision(ctx):
-    """A sentence when quick did not reach the precision that it aims at."""
-    if "quick" not in ctx.experiments:
+    """A sentence about the precision of quick, "" without it."""
+    got = reached(ctx.experiments["quick"], ctx.of("quick")) if "quick" in ctx.experiments else None
+    if got is None:
         return ""
     exp = ctx.experiments["quick"]
-    got = reached(exp, ctx.of("quick"))
-    if got is None or got <= exp.blocks.precision:
-        return ""
-    return (f" This run reached a precision of {100 * got:.0f} % where {100 * exp.blocks.precision:.0f} % was aimed at, and "
-            f"identical arms differed by up to {100 * math.expm1(ctx.noise):.0f} %: smaller differences are not shown.")
+    return (f"Nine in ten comparisons with {runner.reference(exp)} have a 99 % interval of at most ±{100 * got:.1f} % "
+            f"({100 * exp.blocks.precision:.0f} % was aimed at); identical arms differed by at most "
+            f"{100 * math.expm1(ctx.noise):.1f} %, and smaller differences are not shown.")
 
 
 def how_to_repeat(taken):
     """[(command, what it does)]"""
-    return [("./run ab", "quick: the arms at a glance, about 3 minutes"),
+    return [("./run ab", "quick: the arms at a glance, under 4 minutes"),
             ("./run ab full", "every experiment; interrupted, it goes on where it was"),
             *((f"./run ab {n}", e["experiment"].title) for n, e in taken.experiments.items()),
             ("./run ab report", "write this report again from raw/"),
@@ -306,24 +296,26 @@ def how_to_repeat(taken):
 def build(taken):
     ctx = context(taken)
     sections = run_analyses(ctx)
-    numbers = headline_numbers(ctx)
+    everywhere = [ctx] + [at_plateau(ctx, q) for q in range(len(ctx.plateaus)) if q != ctx.plateau]
+    first = first_screen.build(ctx, sections, everywhere, precision(ctx))
     return ctx, Report(
         title="virtio over CRQ, TCE and RDMA: copy against zero-copy", when=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        headline=headline(ctx, numbers, sections), headline_numbers=[v for v, _ in numbers], sections=sections,
-        targets=targets.all_targets(ctx.samples), limits_lines=limits_lines(ctx),
+        headline=first.sentence, headline_numbers=first.numbers, picture=first.picture, points=first.points, sections=sections,
+        targets=targets.all_targets(everywhere), limits_lines=limits_lines(ctx),
         environment=taken.environment | {"cores": taken.cores}, paths=datapath.measure(ctx, sections),
         method=METHOD + [floors(ctx)] + taken.left_out,
-        discarded=discarded(taken), how_to_repeat=how_to_repeat(taken), experiments=experiments_table(taken))
+        discarded=discarded(taken), how_to_repeat=how_to_repeat(taken), experiments=experiments_table(taken, ctx))
 
 
 def point_rows(ctx):
     """One entry for each experiment, slot and point: medians with intervals over process starts; counters exact."""
     groups, out = {}, []
     for s in ctx.samples:
-        groups.setdefault((s.experiment, s.slot, s.point), []).append(s)
-    for (name, slot, point), items in groups.items():
+        groups.setdefault((s.experiment, s.slot, s.point, s.plateau), []).append(s)
+    for (name, slot, point, plateau), items in groups.items():
         mine = Samples(items)
         entry = {"experiment": name, "slot": slot, "arm": items[0].arm, "point": dataclasses.asdict(point),
+                 "plateau": ctx.plateau_name(plateau),
                  "samples": len(items), "kept": len(mine.kept()), "metrics": {}}
         for metric in SUMMARY:
             x = mine.kept().values(metric)
@@ -335,6 +327,12 @@ def point_rows(ctx):
                 entry["metrics"][metric] = float(np.median(x))
         out.append(entry)
     return out
+
+
+def windows_json(ctx):
+    """{experiment: what became of its windows}."""
+    return {name: {"set_aside": m.set_aside(), "slots": m.header["slots"], "tick_hz": m.header["tick_hz"]}
+            for name, m in ctx.windows.items()}
 
 
 def plain(value):
@@ -356,11 +354,14 @@ def plain(value):
 
 def to_json(ctx, report, taken):
     sections = [{"id": s.id, "title": s.title, "lead": s.lead, "verdicts": plain(s.verdicts), "data": plain(s.data),
+                 "plateau": s.plateau, "others": [{"plateau": o.plateau, "lead": o.lead, "verdicts": plain(o.verdicts),
+                                                   "tables": plain(o.tables), "data": plain(o.data)} for o in s.others],
                  "tables": plain(s.tables), "figures": [{"id": f.id, "title": f.title, "caption": f.caption, "limits": f.limits,
                                                         "command": f.command} for f in s.figures]} for s in report.sections]
     return {"schema": SCHEMA, "when": report.when, "headline": report.headline,
-            "headline_numbers": plain(report.headline_numbers), "targets": plain(report.targets),
+            "headline_numbers": plain(report.headline_numbers), "points_of_first_screen": report.points, "targets": plain(report.targets),
             "environment": plain(report.environment), "cores": taken.cores, "r_ns": plain(ctx.r_ns),
+            "plateaus": plain(ctx.plateaus), "main_plateau": ctx.plateau, "windows": windows_json(ctx),
             "aa_floor_ln": plain(ctx.noise), "experiments": plain(report.experiments),
             "discarded": plain(report.discarded), "left_out": taken.left_out, "limits": taken.limits,
             "points": point_rows(ctx), "sections": sections}

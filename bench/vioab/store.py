@@ -10,7 +10,7 @@ import os
 from vioab.model import METRICS, Point, Sample, Samples
 
 SCHEMA = "virtio-vio-raw/1"
-CSV_FRONT = ["experiment", "machine", "block", "phase", "position", "slot", "arm"]
+CSV_FRONT = ["experiment", "machine", "block", "phase", "position", "slot", "arm", "plateau"]
 CSV_POINT = [f.name for f in dataclasses.fields(Point)]
 CSV_BACK = ["kept", "why"]
 
@@ -165,5 +165,5 @@ def read_csv(path, machine=""):
             values = {m: float(row[m]) for m in METRICS if row.get(m)}
             out.append(Sample(experiment=row["experiment"], block=int(row["block"]), phase=row["phase"],
                               position=int(row["position"]), slot=row["slot"], arm=row["arm"], point=point, values=values,
-                              kept=row["kept"] == "1", why=row["why"], machine=machine or row["machine"]))
+                              plateau=int(row["plateau"]), kept=row["kept"] == "1", why=row["why"], machine=machine or row["machine"]))
     return Samples(out)

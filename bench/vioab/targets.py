@@ -6,10 +6,12 @@ import dataclasses
 import numpy as np
 
 from vioab import stats
+from vioab.danced import STARTS_OF
 from vioab.model import Samples, size_name
 from vioab.runner import LIMITS_OF
 
 COPY_SIZES = (512, 4096, 65536)
+NS = "ns_per_request"
 
 
 def pick(samples, slot, **want):
@@ -36,11 +38,22 @@ def limits_of(samples, experiment, op, **want):
                    for s in samples.where(experiment=experiment + LIMITS_OF, op=op, **want))
 
 
+def bound_pairs(samples, own, experiment, metric, op, **want):
+    """(ns a request of own, ns of a bound) block by block: the bound of the same rounds where there are windows, else of the
+    block's bench-limits."""
+    if any(metric in s.values for s in own):
+        ns, bound = own.by_block(NS), own.by_block(metric)
+        both = sorted(set(ns) & set(bound))
+        return np.array([ns[k] for k in both]), np.array([bound[k] for k in both])
+    return own.paired(limits_of(samples, experiment, op, **want), NS)
+
+
 def in_round_trips(samples, experiment):
-    """ns a request of zero-copy in R, R measured in the same block."""
-    out, own, r = [], samples.where(experiment=experiment), limits_of(samples, experiment, "round_trip")
+    """ns a request of zero-copy in R, R measured in the same rounds or block."""
+    out, own = [], samples.where(experiment=experiment)
     for depth, limit in ((1, 2.5), (32, 0.35)):
-        x, y = r.paired(pick(own, "zero-copy", backend="null", op="read", bs=4096, depth=depth), "ns_per_request")
+        y, x = bound_pairs(samples, pick(own, "zero-copy", backend="null", op="read", bs=4096, depth=depth), experiment, "r_ns",
+                           "round_trip")
         if len(x):
             iv = stats.ratio(x, y)
             out.append(row(f"zero-copy, null backend, 4 KiB reads, depth {depth}", f"at most {limit} R a request",
@@ -67,8 +80,7 @@ def like_memcpy(samples, experiment):
     own = pick(samples.where(experiment=experiment), "zero-copy", backend="memory", op="read", bs=65536, depth=32)
     out = []
     # The disk's span (16 MiB) and the guest's buffers (8 MiB) lie in the cache level that "memcpy L3" measures.
-    copies = limits_of(samples, experiment, "memcpy L3", bs=65536)
-    y, x = own.paired(copies, "ns_per_request")
+    y, x = bound_pairs(samples, own, experiment, "memcpy_ns", "memcpy L3", bs=65536)
     if len(x):
         iv = stats.ratio(y, x)  # memcpy's ns over zero-copy's: the share of memcpy's throughput
         out.append(row("zero-copy, memory backend, 64 KiB reads, depth 32, every byte verified by the guest",
@@ -134,7 +146,7 @@ def network(samples, experiment="net"):
     for op, way in WAYS.items():
         for bs, rival, least in NETWORK:
             here = mine.kept().where(op=op, bs=bs)
-            x, y = here.where(slot="zero-copy").paired(here.where(slot=rival), "ns_per_request")
+            x, y = here.where(slot="zero-copy").paired(here.where(slot=rival), NS)
             if len(x):
                 iv = stats.ratio(x, y)  # ns of the rival over ns of zero-copy
                 out.append(row(f"network, {bs} B, {way}, headers touched: zero-copy against {rival}",
@@ -159,8 +171,18 @@ def network_copies(samples, experiment="net-pair"):
                 f"{copied:,} bytes in {frames:,} frames of {len(got)} process starts")]
 
 
-def all_targets(samples, experiment="quick"):
-    """Rows of the target table. samples: all; targets that need an interval use the kept ones."""
-    kept = samples.kept()
-    return (in_round_trips(kept, experiment) + steady_state(samples) + like_memcpy(kept, experiment)
-            + formula(samples, experiment) + start_up(kept) + server_memory(kept) + network(samples))
+def timed(ctx, experiment):
+    """Rows of the targets that are times of the experiment's, on the plateau of ctx."""
+    kept = ctx.samples.kept().where(plateau=(-1, ctx.plateau))
+    rows = in_round_trips(kept, experiment) + like_memcpy(kept, experiment)
+    return [r | {"plateau": ctx.plateau_name()} for r in rows]
+
+
+def all_targets(at_plateaus, experiment="quick"):
+    """Rows of the target table. at_plateaus: the context at each plateau, the main one first. Counts are of whole starts."""
+    ctx = at_plateaus[0]
+    whole = Samples(s for s in ctx.samples if s.plateau < 0)
+    starts = Samples(dataclasses.replace(s, experiment=s.experiment.removesuffix(STARTS_OF)) for s in whole)
+    return ([r for c in at_plateaus for r in timed(c, experiment)] + steady_state(whole) + formula(starts.kept(), experiment)
+            + start_up(whole.kept()) + server_memory(whole.kept())
+            + network(Samples(s for s in ctx.samples if s.plateau in (-1, ctx.plateau))))

@@ -235,11 +235,11 @@ def curve(ax, xs, intervals, arm, scale=1.0, connect=True):
         plots.lines_with_band(ax, [x for x, _ in have], [iv for _, iv in have], arm=arm, connect=connect, scale=scale)
 
 
-def panels(rows=1, cols=2, height=400, legend_lines=2, **subplots):
+def panels(rows=1, cols=2, height=400, legend_lines=2, width="wide", **subplots):
     """(fig, axis of the legend, array of axes in reading order): a strip for one legend above all panels."""
     strip = 22 * legend_lines
     body = (height - strip) / rows
-    fig, axes = plots.new_figure("wide", rows=rows + 1, cols=cols, height=height, squeeze=False,
+    fig, axes = plots.new_figure(width, rows=rows + 1, cols=cols, height=height, squeeze=False,
                                  gridspec_kw={"height_ratios": [strip] + [body] * rows}, **subplots)
     for ax in axes[0]:
         ax.set_axis_off()

@@ -223,17 +223,18 @@ def verdict(claim, iv, noise=0.0, better="less", absolute=""):
 
 
 def noise_floor(samples, metric="ns_per_request"):
-    """Largest |ln ratio| between a slot and its identical twin over all points and machines; 0 without twins."""
-    groups = {}
+    """Largest |ln ratio| between a slot and its identical twin over all points, plateaus and machines; 0 without twins. Twins of
+    fewer than MIN_VERDICT pairs, on which no verdict rests, count only where there are no others."""
+    groups, found = {}, []
     for s in samples:
         if s.kept and np.isfinite(s.values.get(metric, math.nan)):
-            groups.setdefault((s.machine, s.experiment, s.point), {}).setdefault(s.slot, []).append(s)
-    worst = 0.0
+            groups.setdefault((s.machine, s.experiment, s.plateau, s.point), {}).setdefault(s.slot, []).append(s)
     for slots in groups.values():
         for slot in slots:
             if slot + AGAIN in slots:
                 a, b = Samples(slots[slot]).paired(Samples(slots[slot + AGAIN]), metric)
                 both = (a > 0) & (b > 0)
                 if both.any():
-                    worst = max(worst, abs(float(np.median(np.log(b[both] / a[both])))))
-    return worst
+                    found.append((int(both.sum()), abs(float(np.median(np.log(b[both] / a[both]))))))
+    sound = [f for n, f in found if n >= MIN_VERDICT] or [f for _, f in found]
+    return max(sound, default=0.0)

@@ -20,7 +20,7 @@ import numpy as np
 from vioab import windows
 from vioab.stats import plateaus
 
-LEAST = 8  # windows of an arm, of a start, at a point, on a plateau: fewer give no value
+LEAST = 4  # windows of an arm, of a start, at a point, on a plateau: fewer give no value
 TURNS, SETTLED = 30, 1e-5  # of the alternating fit; largest move at which it ends
 
 
@@ -78,17 +78,29 @@ class Measured:
 
 
 def measure(rows, header):
-    """Measured of an experiment's windows. Without R-windows all is one plateau whose R is not known (NaN)."""
-    rows = rows[np.lexsort((rows["seq"], rows["dance"], rows["block"]))]
-    ns, clean = windows.ns_per_request(rows, header), windows.undisturbed(rows, header)
-    out = Measured(rows, header, ns, clean, np.zeros(len(rows), dtype=int))
-    r = clean & (rows["slot"] == out.slot(windows.ROUND_TRIP))
-    if not r.any():
-        out.plateaus = [plateaus.Plateau(np.nan, np.nan, np.nan, 0, 1.0)] if len(rows) else []
+    """Measured of one experiment's windows."""
+    return measure_all({"": (rows, header)})[""]
+
+
+def measure_all(taken):
+    """{name: Measured} of experiments {name: (rows, header)} of one machine, with one list of plateaus for all: R is the machine's.
+    Without R-windows all is one plateau whose R is not known (NaN)."""
+    out, series, trips = {}, [], []
+    for n, (name, (rows, header)) in enumerate(taken.items()):
+        rows = rows[np.lexsort((rows["seq"], rows["dance"], rows["block"]))]
+        out[name] = m = Measured(rows, header, windows.ns_per_request(rows, header), windows.undisturbed(rows, header),
+                                 np.zeros(len(rows), dtype=int))
+        trips.append(np.flatnonzero(m.clean & (rows["slot"] == m.slot(windows.ROUND_TRIP))))
+        series.append(n * 65536 + rows["block"][trips[-1]].astype(np.int64))
+    if not sum(map(len, trips)):
+        for m in out.values():
+            m.plateaus = [plateaus.Plateau(np.nan, np.nan, np.nan, 0, 1.0)]
         return out
-    out.plateaus, label = plateaus.find(ns[r], rows["block"][r])
-    group = rows["block"].astype(np.int64) * 65536 + rows["dance"]
-    out.plateau = plateaus.between(rows["begin"], group, rows["begin"][r], group[r], label)
+    found, label = plateaus.find(np.concatenate([m.ns[r] for m, r in zip(out.values(), trips)]), np.concatenate(series))
+    for m, r, own in zip(out.values(), trips, np.split(label, np.cumsum([len(r) for r in trips])[:-1])):
+        group = m.rows["block"].astype(np.int64) * 65536 + m.rows["dance"]
+        m.plateaus = found
+        m.plateau = plateaus.between(m.rows["begin"], group, m.rows["begin"][r], group[r], own)
     return out
 
 

@@ -31,6 +31,7 @@ LEAST = 0.02  # share of the R-windows below which a component is no plateau
 NARROW, WIDE = 0.01, 0.10  # standard deviation of ln R within a plateau: at least, at most
 STRAY = (0.01, 0.10)  # share of the background: at least, at most
 ROUNDS, ENOUGH = 300, 1e-7  # of EM; gain of the mean log likelihood at which it ends
+THIN = 20000  # values that the mixture is fitted to at most: every so many-th in order of size
 NONE = -1  # label: on no plateau
 
 
@@ -104,6 +105,8 @@ def _starts(x, k):
 def mixture(x):
     """Mixture of ln R that the rule chooses. x: finite values, at least one."""
     x = np.asarray(x, dtype=float)
+    if len(x) > THIN:
+        x = np.sort(x)[::-(-len(x) // THIN)]
     span = max(float(np.ptp(x)), 0.1)
     best = _em(x, np.array([np.median(x)]), span)[0]
     for k in range(2, MOST + 1):

@@ -273,7 +273,8 @@ class Compare(unittest.TestCase):
         os.makedirs(path)
         store.write_csv(store.to_samples(trials), os.path.join(path, "samples.csv"))
         with open(os.path.join(path, "results.json"), "w") as f:
-            json.dump({"schema": results.SCHEMA, "environment": {"cpu": name}, "r_ns": 200.0, "aa_floor_ln": 0.01}, f)
+            json.dump({"schema": results.SCHEMA, "environment": {"cpu": name}, "r_ns": 200.0, "aa_floor_ln": 0.01,
+                       "main_plateau": 0}, f)
         return path
 
     def compared(self, factor):
@@ -314,6 +315,17 @@ class Compare(unittest.TestCase):
             with open(path, "w", newline="") as f:
                 csv.writer(f).writerows(r[:at] + r[at + 1:] for r in table)
             self.assertEqual(store.read_csv(path).items[0].point, Point())
+
+    def test_results_of_an_older_schema_are_refused_with_a_sentence(self):
+        with tempfile.TemporaryDirectory() as d:
+            a, b = self.folder(d, "one", 1.0, 1), self.folder(d, "two", 1.0, 2)
+            with open(os.path.join(b, "results.json"), "w") as f:
+                json.dump({"schema": "virtio-vio-ab/2", "r_ns": 200.0}, f)
+            err = io.StringIO()
+            with contextlib.redirect_stderr(err):
+                self.assertEqual(compare.main([a, b, "--out", os.path.join(d, "o")]), 1)
+            self.assertIn("schema 'virtio-vio-ab/2', this program reads virtio-vio-ab/3", err.getvalue())
+            self.assertIn("measure again", err.getvalue())
 
     def test_a_folder_that_is_no_report_is_refused_in_words(self):
         with tempfile.TemporaryDirectory() as d:

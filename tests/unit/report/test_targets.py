@@ -11,7 +11,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
 from vioab import targets  # noqa: E402
-from vioab.model import Point, Sample, Samples  # noqa: E402
+from vioab.model import Context, Point, Sample, Samples  # noqa: E402
+from vioab.stats.plateaus import Plateau  # noqa: E402
 from vioab.runner import LIMITS, LIMITS_OF  # noqa: E402
 
 BLOCKS = 12
@@ -44,8 +45,12 @@ def quick(zero_ns=500.0, spread=0.02, hcalls=0, r_ns=200.0, big_ns=5000.0, copy_
     return Samples(out)
 
 
+def every(samples):
+    return targets.all_targets([Context(samples, [], {}, {}, float("nan"))])
+
+
 def answers(samples, word):
-    return [t["answer"] for t in targets.all_targets(samples) if word in t["name"]]
+    return [t["answer"] for t in every(samples) if word in t["name"]]
 
 
 class Targets(unittest.TestCase):
@@ -53,6 +58,20 @@ class Targets(unittest.TestCase):
         self.assertEqual(answers(quick(zero_ns=450), "null backend, 4 KiB reads, depth 1"), ["met"])
         self.assertEqual(answers(quick(zero_ns=550), "null backend, 4 KiB reads, depth 1"), ["not met"])
         self.assertEqual(answers(quick(zero_ns=500, spread=0.2), "null backend, 4 KiB reads, depth 1"), ["undecided"])
+
+    def test_each_plateau_is_judged_by_its_own_r(self):
+        """560 ns are more than 2.5 R while R = 200 ns, 600 ns less while R = 500 ns; bench-limits between the windows say nothing."""
+        out = []
+        for b in range(BLOCKS):
+            for q, r, ns in ((0, 200.0, 560.0), (1, 500.0, 600.0)):
+                s = sample("zero-copy", Point(), b, ns_per_request=ns * (1 + 0.001 * b), r_ns=r)
+                s.plateau = q
+                out.append(s)
+        known = [Plateau(r, r, r, 100, 0.5) for r in (200.0, 500.0)]
+        rows = targets.all_targets([Context(Samples(out), [], {}, {}, r, plateaus=known, plateau=q)
+                                    for q, r in ((0, 200.0), (1, 500.0))])
+        self.assertEqual([(t["answer"], t["plateau"]) for t in rows if "depth 1" in t["name"]],
+                         [("not met", "R = 200 ns"), ("met", "R = 500 ns")])
 
     def test_one_hypercall_of_a_whole_run_breaks_the_steady_state(self):
         self.assertEqual(answers(quick(), "steady state"), ["met"])
@@ -64,7 +83,7 @@ class Targets(unittest.TestCase):
 
     def test_a_copy_arm_that_moves_one_byte_more_than_the_formula_is_told(self):
         self.assertEqual(answers(quick(), "counters"), ["met"] * 3)
-        off = [t for t in targets.all_targets(quick(copy_bytes=26 * 256 + 12 + 18)) if "counters" in t["name"]]
+        off = [t for t in every(quick(copy_bytes=26 * 256 + 12 + 18)) if "counters" in t["name"]]
         self.assertEqual([t["answer"] for t in off], ["not met"] * 3)
         self.assertIn("rdma_bytes", off[0]["measured"])
 
@@ -86,7 +105,7 @@ class Targets(unittest.TestCase):
         self.assertEqual(answers(s, "steady state"), ["not met"], "a discarded sample hid a hypercall")
 
     def test_without_samples_there_are_no_targets_and_no_crash(self):
-        self.assertEqual(targets.all_targets(Samples([])), [])
+        self.assertEqual(every(Samples([])), [])
 
 
 if __name__ == "__main__":
