@@ -4,11 +4,12 @@
 import math
 
 from vioab import store, windows
-from vioab.model import Point, Sample
+from vioab.model import STARTS_OF, Point, Sample
 from vioab.stats import duet, plateaus
 
-STARTS_OF = ":starts"  # experiment "quick:starts" holds quick's starts as a whole: counters, and times of all plateaus mixed
-TIMES = ("ns_per_request", "elapsed_ns", "windows", "undisturbed")  # metrics of a whole start that a plateau has of its own
+# Metrics of a whole start that are not a plateau's.
+TIMES = ("ns_per_request", "elapsed_ns", "windows", "undisturbed", "mean_latency_ns", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns",
+         "start_seconds", "requests", "bytes")
 
 
 def measure(found):
@@ -49,7 +50,7 @@ def of_plateau(name, start, v, slot, point, machine):
     kept = math.isfinite(v.ns)
     return Sample(experiment=name, block=v.block, phase=start.phase, position=start.position, slot=slot,
                   arm=start.arm, point=point, values=values, kept=kept, machine=machine, plateau=v.plateau,
-                  why="" if kept else f"fewer than {duet.LEAST} windows without a gap on this plateau", histogram=start.histogram)
+                  why="" if kept else f"fewer than {duet.LEAST} windows without a gap on this plateau")
 
 
 def main_plateau(items):

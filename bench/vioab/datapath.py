@@ -40,10 +40,13 @@ def measure(ctx, sections=()):
             arms[arm] = {"ns": stats.median(ns).data(), "check": float(np.median(check)) if len(check) else None, "counters": {
                 c: float(np.median(samples.values(c))) for c in COUNTERS if len(samples.values(c))}}
         null = ctx.of(name).at(NULL, "zero-copy")
-        # Latency ends before the guest checks the bytes, which it does with the memory backend only; time a request does not.
-        moving, still = taken["zero-copy"].paired(null, "mean_latency_ns")
+        # Latency ends before the guest checks the bytes, which it does with the memory backend only; time a request does not. It is
+        # of whole starts, so not of one plateau: windows give the difference with the check.
+        checked = not any("mean_latency_ns" in s.values for s in null)
+        moving, still = taken["zero-copy"].paired(null, "ns_per_request" if checked else "mean_latency_ns")
         return {"experiment": name, "command": ctx.command(name), "bs": POINT.bs, "queue_size": POINT.queue_size,
-                "arms": arms, "r_ns": ctx.r_ns, "move": stats.median(moving - still).data() if len(still) else None,
+                "arms": arms, "r_ns": ctx.r_ns, "plateau": ctx.plateau_name() if any(s.plateau >= 0 for s in taken["copy"]) else "",
+                "checked": checked, "move": stats.median(moving - still).data() if len(still) else None,
                 "constants": cycles_model.constants(sections, POINT.depth)}
     return {}
 
@@ -265,10 +268,13 @@ def caption(data):
            "the round trip of one cache line between the two cores, which no request can beat."]
     if data.get("constants"):
         said = ", ".join(f"{k.replace('_', ' ')} {_range(c)}" for k, c in data["constants"].items() if k in COUNTERS)
-        out.append(f"Times marked ≈ are fitted: constants of the cost model ({said}) times the counts of the step.")
+        out.append(f"Times marked ≈ are fitted: work prices of the time model ({said}) times the counts of the step.")
     if data.get("move"):
-        out.append("The time marked + is the memory backend's latency less the null backend's, block by block: "
-                   f"{_range(data['move'])}.")
+        out.append("The time marked + is the memory backend's " + ("time a request less the null backend's, so with the guest's check "
+                   "of every byte, " if data.get("checked") else "latency less the null backend's, ")
+                   + f"block by block: {_range(data['move'])}.")
+    if data.get("plateau"):
+        out.append(f"Times hold for {data['plateau']}.")
     checks = {arm: a.get("check") for arm, a in data["arms"].items()}
     if all(v is not None for v in checks.values()):
         out.append("After its answer the guest checks every byte of a request, and this time is in the totals too: "

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 AGAIN = " (again)"
+STARTS_OF = ":starts"  # experiment "quick:starts" holds quick's starts as a whole: counters, and times of all plateaus mixed
 LEVEL = 0.99  # of every interval of a report
 
 
@@ -240,6 +241,7 @@ class Context:
     plateaus: list = field(default_factory=list)  # of stats.plateaus.Plateau: of R, ascending; []: no windows
     plateau: int = 0  # the one that of() selects
     windows: dict = field(default_factory=dict)  # name -> stats.duet.Measured of the experiments that were danced
+    read: set = field(default_factory=set)  # names that of() was asked for
 
     def noise_in(self, name):
         """A/A floor of one experiment; the analysis's own where it has no twins."""
@@ -247,7 +249,13 @@ class Context:
 
     def of(self, name, **want):
         """Samples that count of one experiment: kept, of either phase; of the plateau in question where they are of windows."""
+        self.read.update([name] if isinstance(name, str) else name)
         return self.samples.kept().where(**({"experiment": name, "plateau": (-1, self.plateau)} | want))
+
+    def whole(self, name, **want):
+        """Samples that count of whole starts: of danced experiments with all plateaus and gaps, for latencies as experienced."""
+        starts = self.samples.kept().where(experiment=name + STARTS_OF, **want)
+        return starts if len(starts) else self.of(name, **want)
 
     def plateau_name(self, plateau=None):
         """"R = 104 ns" of a plateau, or of the one in question; "" where no window told R."""

@@ -19,7 +19,7 @@ from vioab.runner import LIMITS_OF
 SCHEMA = "virtio-vio-ab/3"
 # In the order of the report. An analysis returns None when its samples were not taken.
 ANALYSES = ("overview", "disk_peers", "ladder", "losses", "sizes", "network", "network_latency", "costs", "cycles_model", "mapping",
-            "batch", "latency", "poller", "exposure", "anchors")
+            "batch", "latency", "poller", "exposure", "anchors", "instrument")
 SUMMARY = ("ns_per_request", "ns_experienced", "p50_ns", "p99_ns")
 EXACT = ("hcalls", "tce_updates", "rdma_bytes", "rdma_calls", "guest_bytes", "server_bytes", "kicks", "irqs", "wakes")
 
@@ -129,7 +129,7 @@ def context_for(ctx, analysis):
     """The context with the A/A floor of the experiments that the analysis reads; that of quick where they have no twins."""
     reads = [n for n, e in ctx.experiments.items() if analysis in e.analyses]
     known = [ctx.floors[n] for n in reads if n in ctx.floors]
-    return dataclasses.replace(ctx, noise=max(known)) if known else ctx
+    return dataclasses.replace(ctx, noise=max(known) if known else ctx.noise, read=set())
 
 
 def limits_lines(ctx):
@@ -242,13 +242,13 @@ def run_analyses(ctx):
     out = []
     for name in ANALYSES:
         module = importlib.import_module("vioab.analyses." + name)
-        section = module.analyse(context_for(ctx, name))
+        here = context_for(ctx, name)
+        section = module.analyse(here)
         if section is not None:
             out.append(section)
-            if any(name in e.analyses for n, e in ctx.experiments.items() if n in ctx.windows):
+            if here.read & set(ctx.windows):
                 held_for(section, ctx.plateau_name())
-                if not getattr(module, "ALL_PLATEAUS", False):
-                    section.others = elsewhere(ctx, name, module)
+                section.others = elsewhere(ctx, name, module) if name != "instrument" else []
     return out
 
 

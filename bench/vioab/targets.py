@@ -6,8 +6,7 @@ import dataclasses
 import numpy as np
 
 from vioab import stats
-from vioab.danced import STARTS_OF
-from vioab.model import Samples, size_name
+from vioab.model import STARTS_OF, Samples, size_name
 from vioab.runner import LIMITS_OF
 
 COPY_SIZES = (512, 4096, 65536)

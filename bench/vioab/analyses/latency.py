@@ -36,7 +36,7 @@ def name(q):
 
 def analyse(ctx):
     """Section of what there is: depth 1 of quick, open loop of load; None without any histogram."""
-    quick, load = ctx.of("quick", depth=1, rate=0.0), ctx.of("load")
+    quick, load = ctx.whole("quick", depth=1, rate=0.0), ctx.of("load")
     quick, load = (type(x)(s for s in x if s.histogram) for x in (quick, load))
     if not len(quick) and not len(load):
         return None

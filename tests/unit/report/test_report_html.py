@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
 import numpy as np  # noqa: E402
 from vioab import datapath, plots, report_html, report_md, report_model  # noqa: E402
+from vioab.analyses import cycles_model  # noqa: E402
 from vioab.model import Context, Figure, Interval, Sample, Samples, Section, Table, Verdict  # noqa: E402
 
 HOSTILE = '<script>alert("x")</script> & </svg> "quoted" | bar'
@@ -331,9 +332,10 @@ class DataPath(unittest.TestCase):
 
     def test_fitted_times_show_only_when_the_run_has_a_good_model_of_this_depth(self):
         def model(depth=1, error=0.1, low=40.0):
-            constants = {"hypercall": {"ns": 50.0, "low": low, "high": 60.0},
-                         "request": {"ns": 300.0, "low": 200.0, "high": 400.0}}
-            return Section("model", "M", "l", data={"depths": [{"depth": depth, "median_error": error, "constants": constants}]})
+            prices = [{"kind": "work", "of": "hypercall", "metrics": ["hcalls"], "price": 50.0, "low": low, "high": 60.0},
+                      {"kind": "lines", "of": "request", "metrics": [], "price": 1.1, "low": 1.0, "high": 1.2}]
+            return Section("model", "M", "l", data={"regimes": [{"regime": cycles_model.regime_of(depth), "median_error": error,
+                                                                 "prices": prices}]})
 
         def copy(*sections):
             return datapath.panels(datapath.measure(context(), sections))[0][2]
