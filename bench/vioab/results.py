@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from vioab import danced, datapath, experiment, first_screen, runner, stats, store, targets
+from vioab import datapath, experiment, first_screen, plateau_samples, runner, stats, store, targets
 from vioab.model import Context, Interval, Sample, Samples, Table, Verdict, size_name
 from vioab.report_model import Report
 from vioab.runner import LIMITS_OF
@@ -39,7 +39,7 @@ class Taken:
 
     def add(self, exp, header, trials, events, measured=None):
         """measured: stats.duet.Measured of its windows, or None where nothing danced."""
-        self.samples += danced.samples(exp.name, trials, measured)
+        self.samples += plateau_samples.samples(exp.name, trials, measured)
         if measured is not None:
             self.windows[exp.name] = measured
         self.limits += [e["limits"] for e in events if e["kind"].startswith("limits_")]
@@ -74,7 +74,7 @@ def load_folder(out, extra=()):
             taken.left_out.append(f"{name}: {why}")
         else:
             together.append((exp, header, trials, events))
-    measured = danced.measure({exp.name: (out, trials) for exp, _, trials, _ in together})
+    measured = plateau_samples.measure({exp.name: (out, trials) for exp, _, trials, _ in together})
     for exp, header, trials, events in together:
         taken.add(exp, header, trials, events, measured.get(exp.name))
     return taken
@@ -113,7 +113,7 @@ def context(taken):
     ctx = Context(samples=samples, limits=taken.limits, environment=taken.environment,
                   experiments={n: e["experiment"] for n, e in taken.experiments.items()}, r_ns=float("nan"),
                   plateaus=next(iter(taken.windows.values())).plateaus if taken.windows else [], windows=taken.windows)
-    return at_plateau(ctx, danced.main_plateau(taken.samples))
+    return at_plateau(ctx, plateau_samples.main_plateau(taken.samples))
 
 
 def at_plateau(ctx, plateau):

@@ -13,7 +13,8 @@ import sys
 import time
 
 from machine import MachineError
-from vioab import anchors_run, duet_trial, environment, net_trial, stats, store, trial, windows
+from vioab import anchors_run, duet_trial, environment, net_trial, plateau_samples, stats, store, trial, windows
+from vioab.model import Samples
 
 LIMITS_SECONDS = 3.0  # of bench-limits before and after a run
 LIMITS = "limits"  # slot and backend of bench-limits in a block
@@ -235,13 +236,20 @@ class Run:
                  "point": {"backend": g.get("backend", "anchor"), "op": g["op"], "bs": g["bs"], "depth": g["depth"]}}
                 for g in got]
 
+    def taken(self):
+        """Samples so far; of windows, those of the plateau of R that most are on."""
+        name, out = self.experiment.name, os.path.dirname(os.path.dirname(self.log.path))
+        measured = plateau_samples.measure({name: (out, self.log.trials)})
+        items = plateau_samples.samples(name, self.log.trials, measured.get(name))
+        return Samples(items).where(experiment=name, plateau=(-1, plateau_samples.main_plateau(items)))
+
     def decide_blocks(self):
         """After the pilot, once: the number of blocks, from the spread only (the effect is not looked at)."""
         old = self.log.event("blocks")
         if old:
             return old["blocks"]
         b = self.experiment.blocks
-        needed = sorted(blocks_needed(self.experiment, store.to_samples(self.log.trials)))
+        needed = sorted(blocks_needed(self.experiment, self.taken()))
         wanted = needed[min(len(needed) - 1, int(MOST * len(needed)))] if needed else b.min
         per_block = sum(t["seconds"] for t in self.log.trials) / b.pilot
         affordable = int(b.budget_seconds / per_block) if b.budget_seconds and per_block else b.max

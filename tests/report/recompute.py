@@ -31,9 +31,12 @@ def raw_values(folder):
             continue
         with open(os.path.join(where, name)) as f:
             for line in f:
-                t = json.loads(line).get("trial")
-                for s in t["samples"] if t else []:
-                    out.setdefault((t["experiment"], t["block"], s.get("slot", t["slot"])), []).append(s["values"]["ns_per_request"])
+                obj = json.loads(line)
+                for t in [obj["trial"]] if "trial" in obj else obj.get("trials", []):
+                    whole = t.get("danced") and ":" not in t["experiment"]  # of a danced start: its plateaus are in the windows
+                    for s in t["samples"]:
+                        key = (t["experiment"] + (":starts" if whole else ""), t["block"], s.get("slot", t["slot"]))
+                        out.setdefault(key, []).append(s["values"]["ns_per_request"])
     return out
 
 
@@ -42,6 +45,8 @@ def same_as_raw(folder, check):
     raw, table = raw_values(folder), {}
     with open(os.path.join(folder, "samples.csv"), newline="") as f:
         for r in csv.DictReader(f):
+            if r["plateau"] != "-1":
+                continue
             table.setdefault((r["experiment"], int(r["block"]), r["slot"]), []).append(float(r["ns_per_request"]))
     have = {k[0] for k in table}
     for key in raw.keys() | table.keys() if raw else ():
@@ -55,7 +60,8 @@ def load(folder):
     with open(os.path.join(folder, "samples.csv"), newline="") as f:
         rows = [r for r in csv.DictReader(f) if r["kept"] == "1"]
     with open(os.path.join(folder, "results.json")) as f:
-        return rows, json.load(f)
+        results = json.load(f)
+    return [r for r in rows if r["plateau"] in ("-1", str(results["main_plateau"]))], results
 
 
 def by_block(rows, **want):
@@ -172,8 +178,9 @@ def ladder(rows, results, check):
 
 def sizes(rows, results, check):
     """Time by size of every arm, and between which two sizes the better of two arms changes."""
+    main = [f"R = {p['r_ns']:.0f} ns" for p in results["plateaus"][results["main_plateau"]:][:1] if p["r_ns"]]
     for p in results["points"]:
-        if p["experiment"] != "sizes" or "ns_per_request" not in p["metrics"]:
+        if p["plateau"] not in ["", *main] or p["experiment"] != "sizes" or "ns_per_request" not in p["metrics"]:
             continue
         pick = {k: str(p["point"][k]) for k in ("backend", "op", "bs", "depth")}
         mine = by_block(rows, experiment="sizes", slot=p["slot"], **pick)

@@ -6,10 +6,11 @@ import numpy as np
 
 from vioab import plots, stats
 from vioab.analyses import parts
-from vioab.model import AGAIN, Figure, Section, Table, Verdict
+from vioab.model import AGAIN, STARTS_OF, Figure, Section, Table, Verdict
 
 NAME = "latency"
 QS = (50, 90, 99, 99.9)
+ALL = "all plateaus of R together"
 ENOUGH = 10  # requests beyond a percentile, else it says nothing
 KEPT_UP = 0.95  # of the offered rate; below, the queue grows for as long as the measurement lasts
 POINTS_SHOWN = 300  # of a distribution, in its plot
@@ -44,6 +45,9 @@ def analyse(ctx):
     leads = []
     if len(quick):
         leads.append(depth_one(ctx, quick, out))
+        if len(ctx.plateaus) > 1 and any(s.experiment.endswith(STARTS_OF) for s in quick):
+            for v in out.verdicts:
+                v.plateau = ALL
     if len(load):
         leads += open_loop(ctx, load, out)
     out.lead = " ".join(x for x in leads if x) or "Too few requests were measured for any percentile."
@@ -55,6 +59,9 @@ def analyse(ctx):
                 "not requests. Buckets are the load generator's: a percentile is the upper end of its bucket. A percentile with "
                 "fewer than "
                 f"{ENOUGH} requests beyond it is not shown."]
+    if any(v.plateau == ALL for v in out.verdicts):
+        out.text.append("Where arms danced, latencies are of all windows on all plateaus of R, gaps of the machine among them: a tail must "
+                        "not be filtered away.")
     return out
 
 
