@@ -6,11 +6,11 @@
 3. Of one start (block), at one point and on one plateau, the logarithm of a window's time is a part of its round and a part of its
    arm, fitted by alternating midmeans: what a round did to all its neighbours cancels, as with pairs, and the arms' ratios agree
    with each other (with two arms it is the midmean of the rounds' ratios). The start's value of an arm is its part, at the middle
-   round. A midmean is the mean of the middle half: as deaf to strays as a median, at a third less variance.
+   round. A midmean is the mean of the middle half: as deaf to strays as a median, at a quarter less variance.
 4. From there on the start is the unit (stats/__init__.py): a ratio is the median of the starts' ratios.
 
 Both rates are kept: *undisturbed* as above, which comparisons use, and *as experienced*: total time over total requests in all
-windows of the plateau, gaps and changes included, since what the design itself makes slow must not be filtered away.
+windows of the plateau, gaps included, since what the design itself makes slow must not be filtered away.
 """
 
 from dataclasses import dataclass, field
