@@ -202,7 +202,8 @@ def picture(ctx, at_plateaus):
     title = "How many times as fast as the 2010 copy design, by size, depth and arm"
     return Figure(id="first", title=title, svg=plots.to_svg(fig, "first", title),
                   caption=f"Marks: medians over process starts of the ratio of requests per second to copy; lines: {stats.LEVEL:.0%} "
-                          "intervals. Black: the most that this machine allows any design: the block asked for, handed to the other core "
-                          "and read, as many in flight; on a null disk a line there and back. ×32: 32 requests in flight.".replace("%", " %"),
+                          "intervals. Black: the most that this machine allows any design: the block asked for, handed to the other "
+                          "core and read, as many in flight; on a null disk a line there and back. ×32: 32 requests in flight."
+                  .replace("%", " %"),
                   limits=parts.limits_line(ctx), command=ctx.command(NAME))
 

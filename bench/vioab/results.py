@@ -15,11 +15,13 @@ from vioab import datapath, experiment, first_screen, plateau_samples, runner, s
 from vioab.model import Context, Interval, Sample, Samples, Table, Verdict, size_name
 from vioab.report_model import Report
 from vioab.runner import LIMITS_OF
+from vioab.stats import duet
 
 SCHEMA = "virtio-vio-ab/3"
 # In the order of the report. An analysis returns None when its samples were not taken.
 ANALYSES = ("overview", "disk_peers", "ladder", "losses", "sizes", "network", "network_latency", "costs", "cycles_model", "mapping",
             "batch", "latency", "poller", "exposure", "anchors", "instrument")
+ALL_PLATEAUS = ("cycles_model", "instrument")  # look at all of them themselves
 SUMMARY = ("ns_per_request", "ns_experienced", "p50_ns", "p99_ns")
 EXACT = ("hcalls", "tce_updates", "rdma_bytes", "rdma_calls", "guest_bytes", "server_bytes", "kicks", "irqs", "wakes")
 
@@ -165,7 +167,8 @@ def discarded(taken):
                  head=["experiment", "samples", "discarded", "programs started again", "why"], rows=rows,
                  note="Rule, fixed before any run: a sample is discarded when the host took more than 1 % of the time of the two "
                       "cores during it (steal in /proc/stat, ticks of 10 ms), and taken again at once, three times at most. No "
-                      "sample is discarded for its value. All are in samples.csv and raw/.")
+                      "sample is discarded for its value. Of danced points a sample is a start on a plateau of R, and needs "
+                      f"{duet.LEAST} windows without a gap. All are in samples.csv and raw/.")
 
 
 def experiments_table(taken, ctx):
@@ -246,9 +249,9 @@ def run_analyses(ctx):
         section = module.analyse(here)
         if section is not None:
             out.append(section)
-            if here.read & set(ctx.windows):
+            if here.read & set(ctx.windows) and name not in ALL_PLATEAUS:
                 held_for(section, ctx.plateau_name())
-                section.others = elsewhere(ctx, name, module) if name != "instrument" else []
+                section.others = elsewhere(ctx, name, module)
     return out
 
 

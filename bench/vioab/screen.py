@@ -26,7 +26,8 @@ def arms_table(ctx, name="quick"):
     """Requests a second of each arm, with the ratio to copy and its interval."""
     own = ctx.of(name)
     slots = [s for s in ctx.experiments[name].slots if s in own.slots() and not s.endswith(AGAIN)]
-    rows = [["thousand requests/s (ratio to copy)" + (f", {ctx.plateau_name()}" if ctx.plateau_name() else ""), *slots]]
+    where = f", {ctx.plateau_name()}" if ctx.plateau_name() else ""
+    rows = [["thousand requests/s (ratio to copy)" + where, *slots]]
     for point in own.points():
         at = own.at(point)
         base, row = at.where(slot="copy"), [point.label()]
@@ -50,7 +51,8 @@ def text(ctx, report):
     if "quick" in ctx.experiments:
         out += [arms_table(ctx), ""]
     out += ["targets", grid([["target", "wanted", "measured", "99 % interval", "plateau", "answer"],
-                             *([t["name"], t["wanted"], t["measured"], t["interval"], t.get("plateau", ""), t["answer"]] for t in report.targets)],
+                             *([t["name"], t["wanted"], t["measured"], t["interval"], t.get("plateau", ""), t["answer"]]
+                               for t in report.targets)],
                             right=False), ""]
     out += ["what this machine can do: " + "; ".join(report.limits_lines), ""]
     out += [textwrap.fill(report.headline, WIDTH)]

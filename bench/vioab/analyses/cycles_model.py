@@ -74,10 +74,10 @@ def lead(found):
 
 
 def texts(found):
-    out = ["ns = constants x counters + lines x R + bytes x hand-over. R, and the time to hand a block of the point's size to the other "
-           "core, were measured in the same rounds; where R took several values, what grows with it is lines moved and what does not "
-           "is work. Held out: an arm at a point (backend, operation, size, depth), a point with all arms, or an arm at all points, each on "
-           "all plateaus, is predicted from the rest. The figures and tables show the points.",
+    out = ["ns = constants x counters + lines x R + bytes x hand-over. R, and the time to hand a block of the point's size to the "
+           "other core, were measured in the same rounds; where R took several values, what grows with it is lines moved and what "
+           "does not is work. Held out: an arm at a point (backend, operation, size, depth), a point with all arms, or an arm at all "
+           "points, each on all plateaus, is predicted from the rest. The figures and tables show the points.",
            "Prices are not negative and minimise relative errors; a price of 0 explained nothing beyond the others. Those of requests "
            "many in flight are a description more than prices: the partitions overlap, and the slower one binds."]
     for f in found:

@@ -55,7 +55,8 @@ def lead(ctx, parts_of):
 
 def plateau_table(ctx):
     rows = [[p.name(), f"{p.low:.0f} to {p.high:.0f} ns", f"{p.windows:,}", share(p.share, 1)] for p in ctx.plateaus]
-    return Table(title="Plateaus of R", id="instrument-plateaus", head=["plateau", "quartiles", "R-windows", "share of the time"], rows=rows,
+    return Table(title="Plateaus of R", id="instrument-plateaus", rows=rows,
+                 head=["plateau", "quartiles", "R-windows", "share of the time"],
                  note="Found from the R-windows by a mixture of one to three components (BIC) and the most likely sequence in time; "
                       "docs/method.md has the rule.")
 
@@ -74,14 +75,15 @@ def variance_table(ctx, name, found):
     for point, plateau, slot, pair, own in found:
         if pair.blocks < 3:
             continue
-        rows.append([label(m, point), m.header["slots"][slot], ctx.plateau_name(plateau), *(sd(v) for v in (pair.starts, pair.times, pair.rounds)),
+        rows.append([label(m, point), m.header["slots"][slot], ctx.plateau_name(plateau), sd(pair.starts), sd(pair.times), sd(pair.rounds),
                      sd(own.starts) if own else "-", str(pair.blocks)])
     if not rows:
         return None
     return Table(title=f"Spread of the ratio to {m.header['slots'][base_slot(m)]}, experiment {name}", id=f"instrument-spread-{name}",
-                 head=["point", "arm", "plateau", "between starts", "between dances", "between rounds", "own time, between starts", "starts"],
-                 rows=rows, note="Standard deviations. A dash: one dance a start and plateau, so starts and time can't be told apart, and the "
-                                 "spread between starts holds both.")
+                 head=["point", "arm", "plateau", "between starts", "between dances", "between rounds", "own time, between starts",
+                       "starts"], rows=rows,
+                 note="Standard deviations. A dash: one dance a start and plateau, so starts and time can't be told apart, and the spread "
+                      "between starts holds both.")
 
 
 def sd(v):
