@@ -50,6 +50,19 @@ def two_way(x):
     return arm + midmean(midmean(x - arm, axis=1))
 
 
+def joined(tables):
+    """two_way of arms that danced in groups (one table a group, all with the same columns): each group on its own, then moved to
+    the mean level of the arms that it shares with the groups before it. A group that shares none stays as it is."""
+    out = two_way(tables[0])
+    for table in tables[1:]:
+        more = two_way(table)
+        shared = np.isfinite(out) & np.isfinite(more)
+        apart = float(np.mean(more[shared] - out[shared])) if shared.any() else 0.0
+        out, more = out + apart / 2, more - apart / 2  # both half way: no group's time is the one that counts
+        out = np.where(shared, (out + more) / 2, np.where(np.isfinite(out), out, more))
+    return out
+
+
 @dataclass
 class Measured:
     """The windows of an experiment with what was found about each. Arrays have an entry a window, in order of time."""
@@ -132,14 +145,22 @@ def _split(keys):
 
 
 def _table(m, own):
-    """Array rounds x slots of ln ns of the windows own; several of a slot in a round: their mean."""
-    rounds = m.rows["dance"][own].astype(np.int64) << 32 | m.rows["round"][own]
-    _, at = np.unique(rounds, return_inverse=True)
-    total = np.zeros((at.max() + 1, len(m.header["slots"])))
+    """(array rounds x slots of ln ns of the windows own, several of a slot in a round: their mean; the dance of each round)"""
+    rounds, at = np.unique(m.rows["dance"][own].astype(np.int64) << 32 | m.rows["round"][own], return_inverse=True)
+    total = np.zeros((len(rounds), len(m.header["slots"])))
     many = np.zeros_like(total)
     np.add.at(total, (at, m.rows["slot"][own]), np.log(m.ns[own]))
     np.add.at(many, (at, m.rows["slot"][own]), 1)
-    return np.where(many > 0, total / np.maximum(many, 1), np.nan)
+    return np.where(many > 0, total / np.maximum(many, 1), np.nan), rounds >> 32
+
+
+def _groups(table, dance):
+    """Tables of the dances that had the same slots: slots that are too many to be alive together dance in groups."""
+    with_slots = {}
+    for d in np.unique(dance):
+        mine = table[dance == d]
+        with_slots.setdefault(tuple(np.isfinite(mine).any(axis=0)), []).append(mine)
+    return [np.concatenate(v) for v in with_slots.values()]
 
 
 def values(m):
@@ -152,10 +173,10 @@ def values(m):
         cell = on[cell]
         own = cell[m.clean[cell]]
         first = rows[cell[0]]
-        table = _table(m, own) if len(own) else np.full((0, len(m.header["slots"])), np.nan)
+        table, dance = _table(m, own)
         many = np.isfinite(table).sum(axis=0)
         enough = [a for a in arms if many[a] >= LEAST]
-        ns = dict(zip(enough, np.exp(two_way(table[:, enough])))) if enough else {}
+        ns = dict(zip(enough, np.exp(joined(_groups(table[:, enough], dance))))) if enough else {}
         bounds = [float(np.exp(midmean(table[:, s]))) if s >= 0 and many[s] else np.nan for s in special]
         for a in arms:
             mine = cell[rows["slot"][cell] == a]
