@@ -115,7 +115,7 @@ def effects(at):
         return None
     names = contrasts()
     weights = np.array(list(names.values())).T
-    got = stats.of_medians(table, lambda m: np.exp(np.log(m) @ weights), stats.LEVEL, log=True)
+    got = stats.of_blocks(table, lambda m: np.exp(np.log(m) @ weights), log=True)
     return {" x ".join(FACTORS[k][0] for k in key): iv for key, iv in zip(names, got)}
 
 
@@ -125,7 +125,7 @@ def order_effects(at):
     for k, f in enumerate(FACTORS):
         one, two = forward()[k:k + 2], reverse()[k:k + 2]
         table = stats.columns([at.where(slot=arm_name(c)) for c in (one[0], one[1], two[1], two[0])])
-        got = stats.of_medians(table, lambda m: (m[:, :1] / m[:, 1:2]) / (m[:, 2:3] / m[:, 3:4]), stats.LEVEL, log=True)
+        got = stats.of_blocks(table, lambda m: (m[:, :1] / m[:, 1:2]) / (m[:, 2:3] / m[:, 3:4]), log=True)
         if got:
             out[f[0]] = got[0]
     return out

@@ -144,6 +144,19 @@ def of_medians(table, f, level=LEVEL, seed=1, log=False, times=RESAMPLES):
     return [interval(v, drawn[:, k], n, level, log) for k, v in enumerate(value)]
 
 
+def of_blocks(table, f, level=LEVEL, seed=1, log=False):
+    """Intervals of the median over blocks of f(the block's own row): what a block does to all its columns cancels in f, as in
+    ratio(). f maps (rows x columns) to (rows x outputs). Without blocks: an empty list."""
+    n = len(table)
+    if n == 0:
+        return []
+    own = np.asarray(f(np.asarray(table, dtype=float)), dtype=float)
+    own = np.log(own) if log else own
+    med, draws = draws_of_medians(own, seed)
+    back = np.exp if log else np.asarray
+    return [interval(v, drawn, n, level, log) for v, drawn in zip(back(med), back(draws).T)]
+
+
 def percentile_of_histograms(hists, q):
     """Percentile q (0 to 100) of merged histograms, each [[bucket's upper end in ns, count], ...]: upper end of the bucket
     that holds it, so never below the true one. NaN when nothing was counted."""

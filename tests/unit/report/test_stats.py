@@ -49,6 +49,21 @@ class Coverage(unittest.TestCase):
         self.assertGreater(width(5), 1.5 * width(40))
 
 
+    def test_what_a_block_does_to_all_its_arms_widens_no_ratio_and_no_contrast(self):
+        """Minutes that differ by 30 % beside arms that differ by 1 %: a ratio of medians over blocks would be as wide as the minutes."""
+        rng = np.random.default_rng(11)
+        for n in (6, 12, 30):
+            block, own = rng.normal(0, 0.3, (n, 1)), rng.normal(0, 0.01, (n, 4))
+            calm, rough = np.exp(own), np.exp(own + block)
+
+            def worth(m):
+                return (m[:, :1] / m[:, 1:2]) / (m[:, 2:3] / m[:, 3:4])
+            for a, b in ((stats.ratio(calm[:, 0], calm[:, 1]), stats.ratio(rough[:, 0], rough[:, 1])),
+                         (stats.of_blocks(calm, worth, log=True)[0], stats.of_blocks(rough, worth, log=True)[0])):
+                self.assertAlmostEqual(a.estimate, b.estimate, places=9)
+                self.assertAlmostEqual(a.high / a.low, b.high / b.low, places=9)
+
+
 class Verdicts(unittest.TestCase):
     def found(self, samples, noise):
         """(verdict, interval) of copy (again) against copy at each point."""
