@@ -18,7 +18,8 @@ from machine import Machine, MachineError, WrongResult, die_with_parent
 from vioab import environment, score, windows
 
 READY_SECONDS = 15  # until a guest is set up
-SLOW = 20  # a dance that takes so many times its length has lost somebody
+PATIENCE_SECONDS = 10  # on a machine that others keep busy
+SLOW = 20  # a dance that takes so many times its length longer has lost somebody
 # Lengths of windows, by the pilot: at least the experiment's, at least so many completions of a batch, at most so much.
 BATCHES, MOST_US = 24, 4000
 WARM_ROUNDS = 2  # of all buffers in the warm-up, at least
@@ -75,12 +76,13 @@ class Special:
         """Ends it if it still runs; what it said."""
         if self.proc.poll() is None:
             self.proc.kill()
-        self.proc.stdin.close()
-        said = self.proc.stderr.read().decode(errors="replace").strip()
-        self.proc.stdout.close()
-        self.proc.stderr.close()
+        if not self.proc.stdin.closed:
+            self.proc.stdin.close()
+            self.said = self.proc.stderr.read().decode(errors="replace").strip()
+            self.proc.stdout.close()
+            self.proc.stderr.close()
         self.proc.wait()
-        return said
+        return self.said
 
 
 @dataclass
@@ -162,11 +164,11 @@ class Dances:
                 for row in score.order(self.slots, rounds, self.rng)]
 
     def dance(self, leader, guests, rows, more, names):
-        self.wait_ready(len(guests), guests)  # all but the leader's program
+        self.wait_ready(len(self.slots) - 1, guests)  # all but the one that leads: none still reads the score of before
         self.sheet.write(rows, more)
         expected = sum(turn[1] + turn[2] for row in rows for turn in row) / self.hz
         leader.go()
-        if not leader.wait_end(1 + SLOW * expected):
+        if not leader.wait_end(PATIENCE_SECONDS + SLOW * expected):
             raise MachineError(f"a dance of {expected:.2f} s did not end:\n" + self.who_is_gone(leader, guests))
         return self.sheet.windows(names[0], names[1], names[2], names[3])
 
