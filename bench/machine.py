@@ -130,6 +130,9 @@ class Machine:
         """The first half of entering: the server is on its way. Several machines start faster so; wait() is the second half."""
         self.dir = tempfile.mkdtemp(prefix="vio-")
         self.start_phypd()
+        self.launch_vios()
+
+    def launch_vios(self):
         self.began = time.monotonic()
         self.vios = Program("vios", self.vios_argv(), self.dir, self.env)
 
@@ -159,10 +162,8 @@ class Machine:
         return argv + self.vios_args
 
     def start_vios(self):
-        t0 = time.monotonic()
-        self.vios = Program("vios", self.vios_argv(), self.dir, self.env)
-        self.vios.wait_ready()
-        self.vios_seconds = time.monotonic() - t0
+        self.launch_vios()
+        self.wait()
 
     def guest_argv(self, args):
         argv = [self.path(self.program), "--phyp", self.socket]
