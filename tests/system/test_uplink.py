@@ -311,18 +311,25 @@ class OtherMemory(unittest.TestCase):
     """A port whose other end has no share of a guest's memory."""
 
     def test_a_port_whose_start_fails_ends_the_server_with_the_drivers_reason(self):
+        said = ""
+        for _ in range(8):  # the start asks for no answers: it fails only if the other end's close comes before its last message
+            said = said or self.failed_start()
+        self.assertIn("can't start it", said)
+        self.assertIn("DPDK: ", said)
+
+    def failed_start(self):
+        """What the server ended with; "" when it had sent everything before the other end was gone."""
         with tempfile.TemporaryDirectory() as d:
             path = os.path.join(d, "v.sock")
             other = VhostUser(path)
             try:
-                with self.assertRaises(MachineError) as e:
-                    with NetMachine(BUILD, vios_args=["--net", "", "--uplink", f"net_virtio_user0,path={path}"]):
-                        pass
+                with NetMachine(BUILD, vios_args=["--net", "", "--uplink", f"net_virtio_user0,path={path}"]):
+                    return ""
+            except MachineError as e:
+                return str(e)
             finally:
                 other.close()
-            self.assertTrue(other.told, "it got as far as the start")
-            self.assertIn("can't start it", str(e.exception))
-            self.assertIn("DPDK: ", str(e.exception))
+                self.assertTrue(other.told, "it got as far as the start")
 
     def test_frames_through_virtio_user_are_copied_and_come_back_whole(self):
         if not shutil.which("dpdk-testpmd"):
