@@ -163,7 +163,7 @@ static inline void set_local(const struct vio_squeue *q, struct vio_frame *f, vo
 	f->local_at.v = vio_sq_local(q, f->local).v - q->local_base.v;
 }
 
-static inline bool take_frame(struct vio_squeue *q, struct vio_net *n, struct vio_req *r,
+static inline bool take_frame(const struct vio_squeue *q, struct vio_net *n, struct vio_req *r,
 			      struct vio_frame *f)
 {
 	if (vio_unlikely(!take_head(n, r->iov, r->data_len - (uint32_t)VIO_NET_HDR, f)))
@@ -324,8 +324,8 @@ static void keep(struct vio_squeue *q, const struct vio_plain *v)
 	r->state = VIO_REQ_SUBMITTED;
 }
 
-static inline bool take_plain(struct vio_squeue *q, struct vio_net *n, const struct vio_plain *v,
-			      struct iovec *body, struct vio_frame *f)
+static inline bool take_plain(const struct vio_squeue *q, struct vio_net *n,
+			      const struct vio_plain *v, struct iovec *body, struct vio_frame *f)
 {
 	const struct iovec all = {v->va, v->len};
 	uint32_t before;

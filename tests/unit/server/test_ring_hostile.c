@@ -290,7 +290,6 @@ static void what_is_wrong_with_a_plain_ring_is_left_to_pop_which_says_the_same(v
 										      levels[l]);
 }
 
-/* Right as chains, and not what the device asks for or may have: they come as requests, judged as ever. */
 /* What get says of an address: an RDMA call can't tell a page without a TCE, and a read is not copied before put. */
 static uint8_t fault_of(const struct world *w, uint8_t io, uint8_t want)
 {
@@ -299,6 +298,7 @@ static uint8_t fault_of(const struct world *w, uint8_t io, uint8_t want)
 	return io == VIO_IO_READ ? VIO_ST_OK : VIO_ST_DESC_PERM;
 }
 
+/* Right as chains, and not what the device asks for or may have: they come as requests, judged as ever. */
 static void descriptors_that_are_not_plain_come_as_requests_at(struct world *w,
 							       enum vio_ring_access level)
 {
