@@ -4,12 +4,13 @@
  * announced again.
  *
  *   rings   of all queues: descriptor table, available ring, indirect tables    device reads
- *   used    of all queues: used rings                                           device reads and writes
+ *   used    of all queues: used rings; the rings of packed queues               device reads and writes
  *
  * One piece each, because a grant is made of whole backing pages (2 MiB where there are some): a
  * piece a queue would waste most of them. With ring access in place they are windows, else only
  * TCE-mapped.
  */
+#include <linux/virtio_config.h>
 #include <stdlib.h>
 
 #include "guest/front.h"
@@ -95,6 +96,7 @@ static int new_vring(const struct vio_front *f, struct vio_fq *q, uint64_t featu
 		.group = group,
 		.event_idx = features >> VIRTIO_RING_F_EVENT_IDX & 1,
 		.indirect = features >> VIRTIO_RING_F_INDIRECT_DESC & 1,
+		.packed = features >> VIRTIO_F_RING_PACKED & 1,
 		.desc = (struct vring_desc *)(void *)q->desc.va,
 		.avail = (struct vring_avail *)(void *)q->avail.va,
 		.used = (struct vring_used *)(void *)q->used.va,
@@ -117,10 +119,11 @@ int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t
 	uint64_t g = vio_front_grain(f, direct), off = 0, uoff = 0, queues = 0;
 	uint64_t tables =
 		features >> VIRTIO_RING_F_INDIRECT_DESC & 1 ? vio_vring_tables_bytes(n, group) : 0;
-	uint64_t read = VIO_ALIGN_UP(vio_vring_desc_bytes(n), PART_ALIGN) +
-			VIO_ALIGN_UP(vio_vring_avail_bytes(n), PART_ALIGN) +
-			VIO_ALIGN_UP(tables, PART_ALIGN);
-	uint64_t used = VIO_ALIGN_UP(vio_vring_used_bytes(n), PART_ALIGN);
+	const bool packed = features >> VIRTIO_F_RING_PACKED & 1;
+	uint64_t desc = VIO_ALIGN_UP(vio_vring_desc_bytes(n), PART_ALIGN);
+	uint64_t read = VIO_ALIGN_UP(vio_vring_avail_bytes(n), PART_ALIGN) +
+			VIO_ALIGN_UP(tables, PART_ALIGN) + (packed ? 0 : desc);
+	uint64_t used = VIO_ALIGN_UP(vio_vring_used_bytes(n), PART_ALIGN) + (packed ? desc : 0);
 	struct ioba at, uat;
 	int rc;
 
@@ -141,8 +144,13 @@ int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t
 
 		if (!q)
 			continue;
-		q->desc_at = ioba_add(at, off);
-		q->desc = cut(&f->rings, &off, vio_vring_desc_bytes(n));
+		if (packed) { /* the device writes it too */
+			q->desc_at = ioba_add(uat, uoff);
+			q->desc = cut(&f->used, &uoff, vio_vring_desc_bytes(n));
+		} else {
+			q->desc_at = ioba_add(at, off);
+			q->desc = cut(&f->rings, &off, vio_vring_desc_bytes(n));
+		}
 		q->avail_at = ioba_add(at, off);
 		q->avail = cut(&f->rings, &off, vio_vring_avail_bytes(n));
 		q->tables_at = ioba_add(at, off);

@@ -115,10 +115,16 @@ static const struct vio_arm *named(const char *name)
 	return NULL;
 }
 
+/* Ring features that an arm needs. */
+static uint64_t layout_features(const struct vio_arm *a)
+{
+	return vio_arm_traits(a) & VIO_ARM_PACKED ? 1ull << VIRTIO_F_RING_PACKED : 0;
+}
+
 static bool offers(const struct offer *o, const struct vio_arm *a)
 {
-	return (o->ring >> a->ring & 1) && (o->payload >> a->payload & 1) &&
-	       (o->notify >> a->notify & 1);
+	return !(layout_features(a) & ~o->features) && (o->ring >> a->ring & 1) &&
+	       (o->payload >> a->payload & 1) && (o->notify >> a->notify & 1);
 }
 
 static int refuse_arm(const struct vio_transport *t, const struct offer *o, struct vio_err *err)
@@ -127,13 +133,15 @@ static int refuse_arm(const struct vio_transport *t, const struct offer *o, stru
 
 	return vio_err_set(
 		err, -ENOTSUP,
-		"the VIO server does not offer arm %s (protocol %u:%s%s%s%s%s%s); choose another arm, let vios --allow it, or go on with copy (--fallback)",
+		"the VIO server does not offer arm %s (protocol %u:%s%s%s%s%s%s%s%s); choose another arm, let vios --allow it, or go on with copy (--fallback)",
 		a->name, t->info.version, o->ring >> a->ring & 1 ? "" : " ring=",
 		o->ring >> a->ring & 1 ? "" : vio_ring_name(a->ring),
 		o->payload >> a->payload & 1 ? "" : " payload=",
 		o->payload >> a->payload & 1 ? "" : vio_payload_name(a->payload),
 		o->notify >> a->notify & 1 ? "" : " notify=",
-		o->notify >> a->notify & 1 ? "" : vio_notify_name(a->notify));
+		o->notify >> a->notify & 1 ? "" : vio_notify_name(a->notify),
+		layout_features(a) & ~o->features ? " layout=" : "",
+		layout_features(a) & ~o->features ? vio_layout_name(a->layout) : "");
 }
 
 /*
@@ -175,6 +183,7 @@ static int choose_features(struct vio_transport *t, const struct offer *o, struc
 
 	if (!vio_notify_level(t->info.arm.notify)->always)
 		want |= 1ull << VIRTIO_RING_F_EVENT_IDX;
+	want = (want & ~(1ull << VIRTIO_F_RING_PACKED)) | layout_features(&t->info.arm);
 	if (t->info.version == VIO_PROTO_V1) {
 		t->info.features = want & o->features & UINT32_MAX;
 		return 0;

@@ -9,72 +9,12 @@
  * the device already has them, and one line less moves for each. Nothing that the driver wrote is
  * ever read back from shared memory.
  */
-#include "guest/vring.h"
+#include "guest/vring_priv.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "vio/notify.h"
-
-#define LINE_DESCS 4u /* descriptors in one cache line: a group, unless it is a single descriptor */
-
-/* Two doublewords of a descriptor as they lie in memory: the address; length, flags and next. */
-struct desc_words {
-	uint64_t w[2];
-};
-
-/* A group of descriptors; as the head of a chain it holds what the chain is. */
-struct group {
-	void *token;       /* not NULL: the head of a chain that is outstanding */
-	uint16_t n_groups; /* in the chain that begins here */
-	uint16_t next;     /* the chain's next group */
-};
-
-struct vio_vring {
-	/* One line with all that each call touches; written by the queue's thread only. */
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
-	struct group *group;
-	uint16_t *free; /* free groups: a stack; or, of single descriptors, a circle */
-	uint16_t n_free;
-	uint16_t first_free; /* of the circle */
-	uint16_t mask;
-	uint16_t avail_idx; /* next entry to write */
-	uint16_t published; /* avail->idx as the device sees it */
-	uint16_t last_used;
-	uint16_t parked_at;
-	uint16_t size;
-	uint8_t shift; /* binary logarithm of a group's descriptors */
-	bool event_idx, indirect, parked, broken;
-	/* Second line: fixed addresses. */
-	struct desc_words *shadow; /* what the descriptor table holds */
-	uint16_t *avail_shadow;    /* what the available entries hold, host order */
-	uint16_t *avail_event, *used_event;
-	struct vring_desc *tables;
-	struct ioba tables_at;
-} __attribute__((aligned(VIO_CACHE_LINE)));
-
-_Static_assert(offsetof(struct vio_vring, shadow) == VIO_CACHE_LINE,
-	       "the hot fields fill the first line");
-_Static_assert(sizeof(struct vring_desc) * LINE_DESCS == VIO_CACHE_LINE, "a group is a line");
-
-/* A group for a new chain; there is one. The one freed last, or the one freed longest ago. */
-static inline uint16_t group_get(struct vio_vring *vr)
-{
-	if (vr->shift)
-		return vr->free[--vr->n_free];
-	vr->n_free--;
-	return vr->free[vr->first_free++ & vr->mask];
-}
-
-static inline void group_put(struct vio_vring *vr, uint16_t g)
-{
-	const unsigned end = (unsigned)vr->first_free + vr->n_free;
-
-	vr->free[vr->shift ? vr->n_free : end & vr->mask] = g;
-	vr->n_free++;
-}
 
 static void *lines(size_t n, size_t each)
 {
@@ -84,17 +24,6 @@ static void *lines(size_t n, size_t each)
 	if (p)
 		memset(p, 0, bytes);
 	return p;
-}
-
-/* Length, flags and next are one little-endian doubleword: three fields in one store. */
-static inline uint64_t tail_word(uint32_t len, uint16_t flags, uint16_t next)
-{
-	return vio_le64((uint64_t)len | (uint64_t)flags << 32 | (uint64_t)next << 48);
-}
-
-static inline void desc_store(struct vring_desc *d, unsigned word, uint64_t v)
-{
-	vio_store_relaxed((uint64_t *)(void *)d + word, v);
 }
 
 static inline void desc_put(struct vio_vring *vr, unsigned i, uint64_t addr, uint64_t tail)
@@ -118,8 +47,8 @@ static void start(struct vio_vring *vr)
 	const unsigned groups = (unsigned)vr->size >> vr->shift;
 
 	memset(vr->desc, 0, vio_vring_desc_bytes(vr->size));
-	memset(vr->avail, 0, vio_vring_avail_bytes(vr->size));
-	memset(vr->used, 0, vio_vring_used_bytes(vr->size));
+	memset(vr->avail, 0, vr->packed ? sizeof(uint32_t) : vio_vring_avail_bytes(vr->size));
+	memset(vr->used, 0, vr->packed ? sizeof(uint32_t) : vio_vring_used_bytes(vr->size));
 	memset(vr->shadow, 0, sizeof(vr->shadow[0]) * vr->size);
 	memset(vr->avail_shadow, 0, sizeof(vr->avail_shadow[0]) * vr->size);
 	memset(vr->group, 0, sizeof(vr->group[0]) * groups);
@@ -133,6 +62,7 @@ static void start(struct vio_vring *vr)
 	vr->parked_at = 0;
 	vr->parked = false;
 	vr->broken = false;
+	vr->n_chains = 0;
 }
 
 static int check(const struct vio_vring_cfg *cfg, struct vio_err *err)
@@ -174,13 +104,16 @@ int vio_vring_new(const struct vio_vring_cfg *cfg, struct vio_vring **out, struc
 	vr->shift = cfg->group == 1 ? 0 : 2;
 	vr->event_idx = cfg->event_idx;
 	vr->indirect = cfg->indirect;
+	vr->packed = cfg->packed;
 	vr->desc = cfg->desc;
 	vr->avail = cfg->avail;
 	vr->used = cfg->used;
 	vr->tables = cfg->tables;
 	vr->tables_at = cfg->tables_at;
-	vr->avail_event = (uint16_t *)(void *)&cfg->used->ring[cfg->size];
-	vr->used_event = &cfg->avail->ring[cfg->size];
+	if (!vr->packed) {
+		vr->avail_event = (uint16_t *)(void *)&cfg->used->ring[cfg->size];
+		vr->used_event = &cfg->avail->ring[cfg->size];
+	}
 	vr->shadow = lines(cfg->size, sizeof(vr->shadow[0]));
 	vr->avail_shadow = lines(cfg->size, sizeof(vr->avail_shadow[0]));
 	vr->group = lines((size_t)cfg->size >> vr->shift, sizeof(vr->group[0]));
@@ -208,12 +141,6 @@ void vio_vring_free(struct vio_vring *vr)
 void vio_vring_reset(struct vio_vring *vr)
 {
 	start(vr);
-}
-
-static inline uint16_t seg_flags(const struct vio_dma_seg *s, bool last)
-{
-	return (uint16_t)((s->dev_writes ? VRING_DESC_F_WRITE : 0) |
-			  (last ? 0 : VRING_DESC_F_NEXT));
 }
 
 /* Segments that fit a group: written over its own descriptors, whose order never changes. */
@@ -270,7 +197,8 @@ static inline unsigned groups_of(const struct vio_vring *vr, unsigned n)
 	return n <= last + 1 || vr->indirect ? 1 : (n + last) >> vr->shift;
 }
 
-int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token)
+static inline int split_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n,
+				  void *token)
 {
 	const unsigned groups = groups_of(vr, n), slot = vr->avail_idx & vr->mask;
 	struct group *gr;
@@ -299,8 +227,8 @@ int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned 
 	return 0;
 }
 
-void vio_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n,
-			bool dev_writes)
+static inline void split_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[],
+					unsigned n, bool dev_writes)
 {
 	const uint16_t flags = dev_writes ? VRING_DESC_F_WRITE : 0;
 	uint16_t avail = vr->avail_idx;
@@ -320,7 +248,7 @@ void vio_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], 
 	vr->avail_idx = avail;
 }
 
-bool vio_vring_publish(struct vio_vring *vr)
+static inline bool split_vring_publish(struct vio_vring *vr)
 {
 	const uint16_t old = vr->published;
 
@@ -332,7 +260,7 @@ bool vio_vring_publish(struct vio_vring *vr)
 				     vr->event_idx); /* pairs A, N */
 }
 
-bool vio_vring_publish_always(struct vio_vring *vr)
+static inline bool split_vring_publish_always(struct vio_vring *vr)
 {
 	if (vr->avail_idx == vr->published)
 		return false;
@@ -375,14 +303,6 @@ static inline void release(struct vio_vring *vr, uint16_t g)
 	vr->n_free = (uint16_t)(top + n);
 }
 
-/* From now on nothing is added, and every take says so. */
-static int give_up(struct vio_vring *vr)
-{
-	vr->broken = true;
-	vr->n_free = 0;
-	return -EPROTO;
-}
-
 static void park(struct vio_vring *vr)
 {
 	vio_park(vr->event_idx ? vr->used_event : NULL, &vr->avail->flags,
@@ -391,14 +311,14 @@ static void park(struct vio_vring *vr)
 	vr->parked_at = vr->last_used;
 }
 
-void vio_vring_park(struct vio_vring *vr)
+static inline void split_vring_park(struct vio_vring *vr)
 {
 	if (!vr->parked ||
 	    (vr->event_idx && (uint16_t)(vr->last_used - vr->parked_at) >= VIO_EVENT_REPARK))
 		park(vr);
 }
 
-int vio_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
+static inline int split_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
 {
 	const uint16_t idx = vio_le16(vio_load_acquire(&vr->used->idx)); /* pair B */
 	const uint16_t fresh = (uint16_t)(idx - vr->last_used);
@@ -410,7 +330,7 @@ int vio_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
 	if (n == 0)
 		return 0;
 	if (vio_unlikely(fresh > (uint16_t)(vr->published - vr->last_used)))
-		return give_up(vr);
+		return vring_give_up(vr);
 	/*
 	 * A burst's elements lie in one to a few lines, all of them in the device's cache: ask for
 	 * all at once.
@@ -433,17 +353,17 @@ int vio_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
 		vr->last_used++;
 	}
 	if (vio_unlikely(i < n)) {
-		int rc = give_up(vr);
+		int rc = vring_give_up(vr);
 
 		return i > 0 ? (int)i
 			     : rc; /* what came before the lie was right; the next call says it */
 	}
 	if (vr->parked)
-		vio_vring_park(vr);
+		split_vring_park(vr);
 	return (int)n;
 }
 
-bool vio_vring_arm(struct vio_vring *vr)
+static inline bool split_vring_arm(struct vio_vring *vr)
 {
 	if (vr->broken)
 		return true;
@@ -453,19 +373,68 @@ bool vio_vring_arm(struct vio_vring *vr)
 				   vr->last_used); /* pairs N, B */
 }
 
-unsigned vio_vring_outstanding(const struct vio_vring *vr)
+static inline bool split_vring_has_used(const struct vio_vring *vr)
 {
-	return (uint16_t)(vr->avail_idx - vr->last_used);
+	return vio_le16(vio_load_relaxed(&vr->used->idx)) != vr->last_used || vr->broken;
+}
+
+/* ---- the layout that the queue has ---- */
+
+int vio_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token)
+{
+	return vr->packed ? packed_add(vr, seg, n, token) : split_vring_add(vr, seg, n, token);
+}
+
+bool vio_vring_publish(struct vio_vring *vr)
+{
+	return vr->packed ? packed_publish(vr) : split_vring_publish(vr);
+}
+
+bool vio_vring_publish_always(struct vio_vring *vr)
+{
+	return vr->packed ? packed_publish_always(vr) : split_vring_publish_always(vr);
+}
+
+void vio_vring_park(struct vio_vring *vr)
+{
+	if (vr->packed)
+		packed_park(vr);
+	else
+		split_vring_park(vr);
+}
+
+int vio_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
+{
+	return vr->packed ? packed_take(vr, out, max) : split_vring_take(vr, out, max);
+}
+
+bool vio_vring_arm(struct vio_vring *vr)
+{
+	return vr->packed ? packed_arm(vr) : split_vring_arm(vr);
 }
 
 bool vio_vring_has_used(const struct vio_vring *vr)
 {
-	return vio_le16(vio_load_relaxed(&vr->used->idx)) != vr->last_used || vr->broken;
+	return vr->packed ? packed_has_used(vr) : split_vring_has_used(vr);
+}
+
+void vio_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n,
+			bool dev_writes)
+{
+	if (vr->packed)
+		packed_add_ones(vr, one, n, dev_writes);
+	else
+		split_vring_add_ones(vr, one, n, dev_writes);
+}
+
+unsigned vio_vring_outstanding(const struct vio_vring *vr)
+{
+	return vr->packed ? vr->n_chains : (uint16_t)(vr->avail_idx - vr->last_used);
 }
 
 unsigned vio_vring_room(const struct vio_vring *vr, unsigned n_seg)
 {
 	if (n_seg == 0 || n_seg > VIO_DMA_MAX_SEG)
 		return 0;
-	return vr->n_free / groups_of(vr, n_seg);
+	return vr->packed ? packed_room(vr, n_seg) : vr->n_free / groups_of(vr, n_seg);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Driver side of a split virtqueue (VIRTIO 1.2, section 2.7): event index, indirect descriptors,
+ * Driver side of a virtqueue, split or packed (VIRTIO 1.2, sections 2.7 and 2.8): event index, indirect descriptors,
  * and publishing in batches. One thread owns a queue. Indices are kept privately; of what the
  * device writes, each field is read once and checked.
  *
@@ -28,6 +28,10 @@ struct vio_vring_cfg {
 	uint8_t group; /* descriptors a group: 4 (0 is 4 too) or 1 */
 	bool event_idx;
 	bool indirect;
+	/*
+	 * A packed ring (VIRTIO 1.2, section 2.8): desc is the ring, avail and used are the event suppression of driver and device.
+	 */
+	bool packed;
 	/* Ring memory, zeroed by init; aligned to VIO_CACHE_LINE. */
 	struct vring_desc *desc;
 	struct vring_avail *avail;

@@ -52,11 +52,18 @@ static const struct row notifies[VIO_N_NOTIFY] = {
 	[VIO_NOTIFY_POLL] = {"poll", 0, {{0}}},
 };
 
+static const struct row layouts[VIO_N_LAYOUT] = {
+	[VIO_LAYOUT_SPLIT] = {"split", 0, {{0}}},
+	[VIO_LAYOUT_PACKED] = {"packed", VIO_ARM_PACKED, {{0}}},
+};
+
 enum factor {
 	F_MAPPING,
 	F_PAYLOAD,
 	F_RING,
 	F_NOTIFY,
+	N_FOUR, /* these need an arm's name or a word each; those that follow have a default, their first level */
+	F_LAYOUT = N_FOUR,
 	N_FACTORS,
 };
 
@@ -69,15 +76,20 @@ static const struct {
 	[F_PAYLOAD] = {"payload", payloads, VIO_N_PAYLOAD},
 	[F_RING] = {"ring", rings, VIO_N_RING},
 	[F_NOTIFY] = {"notify", notifies, VIO_N_NOTIFY},
+	[F_LAYOUT] = {"layout", layouts, VIO_N_LAYOUT},
 };
 
 static const struct vio_arm named[] = {
-	{"copy", VIO_MAP_SINGLE_USE, VIO_PAYLOAD_RDMA, VIO_RING_COPY, VIO_NOTIFY_CRQ},
-	{"copy-tuned", VIO_MAP_DEFERRED, VIO_PAYLOAD_RDMA, VIO_RING_COPY_DELTA,
-	 VIO_NOTIFY_SUPPRESS},
-	{"premapped", VIO_MAP_POOL, VIO_PAYLOAD_BOUNCE, VIO_RING_DIRECT, VIO_NOTIFY_POLL},
-	{"zero-copy", VIO_MAP_POOL, VIO_PAYLOAD_DIRECT, VIO_RING_DIRECT, VIO_NOTIFY_POLL},
-	{"unprotected", VIO_MAP_POOL, VIO_PAYLOAD_UNCHECKED, VIO_RING_DIRECT, VIO_NOTIFY_POLL},
+	{"copy", VIO_MAP_SINGLE_USE, VIO_PAYLOAD_RDMA, VIO_RING_COPY, VIO_NOTIFY_CRQ,
+	 VIO_LAYOUT_SPLIT},
+	{"copy-tuned", VIO_MAP_DEFERRED, VIO_PAYLOAD_RDMA, VIO_RING_COPY_DELTA, VIO_NOTIFY_SUPPRESS,
+	 VIO_LAYOUT_SPLIT},
+	{"premapped", VIO_MAP_POOL, VIO_PAYLOAD_BOUNCE, VIO_RING_DIRECT, VIO_NOTIFY_POLL,
+	 VIO_LAYOUT_SPLIT},
+	{"zero-copy", VIO_MAP_POOL, VIO_PAYLOAD_DIRECT, VIO_RING_DIRECT, VIO_NOTIFY_POLL,
+	 VIO_LAYOUT_SPLIT},
+	{"unprotected", VIO_MAP_POOL, VIO_PAYLOAD_UNCHECKED, VIO_RING_DIRECT, VIO_NOTIFY_POLL,
+	 VIO_LAYOUT_SPLIT},
 };
 
 static const char *level_name(enum factor f, unsigned level)
@@ -105,6 +117,11 @@ const char *vio_notify_name(enum vio_notification n)
 	return level_name(F_NOTIFY, n);
 }
 
+const char *vio_layout_name(enum vio_layout l)
+{
+	return level_name(F_LAYOUT, l);
+}
+
 const struct vio_arm *vio_arm_named(unsigned i)
 {
 	return i < VIO_ARRAY_SIZE(named) ? &named[i] : NULL;
@@ -126,6 +143,7 @@ static void get_levels(const struct vio_arm *a, unsigned level[N_FACTORS])
 	level[F_PAYLOAD] = a->payload;
 	level[F_RING] = a->ring;
 	level[F_NOTIFY] = a->notify;
+	level[F_LAYOUT] = a->layout;
 }
 
 static void set_level(struct vio_arm *a, enum factor f, unsigned level)
@@ -140,8 +158,11 @@ static void set_level(struct vio_arm *a, enum factor f, unsigned level)
 	case F_RING:
 		a->ring = (enum vio_ring_access)level;
 		break;
-	default:
+	case F_NOTIFY:
 		a->notify = (enum vio_notification)level;
+		break;
+	default:
+		a->layout = (enum vio_layout)level;
 		break;
 	}
 }
@@ -149,7 +170,7 @@ static void set_level(struct vio_arm *a, enum factor f, unsigned level)
 unsigned vio_arm_traits(const struct vio_arm *arm)
 {
 	return mappings[arm->mapping].traits | payloads[arm->payload].traits |
-	       rings[arm->ring].traits | notifies[arm->notify].traits;
+	       rings[arm->ring].traits | notifies[arm->notify].traits | layouts[arm->layout].traits;
 }
 
 /* The factor whose levels can have a trait. */
@@ -277,7 +298,8 @@ static void set_name(struct vio_arm *arm)
 {
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(named); i++) {
 		if (named[i].mapping == arm->mapping && named[i].payload == arm->payload &&
-		    named[i].ring == arm->ring && named[i].notify == arm->notify) {
+		    named[i].ring == arm->ring && named[i].notify == arm->notify &&
+		    named[i].layout == arm->layout) {
 			*arm = named[i];
 			return;
 		}
@@ -289,7 +311,7 @@ static int missing(struct vio_err *err, unsigned seen)
 {
 	struct list list = {.used = 0};
 
-	for (unsigned f = 0; f < N_FACTORS; f++)
+	for (unsigned f = 0; f < N_FOUR; f++)
 		if (!(seen & 1u << f))
 			list_add(&list, factors[f].name, "");
 	return vio_err_set(err, -EINVAL,
@@ -299,7 +321,7 @@ static int missing(struct vio_err *err, unsigned seen)
 
 int vio_arm_parse(const char *text, struct vio_arm *arm, struct vio_err *err)
 {
-	const unsigned all = (1u << N_FACTORS) - 1;
+	const unsigned all = (1u << N_FOUR) - 1;
 	struct vio_arm a = named[0];
 	bool has_base = false;
 	unsigned seen = 0;
@@ -322,7 +344,7 @@ int vio_arm_parse(const char *text, struct vio_arm *arm, struct vio_err *err)
 			break;
 		word += len + 1;
 	}
-	if (!has_base && seen != all)
+	if (!has_base && (seen & all) != all)
 		return missing(err, seen);
 	if (vio_arm_check(&a, err) < 0)
 		return -EINVAL;

@@ -30,16 +30,16 @@ static uint64_t announced(struct vio_adapter *a)
 
 	for (unsigned i = 0; i < a->cfg.num_queues; i++) {
 		struct vio_aplace *p = &a->place[i];
-		uint64_t n;
+		uint64_t len[3];
 
 		if (p->have == 0)
 			continue;
 		if (p->size == 0)
 			p->size = a->cfg.queue_size;
-		n = p->size;
-		if (p->have != ALL_PARTS || !in_window(a, p->part[VIO_QUEUE_DESC], 16 * n) ||
-		    !in_window(a, p->part[VIO_QUEUE_AVAIL], 6 + 2 * n) ||
-		    !in_window(a, p->part[VIO_QUEUE_USED], 6 + 8 * n)) {
+		vio_ring_parts(a->features, p->size, len);
+		if (p->have != ALL_PARTS || !in_window(a, p->part[VIO_QUEUE_DESC], len[0]) ||
+		    !in_window(a, p->part[VIO_QUEUE_AVAIL], len[1]) ||
+		    !in_window(a, p->part[VIO_QUEUE_USED], len[2])) {
 			vio_asay(
 				a,
 				"%s queue %u: its rings are not all announced, or not inside its DMA window",
@@ -78,7 +78,7 @@ static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, un
 	uint64_t off = VIO_ADAPTER_CRQ_BYTES + slot * share;
 
 	clear(q);
-	q->ring = vio_ring_level(a->ring);
+	q->ring = vio_ring_level(a->ring, a->features);
 	q->payload = vio_payload_level(a->payload);
 	vio_store_relaxed(&q->size, p->size);
 	q->event_idx = a->features >> VIRTIO_RING_F_EVENT_IDX & 1;
@@ -192,8 +192,8 @@ static void announce(struct vio_adapter *a)
 		a,
 		"%s: running: protocol %u, %u queue(s), ring %s, payload %s, notify %s, %u window(s) of %llu KiB in all",
 		a->u->partner, a->fsm.version, (unsigned)__builtin_popcountll(a->active),
-		vio_ring_name(a->ring), vio_payload_name(a->payload), vio_notify_name(a->notify), n,
-		(unsigned long long)bytes >> 10);
+		vio_ring_level(a->ring, a->features)->name, vio_payload_name(a->payload),
+		vio_notify_name(a->notify), n, (unsigned long long)bytes >> 10);
 }
 
 uint8_t vio_astart(struct vio_adapter *a)

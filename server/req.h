@@ -223,7 +223,7 @@ struct vio_squeue {
 	struct ioba
 		local_base; /* payload rdma: IOBA of the server partition's logical address 0 in its window */
 	void *ring_priv; /* ring copy levels: the shadow */
-	uint8_t *taken;  /* a byte for each head: not 0 while it is in flight; by the ring level */
+	uint16_t *taken; /* for each head, by the ring level: not 0 while it is in flight; packed: its descriptors */
 	void *payload_priv;
 	struct vio_req *wait_head, *wait_tail; /* device: popped, no bounce room yet; in order */
 	struct vio_sq_stats stats;

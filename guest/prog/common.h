@@ -83,15 +83,15 @@ enum {
 	"  --partition NAME     which partition to be (guest0)\n"                                  \
 	"  --unit N             which of its virtual adapters (0)\n"                               \
 	"  --core N             pin to this core\n"
-#define VIO_USAGE_ARM                                                                                   \
-	"  --arm ARM            copy, copy-tuned, premapped, zero-copy, unprotected, or factors:\n"     \
-	"                       mapping=single-use|deferred|cached|pool "                               \
-	"payload=rdma|bounce|direct|copybreak|unchecked\n"                                              \
-	"                       ring=copy|copy-delta|direct notify=crq|suppress|poll, comma separated " \
-	"(zero-copy)\n"                                                                                 \
-	"  --fallback           go on with the copy design when the server does not offer the arm "     \
-	"(default: "                                                                                    \
-	"refuse)\n"                                                                                     \
+#define VIO_USAGE_ARM                                                                                       \
+	"  --arm ARM            copy, copy-tuned, premapped, zero-copy, unprotected, or factors:\n"         \
+	"                       mapping=single-use|deferred|cached|pool "                                   \
+	"payload=rdma|bounce|direct|copybreak|unchecked\n"                                                  \
+	"                       ring=copy|copy-delta|direct notify=crq|suppress|poll layout=split|packed, " \
+	"comma separated (zero-copy)\n"                                                                     \
+	"  --fallback           go on with the copy design when the server does not offer the arm "         \
+	"(default: "                                                                                        \
+	"refuse)\n"                                                                                         \
 	"  --proto 1|2          highest protocol version to speak (2)\n"
 #define VIO_USAGE_MAPPING                                                                          \
 	"  --indirect           use indirect descriptors\n"                                        \

@@ -67,9 +67,10 @@ double vio_ticks_to_ns(uint64_t ticks, uint64_t hz)
 
 json_t *vio_arm_json(const struct vio_arm *a)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", a->name, "mapping",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", a->name, "mapping",
 			 vio_mapping_name(a->mapping), "payload", vio_payload_name(a->payload),
-			 "ring", vio_ring_name(a->ring), "notify", vio_notify_name(a->notify));
+			 "ring", vio_ring_name(a->ring), "notify", vio_notify_name(a->notify),
+			 "layout", vio_layout_name(a->layout));
 }
 
 static json_t *counters_json(const struct phyp_counters *a, const struct phyp_counters *z)

@@ -50,12 +50,13 @@ int vio_net_report_info(struct vio_net *n, const struct vio_net_opts *o, uint64_
 	int rc = o->c.json ? vio_json_write(root, o->c.json, err) : 0;
 
 	if (!o->c.json || strcmp(o->c.json, "-"))
-		printf("card %s: MTU %u, link %s, %u of %u pair(s) of queues of %u, protocol %u, arm %s (%s, %s, %s, %s), ready after %.1f ms\n",
+		printf("card %s: MTU %u, link %s, %u of %u pair(s) of queues of %u, protocol %u, arm %s (%s, %s, %s, %s, %s), ready after %.1f ms\n",
 		       json_string_value(json_object_get(root, "mac")), i->mtu,
 		       i->link_up ? "up" : "down", i->pairs, i->max_pairs, i->queue_size,
 		       i->version, i->arm.name, vio_mapping_name(i->arm.mapping),
 		       vio_payload_name(i->arm.payload), vio_ring_name(i->arm.ring),
-		       vio_notify_name(i->arm.notify), (double)ready_ns / 1e6);
+		       vio_notify_name(i->arm.notify), vio_layout_name(i->arm.layout),
+		       (double)ready_ns / 1e6);
 	json_decref(root);
 	return rc;
 }

@@ -51,11 +51,12 @@ int vio_report_info(struct vio_blk *b, const struct vio_opts *o, const char *id,
 
 	if (!o->c.json || strcmp(o->c.json, "-"))
 		printf("disk %s: %" PRIu64
-		       " bytes, blocks of %u, %u queue(s) of %u, protocol %u, arm %s (%s, %s, %s, %s), ready after %.1f ms\n",
+		       " bytes, blocks of %u, %u queue(s) of %u, protocol %u, arm %s (%s, %s, %s, %s, %s), ready after %.1f ms\n",
 		       id, i->sectors * VIO_SECTOR, i->block_size, i->num_queues, i->queue_size,
 		       i->version, i->arm.name, vio_mapping_name(i->arm.mapping),
 		       vio_payload_name(i->arm.payload), vio_ring_name(i->arm.ring),
-		       vio_notify_name(i->arm.notify), (double)ready_ns / 1e6);
+		       vio_notify_name(i->arm.notify), vio_layout_name(i->arm.layout),
+		       (double)ready_ns / 1e6);
 	json_decref(root);
 	return rc;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The four factors and the named arms. An arm is a choice of one level for each factor; it is the
+ * The factors and the named arms. An arm is a choice of one level for each factor; it is the
  * guest's choice, among the levels that the server offers (docs/protocol.md). Implemented in
  * proto/arm.c, no state.
  */
@@ -41,12 +41,19 @@ enum vio_notification {
 	VIO_N_NOTIFY,
 };
 
+enum vio_layout {
+	VIO_LAYOUT_SPLIT, /* split: descriptor table, available ring, used ring (VIRTIO 1.2, section 2.7) */
+	VIO_LAYOUT_PACKED, /* packed: one ring that both sides write (section 2.8) */
+	VIO_N_LAYOUT,
+};
+
 struct vio_arm {
 	char name[24]; /* a named arm's name, or "custom" */
 	enum vio_mapping mapping;
 	enum vio_payload payload;
 	enum vio_ring_access ring;
 	enum vio_notification notify;
+	enum vio_layout layout; /* of the rings; all named arms have split ones */
 };
 
 /* What a level is to the rest of the code, so that nobody needs to compare levels. */
@@ -56,8 +63,9 @@ enum vio_trait {
 	VIO_ARM_DATA_IN_PLACE =
 		1 << 2,           /* the server's CPU is on the guest's data, if only in the pool */
 	VIO_ARM_BOUNCES = 1 << 3, /* the guest copies all data: its own buffers are its alone */
+	VIO_ARM_PACKED = 1 << 4,  /* needs VIRTIO_F_RING_PACKED */
 };
-/* Those of all four levels together; each is in range (vio_arm_check()). */
+/* Those of all levels together; each is in range (vio_arm_check()). */
 unsigned vio_arm_traits(const struct vio_arm *arm);
 
 /* Level names, "?" out of range. */
@@ -65,13 +73,14 @@ const char *vio_mapping_name(enum vio_mapping m);
 const char *vio_payload_name(enum vio_payload p);
 const char *vio_ring_name(enum vio_ring_access r);
 const char *vio_notify_name(enum vio_notification n);
+const char *vio_layout_name(enum vio_layout l);
 
 /* The named arms: copy, copy-tuned, premapped, zero-copy, unprotected. NULL past the end. */
 const struct vio_arm *vio_arm_named(unsigned i);
 
 /*
  * Parse "copy" or "mapping=pool,payload=direct,ring=copy,notify=crq" (an arm's name may come first
- * and be changed: "copy,ring=direct"). -EINVAL with a sentence naming the bad word and the valid
+ * and be changed: "copy,ring=direct"); layout need not be given (split). -EINVAL with a sentence naming the bad word and the valid
  * ones, or why the combination makes no sense (vio_arm_check()).
  */
 int vio_arm_parse(const char *text, struct vio_arm *arm, struct vio_err *err);

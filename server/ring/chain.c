@@ -86,8 +86,7 @@ static uint8_t walk_indirect(struct vio_squeue *q, struct vio_req *r, const stru
 	return VIO_ST_DESC_CHAIN;
 }
 
-/* The chain is complete: can a device do anything with it? */
-static inline uint8_t judge(const struct vio_squeue *q, const struct vio_req *r)
+uint8_t vio_chain_judge(const struct vio_squeue *q, const struct vio_req *r)
 {
 	if (vio_unlikely(r->n_seg == 0))
 		return VIO_ST_DESC_CHAIN;
@@ -130,7 +129,7 @@ uint8_t vio_chain_walk(struct vio_squeue *q, const struct vio_desc_src *src, uin
 		if (vio_unlikely(why != VIO_ST_OK))
 			return why;
 		if (!(d.flags & VRING_DESC_F_NEXT)) {
-			why = judge(q, r);
+			why = vio_chain_judge(q, r);
 			if (vio_unlikely(why != VIO_ST_OK))
 				return why;
 			r->state = VIO_REQ_POPPED;
@@ -142,4 +141,34 @@ uint8_t vio_chain_walk(struct vio_squeue *q, const struct vio_desc_src *src, uin
 			return VIO_ST_DESC_CHAIN;
 	}
 	return VIO_ST_DESC_CHAIN;
+}
+
+/* As walk_indirect(), but the entries of a packed ring's table follow each other, to its end. */
+static uint8_t walk_list(struct vio_squeue *q, struct vio_req *r, const struct vio_desc *d)
+{
+	struct table t = {.n = 0};
+	const uint32_t n = d->len / (uint32_t)sizeof(t.desc[0]);
+	uint8_t why = VIO_ST_OK;
+
+	if (!q->indirect || (d->flags & VRING_DESC_F_NEXT) || d->len % sizeof(t.desc[0]) || n == 0)
+		return VIO_ST_DESC_INDIRECT;
+	if (d->addr + d->len < d->addr)
+		return VIO_ST_DESC_RANGE;
+	if (n > q->size && n > VIO_MAX_SEGS)
+		return VIO_ST_DESC_CHAIN;
+	for (uint32_t i = 0; i < n && why == VIO_ST_OK; i++) {
+		struct vio_desc e = {0};
+
+		why = table_entry(q, d, n, &t, i, &e);
+		e.flags = e.next; /* where the other layout has its links */
+		if (why == VIO_ST_OK)
+			why = e.flags & VRING_DESC_F_INDIRECT ? VIO_ST_DESC_INDIRECT
+							      : add_seg(r, &e);
+	}
+	return why;
+}
+
+uint8_t vio_chain_add(struct vio_squeue *q, struct vio_req *r, const struct vio_desc *d)
+{
+	return vio_unlikely(d->flags & VRING_DESC_F_INDIRECT) ? walk_list(q, r, d) : add_seg(r, d);
 }

@@ -65,7 +65,7 @@ static int direct_attach(struct vio_squeue *q, struct vio_err *err)
 		       err);
 	if (!q->used)
 		return -EFAULT;
-	q->taken = calloc(n, 1);
+	q->taken = calloc(n, sizeof(q->taken[0]));
 	if (!q->taken)
 		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u heads", q->index,
 				   q->size);

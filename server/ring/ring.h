@@ -52,8 +52,15 @@ struct vio_ring_ops {
 };
 
 extern const struct vio_ring_ops vio_ring_copy, vio_ring_copy_delta, vio_ring_direct;
-/* By level; NULL out of range. */
-const struct vio_ring_ops *vio_ring_level(enum vio_ring_access level);
+extern const struct vio_ring_ops vio_ring_packed_copy, vio_ring_packed_copy_delta,
+	vio_ring_packed_direct;
+/* By level, for the layout that these features agree on (VIRTIO_F_RING_PACKED); NULL out of range. */
+const struct vio_ring_ops *vio_ring_level(enum vio_ring_access level, uint64_t features);
+/*
+ * Bytes of the three parts of a ring of that layout: descriptor table or ring; available ring, or the driver's event suppression;
+ * used ring, or the device's.
+ */
+void vio_ring_parts(uint64_t features, uint16_t size, uint64_t len[3]);
 
 /* Bytes that the level's attach takes from the queue's local memory; 0 for direct. */
 uint64_t vio_ring_local_bytes(enum vio_ring_access access, uint16_t size);
@@ -79,5 +86,12 @@ struct vio_desc_src {
  */
 uint8_t vio_chain_walk(struct vio_squeue *q, const struct vio_desc_src *src, uint16_t head,
 		       struct vio_req **out);
+struct vio_desc;
+/*
+ * One descriptor of a packed ring's chain into the request: a segment, or the table that it points to. 0 or an enum vio_status.
+ */
+uint8_t vio_chain_add(struct vio_squeue *q, struct vio_req *r, const struct vio_desc *d);
+/* The chain is complete: can a device do anything with it? 0 or an enum vio_status. */
+uint8_t vio_chain_judge(const struct vio_squeue *q, const struct vio_req *r);
 
 #endif

@@ -38,7 +38,7 @@ int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
 		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its shadow ring",
 				   q->index);
 	s->stamp = calloc(n, sizeof(s->stamp[0]));
-	q->taken = calloc(n, 1);
+	q->taken = calloc(n, sizeof(q->taken[0]));
 	s->desc = vio_sq_carve(q, 16 * n, VIO_CACHE_LINE, &s->desc_at);
 	s->avail = vio_sq_carve(q, 6 + 2 * n, VIO_CACHE_LINE, &s->avail_at);
 	s->used = vio_sq_carve(q, 6 + 8 * n, VIO_CACHE_LINE, &s->used_at);

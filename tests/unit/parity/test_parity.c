@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/virtio_config.h>
+
 #include "guest/blk.h"
 #include "server/adapter.h"
 #include "vio/cycles.h"
@@ -37,7 +39,7 @@ struct server {
 	int stop; /* atomic */
 	/* the used ring as the guest's memory has it at the end */
 	uint8_t used[8 * QUEUE_SIZE];
-	bool have_used;
+	bool have_used, packed;
 };
 
 static void env_assign(void *ctx, struct vio_squeue *q)
@@ -153,9 +155,14 @@ static void server_stop_thread(struct server *s)
 		return;
 	tmp.v = VIO_ALIGN_UP(tmp.v, 4096);
 	/* the local window is 1:1 over the server's memory */
-	if (h_copy_rdma(s->vcpu, sizeof(s->used), u->remote_liobn, ioba_add(q->place.used, 4),
-			u->liobn, ioba_add(u->window, tmp.v)) == H_SUCCESS) {
-		memcpy(s->used, phyp_mem(s->part, tmp, sizeof(s->used)), sizeof(s->used));
+	if (h_copy_rdma(s->vcpu, s->packed ? 16 * QUEUE_SIZE : sizeof(s->used), u->remote_liobn,
+			s->packed ? q->place.desc : ioba_add(q->place.used, 4), u->liobn,
+			ioba_add(u->window, tmp.v)) == H_SUCCESS) {
+		const uint8_t *from = phyp_mem(s->part, tmp, 16 * QUEUE_SIZE);
+
+		for (unsigned i = 0; i < QUEUE_SIZE;
+		     i++) /* packed: length, id, flags; the addresses are each arm's own */
+			memcpy(s->used + 8 * i, s->packed ? from + 16 * i + 8 : from + 8 * i, 8);
 		s->have_used = true;
 	}
 }
@@ -287,8 +294,25 @@ struct pair {
 
 #define SHORT_DISK "memory,size=4M,short=on"
 
+/* "ARM" or "ARM/indirect": the arm, and the features that the rest asks for. */
+static uint64_t features_of(const char *text, char arm[64])
+{
+	const size_t len = strcspn(text, "/");
+
+	uint64_t f = 0;
+
+	assert_true(len < 64);
+	memcpy(arm, text, len);
+	arm[len] = '\0';
+	if (strstr(text, "/indirect"))
+		f |= 1ull << VIRTIO_RING_F_INDIRECT_DESC;
+	return f;
+}
+
 static void pair_up(struct pair *p, const char *text, const char *disk, uint64_t pool_len)
 {
+	char arm[64];
+
 	struct phyp_profile profile;
 	struct vio_err err = {{0}};
 
@@ -307,14 +331,20 @@ static void pair_up(struct pair *p, const char *text, const char *disk, uint64_t
 	server_start(p->s, p->m, disk);
 	assert_int_equal(phyp_local_open(p->m, "guest0", &p->gp, &err), 0);
 	vio_mem_init(&p->mem, p->gp);
-	if (vio_arm_parse(text, &p->cfg.transport.arm, &err))
+	p->cfg.transport.features = features_of(text, arm);
+	if (vio_arm_parse(arm, &p->cfg.transport.arm, &err))
 		fail_msg("%s: %s", text, err.msg);
+	p->s->packed = p->cfg.transport.arm.layout == VIO_LAYOUT_PACKED;
 	p->cfg.transport.strict_arm = true;
 	p->cfg.transport.proto = 2;
 	p->cfg.transport.num_queues = 1;
 	p->cfg.transport.queue_size = QUEUE_SIZE;
 	if (vio_blk_open(p->gp, &p->mem, &p->cfg, &p->b, &err))
 		fail_msg("%s: %s", text, err.msg);
+	assert_int_equal(vio_blk_get_info(p->b)->features & p->cfg.transport.features,
+			 p->cfg.transport.features);
+	assert_int_equal(vio_blk_get_info(p->b)->features >> VIRTIO_F_RING_PACKED & 1,
+			 p->s->packed);
 }
 
 /* The server's thread runs. */
@@ -415,6 +445,42 @@ static void any_level_of_any_factor_gives_the_same_as_the_copy_arm(void **state)
 		run_arm(arms[i], false, got);
 		compare(arms[i], want, got);
 	}
+	free(want);
+	free(got);
+}
+
+static void any_arm_on_a_packed_ring_gives_the_bytes_and_errors_of_the_copy_arm(void **state)
+{
+	static const char *const arms[] = {
+		"copy,layout=packed/indirect",
+		"copy,ring=copy-delta,layout=packed",
+		"copy,ring=direct,layout=packed",
+		"copy,notify=suppress,layout=packed",
+		"copy,notify=poll,layout=packed",
+		"copy-tuned,layout=packed",
+		"copy-tuned,notify=poll,layout=packed",
+		"premapped,layout=packed",
+		"zero-copy,layout=packed",
+		"zero-copy,layout=packed/indirect",
+		"zero-copy,notify=crq,layout=packed",
+		"zero-copy,notify=suppress,layout=packed",
+		"zero-copy,ring=copy,layout=packed",
+		"unprotected,layout=packed",
+	};
+	struct outcome *split = reference(false), *want = malloc(sizeof(*want)),
+		       *got = malloc(sizeof(*got));
+
+	(void)state;
+	run_arm("copy,layout=packed", false, want);
+	memcpy(split->used, want->used, sizeof(want->used)); /* another ring */
+	compare("copy,layout=packed", split, want);
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(arms); i++) {
+		run_arm(arms[i], false, got);
+		if (strstr(arms[i], "/indirect"))
+			memcpy(got->used, want->used, sizeof(want->used)); /* other descriptors */
+		compare(arms[i], want, got);
+	}
+	free(split);
 	free(want);
 	free(got);
 }
@@ -668,6 +734,8 @@ int main(void)
 		cmocka_unit_test(
 			any_named_arm_gives_the_bytes_used_ring_and_errors_of_the_copy_arm),
 		cmocka_unit_test(any_level_of_any_factor_gives_the_same_as_the_copy_arm),
+		cmocka_unit_test(
+			any_arm_on_a_packed_ring_gives_the_bytes_and_errors_of_the_copy_arm),
 		cmocka_unit_test(any_named_arm_gives_the_same_for_requests_shorter_than_a_sector),
 		cmocka_unit_test(a_short_request_moves_the_first_bytes_of_its_sector_and_no_others),
 		cmocka_unit_test(a_disk_without_short_refuses_short_requests),

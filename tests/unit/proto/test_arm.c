@@ -179,7 +179,8 @@ static void all_but_the_refused_combinations_are_allowed(void **state)
 		for (unsigned p = 0; p < VIO_N_PAYLOAD; p++)
 			for (unsigned r = 0; r < VIO_N_RING; r++)
 				for (unsigned n = 0; n < VIO_N_NOTIFY; n++) {
-					const struct vio_arm a = {"", m, p, r, n};
+					const struct vio_arm a = {"", m, p,
+								  r,  n, VIO_LAYOUT_PACKED};
 					bool bad = (p == VIO_PAYLOAD_BOUNCE && m != VIO_MAP_POOL) ||
 						   (p == VIO_PAYLOAD_UNCHECKED &&
 						    (m != VIO_MAP_POOL || r != VIO_RING_DIRECT));
@@ -190,6 +191,25 @@ static void all_but_the_refused_combinations_are_allowed(void **state)
 				}
 	/* rdma, direct, copybreak: 4*3*3 each; bounce: 1*3*3; unchecked: 1*1*3 */
 	assert_int_equal(allowed, 3 * 36 + 9 + 3);
+}
+
+static void layout_has_a_default_and_makes_another_arm(void **state)
+{
+	struct vio_arm a, b;
+
+	(void)state;
+	assert_int_equal(vio_arm_parse("zero-copy", &a, NULL), 0);
+	assert_int_equal(a.layout, VIO_LAYOUT_SPLIT);
+	assert_int_equal(vio_arm_parse("zero-copy,layout=split", &b, NULL), 0);
+	assert_string_equal(b.name, "zero-copy");
+	assert_int_equal(
+		vio_arm_parse("mapping=pool,payload=direct,ring=direct,notify=poll,layout=packed",
+			      &b, NULL),
+		0);
+	assert_int_equal(b.layout, VIO_LAYOUT_PACKED);
+	assert_string_equal(b.name, "custom");
+	assert_string_equal(vio_layout_name(b.layout), "packed");
+	assert_int_equal(vio_arm_parse("copy,layout=round", &b, NULL), -EINVAL);
 }
 
 static void level_names_out_of_range_are_question_marks(void **state)
@@ -226,6 +246,7 @@ int main(void)
 		cmocka_unit_test(
 			every_rung_from_copy_to_zero_copy_is_allowed_in_any_order_of_factors),
 		cmocka_unit_test(all_but_the_refused_combinations_are_allowed),
+		cmocka_unit_test(layout_has_a_default_and_makes_another_arm),
 		cmocka_unit_test(level_names_out_of_range_are_question_marks),
 		cmocka_unit_test(every_payload_but_rdma_needs_granted_pages),
 	};

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <linux/virtio_config.h>
+
 #include "vio/atomics.h"
 #include "world.h"
 
@@ -232,7 +234,7 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	memset(q, 0, sizeof(*q));
 	q->req = aligned_alloc(VIO_CACHE_LINE, bytes);
 	memset(q->req, 0, bytes);
-	q->ring = vio_ring_level(cfg->ring);
+	q->ring = vio_ring_level(cfg->ring, cfg->packed ? 1ull << VIRTIO_F_RING_PACKED : 0);
 	q->payload = vio_payload_level(cfg->payload);
 	q->dev = &vio_dev_blk;
 	q->backend = &w->bq;
@@ -248,13 +250,17 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	q->version = VIO_PROTO_V2;
 	q->place = (struct vio_sq_place){cfg->size, w_at(w, W_DESC), w_at(w, W_AVAIL),
 					 w_at(w, W_USED)};
+	if (cfg->packed)
+		q->place = (struct vio_sq_place){cfg->size, w_at(w, W_USED), w_at(w, W_AVAIL),
+						 w_at(w, W_EVENT)};
 	q->local_mem = phyp_mem(w->sp, (struct gla){S_LOCAL}, LOCAL);
 	q->local_at = ioba_add(w->su->window, S_LOCAL);
 	q->local_len = cfg->local ? cfg->local : LOCAL;
 	q->last_avail = q->used_idx = cfg->start;
 	if (q->ring->attach(q, &err) || q->payload->attach(q, &err))
 		fail_msg("%s", err.msg);
-	set_start(w, cfg->start);
+	if (!cfg->packed)
+		set_start(w, cfg->start);
 }
 
 struct ioba w_at(const struct world *w, uint64_t gla)

@@ -16,6 +16,7 @@
 #define W_DESC     0x10000ull  /* TCE_READ */
 #define W_AVAIL    0x20000ull  /* TCE_READ */
 #define W_USED     0x30000ull  /* TCE_WRITE | TCE_READ */
+#define W_EVENT    0x38000ull  /* with it */
 #define W_BUF      0x100000ull /* TCE_READ | TCE_WRITE, up to W_RO */
 #define W_RO       0x800000ull /* TCE_READ, 1 MiB */
 #define W_HOLE     0x900000ull /* nothing mapped from here on */
@@ -45,6 +46,7 @@ struct w_cfg {
 	bool at;        /* the backend's disk is server memory */
 	uint64_t local; /* bytes of local memory; 0 = 4 MiB */
 	uint16_t start; /* value of all indices at the start */
+	bool packed; /* a packed ring at W_USED, its events at W_AVAIL (driver) and W_EVENT (device); driven by the test */
 };
 
 struct world {

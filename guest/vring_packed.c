@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Driver side of a packed virtqueue (VIRTIO 1.2, section 2.8). The device looks at the ring in order, so of all chains that are added
+ * between two publishes only the first is held back: its head is stored last, and makes the others visible too. A chain of up to
+ * LINE_DESCS descriptors mostly lies in one line, and comes back by a store into its first descriptor.
+ */
+#include "guest/vring_priv.h"
+#include "vq/packed.h"
+
+static inline struct vio_packed_desc *packed_at(const struct vio_vring *vr, uint16_t idx)
+{
+	return (struct vio_packed_desc *)(void *)vr->desc + (idx & vr->mask);
+}
+
+static inline unsigned packed_left(const struct vio_vring *vr)
+{
+	return (unsigned)vr->size - (uint16_t)(vr->avail_idx - vr->last_used);
+}
+
+/* Through a table: what does not fit a group, as with the other layout. */
+static inline bool packed_by_table(const struct vio_vring *vr, unsigned n)
+{
+	return vr->indirect && n > 1u << vr->shift;
+}
+
+/* The next descriptor. */
+static inline void packed_put(struct vio_vring *vr, uint64_t addr, uint32_t len, uint16_t id,
+			      uint16_t flags)
+{
+	const uint16_t idx = vr->avail_idx++;
+	struct vio_packed_desc *d = packed_at(vr, idx);
+	const uint64_t tail =
+		vio_packed_tail(len, id, (uint16_t)(flags | vio_packed_avail_bits(idx, vr->size)));
+
+	vio_store_relaxed(&d->addr, vio_le64(addr));
+	if (idx == vr->published)
+		vr->first_tail = tail;
+	else
+		vio_store_relaxed(&d->tail, tail);
+}
+
+static void packed_put_table(struct vio_vring *vr, uint16_t id, const struct vio_dma_seg *seg,
+			     unsigned n)
+{
+	const size_t first = (size_t)id * VIO_DMA_MAX_SEG;
+	struct vio_packed_desc *t = (struct vio_packed_desc *)(void *)&vr->tables[first];
+
+	for (unsigned i = 0; i < n; i++) {
+		vio_store_relaxed(&t[i].addr, vio_le64(seg[i].at.v));
+		vio_store_relaxed(
+			&t[i].tail,
+			vio_packed_tail(seg[i].len, 0, seg[i].dev_writes ? VRING_DESC_F_WRITE : 0));
+	}
+	packed_put(vr, vr->tables_at.v + first * sizeof(t[0]), (uint32_t)(n * sizeof(t[0])), id,
+		   VRING_DESC_F_INDIRECT);
+}
+
+int packed_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token)
+{
+	const bool table = packed_by_table(vr, n);
+	const unsigned descs = table ? 1 : n;
+	struct group *gr;
+	uint16_t id;
+
+	if (vio_unlikely(n == 0 || n > VIO_DMA_MAX_SEG || !token))
+		return -EINVAL;
+	if (vr->n_free == 0 || descs > packed_left(vr))
+		return -ENOSPC;
+	id = group_get(vr);
+	gr = &vr->group[id];
+	gr->token = token;
+	gr->n_groups = (uint16_t)descs;
+	gr->next = vr->avail_idx;
+	vr->n_chains++;
+	if (vio_unlikely(table)) {
+		packed_put_table(vr, id, seg, n);
+		return 0;
+	}
+	for (unsigned i = 0; i < n; i++)
+		packed_put(vr, seg[i].at.v, seg[i].len, id, seg_flags(&seg[i], i + 1 == n));
+	return 0;
+}
+
+void packed_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n,
+		     bool dev_writes)
+{
+	const uint16_t flags = dev_writes ? VRING_DESC_F_WRITE : 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		const uint16_t id = group_get(vr);
+		struct group *gr = &vr->group[id];
+
+		gr->token = one[i].token;
+		gr->n_groups = 1;
+		gr->next = vr->avail_idx;
+		packed_put(vr, one[i].at.v, one[i].len, id, flags);
+	}
+	vr->n_chains = (uint16_t)(vr->n_chains + n);
+}
+
+bool packed_publish_always(struct vio_vring *vr)
+{
+	if (vr->avail_idx == vr->published)
+		return false;
+	vio_store_release(&packed_at(vr, vr->published)->tail, vr->first_tail); /* pair A */
+	vr->published = vr->avail_idx;
+	return true;
+}
+
+bool packed_publish(struct vio_vring *vr)
+{
+	const uint16_t old = vr->published;
+
+	if (!packed_publish_always(vr))
+		return false;
+	vio_fence_full(); /* pair N: the ring before the load of the device's wish */
+	return vio_packed_wants(vio_load_relaxed((const uint32_t *)(const void *)vr->used),
+				vr->published, old, vr->size, vr->event_idx);
+}
+
+static inline uint64_t packed_next(const struct vio_vring *vr)
+{
+	return vio_load_acquire(&packed_at(vr, vr->last_used)->tail); /* pair B */
+}
+
+int packed_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
+{
+	unsigned n = 0;
+
+	if (vio_unlikely(vr->broken))
+		return -EPROTO;
+	for (; n < max; n++) {
+		const uint64_t tail = packed_next(vr);
+		const uint16_t id = vio_packed_id(tail);
+		struct group *gr;
+
+		if (!vio_packed_is_used(tail, vr->last_used, vr->size))
+			break;
+		gr = &vr->group[id];
+		/* Known, outstanding, and not one that was added since the last publish. */
+		if (vio_unlikely(id >= vr->size >> vr->shift || !gr->token ||
+				 (uint16_t)(gr->next - vr->published) <
+					 (uint16_t)(vr->avail_idx - vr->published))) {
+			int rc = vring_give_up(vr);
+
+			return n > 0 ? (int)n : rc; /* what came before the lie was right */
+		}
+		out[n].token = gr->token;
+		out[n].len = vio_packed_len(tail);
+		gr->token = NULL;
+		vr->last_used = (uint16_t)(vr->last_used + gr->n_groups);
+		group_put(vr, id);
+	}
+	vr->n_chains = (uint16_t)(vr->n_chains - n);
+	return (int)n;
+}
+
+bool packed_arm(struct vio_vring *vr)
+{
+	if (vr->broken)
+		return true;
+	vr->parked = false;
+	vio_store_relaxed((uint32_t *)(void *)vr->avail,
+			  vr->event_idx ? vio_packed_ask_at(vr->last_used, vr->size)
+					: vio_packed_ask());
+	vio_fence_full(); /* pair N: our wish before the load of the ring */
+	return vio_packed_is_used(packed_next(vr), vr->last_used, vr->size);
+}
+
+void packed_park(struct vio_vring *vr)
+{
+	if (vr->parked)
+		return;
+	vio_store_relaxed((uint32_t *)(void *)vr->avail, vio_packed_silence());
+	vr->parked = true;
+}
+
+bool packed_has_used(const struct vio_vring *vr)
+{
+	return vr->broken || vio_packed_is_used(packed_next(vr), vr->last_used, vr->size);
+}
+
+unsigned packed_room(const struct vio_vring *vr, unsigned n_seg)
+{
+	const unsigned fit = packed_left(vr) / (packed_by_table(vr, n_seg) ? 1 : n_seg);
+
+	return fit < vr->n_free ? fit : vr->n_free;
+}
