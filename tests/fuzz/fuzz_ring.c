@@ -11,6 +11,7 @@
 #include "server/adapter.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
+#include "vq/packed.h"
 #include "tests/fuzz/bytes.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/machine.h"
@@ -110,6 +111,8 @@ struct guest {
 	uint8_t *win[N_WIN];
 	struct vio_wtable *table;
 	uint16_t size;
+	bool packed;
+	uint16_t next; /* packed: the next descriptor to make available, free-running */
 };
 
 static void add_window(struct guest *g, uint64_t at, uint64_t len, void *va, uint8_t perm,
@@ -152,7 +155,8 @@ static void make_guest(struct guest *g, struct bytes *b)
 	g->avail = calloc(1, 6 + 2ull * g->size);
 	g->used = calloc(1, 6 + 8ull * g->size);
 	FUZZ_CHECK(g->desc && g->avail && g->used);
-	add_window(g, 0x200000, 16ull * g->size, g->desc, TCE_READ, 10);
+	add_window(g, 0x200000, 16ull * g->size, g->desc,
+		   g->packed ? TCE_READ | TCE_WRITE : TCE_READ, 10);
 	add_window(g, 0x210000, 6 + 2ull * g->size, g->avail, TCE_READ, 11);
 	add_window(g, 0x220000, 6 + 8ull * g->size, g->used, TCE_WRITE, 12);
 	for (unsigned i = 0; i < g->size; i++) {
@@ -166,6 +170,9 @@ static void make_guest(struct guest *g, struct bytes *b)
 			d.len = vio_le32(d.len % 1100);
 		if (!(d.flags & 0x400))
 			d.next = vio_le16((uint16_t)(d.next % g->size));
+		if (g->packed) /* buffer id before flags */
+			d = (struct vring_desc){d.addr, d.len, d.next,
+						d.flags & 0x7fff & ~VIO_PACKED_AVAIL};
 		g->desc[i] = d;
 	}
 	for (unsigned i = 0; i <= g->size; i++) {
@@ -186,14 +193,33 @@ static void drop_guest(struct guest *g)
 	free(g->table);
 }
 
+/* `n` more descriptors, whatever they are. */
+static void make_available(struct guest *g, unsigned n)
+{
+	while (n-- > 0) {
+		struct vio_packed_desc *d =
+			(struct vio_packed_desc *)(void *)g->desc + (g->next & (g->size - 1));
+		uint16_t flags = (uint16_t)(vio_packed_flags(d->tail) &
+					    ~(VIO_PACKED_AVAIL | VIO_PACKED_USED));
+
+		d->tail = vio_packed_tail(
+			vio_packed_len(d->tail), vio_packed_id(d->tail),
+			(uint16_t)(flags | vio_packed_avail_bits(g->next, g->size)));
+		g->next++;
+	}
+}
+
 static void turn(struct vio_squeue *q, struct guest *g, struct fuzz_disk *d, struct bytes *b)
 {
 	uint16_t used = q->used_idx;
 	uint8_t step = take8(b), fault = q->fault;
 	unsigned moved;
 
-	g->avail->idx = vio_le16(
-		(uint16_t)(vio_le16(g->avail->idx) + (step & 0x80 ? step * 300u : step % 5u)));
+	if (g->packed)
+		make_available(g, step & 0x80 ? step % 64u : step % 5u);
+	else
+		g->avail->idx = vio_le16((uint16_t)(vio_le16(g->avail->idx) +
+						    (step & 0x80 ? step * 300u : step % 5u)));
 	d->async = step & 0x40;
 	moved = vio_squeue_poll(q);
 	FUZZ_CHECK(q->in_flight <= q->size);
@@ -223,6 +249,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct vio_err err;
 
 	FUZZ_CHECK(d && q);
+	g.packed = how & 8;
 	make_guest(&g, &b);
 	table = d->windows = g.table;
 	d->be = (struct vio_backend){.ops = &disk_ops,
@@ -232,7 +259,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				     .can_zero = true,
 				     .can_flush = true};
 	memset(q, 0, sizeof(*q));
-	q->ring = &vio_ring_direct;
+	q->ring = g.packed ? &vio_ring_packed_direct : &vio_ring_direct;
 	q->payload = &vio_payload_direct;
 	q->dev = &vio_dev_blk;
 	q->backend = &bq;
@@ -318,13 +345,15 @@ size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 					 VIRTIO_BLK_T_FLUSH,   VIRTIO_BLK_T_GET_ID,
 					 VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES};
 	static const uint8_t turns[] = {1, 2, 0x41, 0x42, 1, 0x24, 0x10, 4, 0x44, 0x20, 3, 1};
-	const bool indirect = i % 2;
+	const bool packed = i >= 2 * VIO_ARRAY_SIZE(types), indirect = !packed && i % 2;
 	uint8_t win[SEED_WIN / 4] __attribute__((aligned(16))) = {0};
 	struct vring_desc d[SEED_SIZE] = {{0}};
 	struct out o = {buf, 0, max};
 
-	if (i >= 2 * VIO_ARRAY_SIZE(types))
+	if (i >= 3 * VIO_ARRAY_SIZE(types))
 		return 0;
+	if (packed)
+		i = 2 * (i - 2 * (unsigned)VIO_ARRAY_SIZE(types));
 	for (unsigned k = 0; k < 4; k++) {
 		uint32_t type = types[(i / 2 + k / 2) % VIO_ARRAY_SIZE(types)];
 		const struct virtio_blk_outhdr h = {.type = vio_le32(type), .sector = vio_le64(k)};
@@ -338,11 +367,13 @@ size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 				 BASE, 0);
 			d[4 * k] = desc_of(SEED_TABLE + 48 * k, 48, VRING_DESC_F_INDIRECT, 0);
 		} else {
-			chain_of(&d[4 * k], k, type, 0, 4 * k);
+			chain_of(&d[(packed ? 3 : 4) * k], k, type, 0, 4 * k);
 		}
 	}
-	emit8(&o, i % 8 | 6); /* event index, indirect */
-	emit8(&o, 2);         /* 16 entries */
+	for (unsigned k = 0; packed && k < 3 * 4; k++)
+		d[k].next = vio_le16((uint16_t)(k / 3)); /* the buffer's id */
+	emit8(&o, i % 8 | 6 | (packed ? 8u : 0));        /* event index, indirect */
+	emit8(&o, 2);                                    /* 16 entries */
 	for (unsigned k = 0; k < N_WIN; k++) {
 		emit8(&o, 255);
 		emit8(&o, 2); /* readable and writable, the next one follows at once */
