@@ -33,7 +33,9 @@ class Arms(unittest.TestCase):
         return r
 
     def test_mixed_load_of_every_named_arm_reads_back_what_was_written(self):
-        for arm, (bs, depth) in itertools.product([*ARMS, "unprotected"], [("512", "1"), ("4k", "32"), ("64k", "8")]):
+        for arm, (bs, depth) in itertools.product(
+                [*ARMS, "unprotected", *(f"{a},layout=packed" for a in ARMS), "copy,notify=poll,layout=packed", "copy,ring=copy-delta,layout=packed"],
+                [("512", "1"), ("4k", "32"), ("64k", "8")]):
             with self.subTest(arm=arm, bs=bs, depth=depth):
                 r = self.run_load(arm, "--rw", "randmixed", "--bs", bs, "--depth", depth, "--count", count(4000))
                 self.assertGreater(r["run"]["bytes_verified"], 0)
