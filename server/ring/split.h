@@ -30,23 +30,42 @@ static inline uint16_t split_head(const struct vio_squeue *q, unsigned i)
 		vio_load_relaxed(&q->avail->ring[split_slot(q, (uint16_t)(q->last_avail + i))]));
 }
 
+/* The heads of the next `n` entries; what they lead to is asked for. */
+static inline void split_heads(const struct vio_squeue *q, uint16_t head[], unsigned n,
+			       bool requests)
+{
+	const uint16_t *ring = q->avail->ring;
+	const uint16_t mask = (uint16_t)(q->size - 1), first = q->last_avail;
+	const struct vring_desc *desc = q->desc;
+	struct vio_req *req = q->req;
+
+	for (unsigned i = 0; i < n; i++) {
+		head[i] = vio_le16(vio_load_relaxed(&ring[(uint16_t)(first + i) & mask]));
+		__builtin_prefetch(&desc[head[i] & mask], 0);
+		if (requests) {
+			__builtin_prefetch(&req[head[i] & mask], 1);
+			__builtin_prefetch(&req[head[i] & mask].hdr, 1);
+		}
+	}
+}
+
 /* The descriptor, if it is all of its chain and as the device wants it; its head is taken then. */
 static inline bool split_plain_chain(struct vio_squeue *q, const struct vio_dev_ops *dev,
-				     struct vio_plain *v, split_need *need)
+				     uint16_t *taken, uint16_t head, struct vio_plain *v,
+				     split_need *need)
 {
 	struct vio_desc d;
 
-	if (vio_unlikely(v->head >= q->size || q->taken[v->head]))
+	if (vio_unlikely(head >= q->size || taken[head]))
 		return false;
-	if (need && vio_unlikely(need(q, v->head) != VIO_ST_OK))
+	if (need && vio_unlikely(need(q, head) != VIO_ST_OK))
 		return false;
-	d = vio_desc_load(&q->desc[v->head]);
+	d = vio_desc_load(&q->desc[head]);
 	if (vio_unlikely(d.flags != dev->plain_flags || d.len < dev->plain_min ||
 			 d.len > dev->plain_max))
 		return false;
-	q->taken[v->head] = 1;
-	v->at.v = d.addr;
-	v->len = d.len;
+	taken[head] = 1;
+	*v = (struct vio_plain){.at = {d.addr}, .len = d.len, .head = head};
 	return true;
 }
 
@@ -55,24 +74,23 @@ static inline unsigned split_pop_plain(struct vio_squeue *q, struct vio_plain ou
 				       bool *rest, split_need *need)
 {
 	const struct vio_dev_ops *dev = q->dev;
+	uint16_t *const taken = q->taken;
+	uint16_t head[VIO_BURST];
 	unsigned seen = 0, done;
 
 	q->windows =
 		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
-	for (unsigned i = 0; i < n; i++) {
-		out[i].head = split_head(q, i);
-		__builtin_prefetch(&q->desc[split_slot(q, out[i].head)], 0);
-	}
-	while (seen < n && split_plain_chain(q, dev, &out[seen], need))
+	split_heads(q, head, n, false);
+	while (seen < n && split_plain_chain(q, dev, taken, head[seen], &out[seen], need))
 		seen++;
 	done = q->payload->plain(q, out, seen,
 				 dev->plain_flags & VRING_DESC_F_WRITE ? TCE_WRITE : TCE_READ);
 	for (unsigned i = done; i < seen; i++)
-		q->taken[out[i].head] = 0;
+		taken[head[i]] = 0;
 	*rest = done < n;
 	q->last_avail = (uint16_t)(q->last_avail + done);
 	if (done > 0)
-		q->prev_head = out[done - 1].head;
+		q->prev_head = head[done - 1];
 	return done;
 }
 
@@ -81,22 +99,15 @@ static inline unsigned split_pop(struct vio_squeue *q, struct vio_req *out[], un
 				 split_need *need)
 {
 	const struct vio_desc_src src = {.table = q->desc, .n = q->size, .need = need};
+	uint16_t *const taken = q->taken;
 	uint16_t head[VIO_BURST];
 	unsigned done;
 
 	q->windows =
 		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
-	for (unsigned i = 0; i < n; i++) {
-		uint16_t at;
-
-		head[i] = split_head(q, i);
-		at = split_slot(q, head[i]);
-		__builtin_prefetch(&q->desc[at], 0);
-		__builtin_prefetch(&q->req[at], 1);
-		__builtin_prefetch(&q->req[at].hdr, 1);
-	}
+	split_heads(q, head, n, true);
 	for (done = 0; done < n; done++) {
-		bool again = head[done] < q->size && q->taken[head[done]];
+		bool again = head[done] < q->size && taken[head[done]];
 		uint8_t why =
 			again ? VIO_ST_DESC_HEAD : vio_chain_walk(q, &src, head[done], &out[done]);
 
@@ -104,7 +115,7 @@ static inline unsigned split_pop(struct vio_squeue *q, struct vio_req *out[], un
 			vio_sq_fault(q, why, head[done]);
 			break;
 		}
-		q->taken[head[done]] = 1;
+		taken[head[done]] = 1;
 	}
 	q->last_avail = (uint16_t)(q->last_avail + done);
 	if (done > 0)
@@ -112,34 +123,41 @@ static inline unsigned split_pop(struct vio_squeue *q, struct vio_req *out[], un
 	return done;
 }
 
-static inline void split_put_used(struct vio_squeue *q, uint16_t head, uint32_t len)
+static inline void split_put_used(struct vring_used_elem *e, uint16_t head, uint32_t len)
 {
-	struct vring_used_elem *e = &q->used->ring[split_slot(q, q->used_idx++)];
-
 	vio_store_relaxed(&e->id, vio_le32(head));
 	vio_store_relaxed(&e->len, vio_le32(len));
-	q->taken[head] = 0;
 }
 
 /* Elements of requests, which are free then. The index before; not published. */
 static inline uint16_t split_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
-	const uint16_t old = q->used_idx;
+	const uint16_t old = q->used_idx, mask = (uint16_t)(q->size - 1);
+	struct vring_used_elem *ring = q->used->ring;
+	uint16_t *const taken = q->taken;
 
 	for (unsigned i = 0; i < n; i++) {
-		split_put_used(q, r[i]->head, r[i]->used_len);
+		split_put_used(&ring[(uint16_t)(old + i) & mask], r[i]->head, r[i]->used_len);
 		r[i]->state = VIO_REQ_FREE;
+		taken[r[i]->head] = 0;
 	}
+	q->used_idx = (uint16_t)(old + n);
 	return old;
 }
 
 static inline uint16_t split_push_plain(struct vio_squeue *q, const struct vio_plain v[],
 					const uint32_t used_len[], unsigned n)
 {
-	const uint16_t old = q->used_idx;
+	const uint16_t old = q->used_idx, mask = (uint16_t)(q->size - 1);
+	struct vring_used_elem *ring = q->used->ring;
+	uint16_t *const taken = q->taken;
 
-	for (unsigned i = 0; i < n; i++)
-		split_put_used(q, v[i].head, used_len ? used_len[i] : 0);
+	for (unsigned i = 0; i < n; i++) {
+		split_put_used(&ring[(uint16_t)(old + i) & mask], v[i].head,
+			       used_len ? used_len[i] : 0);
+		taken[v[i].head] = 0;
+	}
+	q->used_idx = (uint16_t)(old + n);
 	return old;
 }
 
