@@ -9,7 +9,7 @@ static inline void *window_ptr(struct vio_squeue *q, struct ioba at, uint64_t le
 	return vio_window_ptr(q->windows, at, len, perm, &q->window_hint, why);
 }
 
-static int attach(struct vio_squeue *q, struct vio_err *err)
+static int direct_attach(struct vio_squeue *q, struct vio_err *err)
 {
 	(void)err;
 	q->window_hint = 0;
@@ -17,22 +17,22 @@ static int attach(struct vio_squeue *q, struct vio_err *err)
 	return 0;
 }
 
-static void detach(struct vio_squeue *q)
+static void direct_detach(struct vio_squeue *q)
 {
 	q->prev_hdr = NULL;
 }
 
-VIO_IN_PLACE_OPS(window_ptr);
+VIO_IN_PLACE_OPS(direct, window_ptr);
 
 const struct vio_payload_ops vio_payload_direct = {
 	.name = "direct",
-	.attach = attach,
-	.detach = detach,
-	.fetch = fetch,
-	.read = read_once,
-	.get = get,
-	.plain = plain,
-	.put = put,
-	.move = move,
-	.status = status,
+	.attach = direct_attach,
+	.detach = direct_detach,
+	.fetch = direct_fetch,
+	.read = direct_read_once,
+	.get = direct_get,
+	.plain = direct_plain,
+	.put = direct_put,
+	.move = direct_move,
+	.status = direct_status,
 };

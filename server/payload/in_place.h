@@ -157,37 +157,38 @@ static inline void vio_in_place_status(struct vio_squeue *q, struct vio_req *con
 	}
 }
 
-/* The wrappers that a level's table needs, over its `ptr`. */
-#define VIO_IN_PLACE_OPS(ptr)                                                                      \
-	static void fetch(struct vio_squeue *q, struct vio_req *const r[], unsigned n,             \
-			  uint32_t len)                                                            \
+/* The functions that a level's table needs, level_fetch() and so on, over its `ptr`. */
+#define VIO_IN_PLACE_OPS(level, ptr)                                                               \
+	static void level##_fetch(struct vio_squeue *q, struct vio_req *const r[], unsigned n,     \
+				  uint32_t len)                                                    \
 	{                                                                                          \
 		vio_in_place_fetch(q, r, n, len, ptr);                                             \
 	}                                                                                          \
-	static uint8_t read_once(struct vio_squeue *q, struct ioba at, void *buf, uint32_t len)    \
+	static uint8_t level##_read_once(struct vio_squeue *q, struct ioba at, void *buf,          \
+					 uint32_t len)                                             \
 	{                                                                                          \
 		return vio_in_place_read(q, at, buf, len, ptr);                                    \
 	}                                                                                          \
-	static void get(struct vio_squeue *q, struct vio_req *const r[], unsigned n)               \
+	static void level##_get(struct vio_squeue *q, struct vio_req *const r[], unsigned n)       \
 	{                                                                                          \
 		vio_in_place_get(q, r, n, ptr);                                                    \
 	}                                                                                          \
-	static unsigned plain(struct vio_squeue *q, struct vio_plain v[], unsigned n,              \
-			      uint8_t perm)                                                        \
+	static unsigned level##_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n,      \
+				      uint8_t perm)                                                \
 	{                                                                                          \
 		return vio_in_place_plain(q, v, n, perm, ptr);                                     \
 	}                                                                                          \
-	static void put(struct vio_squeue *q, struct vio_req *const r[], unsigned n)               \
+	static void level##_put(struct vio_squeue *q, struct vio_req *const r[], unsigned n)       \
 	{                                                                                          \
 		(void)q, (void)r, (void)n; /* nothing was taken */                                 \
 	}                                                                                          \
-	static void move(struct vio_squeue *q, struct vio_req *r, void *local,                     \
-			 struct ioba local_at)                                                     \
+	static void level##_move(struct vio_squeue *q, struct vio_req *r, void *local,             \
+				 struct ioba local_at)                                             \
 	{                                                                                          \
 		(void)local_at;                                                                    \
 		vio_in_place_move(q, r, local, ptr);                                               \
 	}                                                                                          \
-	static void status(struct vio_squeue *q, struct vio_req *const r[], unsigned n)            \
+	static void level##_status(struct vio_squeue *q, struct vio_req *const r[], unsigned n)    \
 	{                                                                                          \
 		vio_in_place_status(q, r, n, ptr);                                                 \
 	}                                                                                          \

@@ -16,7 +16,7 @@ static inline void *offset_ptr(struct vio_squeue *q, struct ioba at, uint64_t le
 	return (void *)((uintptr_t)q->payload_priv + (uintptr_t)at.v);
 }
 
-static int attach(struct vio_squeue *q, struct vio_err *err)
+static int unchecked_attach(struct vio_squeue *q, struct vio_err *err)
 {
 	const struct vio_wtable *t = vio_load_acquire(q->windows_src); /* pair R */
 	bool found = false;
@@ -43,23 +43,23 @@ static int attach(struct vio_squeue *q, struct vio_err *err)
 	return 0;
 }
 
-static void detach(struct vio_squeue *q)
+static void unchecked_detach(struct vio_squeue *q)
 {
 	q->payload_priv = NULL;
 	q->prev_hdr = NULL;
 }
 
-VIO_IN_PLACE_OPS(offset_ptr);
+VIO_IN_PLACE_OPS(unchecked, offset_ptr);
 
 const struct vio_payload_ops vio_payload_unchecked = {
 	.name = "unchecked",
-	.attach = attach,
-	.detach = detach,
-	.fetch = fetch,
-	.read = read_once,
-	.get = get,
-	.plain = plain,
-	.put = put,
-	.move = move,
-	.status = status,
+	.attach = unchecked_attach,
+	.detach = unchecked_detach,
+	.fetch = unchecked_fetch,
+	.read = unchecked_read_once,
+	.get = unchecked_get,
+	.plain = unchecked_plain,
+	.put = unchecked_put,
+	.move = unchecked_move,
+	.status = unchecked_status,
 };

@@ -40,7 +40,7 @@ static void *part(struct vio_squeue *q, const char *name, struct ioba at, uint64
 	return NULL;
 }
 
-static void direct_park(struct vio_squeue *q)
+static void split_direct_park(struct vio_squeue *q)
 {
 	vio_park(q->event_idx ? avail_event(q) : NULL, &q->used->flags, VRING_USED_F_NO_NOTIFY,
 		 q->last_avail);
@@ -48,7 +48,7 @@ static void direct_park(struct vio_squeue *q)
 	q->notify.ask = VIO_ASK_PARKED;
 }
 
-static int direct_attach(struct vio_squeue *q, struct vio_err *err)
+static int split_direct_attach(struct vio_squeue *q, struct vio_err *err)
 {
 	uint64_t n = q->size;
 
@@ -70,11 +70,11 @@ static int direct_attach(struct vio_squeue *q, struct vio_err *err)
 		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u heads", q->index,
 				   q->size);
 	if (q->notify.looks)
-		direct_park(q);
+		split_direct_park(q);
 	return 0;
 }
 
-static void direct_detach(struct vio_squeue *q)
+static void split_direct_detach(struct vio_squeue *q)
 {
 	q->desc = NULL;
 	q->avail = NULL;
@@ -112,7 +112,7 @@ static inline void prefetch_turn(const struct vio_squeue *q, unsigned n)
 }
 
 /* New available entries, at most `max`; 0 also with the queue's fault set. */
-static inline unsigned direct_look(struct vio_squeue *q, unsigned max)
+static inline unsigned split_direct_look(struct vio_squeue *q, unsigned max)
 {
 	const uint16_t idx = vio_le16(vio_load_acquire(&q->avail->idx)); /* pair A */
 	const uint16_t fresh = (uint16_t)(idx - q->last_avail);
@@ -129,42 +129,42 @@ static inline unsigned direct_look(struct vio_squeue *q, unsigned max)
 	return n;
 }
 
-static unsigned direct_pop_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max,
-				 bool *rest)
+static unsigned split_direct_pop_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max,
+				       bool *rest)
 {
-	const unsigned n = direct_look(q, max);
+	const unsigned n = split_direct_look(q, max);
 
 	*rest = false;
 	return n ? split_pop_plain(q, out, n, rest, NULL) : 0;
 }
 
-static unsigned direct_pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
+static unsigned split_direct_pop(struct vio_squeue *q, struct vio_req *out[], unsigned max)
 {
-	const unsigned n = direct_look(q, max);
+	const unsigned n = split_direct_look(q, max);
 
 	return n ? split_pop(q, out, n, NULL) : 0;
 }
 
 /* What was put between index `old` and now is the guest's. */
-static inline bool direct_publish(struct vio_squeue *q, uint16_t old)
+static inline bool split_direct_publish(struct vio_squeue *q, uint16_t old)
 {
 	return vio_publish_and_check(&q->used->idx, q->used_idx, old, &q->avail->ring[q->size],
 				     &q->avail->flags, VRING_AVAIL_F_NO_INTERRUPT,
 				     q->event_idx); /* pairs B, N */
 }
 
-static bool direct_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+static bool split_direct_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
-	return direct_publish(q, split_push(q, r, n));
+	return split_direct_publish(q, split_push(q, r, n));
 }
 
-static bool direct_push_plain(struct vio_squeue *q, const struct vio_plain v[],
-			      const uint32_t used_len[], unsigned n)
+static bool split_direct_push_plain(struct vio_squeue *q, const struct vio_plain v[],
+				    const uint32_t used_len[], unsigned n)
 {
-	return direct_publish(q, split_push_plain(q, v, used_len, n));
+	return split_direct_publish(q, split_push_plain(q, v, used_len, n));
 }
 
-static bool direct_arm(struct vio_squeue *q)
+static bool split_direct_arm(struct vio_squeue *q)
 {
 	return vio_arm_and_recheck(q->event_idx ? avail_event(q) : NULL, &q->used->flags,
 				   VRING_USED_F_NO_NOTIFY, &q->avail->idx,
@@ -174,12 +174,12 @@ static bool direct_arm(struct vio_squeue *q)
 const struct vio_ring_ops vio_ring_direct = {
 	.name = "direct",
 	.free_look = true,
-	.attach = direct_attach,
-	.detach = direct_detach,
-	.pop = direct_pop,
-	.pop_plain = direct_pop_plain,
-	.push_plain = direct_push_plain,
-	.push = direct_push,
-	.arm = direct_arm,
-	.park = direct_park,
+	.attach = split_direct_attach,
+	.detach = split_direct_detach,
+	.pop = split_direct_pop,
+	.pop_plain = split_direct_pop_plain,
+	.push_plain = split_direct_push_plain,
+	.push = split_direct_push,
+	.arm = split_direct_arm,
+	.park = split_direct_park,
 };

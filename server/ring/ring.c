@@ -3,7 +3,6 @@
 #include <linux/virtio_config.h>
 
 #include "server/ring/ring.h"
-#include "server/ring/shadow.h"
 #include "vq/packed.h"
 
 static const struct layout {
@@ -46,10 +45,4 @@ void vio_ring_parts(uint64_t features, uint16_t size, uint64_t len[3])
 
 	for (unsigned i = 0; i < 3; i++)
 		len[i] = l->bytes[i] + (uint64_t)l->each[i] * size;
-}
-
-uint64_t vio_ring_local_bytes(enum vio_ring_access access, uint16_t size)
-{
-	return access == VIO_RING_COPY || access == VIO_RING_COPY_DELTA ? vio_shadow_bytes(size)
-									: 0;
 }

@@ -62,9 +62,6 @@ const struct vio_ring_ops *vio_ring_level(enum vio_ring_access level, uint64_t f
  */
 void vio_ring_parts(uint64_t features, uint16_t size, uint64_t len[3]);
 
-/* Bytes that the level's attach takes from the queue's local memory; 0 for direct. */
-uint64_t vio_ring_local_bytes(enum vio_ring_access access, uint16_t size);
-
 /*
  * Shared by the levels (server/ring/chain.c). A place to read descriptors from: the guest's table
  * in place, or a private copy; each descriptor is loaded once.
