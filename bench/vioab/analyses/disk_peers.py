@@ -35,7 +35,8 @@ def analyse(ctx):
             r = parts.speed(samples, point, MINE, slot) if slot != MINE else None
             if r is not None:
                 v = stats.verdict(f"{point.label()}: {MINE} against {slot}, requests per second", r, ctx.noise, better="more",
-                                  absolute="")
+                                  absolute=parts.absolute(samples.at(point, slot),
+                                                          samples.at(point, MINE), slot, MINE))
                 row |= {"ratio": parts.data(r), "answer": v.answer}
                 out.verdicts += [v] if slot in PEERS else []
             rows.append(row)

@@ -20,6 +20,8 @@ NAMED = {"copy": ("single-use", "rdma", "copy", "crq"), "copy-tuned": ("deferred
 def levels(arm):
     """{factor: level} of an arm as vio-blk takes it: a name, levels, or both."""
     out = {}
+    if arm.startswith("vhost-user-blk"):
+        arm = "zero-copy"  # a peer in place: no call, no copy of rings
     for part in arm.split(","):
         if "=" in part:
             k, v = part.split("=", 1)
