@@ -283,9 +283,13 @@ int vio_transport_start(struct vio_transport *t, struct vio_err *err)
 
 	if (rc == 0) {
 		/* The server has confirmed that it touches nothing of before; what is left is tried again. */
-		vio_t_void_windows(t, false);
-		rc = probe(t, &o, err);
+		if (!vio_t_void_windows(t, false))
+			rc = vio_err_set(
+				err, -EBUSY,
+				"the VIO server still has pages of the last session, which can't be used again yet");
 	}
+	if (rc == 0)
+		rc = probe(t, &o, err);
 	if (rc == 0)
 		rc = choose_arm(t, &o, err);
 	if (rc == 0)

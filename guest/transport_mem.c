@@ -164,8 +164,8 @@ static bool rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t co
 	if ((rc == H_PARTIAL || vio_t_busy(rc)) && phyp_alive(t->part))
 		vio_t_say(
 			t,
-			"the hypervisor has not finished taking pages back from the VIO server after %u ms (cookie 0x%" PRIx64
-			")",
+			"pages taken back by force are still in use by the VIO server after %u ms (cookie 0x%" PRIx64
+			"): it hangs, or its store does; asked for again when the session is over",
 			t->cfg.timeout_ms, cookie);
 	return rc != H_PARTIAL && !vio_t_busy(rc);
 }
@@ -255,7 +255,9 @@ static int announce(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba
 		return rc;
 	}
 	if (rc) {
-		rescind(t, vcpu, w->cookie);
+		/* The session may have broken after it was accepted. */
+		w->id = NO_WINDOW;
+		w->used = !rescind(t, vcpu, w->cookie);
 		return rc;
 	}
 	w->id = t->answer_id;

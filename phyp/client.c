@@ -120,13 +120,13 @@ static void *agent(void *arg)
 		if (got < 0)
 			continue;
 		if (got == 0)
-			again = hv_agent_sweep(part);
+			again = hv_agent_sweep(part) != 0;
 		if (p[0].revents) {
 			hv_part_lost(part);
 			p[0].fd = -1;
 		}
 		if (p[1].revents && read(p[1].fd, &n, sizeof(n)) > 0)
-			again = hv_agent_sweep(part);
+			again = hv_agent_sweep(part) != 0;
 	}
 	return NULL;
 }

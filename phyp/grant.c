@@ -194,7 +194,10 @@ static int64_t rescind_step(struct phyp_part *part, uint64_t cookie, bool forced
 			*poke = now.sharer;
 			return H_PARTIAL;
 		default:
-			return forced ? H_PARTIAL : H_RESOURCE;
+			if (!forced)
+				return H_RESOURCE;
+			*poke = now.sharer; /* it may have drained by now */
+			return H_PARTIAL;
 		}
 	}
 }
@@ -211,7 +214,7 @@ int64_t hv_rescind_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret
 	rc = rescind_step(part, a[1], a[0] == RESCIND_FORCED, &poke);
 	if (rc != H_PARTIAL || poke == HV_NONE)
 		return rc;
-	/* In process the agent has swept when this returns: the second step finds the grant gone. */
+	/* In process the agent has swept when this returns: with nothing to drain the grant is gone. */
 	part->plane->poke(part, poke);
 	return rescind_step(part, a[1], true, &poke);
 }
@@ -309,6 +312,9 @@ static void acc_store(struct hv_acc *to, const struct hv_acc *from)
 	vio_store_relaxed(&to->len, from->len);
 	to->room = from->room;
 	to->cookie = from->cookie;
+	to->drain = from->drain;
+	to->unit = from->unit;
+	to->back = from->back;
 }
 
 static void acc_begin(struct phyp_part *part)
@@ -400,7 +406,12 @@ static int64_t map(struct phyp_part *part, uint32_t from, const struct hv_grant 
 	}
 	pthread_mutex_unlock(&peer->lock);
 	if (rc == H_SUCCESS)
-		acc_insert(part, (unsigned)at, (struct hv_acc){*off, g->len, g->len, cookie});
+		acc_insert(part, (unsigned)at,
+			   (struct hv_acc){.off = *off,
+					   .len = g->len,
+					   .room = g->len,
+					   .cookie = cookie,
+					   .unit = g->unit});
 	return rc;
 }
 
@@ -487,13 +498,14 @@ int64_t hv_return_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	while (i < part->n_acc && part->acc[i].cookie != cookie)
 		i++;
 	if (i < part->n_acc) {
-		bool forced = part->acc[i].len == 0; /* the grant knows already */
+		bool forced = part->acc[i].len == 0;
 
 		rc = H_BUSY;
 		if (unmap(part, &part->acc[i])) {
-			acc_remove(part, i);
-			if (!forced)
+			/* The sharer says that it uses it no more: so a drain has ended as well. */
+			if (part->acc[i].back != HV_ACC_GONE)
 				give_back(part->seg, cookie);
+			acc_remove(part, i);
 			rc = forced ? H_RESCINDED : H_SUCCESS;
 		}
 	} else if (find(part->seg, cookie, &now, &rc) && now.sharer == part->idx &&
@@ -513,21 +525,56 @@ static bool rescinded(struct hv_seg *seg, uint64_t cookie)
 	return !find(seg, cookie, &now, &rc) || state_of(now.word) == HV_GRANT_RESCINDING;
 }
 
-void hv_grants_sweep(struct phyp_part *part)
+/* Who has to say that acc[i] is used no more; .start NULL: nobody. acc_lock is held. */
+static const struct phyp_drain *drain_of(struct phyp_part *part, const struct hv_acc *x)
 {
-	unsigned i = 0;
+	return &hv_own_unit(part, HV_UNIT_BASE + x->unit)->drain;
+}
 
-	pthread_mutex_lock(&part->acc_lock);
-	for (; i < part->n_acc; i++) {
-		uint64_t cookie = part->acc[i].cookie;
+/* One step of taking acc[i] back by force. true: there is another. */
+static bool take_back(struct phyp_part *part, unsigned i)
+{
+	struct hv_acc *x = &part->acc[i];
+	const struct phyp_drain *d = drain_of(part, x);
 
-		if (!rescinded(part->seg, cookie))
-			continue;
+	if (x->back == HV_ACC_LIVE) {
+		if (!rescinded(part->seg, x->cookie))
+			return false;
 		/* First denied, then inaccessible: who meets the hole in between can tell why it is there. */
 		acc_kill(part, i);
-		if (unmap(part, &part->acc[i]))
-			give_back(part->seg, cookie);
+		if (!unmap(part, x))
+			return true;
+		/* Only now: whoever pins pages from here on finds none. */
+		x->drain = d->start ? d->start(d->ctx) : 0;
+		x->back = HV_ACC_DRAINING;
 	}
+	if (x->back == HV_ACC_DRAINING) {
+		if (d->start && !d->done(d->ctx, x->drain))
+			return true;
+		x->back = HV_ACC_GONE;
+		give_back(part->seg, x->cookie);
+	}
+	return false;
+}
+
+unsigned hv_grants_sweep(struct phyp_part *part)
+{
+	bool again = false;
+
+	pthread_mutex_lock(&part->acc_lock);
+	for (unsigned i = 0; i < part->n_acc; i++)
+		again |= take_back(part, i);
+	pthread_mutex_unlock(&part->acc_lock);
+	return again ? HV_AGAIN_DRAINING : 0;
+}
+
+void phyp_on_rescind(struct phyp_part *part, uint32_t unit, const struct phyp_drain *drain)
+{
+	struct hv_lunit *lu = hv_own_unit(part, unit);
+
+	pthread_mutex_lock(&part->acc_lock);
+	if (lu)
+		lu->drain = drain ? *drain : (struct phyp_drain){0};
 	pthread_mutex_unlock(&part->acc_lock);
 }
 

@@ -57,6 +57,7 @@ struct hv_lunit {
 	enum phyp_alias kind;
 	struct hv_crq_alias crq;
 	struct phyp_unit_info info;
+	struct phyp_drain drain; /* .start NULL: none. Guarded by acc_lock */
 };
 
 enum hv_win_kind {
@@ -81,6 +82,16 @@ struct hv_win {
  */
 struct hv_acc {
 	uint64_t off, len, room, cookie;
+	uint64_t drain; /* the number that drain_start() answered */
+	uint32_t unit;  /* the sharer's, in the segment */
+	uint32_t back;  /* enum hv_acc_back */
+};
+
+/* How far a forced rescind has come with an accepted grant. */
+enum hv_acc_back {
+	HV_ACC_LIVE,
+	HV_ACC_DRAINING, /* no translation any more; devices of the sharer may still use the pages */
+	HV_ACC_GONE,     /* and the owner may be told so */
 };
 
 /* What differs between the in-process machine and phypd. */
@@ -164,12 +175,16 @@ void hv_part_set_detour(struct phyp_part *part);
 struct hv_lunit *hv_own_unit(struct phyp_part *part, uint64_t unit);
 /* The machine has gone, or the partition was killed: wake everybody up. */
 void hv_part_lost(struct phyp_part *part);
+enum hv_again {
+	HV_AGAIN_LOCKED = 1,   /* a partner holds a lock */
+	HV_AGAIN_DRAINING = 2, /* a unit's program still uses pages that are under forced rescind */
+};
 /*
  * The hypervisor's agent in a partition's process: removes the translations of grants under forced
- * rescind, and forgets the memory of partners that are no more. Any thread, with no lock held. true:
- * not all could be done, because a partner holds a lock; sweep again later.
+ * rescind, and forgets the memory of partners that are no more. Any thread, with no lock held. Not 0:
+ * not all could be done, for the reasons in the mask of enum hv_again; sweep again later.
  */
-bool hv_agent_sweep(struct phyp_part *part);
+unsigned hv_agent_sweep(struct phyp_part *part);
 
 /* ------------------------------------------------------------------- memory (lmb.c, peer.c) ---- */
 
@@ -279,8 +294,8 @@ bool hv_line_wake(struct hv_line *line, int evfd);
 uint32_t hv_grants_orphan(struct hv_seg *seg, uint32_t part);
 /* Grants of `owner` (of generation `gen`): force those that are accepted; bits of the sharers to poke. */
 uint32_t hv_grants_force(struct hv_seg *seg, uint32_t owner, uint32_t gen);
-/* The translations under forced rescind, in this process. */
-void hv_grants_sweep(struct phyp_part *part);
+/* The translations under forced rescind, in this process. A mask of enum hv_again. */
+unsigned hv_grants_sweep(struct phyp_part *part);
 
 /* ------------------------------------------------------------------- the calls (hcall.c) ---- */
 

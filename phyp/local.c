@@ -56,7 +56,8 @@ static void sweep(struct phyp_machine *m, uint32_t bits)
 		pthread_mutex_lock(&m->lock);
 		part = bits & 1u << p ? m->open[p] : NULL;
 		pthread_mutex_unlock(&m->lock);
-		while (part && hv_agent_sweep(part))
+		/* What is drained is looked at when its owner asks again: it may be this thread that drains. */
+		while (part && (hv_agent_sweep(part) & HV_AGAIN_LOCKED))
 			sched_yield();
 	}
 }

@@ -205,11 +205,10 @@ void hv_part_lost(struct phyp_part *part)
 	pthread_mutex_unlock(&part->vcpu_lock);
 }
 
-bool hv_agent_sweep(struct phyp_part *part)
+unsigned hv_agent_sweep(struct phyp_part *part)
 {
-	bool again = false;
+	unsigned again = hv_grants_sweep(part);
 
-	hv_grants_sweep(part);
 	for (unsigned i = 0; i < part->n_units; i++) {
 		struct hv_lunit *lu = &part->unit[i];
 
@@ -217,7 +216,7 @@ bool hv_agent_sweep(struct phyp_part *part)
 			continue;
 		/* The lock of the queue is what orders this with this process's own sends. */
 		if (!hv_lock(&lu->far->crq.lock, HV_LOOKS)) {
-			again = true;
+			again |= HV_AGAIN_LOCKED;
 			continue;
 		}
 		if (lu->kind == PHYP_ALIAS_TRANSIENT ||

@@ -215,7 +215,9 @@ bool vio_adapter_service(struct vio_adapter *a)
 	if (vio_unlikely(a->todo != VIO_ATODO_NOTHING))
 		crq_again(a);
 	vio_aflush(a);
+	vio_adrain_begin(a);
 	vio_afaults(a);
+	vio_adrain_step(a);
 	if (vio_xchg_acq_rel(&a->config_changed, false)) /* pair Q */
 		vio_aconfig_again(a);
 	if (a->retired)
@@ -226,7 +228,7 @@ bool vio_adapter_service(struct vio_adapter *a)
 		vio_aop_begin(a, VIO_AOP_STOP, NULL);
 	vio_adapter_crq(a);
 	more = a->todo != VIO_ATODO_NOTHING || a->op != VIO_AOP_NONE || a->out_n > 0 ||
-	       a->retired || vio_load_relaxed(&a->attention);
+	       a->retired || vio_adrain_due(a) || vio_load_relaxed(&a->attention);
 	if (a->stopped)
 		more = false;
 	if (more)
@@ -369,6 +371,7 @@ int vio_adapter_create(struct phyp_vcpu *vcpu, const struct vio_adapter_cfg *cfg
 		free_all(a);
 		return rc;
 	}
+	vio_adrain_watch(a);
 	vio_aseen_update(a);
 	if (a->todo != VIO_ATODO_NOTHING)
 		vio_aattend(a);
@@ -394,10 +397,13 @@ void vio_adapter_destroy(struct vio_adapter *a)
 	while (h_free_crq(a->vcpu, a->u->unit) == H_BUSY && ++tries < VIO_ADAPTER_RETRIES)
 		vio_cpu_relax();
 	/* With requests still at the backend (the process is ending), their memory must stay where it is. */
-	if (a->active && !vio_adrained(a))
+	if (a->active && !vio_adrained(a)) {
+		vio_adrain_never(a);
 		return;
+	}
 	vio_afree_queues(a);
 	vio_awindows_return(a);
+	phyp_on_rescind(a->part, a->u->unit, NULL);
 	vio_areap(a, true);
 	unmap_local(a);
 	free_all(a);

@@ -87,6 +87,11 @@ struct vio_adapter {
 	bool config_changed; /* config space has to be written again; set by any thread (pair Q) */
 	bool rescinded;      /* a queue's owner met a window that was taken back by force */
 	/*
+	 * Forced rescinds of grants of this unit, counted by the hypervisor's agent; and how many of
+	 * them nothing that is in flight can be of any more (pair Z).
+	 */
+	uint64_t drains_asked, drains_done;
+	/*
 	 * The published window table: loaded by every queue in every busy turn, changed on the
 	 * control path only.
 	 */
@@ -118,6 +123,10 @@ struct vio_adapter {
 		*retired; /* tables that were replaced; freed when no lcore can hold them */
 
 	/* The operation. */
+	uint64_t
+		draining; /* drains_asked when the drain began that is under way; drains_done: none */
+	uint64_t drain_token;
+
 	enum vio_aop op;
 	enum vio_astep step;
 	uint64_t token;
@@ -216,5 +225,13 @@ void vio_awindows_lost(struct vio_adapter *a, uint8_t why);
 void vio_aop_begin(struct vio_adapter *a, enum vio_aop op, const struct vio_msg *m);
 /* Make progress. */
 void vio_aop_step(struct vio_adapter *a);
+/* Ask libphyp to let forced rescinds wait for this adapter; never: for ever, because requests stay behind. */
+void vio_adrain_watch(struct vio_adapter *a);
+void vio_adrain_never(struct vio_adapter *a);
+/* Progress of a drain for forced rescinds: before the faults are looked at, and after. */
+void vio_adrain_begin(struct vio_adapter *a);
+void vio_adrain_step(struct vio_adapter *a);
+/* Is there one? */
+bool vio_adrain_due(const struct vio_adapter *a);
 
 #endif

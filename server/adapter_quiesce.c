@@ -94,3 +94,81 @@ void vio_aop_step(struct vio_adapter *a)
 	if (quiet(a))
 		finish(a);
 }
+
+/*
+ * Forced rescinds. The CPU's translation is gone when the agent asks, so nothing can pin the pages
+ * any more; but the backend may have begun on them before. So the device stops, every lcore ends
+ * its turn, and what is in flight ends. Not an operation: the guest that takes pages back may do so
+ * because an operation does not end, and has asked for no answer.
+ */
+static uint64_t drain_start(void *ctx)
+{
+	struct vio_adapter *a = ctx;
+	uint64_t number = vio_fetch_add(&a->drains_asked, 1) + 1; /* pair Z */
+
+	vio_aattend(a); /* pair Q */
+	phyp_vcpu_prod(a->vcpu);
+	return number;
+}
+
+static bool drain_done(void *ctx, uint64_t number)
+{
+	const struct vio_adapter *a = ctx;
+
+	return vio_load_acquire(&a->drains_done) >= number; /* pair Z */
+}
+
+static uint64_t never_start(void *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
+static bool never_done(void *ctx, uint64_t number)
+{
+	(void)ctx, (void)number;
+	return false;
+}
+
+void vio_adrain_watch(struct vio_adapter *a)
+{
+	const struct phyp_drain d = {drain_start, drain_done, a};
+
+	phyp_on_rescind(a->part, a->u->unit, &d);
+}
+
+void vio_adrain_never(struct vio_adapter *a)
+{
+	const struct phyp_drain d = {never_start, never_done, NULL};
+
+	phyp_on_rescind(a->part, a->u->unit, &d);
+}
+
+bool vio_adrain_due(const struct vio_adapter *a)
+{
+	return vio_load_acquire(&a->drains_asked) != a->drains_done; /* pair Z */
+}
+
+void vio_adrain_begin(struct vio_adapter *a)
+{
+	uint64_t asked = vio_load_acquire(&a->drains_asked); /* pair Z */
+
+	/* One after another, or a guest that keeps asking would see no end. */
+	if (a->draining != a->drains_done || asked == a->drains_done)
+		return;
+	a->draining = asked;
+	vio_store_relaxed(&a->rescinded, true); /* the device stops in this turn, if it runs */
+}
+
+void vio_adrain_step(struct vio_adapter *a)
+{
+	if (a->draining == a->drains_done)
+		return;
+	/* The device has been stopped between begin and here. */
+	if (a->drain_token == 0)
+		a->drain_token = a->env.quiesce_start(a->env.ctx);
+	if (!a->env.quiesce_done(a->env.ctx, a->drain_token) || !vio_adrained(a))
+		return;
+	a->drain_token = 0;
+	vio_store_release(&a->drains_done, a->draining); /* pair Z */
+}

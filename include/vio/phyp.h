@@ -167,6 +167,24 @@ bool phyp_counts_exposure(const struct phyp_part *part);
  */
 void *phyp_mem(const struct phyp_part *part, struct gla a, uint64_t len);
 
+/*
+ * What a program that hands accepted pages to a device (the kernel's O_DIRECT, a NIC) owes to a forced
+ * rescind: the CPU's translation goes at once, but H_RESCIND_LOGICAL answers H_PARTIAL until `done`.
+ * Both are called by the hypervisor's agent, on any thread, with a lock held: they must not block
+ * and make no call. start: the pages can't be reached any more, see that what has begun ends; its
+ * answer is handed to done, which says whether that has ended. A return of the grant ends it too.
+ */
+struct phyp_drain {
+	uint64_t (*start)(void *ctx);
+	bool (*done)(void *ctx, uint64_t number);
+	void *ctx;
+};
+/*
+ * Ask this for the grants that were made for `unit` (address; copied) from now on; NULL: nobody, and
+ * their pages count as unused. When this returns nothing runs in an earlier one any more. Any thread.
+ */
+void phyp_on_rescind(struct phyp_part *part, uint32_t unit, const struct phyp_drain *drain);
+
 /* ----------------------------------------------------------------------- adapters ---- */
 
 struct phyp_unit_info {
