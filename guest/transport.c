@@ -95,7 +95,7 @@ void vio_t_new_session(struct vio_transport *t, enum vio_transport_state s)
 /* With the lock. The server's queue answered H_CLOSED, or could not be reached. */
 static void link_lost(struct vio_transport *t)
 {
-	vio_link_init(&t->link);
+	vio_link_init(&t->link, vio_now_ns());
 	vio_t_new_session(t, VIO_T_DOWN);
 }
 
@@ -118,7 +118,7 @@ void vio_t_hello(struct vio_transport *t, struct phyp_vcpu *vcpu)
 	uint64_t hi, lo;
 
 	vio_store_relaxed(&t->hello_ns, vio_now_ns());
-	vio_link_hello(&hi, &lo);
+	vio_link_hello(&t->link, &hi, &lo);
 	send_init(t, vcpu, hi, lo);
 }
 

@@ -17,7 +17,11 @@ static int crq_register(struct vio_transport *t, struct vio_err *err)
 		vio_store_relaxed(&entry[i], 0);
 	t->crq = (struct phyp_crq){.entry = entry, .n = VIO_T_PAGE / CRQ_ENTRY_BYTES};
 	vio_store_relaxed(&t->slot, entry);
-	vio_link_init(&t->link);
+	/* Before the first entry can come: whoever drains the queue may take the partner's INIT at once. */
+	vio_t_lock(t);
+	vio_link_init(&t->link, vio_now_ns());
+	vio_t_new_session(t, VIO_T_DOWN);
+	vio_t_unlock(t);
 	while (vio_t_busy(
 		rc = h_reg_crq(t->vcpu, t->u->unit, vio_t_page_at(t, VIO_T_CRQ), VIO_T_PAGE)))
 		if (!vio_t_again(t->vcpu, since, VIO_T_BUSY_NS))
@@ -40,8 +44,7 @@ static int crq_register(struct vio_transport *t, struct vio_err *err)
 	h_vio_signal(t->vcpu, t->u->unit,
 		     VIO_SIGNAL_ON); /* what arrived before is found by the first drain */
 	vio_t_lock(t);
-	vio_t_new_session(t, VIO_T_DOWN);
-	if (rc == H_SUCCESS)
+	if (rc == H_SUCCESS && t->link.state == VIO_LINK_DOWN)
 		vio_t_hello(t, t->vcpu); /* else the server's INIT will come */
 	vio_t_unlock(t);
 	return 0;

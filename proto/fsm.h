@@ -25,6 +25,7 @@ enum vio_link_state {
 
 struct vio_link {
 	enum vio_link_state state;
+	uint64_t era; /* of our last INIT; its answer has the same */
 };
 
 enum vio_link_event {
@@ -37,9 +38,13 @@ enum vio_link_event {
 	VIO_LINK_IGNORED, /* an entry that makes no sense in this state (counted and traced by the caller) */
 };
 
-void vio_link_init(struct vio_link *l);
-/* The entry that opens the handshake (INIT), as numbers for h_send_crq(). */
-void vio_link_hello(uint64_t *hi, uint64_t *lo);
+/*
+ * era: larger than of any INIT that this end has sent, whichever program it was (the time in
+ * nanoseconds since the host's start is), so that an answer to an earlier one is known.
+ */
+void vio_link_init(struct vio_link *l, uint64_t era);
+/* The entry that opens the handshake (INIT), as numbers for h_send_crq(); each has the next era. */
+void vio_link_hello(struct vio_link *l, uint64_t *hi, uint64_t *lo);
 /*
  * One entry arrived. If *reply is set true, send (*rhi, *rlo) (INIT COMPLETE) before anything else.
  */

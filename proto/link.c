@@ -49,15 +49,24 @@ static const struct rule {
 	 {{VIO_LINK_DOWN, VIO_LINK_RESUMED}, {VIO_LINK_UP, VIO_LINK_IGNORED}}},
 };
 
-void vio_link_init(struct vio_link *l)
+void vio_link_init(struct vio_link *l, uint64_t era)
 {
 	l->state = VIO_LINK_DOWN;
+	l->era = era;
 }
 
-void vio_link_hello(uint64_t *hi, uint64_t *lo)
+void vio_link_hello(struct vio_link *l, uint64_t *hi, uint64_t *lo)
 {
+	l->era++;
+	l->era += l->era == 0; /* 0 is of a partner that knows no era */
 	*hi = init_entry(CRQ_INIT_REQ);
-	*lo = 0;
+	*lo = l->era;
+}
+
+/* An answer to an INIT of before a restart, of this end or of the queue. */
+static bool stale(const struct vio_link *l, uint8_t valid, uint8_t format, uint64_t lo)
+{
+	return valid == CRQ_INIT && format == CRQ_INIT_COMPLETE && lo != 0 && lo != l->era;
 }
 
 enum vio_link_event vio_link_rx(struct vio_link *l, uint64_t hi, uint64_t lo, bool *reply,
@@ -66,8 +75,9 @@ enum vio_link_event vio_link_rx(struct vio_link *l, uint64_t hi, uint64_t lo, bo
 	uint8_t valid = (uint8_t)(hi >> 56), format = (uint8_t)(hi >> 48);
 	enum vio_link_event event;
 
-	(void)lo; /* carries nothing in the entries that the connection is made of */
 	*reply = false;
+	if (stale(l, valid, format, lo))
+		return VIO_LINK_IGNORED;
 	if (valid == CRQ_CMD_RSP)
 		return l->state == VIO_LINK_UP ? VIO_LINK_MESSAGE : VIO_LINK_IGNORED;
 	for (const struct rule *r = rules; r < rules + VIO_ARRAY_SIZE(rules); r++) {
@@ -78,7 +88,7 @@ enum vio_link_event vio_link_rx(struct vio_link *l, uint64_t hi, uint64_t lo, bo
 		if (r->reply) {
 			*reply = true;
 			*rhi = init_entry(CRQ_INIT_COMPLETE);
-			*rlo = 0;
+			*rlo = lo; /* the partner's era */
 		}
 		return event;
 	}

@@ -6,6 +6,7 @@
 
 #include "server/adapter_priv.h"
 #include "vio/atomics.h"
+#include "vio/cycles.h"
 
 /* ------------------------------------------------------------------- from the guest ---- */
 
@@ -82,7 +83,7 @@ static void resume(struct vio_adapter *a)
 	a->todo = rc == H_BUSY ? VIO_ATODO_ENABLE : VIO_ATODO_NOTHING;
 	if (a->todo != VIO_ATODO_NOTHING)
 		return;
-	vio_link_hello(&hi, &lo);
+	vio_link_hello(&a->link, &hi, &lo);
 	vio_asend(a, hi, lo);
 }
 
@@ -190,7 +191,7 @@ static int register_crq(struct vio_adapter *a, struct vio_err *err)
 				   rc == H_RESOURCE ? " (this adapter's queue is in use)" : "");
 	phyp_irq_route(a->vcpu, a->u->unit);
 	h_vio_signal(a->vcpu, a->u->unit, VIO_SIGNAL_ON);
-	vio_link_hello(&hi, &lo);
+	vio_link_hello(&a->link, &hi, &lo);
 	vio_asend(a, hi, lo);
 	return 0;
 }
@@ -359,7 +360,7 @@ int vio_adapter_create(struct phyp_vcpu *vcpu, const struct vio_adapter_cfg *cfg
 	a->u = u;
 	a->cfg = *cfg;
 	a->env = *env;
-	vio_link_init(&a->link);
+	vio_link_init(&a->link, vio_now_ns());
 	vio_sfsm_init(&a->fsm, cfg->proto);
 	a->offered = vio_aoffer(a);
 	rc = allocate(a, err);

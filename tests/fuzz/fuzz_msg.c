@@ -190,8 +190,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 1)
 		return 0;
 	memset(&e, 0, sizeof(e)); /* padding too: states are compared as bytes */
-	vio_link_init(&e.slink);
-	vio_link_init(&e.glink);
+	vio_link_init(&e.slink, 0);
+	vio_link_init(&e.glink, 0);
 	vio_sfsm_init(&e.s, data[0] & 0x0f);
 	vio_gfsm_init(&e.g, data[0] >> 4);
 	if (!(data[0] & 0x80)) /* most inputs should not spend themselves on the handshake */

@@ -8,6 +8,7 @@
 #include <linux/virtio_ids.h>
 
 #include "fake_server.h"
+#include "vio/cycles.h"
 
 /* Server memory by logical address. */
 #define M_CRQ   0x1000ull
@@ -733,7 +734,7 @@ void fs_start(struct fake_server *s)
 	memset(s->mem + M_CRQ, 0, CRQ_PAGE_BYTES);
 	s->crq = (struct phyp_crq){.entry = (uint64_t *)(void *)(s->mem + M_CRQ),
 				   .n = CRQ_PAGE_BYTES / CRQ_ENTRY_BYTES};
-	vio_link_init(&s->link);
+	vio_link_init(&s->link, vio_now_ns());
 	vio_sfsm_init(&s->fsm, s->k.version ? s->k.version : VIO_PROTO_LATEST);
 	memset(s->q, 0, sizeof(s->q));
 	memset(s->w, 0, sizeof(s->w));
@@ -745,7 +746,7 @@ void fs_start(struct fake_server *s)
 	if (rc == H_SUCCESS) {
 		uint64_t hi, lo;
 
-		vio_link_hello(&hi, &lo);
+		vio_link_hello(&s->link, &hi, &lo);
 		send_raw(s, hi, lo);
 	}
 	s->running = true;

@@ -11,6 +11,7 @@
 
 #include "adapter_world.h"
 #include "vio/atomics.h"
+#include "vio/cycles.h"
 
 /* ---------------------------------------------------------------------- a backend ---- */
 
@@ -381,13 +382,13 @@ void aw_guest(struct aw *w, uint8_t proto)
 	int64_t rc;
 
 	memset(w->gmem + AW_CRQ, 0, 4096);
-	vio_link_init(&w->link);
+	vio_link_init(&w->link, vio_now_ns());
 	vio_gfsm_init(&w->fsm, proto);
 	rc = h_reg_crq(w->gv, w->gu->unit, aw_at(w, AW_CRQ), 4096);
 	assert_true(rc == H_SUCCESS || rc == H_CLOSED);
 	w->crq = (struct phyp_crq){.entry = (uint64_t *)(void *)(w->gmem + AW_CRQ),
 				   .n = 4096 / CRQ_ENTRY_BYTES};
-	vio_link_hello(&hi, &lo);
+	vio_link_hello(&w->link, &hi, &lo);
 	h_send_crq(w->gv, w->gu->unit, hi, lo);
 	aw_run(w);
 	assert_int_equal(w->link.state, VIO_LINK_UP);

@@ -373,6 +373,7 @@ struct ioba nw_at(const struct nw_guest *g, uint64_t gla)
 
 void nw_crq(struct nw *w, struct nw_guest *g)
 {
+	struct vio_link link = {VIO_LINK_DOWN, 0};
 	uint64_t hi, lo;
 	int64_t rc;
 
@@ -381,7 +382,7 @@ void nw_crq(struct nw *w, struct nw_guest *g)
 	assert_true(rc == H_SUCCESS || rc == H_CLOSED);
 	g->crq = (struct phyp_crq){.entry = (uint64_t *)(void *)(g->mem + CRQ),
 				   .n = 4096 / CRQ_ENTRY_BYTES};
-	vio_link_hello(&hi, &lo);
+	vio_link_hello(&link, &hi, &lo);
 	h_send_crq(g->vcpu, g->u->unit, hi, lo);
 	nw_run(w);
 }

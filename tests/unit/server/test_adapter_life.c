@@ -82,9 +82,9 @@ static void a_guest_that_starts_anew_is_greeted_when_nothing_of_the_past_is_touc
 	aw_request(w, 0);
 	aw_run(w);
 	w->link_event = VIO_LINK_IGNORED;
-	vio_link_init(&w->link);
+	vio_link_init(&w->link, w->link.era);
 	vio_gfsm_init(&w->fsm, 2);
-	vio_link_hello(&hi, &lo);
+	vio_link_hello(&w->link, &hi, &lo);
 	assert_int_equal(h_send_crq(w->gv, w->gu->unit, hi, lo), H_SUCCESS);
 	aw_run(w);
 	assert_int_equal(w->link.state, VIO_LINK_DOWN); /* no INIT COMPLETE yet */
@@ -235,7 +235,8 @@ static void a_fault_on_one_queue_stops_the_adapters_other_queue(void **state)
 
 	aw_guest(w, 2);
 	assert_int_equal(aw_probe(w), VIO_ST_OK);
-	assert_int_equal(aw_features(w, NEEDED | 1ull << VIRTIO_BLK_F_MQ, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
+	assert_int_equal(aw_features(w, NEEDED | 1ull << VIRTIO_BLK_F_MQ, VIO_RING_COPY,
+				     VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
 			 VIO_ST_OK);
 	aw_queue(w, 0);
 	aw_queue(w, 1);
