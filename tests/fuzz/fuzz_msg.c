@@ -156,7 +156,7 @@ static void entry(struct ends *e, uint64_t hi, uint64_t lo, uint8_t control)
 	event = vio_link_rx(link, hi, lo, &reply, &rhi, &rlo);
 	FUZZ_CHECK((unsigned)event <= VIO_LINK_IGNORED);
 	FUZZ_CHECK(!reply ||
-		   (rhi == 0xc002000000000000u && rlo == 0 && link->state == VIO_LINK_UP));
+		   (rhi == 0xc002000000000000u && rlo == lo && link->state == VIO_LINK_UP));
 	if (event == VIO_LINK_RESTARTED || event == VIO_LINK_LOST) {
 		if (guest) {
 			vio_gfsm_init(&e->g, e->g.max_version);

@@ -199,7 +199,7 @@ static void connect_pair(struct pair *p, uint8_t guest_max, uint8_t server_max)
 	memset(p, 0, sizeof(*p));
 	vio_gfsm_init(&p->g, guest_max);
 	vio_sfsm_init(&p->s, server_max);
-	vio_link_hello(&p->glink, &hi, &lo);
+	vio_link_hello(&p->slink, &hi, &lo);
 	send_entry(p, false, hi, lo);
 	guest_turn(p);
 	server_turn(p);
