@@ -233,6 +233,14 @@ static void play(const struct vio_duet *d, uint32_t t)
 		tell(d, s, VIO_DUET_FREE);
 }
 
+void vio_duet_begin(struct vio_duet *d)
+{
+	struct vio_duet_line *l = line(d, d->slot, VIO_DUET_SERVER);
+
+	vio_store_release(&l->word, VIO_DUET_FREE); /* pair M */
+	futex_wake(&l->word);
+}
+
 void vio_duet_ready(struct vio_duet *d)
 {
 	d->playing = VIO_DUET_PARKED;

@@ -147,6 +147,12 @@ static inline void vio_duet_look(struct vio_duet *d, uint64_t now)
 void vio_duet_note(struct vio_duet *d);
 
 /*
+ * The guest's side is about to be set up, for which it needs its server: that is free to do anything
+ * from now on. Until then it sleeps, so that those that wait for their guests take nothing away from
+ * the one that is set up.
+ */
+void vio_duet_begin(struct vio_duet *d);
+/*
  * The guest's side is set up and has nothing outstanding: its server may sleep. The dance begins
  * with the last one.
  */

@@ -16,13 +16,17 @@ import numpy as np
 
 from machine import Machine, MachineError, WrongResult, die_with_parent
 from vioab import environment, score, windows
+from vioab.trial import batch_of
 
 READY_SECONDS = 15  # until a guest is set up
 PATIENCE_SECONDS = 10  # on a machine that others keep busy
 SLOW = 20  # a dance that takes so many times its length longer has lost somebody
-# Lengths of windows, by the pilot: at least the experiment's, at least so many completions of a batch, at most so much.
-BATCHES, MOST_US = 24, 4000
-WARM_ROUNDS = 2  # of all buffers in the warm-up, at least
+# Lengths of windows, by the pilot: at least the experiment's, at least so many completions of a batch, at most so much: a window
+# that is longer than a scheduler's slice hardly ever passes without a gap on a machine that others use.
+BATCHES, MOST_US = 8, 2000
+# The warm-up: at least the experiment's; so many times all that is in flight; twice the experiment's where there is data, whose
+# lines other arms have driven out of the caches (docs/method.md has the measurement); at most so much.
+WARM_FLIGHTS, DATA_TIMES, MOST_WARM_US = 2, 2, 1000
 # The threshold of gaps that the programs count by, from the pilot: so many times the shortest of its windows' longest turns, at
 # least so much. windows.undisturbed() judges by the longest turns themselves.
 GAP_TIMES, GAP_LEAST_US = 4, 3
@@ -31,7 +35,8 @@ HANDOVER_US = 25  # from one window to the next, for estimates
 
 @dataclass(frozen=True)
 class Player:
-    """A slot of an ensemble. start() -> machine.Program of its guest's side, told the value of --duet; finish(rc) -> its result."""
+    """A slot of an ensemble. start(value of --duet) -> machine.Program of its guest's side; result(program) -> what it reported,
+    once it has ended."""
 
     slot: str
     start: object
@@ -101,10 +106,9 @@ def tune(pilot, point, duet, hz):
     arms = pilot[pilot["requests"] > 0]
     per = arms["ticks"] / np.maximum(arms["requests"], 1)
     slowest = max((float(np.quantile(per[arms["slot"] == s], 0.25)) for s in np.unique(arms["slot"])), default=0.0)
-    batch = point.batch or max(1, point.depth // 2)
-    ticks = min(max(duet.window_us * us, slowest * batch * BATCHES), max(duet.window_us, MOST_US) * us)
-    buffers = point.buffers or 4 * point.depth
-    warm = min(max(duet.warm_us * us, slowest * buffers * WARM_ROUNDS), ticks)
+    ticks = min(max(duet.window_us * us, slowest * batch_of(point) * BATCHES), max(duet.window_us, MOST_US) * us)
+    least = duet.warm_us * us * (DATA_TIMES if point.backend != "null" else 1)
+    warm = min(max(least, slowest * point.depth * WARM_FLIGHTS), max(least, MOST_WARM_US * us))
     threshold = {}
     for s in np.unique(pilot["slot"]):
         own = pilot[pilot["slot"] == s]

@@ -3,28 +3,95 @@
 made of it: samples as trial.Trial makes them, and the raw windows."""
 
 import os
+import tempfile
 import time
 
 import numpy as np
 
 from machine import Machine, MachineError
-from vioab import duet, environment, score, trial, windows
+from vioab import disk_peers, duet, environment, net_trial, peers, score, telemetry, trial, windows
+from vioab.model import Point
 
 ALIVE = 12  # machines at once, at most; more slots dance in groups, each with the first slot
 MAX_TURNS = 24000
+NET_OPS = ("tx", "rx", "both")
+NET_SPAN = 1 << 20  # bytes that memcpy and hand-over go over beside a network: its buffers
+SERVERS = "vios:"  # in an arm: what follows are options of the server
 LEAST = 8  # undisturbed windows without which a sample does not count
 NOTHING = "fewer than {} windows without a gap"
 
 
-def dances(point):
-    """Can this point be danced? Open loops, shared cores and pairs of guests keep to trials of their own."""
-    return point.backend in ("null", "memory", "file") and not point.rate and point.cores == "split"
+def dances(arm, point):
+    """Can this arm's point be danced? Open loops, shared cores, pairs of guests and other projects' programs keep to trials of
+    their own."""
+    if arm in peers.PEERS or arm in disk_peers.PEERS or point.rate or point.load or point.cores != "split":
+        return False
+    return point.backend in ("null", "memory", "file") or (point.backend == "net" and point.op in NET_OPS)
+
+
+def key_of(point):
+    """What machines must be started with: points of one key are danced by the same machines. A port is part of a machine."""
+    key = trial.machine_key(point)
+    return key + (point.op, 0 if point.op == "tx" else point.bs) if point.backend == "net" else key
+
+
+class Disk:
+    """How disks take part."""
+
+    program = "guest/vio-blk"
+
+    def __init__(self, images):
+        self.images = images
+
+    def server(self, arm, slot, key, _folder):
+        return trial.server_args(arm, key, self.images(slot) if key[0] == "file" else "")
+
+    def guest(self, arm, point, measure):
+        return trial.guest_args(arm, point, measure)
+
+    def check(self, arm, _point, result, _machine):
+        trial.check(arm, result)
+
+    def values(self, result, _point):
+        return trial.values_of(result)
+
+    def span(self, point):
+        return trial.span_of(point)
+
+
+class Net:
+    """How networks take part: a guest and a port of DPDK, in one direction or both."""
+
+    program = "guest/vio-net"
+
+    def server(self, arm, _slot, key, folder):
+        return net_trial.server_args(arm, Point("net", key[-2], key[-1] or 64), folder)
+
+    def guest(self, arm, point, measure):
+        return net_trial.guest_args(arm, point, measure)
+
+    def check(self, arm, point, result, machine):
+        net_trial.check(arm, result)
+        if point.op not in ("tx", "both"):
+            return
+        run, before = result["run"], getattr(machine, "sent", 0)  # by guests of this machine's earlier points
+        ports = telemetry.ask(os.path.basename(machine.dir), "/vio/port,0", "/vio/port,1")
+        net_trial.check_left(run | {"tx_before": run["tx_before"] + before}, *ports, point.queue_size)
+        machine.sent = before + run["tx_before"] + run["tx_frames"] - run["tx_lost"]
+
+    def values(self, result, point):
+        return net_trial.values_of(result, point.op)
+
+    def span(self, _point):
+        return NET_SPAN
 
 
 def machine_words(arm):
-    """("zero-copy", ["--delay-ns", "20"]) of "zero-copy --delay-ns 20": an arm and further options of its guest."""
-    name, *rest = arm.split()
-    return name, rest
+    """("zero-copy", ["--delay-ns", "20"], ["--gap-look", "off"]) of "zero-copy --delay-ns 20 vios: --gap-look off": an arm, further
+    options of its guest, and of its server."""
+    name, *guest = arm.split()
+    at = guest.index(SERVERS) if SERVERS in guest else len(guest)
+    return name, guest[:at], guest[at + 1:]
 
 
 def groups(slots, most=ALIVE):
@@ -51,6 +118,11 @@ class DuetTrial:
     def __init__(self, build, cores, experiment, images, hz, indices):
         self.build, self.cores, self.experiment, self.images, self.hz = build, cores, experiment, images, hz
         self.slots, self.points = indices
+        self.kinds = {"net": Net()}
+        self.disk = Disk(images)
+
+    def kind(self, backend):
+        return self.kinds.get(backend, self.disk)
 
     def run(self, block, key, points_of, rng, first):
         """({slot: samples}, [windows], notes). points_of: {slot: its points of this key}; first: number of the next dance."""
@@ -65,8 +137,8 @@ class DuetTrial:
         points = sorted({p for ps in points_of.values() for p in ps})
         rng.shuffle(points)
         pages = duet.pages_for(len(arms), self.experiment.machine.server_memory + self.experiment.machine.guest_memory)
-        with score.Score(MAX_TURNS) as sheet, \
-                duet.Ensemble(lambda s, a, v: self.machine(s, a, key, v, pages, rng), arms, sheet) as ensemble:
+        with tempfile.TemporaryDirectory(prefix="vio-") as folder, score.Score(MAX_TURNS) as sheet, \
+                duet.Ensemble(lambda s, a, v: self.machine(s, a, key, v, (pages, folder), rng), arms, sheet) as ensemble:
             for point in points:
                 mine = [s for s in arms if point in points_of[s]]
                 got, tuning, results = self.point(block, point, ensemble, mine, rng, first)
@@ -79,25 +151,26 @@ class DuetTrial:
     def used(self):
         return (self.cores["guest_core"], self.cores["server_core"])
 
-    def machine(self, slot, arm, key, value, pages, rng):
-        size = self.experiment.machine
+    def machine(self, slot, arm, key, value, where, rng):
+        size, (pages, folder), kind = self.experiment.machine, where, self.kind(key[0])
         phypd = ["--cost", key[1], "--pages", pages, "--server-memory", str(size.server_memory), "--guest-memory",
                  str(size.guest_memory), *(["--exposure"] if size.exposure else [])]
-        args = trial.server_args(machine_words(arm)[0], key, self.images(slot) if key[0] == "file" else "")
+        name, _, more = machine_words(arm)
+        args = kind.server(name, slot, key, folder) + more
         return Machine(self.build, self.cores["guest_core"], self.cores["server_core"], phypd, [*args, "--duet", value],
-                       env=trial.padded(rng))
+                       env=trial.padded(rng), program=kind.program)
 
     def point(self, block, point, ensemble, mine, rng, first):
-        players = {}
+        players, kind = {}, self.kind(point.backend)
         for slot in mine:
-            name, more = machine_words(self.experiment.slots[slot])
-            args = trial.guest_args(name, point, self.experiment.measure) + more
-            players[ensemble.slots.index(slot)] = duet.guest_player(slot, ensemble.machines[slot], args,
-                                                                    lambda got, a=name: trial.check(a, got))
+            name, more, _ = machine_words(self.experiment.slots[slot])
+            m = ensemble.machines[slot]
+            args = kind.guest(name, point, self.experiment.measure) + more
+            players[ensemble.slots.index(slot)] = duet.guest_player(slot, m, args,
+                                                                    lambda got, a=name, m=m: kind.check(a, point, got, m))
         specials = {name: len(ensemble.slots) + k for k, name in enumerate(windows.SPECIALS)}
-        span = trial.span_of(point)
         one = duet.Dances(ensemble.sheet, players, specials,
-                          lambda: duet.Special(self.build, ensemble.sheet, specials, self.cores, point, span), self.hz,
+                          lambda: duet.Special(self.build, ensemble.sheet, specials, self.cores, point, kind.span(point)), self.hz,
                           self.experiment.duet, rng)
         slot_of = {n: self.slots.index(s) for n, s in enumerate(ensemble.slots)}
         slot_of |= {n: self.slots.index(name) for name, n in specials.items()}
@@ -118,7 +191,7 @@ class DuetTrial:
         rows = np.concatenate(got)
         own = rows[rows["slot"] == self.slots.index(slot)]
         good = own[windows.undisturbed(own, {"tick_hz": self.hz})]
-        values = trial.values_of(result)
+        values = self.kind(point.backend).values(result, point)
         each = good if len(good) >= LEAST else own[own["requests"] > 0]
         if len(each):
             values["ns_per_request"] = float(np.median(each["ticks"] / each["requests"])) / self.hz * 1e9

@@ -75,8 +75,8 @@ def trial_seconds(experiment, slot, points):
     return 0.35 + sum(sample_seconds(experiment, p) for p in points)
 
 
-def danced(experiment, point):
-    return experiment.duet.seconds > 0 and duet_trial.dances(point)
+def danced(experiment, slot, point):
+    return experiment.duet.seconds > 0 and duet_trial.dances(experiment.slots[slot], point)
 
 
 def danced_keys(experiment):
@@ -84,8 +84,8 @@ def danced_keys(experiment):
     keys = {}
     for slot, points in experiment.points.items():
         for p in points:
-            if danced(experiment, p):
-                keys.setdefault(trial.machine_key(p), {}).setdefault(slot, []).append(p)
+            if danced(experiment, slot, p):
+                keys.setdefault(duet_trial.key_of(p), {}).setdefault(slot, []).append(p)
     return keys
 
 
@@ -94,7 +94,7 @@ def block_seconds(experiment):
     trials = {}
     for slot, points in experiment.points.items():
         for p in points:
-            if not danced(experiment, p):
+            if not danced(experiment, slot, p):
                 trials.setdefault((slot, trial.machine_key(p)), []).append(p)
     return experiment.measure.limits_seconds + sum(trial_seconds(experiment, slot, points)
                                                    for (slot, _), points in trials.items()) + \
@@ -122,7 +122,7 @@ class Run:
         self.cores, self.build = cores, build
         self.out = os.path.dirname(image) or "."  # temporary files go where the disk's image is
         self.trial = trial.Trial(build, cores, experiment, image)
-        self.have = {(t["block"], t["key"], t["slot"]) for t in log.trials}
+        self.have = {(t["block"], t["key"], t["slot"]) for t in log.trials if not t.get("danced")}
         self.keys = danced_keys(experiment)
         self.images = duet_trial.Images(self.out)
         if self.keys:
@@ -135,7 +135,7 @@ class Run:
         slots_of = {}
         for slot, points in self.experiment.points.items():
             for p in points:
-                if not danced(self.experiment, p):
+                if not danced(self.experiment, slot, p):
                     slots_of.setdefault(trial.machine_key(p), set()).add(slot)
         keys = sorted(slots_of)
         rng.shuffle(keys)
@@ -189,7 +189,7 @@ class Run:
     def one(self, block, phase, position, key, slot):
         e, limits = self.experiment, key[0] == LIMITS
         arm = LIMITS if limits else e.slots[slot]
-        points = [] if limits else [p for p in e.points[slot] if trial.machine_key(p) == key]
+        points = [] if limits else [p for p in e.points[slot] if trial.machine_key(p) == key and not danced(e, slot, p)]
         rng = random.Random(f"{e.seed}/{e.name}/{block}/{position}")
         self.progress.step(f"{e.name}: block {block + 1}, {slot}" + ("" if limits else f", {trial.key_text(key)}"),
                            e.measure.limits_seconds if limits else trial_seconds(e, slot, points))

@@ -90,9 +90,9 @@ class Score:
         return f"{self.path},slot={slot}"
 
     def open(self, slots, alone=()):
-        """Before any guest starts: guests will sleep when they are ready, servers are free to help them start. alone: slots
+        """Before any guest starts: guests will sleep when they are ready, servers until their guest starts. alone: slots
         without a server's side."""
-        self.lines["word"][:, GUEST], self.lines["word"][:, SERVER] = PARKED, FREE
+        self.lines["word"] = PARKED
         self.lines["seen"] = FREE
         self.lines["alone"] = 0
         self.lines["alone"][list(alone), GUEST] = 1

@@ -230,6 +230,18 @@ int vio_common_parse(struct vio_common *c, int argc, char **argv, const char *pr
 	return 0;
 }
 
+int vio_common_duet(const struct vio_common *c, struct vio_duet *d, struct vio_err *err)
+{
+	int rc = 0;
+
+	vio_duet_none(d, UINT64_MAX);
+	if (c->duet)
+		rc = vio_duet_open(d, c->duet, VIO_DUET_GUEST, err);
+	if (c->duet && rc == 0)
+		vio_duet_begin(d);
+	return rc;
+}
+
 /* ----------------------------------------------------------------------- partition ---- */
 
 static int pin(int core, struct vio_err *err)

@@ -8,6 +8,7 @@
 
 #include <getopt.h>
 
+#include "duet/score.h"
 #include "guest/transport.h"
 
 #ifndef VIO_VERSION
@@ -133,6 +134,12 @@ const char *vio_option_name(const struct option *longs, int opt);
 int vio_option_seconds(const char *name, const char *text, uint64_t *ns, struct vio_err *err);
 int vio_option_on_off(const char *name, const char *text, bool *on, struct vio_err *err);
 int vio_option_rate(const char *name, const char *text, double *per_second, struct vio_err *err);
+
+/*
+ * --duet, as early as possible: the server sleeps until its guest begins. Without the option a side that has no turns.
+ * -errno with a sentence. The caller closes it in any case.
+ */
+int vio_common_duet(const struct vio_common *c, struct vio_duet *d, struct vio_err *err);
 
 /*
  * main() after its command line was parsed (parsed: what vio_common_parse() said): pinned, connected, with

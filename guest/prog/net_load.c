@@ -3,34 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "guest/prog/net_load.h"
+#include "guest/prog/net_load_priv.h"
 #include "vio/cycles.h"
 
 #define STREAMS  65536u
 #define AGE_MASK ((1ull << 48) - 1)
 #define NEAR_NS  100000u /* longer than a wake-up takes */
-
-struct pair_load {
-	struct vio_nf maker;
-	struct vio_net_buf
-		*ready[VIO_NL_MAX_BURST]; /* made, or to be forwarded, and not yet taken */
-	unsigned n_ready;
-	unsigned next_size;
-};
-
-struct vio_nl {
-	struct vio_nl_cfg cfg;
-	struct vio_net *n;
-	unsigned n_pairs;
-	uint32_t room; /* of a buffer */
-	bool single;   /* every frame fits one */
-	uint64_t tick_hz;
-	struct pair_load *p;
-	uint32_t *expect; /* next number of each stream */
-	uint8_t *seen;    /* of each stream: something */
-	struct vio_nl_result *res;
-	bool machine_gone;
-};
 
 const char *vio_nl_mode_name(enum vio_nl_mode m)
 {
@@ -222,16 +200,8 @@ static unsigned send_ready(struct vio_nl *l, unsigned pi)
 	return n;
 }
 
-struct phase {
-	uint64_t count;    /* frames; UINT64_MAX: by time */
-	uint64_t end_tick; /* 0: by count */
-	uint64_t started;
-	double period; /* open loop: ticks between intended starts */
-	double next;   /* ... the next one */
-};
-
 /* Make what may be sent now. */
-static void generate(struct vio_nl *l, unsigned pi, struct phase *ph)
+static void generate(struct vio_nl *l, unsigned pi, struct vio_nl_phase *ph)
 {
 	struct pair_load *p = &l->p[pi];
 	uint64_t now, left = ph->count - ph->started, tick[VIO_NL_MAX_BURST];
@@ -260,7 +230,7 @@ static void generate(struct vio_nl *l, unsigned pi, struct phase *ph)
 /* -------------------------------------------------------------------------- phases ---- */
 
 /* Something moved? */
-static bool turn(struct vio_nl *l, unsigned pi, struct phase *ph)
+bool vio_nl_turn(struct vio_nl *l, unsigned pi, struct vio_nl_phase *ph)
 {
 	unsigned got = receive(l, pi), sent;
 
@@ -273,13 +243,13 @@ static bool turn(struct vio_nl *l, unsigned pi, struct phase *ph)
 	return got + sent > 0;
 }
 
-static bool over(const struct phase *p, const volatile int *stop)
+static bool over(const struct vio_nl_phase *p, const volatile int *stop)
 {
 	return p->started >= p->count || *stop || (p->end_tick && vio_ticks() >= p->end_tick);
 }
 
 /* Nothing to do. The open loop looks at the clock, unless the next start is far away. */
-static void rest(struct vio_nl *l, const struct phase *ph)
+void vio_nl_rest(struct vio_nl *l, const struct vio_nl_phase *ph)
 {
 	const uint64_t now = vio_ticks(), near = vio_muldiv(NEAR_NS, l->tick_hz, 1000000000ull);
 
@@ -294,7 +264,7 @@ static void rest(struct vio_nl *l, const struct phase *ph)
 static void run_phase(struct vio_nl *l, uint64_t count, uint64_t ns, const volatile int *stop)
 {
 	uint64_t begin = vio_ticks(), t0 = vio_now_ns();
-	struct phase ph = {
+	struct vio_nl_phase ph = {
 		.count = count ? count : UINT64_MAX,
 		.end_tick = ns ? begin + vio_muldiv(ns, l->tick_hz, 1000000000ull) : 0,
 		.period = l->cfg.rate > 0 && sends(l) ? (double)l->tick_hz / l->cfg.rate : 0,
@@ -305,17 +275,17 @@ static void run_phase(struct vio_nl *l, uint64_t count, uint64_t ns, const volat
 		bool moved = false;
 
 		for (unsigned i = 0; i < l->n_pairs; i++)
-			moved |= turn(l, i, &ph);
+			moved |= vio_nl_turn(l, i, &ph);
 		/* Several pairs on one thread wait for nobody. */
 		if (!moved && l->n_pairs == 1)
-			rest(l, &ph);
+			vio_nl_rest(l, &ph);
 		(void)vio_net_look_at_config(l->n);
 	}
 	l->res->elapsed_ns = vio_now_ns() - t0;
 }
 
 /* What is on the way: sent, and for a checker received. At most for `ns` without news. */
-static void drain(struct vio_nl *l, uint64_t ns)
+void vio_nl_drain(struct vio_nl *l, uint64_t ns)
 {
 	uint64_t quiet = vio_now_ns();
 
@@ -323,7 +293,7 @@ static void drain(struct vio_nl *l, uint64_t ns)
 		bool moved = false;
 
 		for (unsigned i = 0; i < l->n_pairs; i++)
-			moved |= turn(l, i, NULL);
+			moved |= vio_nl_turn(l, i, NULL);
 		if (moved)
 			quiet = vio_now_ns();
 		else
@@ -336,7 +306,7 @@ static void drain(struct vio_nl *l, uint64_t ns)
 	}
 }
 
-static void sum_stats(const struct vio_nl *l, struct vio_net_stats *sum)
+void vio_nl_sum_stats(const struct vio_nl *l, struct vio_net_stats *sum)
 {
 	memset(sum, 0, sizeof(*sum));
 	for (unsigned i = 0; i < l->n_pairs; i++) {
@@ -349,7 +319,7 @@ static void sum_stats(const struct vio_nl *l, struct vio_net_stats *sum)
 	}
 }
 
-static void difference(struct vio_net_stats *z, const struct vio_net_stats *a)
+void vio_nl_difference(struct vio_net_stats *z, const struct vio_net_stats *a)
 {
 	for (unsigned k = 0; k < sizeof(*z) / sizeof(uint64_t); k++)
 		((uint64_t *)z)[k] -= ((const uint64_t *)a)[k];
@@ -376,12 +346,12 @@ int vio_nl_run(struct vio_nl *l, void (*mark)(void *ctx, bool end), void *ctx,
 	res->tx_before = sent;
 	memcpy(res->first_mismatch, first, sizeof(first));
 	mark(ctx, false);
-	sum_stats(l, &before);
+	vio_nl_sum_stats(l, &before);
 	run_phase(l, l->cfg.count, l->cfg.run_ns, stop);
-	sum_stats(l, &res->front);
-	difference(&res->front, &before);
+	vio_nl_sum_stats(l, &res->front);
+	vio_nl_difference(&res->front, &before);
 	mark(ctx, true);
-	drain(l, l->cfg.drain_ns);
+	vio_nl_drain(l, l->cfg.drain_ns);
 	return l->machine_gone ? -EIO : 0;
 }
 
@@ -407,6 +377,7 @@ int vio_nl_create(struct vio_net *n, struct phyp_part *part, const struct vio_nl
 		return vio_err_set(err, -ENOMEM, "no memory for the load");
 	l->cfg = *cfg;
 	l->n = n;
+	l->part = part;
 	l->n_pairs = info->pairs;
 	l->room = info->room;
 	l->single = single;

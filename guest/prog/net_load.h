@@ -7,6 +7,7 @@
 #ifndef VIO_GUEST_PROG_NET_LOAD_H
 #define VIO_GUEST_PROG_NET_LOAD_H
 
+#include "duet/score.h"
 #include "guest/prog/hist.h"
 #include "guest/prog/net_frame.h"
 
@@ -63,6 +64,13 @@ int vio_nl_create(struct vio_net *n, struct phyp_part *part, const struct vio_nl
  */
 int vio_nl_run(struct vio_nl *l, void (*mark)(void *ctx, bool end), void *ctx,
 	       const volatile int *stop, struct vio_nl_result *res);
+/*
+ * The same in turns: `d` says when to load the card and when to let others; a request is a frame that went in the direction of
+ * the load (what is sent, what is received, or both when what is sent is not all that comes). The score has the times; cfg's are
+ * not used. Frames on their way to the server at the end of a turn are waited for.
+ */
+int vio_nl_duet(struct vio_nl *l, struct vio_duet *d, void (*mark)(void *ctx, bool end), void *ctx,
+		const volatile int *stop, struct vio_nl_result *res);
 void vio_nl_free(struct vio_nl *l);
 /* "txonly" ...; "?" out of range. */
 const char *vio_nl_mode_name(enum vio_nl_mode m);

@@ -45,22 +45,6 @@ static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vi
 	return 0;
 }
 
-/* A score that can't be used is told as what went wrong at the ends of the measurement. */
-static int duet(struct vio_wl *wl, const struct vio_opts *o, struct vio_marks *m,
-		struct vio_wl_result *res)
-{
-	struct vio_duet d;
-	int rc = vio_duet_open(&d, o->c.duet, VIO_DUET_GUEST, &m->err);
-
-	if (rc) {
-		m->rc = rc;
-		return 0;
-	}
-	rc = vio_wl_duet(wl, &d, vio_mark, m, &stop_now, res);
-	vio_duet_close(&d);
-	return rc;
-}
-
 static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 {
 	struct vio_opts *o = ctx;
@@ -68,6 +52,7 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 	struct vio_blk *b = NULL;
 	struct vio_wl *wl = NULL;
 	struct vio_marks m = {.part = part, .stage_fd = o->c.stage_fd};
+	struct vio_duet duet;
 	struct vio_wl_result *res = calloc(1, sizeof(*res));
 	char id[21];
 	uint64_t ready;
@@ -76,6 +61,9 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 	if (!res)
 		return vio_err_set(err, -ENOMEM, "no memory for the result");
 	vio_mem_init(&mem, part);
+	rc = vio_common_duet(&o->c, &duet, err);
+	if (rc)
+		goto out;
 	rc = vio_blk_open(part, &mem, &o->blk, &b, err);
 	if (rc)
 		goto out;
@@ -91,7 +79,8 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 		rc = vio_wl_create(b, part, &o->wl, &wl, err);
 	if (rc)
 		goto out;
-	rc = o->c.duet ? duet(wl, o, &m, res) : vio_wl_run(wl, vio_mark, &m, &stop_now, res);
+	rc = o->c.duet ? vio_wl_duet(wl, &duet, vio_mark, &m, &stop_now, res)
+		       : vio_wl_run(wl, vio_mark, &m, &stop_now, res);
 	if (rc == -EINTR)
 		vio_err_set(
 			err, rc,
@@ -110,6 +99,7 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 out:
 	vio_wl_free(wl);
 	vio_blk_close(b);
+	vio_duet_close(&duet);
 	free(res);
 	return rc;
 }

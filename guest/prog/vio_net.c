@@ -56,7 +56,8 @@ static int check_buffers(const struct vio_net *n, struct vio_err *err)
 }
 
 static int measure(struct vio_net *n, struct phyp_part *part, struct vio_net_opts *o,
-		   uint64_t ready_ns, struct vio_nl_result *res, struct vio_err *err)
+		   struct vio_duet *duet, uint64_t ready_ns, struct vio_nl_result *res,
+		   struct vio_err *err)
 {
 	struct vio_marks m = {.part = part, .stage_fd = o->c.stage_fd};
 	struct vio_nl *l = NULL;
@@ -66,7 +67,8 @@ static int measure(struct vio_net *n, struct phyp_part *part, struct vio_net_opt
 		rc = ready(n, o, err);
 	if (rc)
 		goto out;
-	rc = vio_nl_run(l, vio_mark, &m, &stop_now, res);
+	rc = o->c.duet ? vio_nl_duet(l, duet, vio_mark, &m, &stop_now, res)
+		       : vio_nl_run(l, vio_mark, &m, &stop_now, res);
 	if (rc)
 		vio_err_set(err, rc, "the machine went away during the run (phypd has gone)");
 	else if (m.rc)
@@ -89,20 +91,24 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 	struct vio_mem mem;
 	struct vio_net *n = NULL;
 	struct vio_nl_result *res = calloc(1, sizeof(*res));
+	struct vio_duet duet;
 	uint64_t ready_ns;
 	int rc;
 
 	if (!res)
 		return vio_err_set(err, -ENOMEM, "no memory for the result");
 	vio_mem_init(&mem, part);
-	rc = vio_net_open(part, &mem, &o->net, &n, err);
+	rc = vio_common_duet(&o->c, &duet, err);
+	if (rc == 0)
+		rc = vio_net_open(part, &mem, &o->net, &n, err);
 	ready_ns = vio_now_ns() - o->c.started_ns;
 	if (rc == 0)
 		rc = adjust(n, o, err);
 	if (rc == 0)
 		rc = o->c.info_only ? vio_net_report_info(n, o, ready_ns, err)
-				    : measure(n, part, o, ready_ns, res, err);
+				    : measure(n, part, o, &duet, ready_ns, res, err);
 	vio_net_close(n);
+	vio_duet_close(&duet);
 	free(res);
 	return rc;
 }

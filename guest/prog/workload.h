@@ -42,7 +42,7 @@ struct vio_wl_cfg {
 	double rate;          /* open loop: requests per second, all queues; 0 = closed loop */
 	unsigned flush_every; /* a FLUSH after so many writes; 0 = never */
 	enum vio_wl_touch touch;
-	uint64_t delay_ns;    /* spun before each request: a planted slowdown */
+	uint64_t delay_ns; /* spun before each request: a planted slowdown */
 	uint64_t seed;
 	const volatile int
 		*stop; /* set by a signal; NULL: none. Waits for an absent server end with it */
