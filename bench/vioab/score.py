@@ -13,6 +13,7 @@ MAGIC = 0x5456554400323056
 MAX_SLOTS, APART = 64, 128
 FREE, PARKED = 0, 1
 GUEST, SERVER = 0, 1
+TRIES = 2000  # of a square's rows in an order in which no slot follows itself: one in three is, with ten slots
 
 HEAD = np.dtype([("magic", "<u8"), ("bytes", "<u8"), ("sides_at", "<u8"), ("turns_at", "<u8"), ("guests_at", "<u8"),
                  ("servers_at", "<u8"), ("max_turns", "<u4"), ("n_slots", "<u4"), ("n_turns", "<u4"), ("n_guests", "<u4"),
@@ -46,12 +47,13 @@ def order(slots, rounds, rng):
     its names and rows shuffled; no slot follows itself where there are three or more."""
     out = []
     while len(out) < rounds:
-        names = rng.sample(list(slots), len(slots))
-        rows = [[names[x] for x in row] for row in square(len(names))]
-        rng.shuffle(rows)
-        while rows and len(out) < rounds:
-            k = next((k for k, row in enumerate(rows) if not out or row[0] != out[-1][-1]), 0)
-            out.append(rows.pop(k))
+        for _ in range(TRIES):
+            names = rng.sample(list(slots), len(slots))
+            rows = [[names[x] for x in row] for row in square(len(names))]
+            rng.shuffle(rows)
+            if all(a[-1] != b[0] for a, b in zip(out[-1:] + rows, rows if out else rows[1:])):
+                break
+        out += rows[:rounds - len(out)]
     return out
 
 
