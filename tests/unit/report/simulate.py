@@ -22,7 +22,7 @@ def levels(arm):
     out = {}
     if arm.startswith("vhost-user-blk"):
         arm = "zero-copy"  # a peer in place: no call, no copy of rings
-    for part in arm.split(","):
+    for part in arm.split()[0].split(","):  # without further options of its programs
         if "=" in part:
             k, v = part.split("=", 1)
             out[k] = v
