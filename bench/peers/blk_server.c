@@ -25,6 +25,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vio/atomics.h"
+
 #define BURST      32u
 #define MAX_CHAIN  8u
 #define P_CONFIG   (1ull << 9)
@@ -153,7 +155,7 @@ static unsigned split_chain(const struct guest *g, uint16_t head, struct segment
 static unsigned split_poll(const struct store *s, struct guest *g)
 {
 	const uint16_t mask = (uint16_t)(g->ring.size - 1),
-		       idx = __atomic_load_n(&g->ring.avail->idx, __ATOMIC_ACQUIRE);
+		       idx = vio_load_acquire(&g->ring.avail->idx);
 	unsigned n = (uint16_t)(idx - g->next);
 	uint16_t head[BURST];
 
@@ -183,7 +185,7 @@ static unsigned split_poll(const struct store *s, struct guest *g)
 	}
 	g->next = (uint16_t)(g->next + n);
 	if (n)
-		__atomic_store_n(&g->ring.used->idx, g->used, __ATOMIC_RELEASE);
+		vio_store_release(&g->ring.used->idx, g->used);
 	return n;
 }
 
@@ -223,8 +225,7 @@ static unsigned packed_poll(const struct store *s, struct guest *g)
 	unsigned n = 0;
 
 	while (n < BURST) {
-		const uint16_t at = g->next,
-			       flags = __atomic_load_n(&slot(g, at)->flags, __ATOMIC_ACQUIRE);
+		const uint16_t at = g->next, flags = vio_load_acquire(&slot(g, at)->flags);
 		const bool wrap = g->wrap;
 		struct segment seg[MAX_CHAIN];
 		uint16_t id, done;
@@ -247,10 +248,10 @@ static unsigned packed_poll(const struct store *s, struct guest *g)
 		if (n++ == 0)
 			first_flags = done;
 		else
-			__atomic_store_n(&slot(g, at)->flags, done, __ATOMIC_RELEASE);
+			vio_store_release(&slot(g, at)->flags, done);
 	}
 	if (n)
-		__atomic_store_n(&slot(g, first)->flags, first_flags, __ATOMIC_RELEASE);
+		vio_store_release(&slot(g, first)->flags, first_flags);
 	return n;
 }
 
@@ -259,7 +260,7 @@ static unsigned packed_poll(const struct store *s, struct guest *g)
 static void work(struct server *sv)
 {
 	while (!stop) {
-		struct guest *g = __atomic_load_n(&sv->live, __ATOMIC_ACQUIRE);
+		struct guest *g = vio_load_acquire(&sv->live);
 		unsigned n = 0;
 
 		if (g && !g->broken)
@@ -269,7 +270,7 @@ static void work(struct server *sv)
 					     0); /* nothing where the guest wants no interrupt */
 		else
 			rte_pause();
-		__atomic_store_n(&sv->turns, sv->turns + 1, __ATOMIC_RELEASE);
+		vio_store_release(&sv->turns, sv->turns + 1);
 	}
 }
 
@@ -281,7 +282,7 @@ static int new_device(int vid)
 	uint64_t features = 0;
 	uint16_t next = 0, used = 0;
 
-	if (__atomic_load_n(&server.live, __ATOMIC_RELAXED)) {
+	if (vio_load_relaxed(&server.live)) {
 		fprintf(stderr, "vhost-blk-server: a second guest is refused: there is one disk\n");
 		return -1;
 	}
@@ -300,20 +301,20 @@ static int new_device(int vid)
 	g->next = g->packed ? next & 0x7fff : next;
 	g->used = used;
 	rte_vhost_enable_guest_notification(vid, 0, 0);
-	__atomic_store_n(&server.live, g, __ATOMIC_RELEASE);
+	vio_store_release(&server.live, g);
 	return 0;
 }
 
 static void destroy_device(int vid)
 {
-	struct guest *g = __atomic_load_n(&server.live, __ATOMIC_RELAXED);
+	struct guest *g = vio_load_relaxed(&server.live);
 	uint64_t turns;
 
 	if (!g || g->vid != vid)
 		return;
-	__atomic_store_n(&server.live, NULL, __ATOMIC_RELEASE);
-	turns = __atomic_load_n(&server.turns, __ATOMIC_ACQUIRE);
-	while (!stop && __atomic_load_n(&server.turns, __ATOMIC_ACQUIRE) - turns < 2)
+	vio_store_release(&server.live, NULL);
+	turns = vio_load_acquire(&server.turns);
+	while (!stop && vio_load_acquire(&server.turns) - turns < 2)
 		usleep(100);
 	free(g->mem);
 	g->mem = NULL;

@@ -3,6 +3,7 @@
 #include <linux/virtio_ring.h>
 
 #include "bench/peers/ring.h"
+#include "vio/atomics.h"
 
 #define AVAIL (1u << VRING_PACKED_DESC_F_AVAIL)
 #define USED  (1u << VRING_PACKED_DESC_F_USED)
@@ -35,7 +36,7 @@ static uint16_t put(struct ring *r, uint64_t addr, uint32_t len, unsigned slot, 
 	d->len = len;
 	d->id = (uint16_t)slot;
 	if (store_flags)
-		__atomic_store_n(&d->flags, all, __ATOMIC_RELAXED);
+		vio_store_relaxed(&d->flags, all);
 	if (++r->next == r->size) {
 		r->next = 0;
 		r->wrap = !r->wrap;
@@ -67,7 +68,7 @@ static void packed_publish(struct ring *r)
 	struct vring_packed_desc *d = (struct vring_packed_desc *)r->desc + r->head;
 
 	if (r->unpublished)
-		__atomic_store_n(&d->flags, r->head_flags, __ATOMIC_RELEASE);
+		vio_store_release(&d->flags, r->head_flags);
 	r->unpublished = false;
 }
 
@@ -75,8 +76,8 @@ static bool packed_wants_kick(const struct ring *r)
 {
 	const struct vring_packed_desc_event *e = r->device;
 
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return __atomic_load_n(&e->flags, __ATOMIC_RELAXED) != VRING_PACKED_EVENT_FLAG_DISABLE;
+	vio_fence_full();
+	return vio_load_relaxed(&e->flags) != VRING_PACKED_EVENT_FLAG_DISABLE;
 }
 
 static int packed_take(struct ring *r, struct ring_io *out[], unsigned max)
@@ -85,7 +86,7 @@ static int packed_take(struct ring *r, struct ring_io *out[], unsigned max)
 
 	for (; n < max && r->n_free < r->slots; n++) {
 		const struct vring_packed_desc *d = (struct vring_packed_desc *)r->desc + r->used;
-		const uint16_t flags = __atomic_load_n(&d->flags, __ATOMIC_ACQUIRE);
+		const uint16_t flags = vio_load_acquire(&d->flags);
 
 		if (!!(flags & AVAIL) != r->used_wrap || !!(flags & USED) != r->used_wrap)
 			break;

@@ -3,6 +3,7 @@
 #include <linux/virtio_ring.h>
 
 #include "bench/peers/ring.h"
+#include "vio/atomics.h"
 
 static size_t used_at(unsigned size)
 {
@@ -54,20 +55,20 @@ static void split_add(struct ring *r, struct ring_io *io)
 
 static void split_publish(struct ring *r)
 {
-	__atomic_store_n(&((struct vring_avail *)r->driver)->idx, r->next, __ATOMIC_RELEASE);
+	vio_store_release(&((struct vring_avail *)r->driver)->idx, r->next);
 }
 
 static bool split_wants_kick(const struct ring *r)
 {
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return !(__atomic_load_n(&((struct vring_used *)r->device)->flags, __ATOMIC_RELAXED) &
+	vio_fence_full();
+	return !(vio_load_relaxed(&((struct vring_used *)r->device)->flags) &
 		 VRING_USED_F_NO_NOTIFY);
 }
 
 static int split_take(struct ring *r, struct ring_io *out[], unsigned max)
 {
 	struct vring_used *used = r->device;
-	const uint16_t idx = __atomic_load_n(&used->idx, __ATOMIC_ACQUIRE);
+	const uint16_t idx = vio_load_acquire(&used->idx);
 	unsigned n = (uint16_t)(idx - r->used);
 
 	if (n > r->slots - r->n_free)
