@@ -219,7 +219,7 @@ unsigned hv_agent_sweep(struct phyp_part *part)
 			again |= HV_AGAIN_LOCKED;
 			continue;
 		}
-		if (lu->kind == PHYP_ALIAS_TRANSIENT ||
+		if (vio_load_relaxed(&lu->kind) == PHYP_ALIAS_TRANSIENT ||
 		    lu->crq.gen != vio_load_acquire(&part->seg->part[lu->peer->part].active))
 			hv_crq_alias_drop(&lu->crq);
 		hv_unlock(&lu->far->crq.lock);

@@ -181,7 +181,7 @@ int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind, 
 			err, -EPERM,
 			"unit 0x%x: a client end makes no RDMA calls into its server's memory",
 			unit);
-	lu->kind = kind;
+	vio_store_relaxed(&lu->kind, kind); /* the agent looks too */
 	if (kind != PHYP_ALIAS_TRANSIENT) {
 		/*
 		 * Made now when the partner is there, so that the first call pays nothing; else by
