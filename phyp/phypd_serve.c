@@ -5,6 +5,7 @@
  * connection open.
  */
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,8 +63,8 @@ struct phypd {
 	struct conn conn[MAX_CONNS];
 	struct grace grace[MAX_CONNS];
 	struct late late[PHYP_MAX_UNITS];
-	/* The watchdog's: odd while an event is worked on. */
-	uint32_t turn, stop;
+	uint32_t turn; /* the watchdog's: odd while an event is worked on */
+	sem_t end;     /* ends the watchdog */
 	pthread_t watchdog;
 	bool watched;
 };
@@ -425,12 +426,12 @@ static void on_listen(struct phypd *d)
  */
 static void *watchdog(void *arg)
 {
-	const struct timespec nap = {.tv_sec = 1};
 	struct phypd *d = arg;
+	struct timespec nap;
 	uint32_t seen = 0;
 	unsigned naps = 0;
 
-	while (!vio_load_acquire(&d->stop)) {
+	do {
 		uint32_t turn = vio_load_relaxed(&d->turn);
 
 		naps = turn == seen && turn % 2 ? naps + 1 : 0;
@@ -441,8 +442,9 @@ static void *watchdog(void *arg)
 				WATCHDOG_NAPS);
 			_exit(EXIT_FAILURE);
 		}
-		nanosleep(&nap, NULL);
-	}
+		clock_gettime(CLOCK_MONOTONIC, &nap);
+		nap.tv_sec++;
+	} while (sem_clockwait(&d->end, CLOCK_MONOTONIC, &nap));
 	return NULL;
 }
 
@@ -521,6 +523,7 @@ static int open_all(struct phypd *d, struct vio_err *err)
 	if (watch(d, d->listen, TAG_LISTEN) || watch(d, d->timer, TAG_TIMER) ||
 	    watch(d, d->signal, TAG_SIGNAL))
 		return vio_err_set(err, -errno, "control loop: %s", strerror(errno));
+	sem_init(&d->end, 0, 0);
 	d->watched = pthread_create(&d->watchdog, NULL, watchdog, d) == 0;
 	return 0;
 }
@@ -529,10 +532,10 @@ static void close_all(struct phypd *d)
 {
 	const int fd[] = {d->listen, d->timer, d->signal, d->ep};
 
-	vio_store_release(&d->stop, 1u);
 	if (d->watched) {
-		pthread_cancel(d->watchdog); /* out of its nap */
+		sem_post(&d->end);
 		pthread_join(d->watchdog, NULL);
+		sem_destroy(&d->end);
 	}
 	if (d->bound)
 		unlink(d->cfg->socket);
