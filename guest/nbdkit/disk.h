@@ -36,17 +36,28 @@ struct vdisk {
 	 * a part of it and writes it back: nothing may come between.
 	 */
 	pthread_rwlock_t whole;
-	bool has_lock;
+	/* Requests that change the disk, were given up by who waited, and have not ended; under `lock`. */
+	int unsettled;
+	pthread_mutex_t lock; /* may be taken with a reactor's held */
+	pthread_cond_t settled;
+	bool has_lock; /* all of these are made */
 };
 
 /* Is the machine there, and the partition free? Before a fork: nothing stays open. -errno with a sentence. */
 int vdisk_check(const struct vdisk_cfg *cfg, struct vio_err *err);
 /* Connect, open the disk, start the threads. `d` is zeroed. After a failure too: vdisk_stop(). */
 int vdisk_start(struct vdisk *d, const struct vdisk_cfg *cfg, struct vio_err *err);
+/*
+ * No client thread is in a call. Bounded: requests that were given up are left to the server, at
+ * once when it is away, and how many is said on standard error.
+ */
 void vdisk_stop(struct vdisk *d);
 
 /*
- * disk.c: whole blocks of the disk; any thread; waits. 0, or -1 with nbdkit's errno and message set.
+ * request.c: whole blocks of the disk; a thread of nbdkit's. 0, or -1 with nbdkit's errno and message
+ * set. Each waits, also while the VIO server is away, but no longer than somebody wants the answer:
+ * ESHUTDOWN when nbdkit ends or the client has gone. What was asked may then still be done, later;
+ * no other request is begun before.
  * vdisk_transfer: `in` for VIRTIO_BLK_T_IN, `out` for _OUT, the other NULL. vdisk_range: DISCARD or
  * WRITE_ZEROES, `unmap` of the latter.
  */
@@ -54,6 +65,9 @@ int vdisk_transfer(struct vdisk *d, uint32_t type, void *in, const void *out, ui
 		   uint64_t offset);
 int vdisk_range(struct vdisk *d, uint32_t type, bool unmap, uint32_t count, uint64_t offset);
 int vdisk_flush(struct vdisk *d);
+/* `whole`, for reading or (alone) for writing. */
+int vdisk_lock(struct vdisk *d, bool alone);
+void vdisk_unlock(struct vdisk *d);
 
 /*
  * exact.c: the same for any offset and length inside of the disk, down to single bytes. Where a

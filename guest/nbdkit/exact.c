@@ -132,14 +132,13 @@ static int write_any(struct vdisk *d, const void *buf, uint32_t count, uint64_t 
 	struct cut c = cut(vdisk_block(d), count, offset);
 	int rc;
 
-	if (whole(&c)) {
-		pthread_rwlock_rdlock(&d->whole);
+	if (vdisk_lock(d, !whole(&c)))
+		return -1;
+	if (whole(&c))
 		rc = write_whole(d, buf, count, offset, unmap);
-	} else {
-		pthread_rwlock_wrlock(&d->whole);
+	else
 		rc = write_cut(d, buf, &c, offset, unmap);
-	}
-	pthread_rwlock_unlock(&d->whole);
+	vdisk_unlock(d);
 	return rc;
 }
 
@@ -158,9 +157,10 @@ int vdisk_trim(struct vdisk *d, uint32_t count, uint64_t offset)
 	struct cut c = cut(vdisk_block(d), count, offset);
 	int rc = 0;
 
-	pthread_rwlock_rdlock(&d->whole);
+	if (vdisk_lock(d, false))
+		return -1;
 	if (c.middle)
 		rc = vdisk_range(d, VIRTIO_BLK_T_DISCARD, false, c.middle, offset + c.head);
-	pthread_rwlock_unlock(&d->whole);
+	vdisk_unlock(d);
 	return rc;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * nbdkit plugin "vio": a guest partition whose virtual disk any NBD client can use. This file:
- * options and callbacks; disk.c has the disk and its threads, exact.c requests of single bytes.
+ * options and callbacks; disk.c has the disk, reactor.c its threads, request.c whole blocks, exact.c requests of single bytes.
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>

@@ -45,33 +45,53 @@ def preload():
     return {"LD_PRELOAD": lib, "ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "report_bugs=0"}
 
 
-@contextlib.contextmanager
-def nbdkit(m, arm, *args, before=()):
-    """nbdkit in the foreground; yields the NBD URI of the guest's disk. `before`: options of nbdkit itself."""
-    sock = os.path.join(m.dir, f"nbd-{arm}.sock")
-    log = open(os.path.join(m.dir, "nbdkit.log"), "wb")
-    p = subprocess.Popen(["nbdkit", "--foreground", "--exit-with-parent", "--unix", sock, *before, PLUGIN,
-                          f"phyp={m.socket}", f"arm={arm}", *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                         env={**os.environ, **preload()})
-    try:
+class Nbdkit:
+    """nbdkit in the foreground, serving the guest's disk. `before`: options of nbdkit itself."""
+
+    def __init__(self, m, arm, *args, before=()):
+        self.sock = os.path.join(m.dir, f"nbd-{arm}.sock")
+        self.uri = f"nbd+unix:///?socket={self.sock}"
+        self.log_path = os.path.join(m.dir, "nbdkit.log")
+        with open(self.log_path, "wb") as log:
+            self.proc = subprocess.Popen(["nbdkit", "--foreground", "--exit-with-parent", "--unix", self.sock, *before,
+                                          PLUGIN, f"phyp={m.socket}", f"arm={arm}", *args], stdin=subprocess.DEVNULL,
+                                         stdout=log, stderr=log, env={**os.environ, **preload()})
+        self.vios = m.vios
+
+    def log(self):
+        with open(self.log_path, errors="replace") as f:
+            return f.read()
+
+    def __enter__(self):
         def up():
-            if p.poll() is not None:
-                with open(log.name, errors="replace") as f:
-                    raise AssertionError(f"nbdkit ended with {p.returncode}: {f.read()}\n{m.vios.log()}")
-            return os.path.exists(sock)
-        until(up, "nbdkit's socket")
-        yield f"nbd+unix:///?socket={sock}"
-    finally:
-        p.terminate()
+            if self.proc.poll() is not None:
+                raise AssertionError(f"nbdkit ended with {self.proc.returncode}: {self.log()}\n{self.vios.log()}")
+            return os.path.exists(self.sock)
         try:
-            p.wait(20)
+            until(up, "nbdkit's socket")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc):
+        self.proc.terminate()
+        try:
+            self.proc.wait(20)
         except subprocess.TimeoutExpired:
-            p.kill()
-            p.wait()
+            self.proc.kill()
+            self.proc.wait()
             # With a sanitizer's run time nbdkit, once it has reported an error, hangs in the C library's own exit (a
             # lock of its locale).
             if not preload():
                 raise
-        log.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(sock)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.sock)
+
+
+@contextlib.contextmanager
+def nbdkit(m, arm, *args, before=()):
+    """Yields the NBD URI of the guest's disk."""
+    with Nbdkit(m, arm, *args, before=before) as n:
+        yield n.uri

@@ -1,0 +1,151 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whoever waits for a program that is away or does not answer can be told to end, and then ends, with a sentence."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import unittest
+
+from common import BUILD, SLOW, Machine, main, until
+from nbd_disk import Nbdkit, io
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Client:
+    """qemu-io in the background."""
+
+    def __init__(self, uri, *commands):
+        argv = ["qemu-io", "-f", "raw"]
+        for c in commands:
+            argv += ["-c", c]
+        self.proc = subprocess.Popen([*argv, uri], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT, text=True)
+
+    def end(self):
+        out, _ = self.proc.communicate(timeout=60)
+        return self.proc.returncode, out
+
+    def kill(self):
+        if self.proc.poll() is None:
+            self.proc.kill()
+        self.proc.wait()
+        self.proc.stdout.close()
+
+
+@unittest.skipIf(SLOW, "with a sanitizer's run time nbdkit does not end after an error")
+class NbdkitWaits(unittest.TestCase):
+    def setUp(self):
+        self.tmp = tempfile.TemporaryDirectory(prefix="vio-waits-")
+        self.image = os.path.join(self.tmp.name, "disk.img")
+        self.requests = os.path.join(self.tmp.name, "requests")
+        with open(self.image, "wb") as f:
+            f.truncate(16 << 20)
+        self.clients = []
+
+    def tearDown(self):
+        for c in self.clients:
+            c.kill()
+        self.tmp.cleanup()
+
+    def machine(self):
+        return Machine(BUILD, vios_args=["--disk", f"file,path={self.image}"])
+
+    def nbdkit(self, m, arm, *args):
+        """With a file that tells which requests nbdkit has begun."""
+        return Nbdkit(m, arm, f"logfile={self.requests}", "logappend=true", *args, before=["--filter=log"])
+
+    def begun(self, what):
+        with open(self.requests) as f:
+            return f.read().count(what)
+
+    def client(self, n, *commands, what=" Write "):
+        """One whose last request waits in the plugin."""
+        before = self.begun(what)
+        c = Client(n.uri, *commands)
+        self.clients.append(c)
+        until(lambda: self.begun(what) > before, f"nbdkit to begin{what}")
+        return c
+
+    def server_away(self, m, n):
+        self.assertEqual(io(n.uri, "write -P 1 0 64k", "read -P 1 0 64k")[0], 0, n.log())
+        m.vios.kill()
+        until(lambda: "server has gone" in n.log(), "nbdkit's word on the server's death")
+
+    def ended(self, n):
+        n.proc.wait(20)
+        self.assertIn("whether they are done is not known", n.log())
+        self.assertIn("given up", n.log())
+
+    def test_a_signal_ends_nbdkit_while_a_request_waits_for_a_server_that_is_away(self):
+        for sig in SIGNALS:
+            for arm in ("zero-copy", "copy"):
+                with self.subTest(sig=sig, arm=arm), self.machine() as m, self.nbdkit(m, arm) as n:
+                    self.server_away(m, n)
+                    c = self.client(n, "write -P 2 0 4k")
+                    n.proc.send_signal(sig)
+                    self.ended(n)
+                    self.assertIn("server is away", n.log())
+                    self.assertNotEqual(c.end()[0], 0, "a client was told that it is done")
+
+    def test_a_signal_ends_nbdkit_while_requests_wait_for_one_another_and_for_room(self):
+        with self.machine() as m, self.nbdkit(m, "zero-copy") as n:
+            self.server_away(m, n)
+            # A part of a block is read, changed and written under a lock that the others want.
+            for i in range(3):
+                self.client(n, f"write -P 2 {i * 512 + 1} 100")
+            for i in range(20):
+                self.client(n, f"read {i * 4096} 4k", what=" Read ")
+            n.proc.send_signal(signal.SIGTERM)
+            self.ended(n)
+
+    def test_the_same_request_completes_when_the_server_comes_back_instead(self):
+        for arm in ("zero-copy", "copy"):
+            with self.subTest(arm=arm), self.machine() as m, self.nbdkit(m, arm) as n:
+                self.server_away(m, n)
+                waiting = [self.client(n, "write -P 2 0 4k"), self.client(n, "write -P 3 8193 100")]
+                m.start_vios()
+                for c in waiting:
+                    rc, out = c.end()
+                    self.assertEqual(rc, 0, out + n.log())
+                rc, out = io(n.uri, "read -P 2 0 4k", "read -P 1 8192 1", "read -P 3 8193 100", "read -P 1 8293 100")
+                self.assertEqual(rc, 0, out)
+
+    def test_a_request_whose_client_has_gone_is_given_up_and_overtaken_by_no_later_one(self):
+        for arm in ("zero-copy", "copy"):
+            with self.subTest(arm=arm), self.machine() as m, self.nbdkit(m, arm, "queues=2") as n:
+                self.server_away(m, n)
+                self.client(n, "write -P 2 0 4k").kill()
+                until(lambda: "given up" in n.log(), "nbdkit's word on the request")
+                later = self.client(n, "write -P 3 0 4k", "flush", "read -P 3 0 4k")
+                m.start_vios()
+                rc, out = later.end()
+                self.assertEqual(rc, 0, out + n.log())
+                self.assertEqual(io(n.uri, "read -P 3 0 4k", "read -P 1 4k 60k")[0], 0)
+
+    def test_buffers_of_clients_that_have_gone_are_used_again_when_the_server_is_back(self):
+        with self.machine() as m, self.nbdkit(m, "zero-copy") as n:
+            self.server_away(m, n)
+            for _ in range(20):  # more than there are buffers
+                self.client(n, "read 0 4k", what=" Read ").kill()
+            m.start_vios()
+            for _ in range(3):
+                rc, out = io(n.uri, *["aio_read 0 64k"] * 20, "aio_flush", "read -P 1 0 64k")
+                self.assertEqual(rc, 0, out + n.log())
+
+    def test_a_signal_ends_nbdkit_while_the_server_is_there_and_does_not_answer(self):
+        with self.machine() as m, self.nbdkit(m, "zero-copy") as n:
+            self.assertEqual(io(n.uri, "write -P 1 0 64k")[0], 0)
+            m.vios.signal(signal.SIGSTOP)
+            try:
+                self.client(n, "write -P 2 0 4k")
+                n.proc.send_signal(signal.SIGTERM)
+                self.ended(n)
+            finally:
+                m.vios.signal(signal.SIGCONT)
+
+
+if __name__ == "__main__":
+    main()
