@@ -81,7 +81,11 @@ void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pol
 	for (unsigned i = 0; i < n_fds; i++)
 		fds[i].revents = 0;
 	if (!vio_gate_enter(&f->gate, &me->pass)) {
-		/* Nothing to spin for: recovery is driven by polls. Without a machine no vcpu sleeps. */
+		/*
+		 * Nothing to spin for: recovery is driven by polls, and looks at the CRQ itself. An
+		 * interrupt that stayed would end every sleep at once. Without a machine no vcpu sleeps.
+		 */
+		phyp_irq_take(me->vcpu);
 		if (!phyp_alive(f->part))
 			poll(fds, n_fds, (int)(VIO_FRONT_NAP_NS / 1000000));
 		else if (!vio_load_acquire(&f->dead) && !vio_xchg_acq_rel(&me->prodded, 0))

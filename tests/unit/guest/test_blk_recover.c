@@ -117,6 +117,24 @@ static void server_that_ends_well_is_waited_for_too(void **state)
 	}
 }
 
+static void while_the_server_is_away_a_queue_sleeps(void **state)
+{
+	struct bt *x = *state;
+	uint64_t before;
+
+	bt_open(x, "zero-copy");
+	fs_kill(&x->w.s);
+	notice(x, "has gone");
+	before = vio_blk_counters(x->b, 0)->sleeps;
+	for (unsigned i = 0; i < 10; i++) {
+		struct vio_blk_req *none;
+
+		assert_int_equal(vio_blk_poll(x->b, 0, &none, 0), 0);
+		vio_blk_idle(x->b, 0, 1000000);
+	}
+	assert_true(vio_blk_counters(x->b, 0)->sleeps > before);
+}
+
 /* Each time that the guest has begun to configure it again. */
 static void *die_again_and_again(void *arg)
 {
@@ -660,6 +678,7 @@ int main(void)
 		T(killed_server_loses_no_request_in_arm_cached_direct),
 		T(killed_server_loses_no_request_in_arm_single_use_direct),
 		T(server_that_ends_well_is_waited_for_too),
+		T(while_the_server_is_away_a_queue_sleeps),
 		T(server_that_dies_while_it_returns_is_waited_for_again),
 		T(requests_of_before_come_before_new_ones),
 		T(another_disk_in_its_place_is_refused),
