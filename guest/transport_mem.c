@@ -143,9 +143,11 @@ void vio_t_unmap_all(struct vio_transport *t)
 
 /* -------------------------------------------------------------------------- grants ---- */
 
-/* True: the pages are nobody else's, whatever the server does. */
+/* True: the pages are nobody else's, whatever the server does. With txn. */
 static bool rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t cookie)
 {
+	/* One server that hangs is one wait, not one for each of its windows. */
+	uint64_t limit = t->stuck ? VIO_T_STUCK_NS : t->cfg.timeout_ms * 1000000ull;
 	uint64_t since = vio_now_ns();
 	int64_t rc;
 
@@ -158,16 +160,20 @@ static bool rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t co
 	since = vio_now_ns();
 	do {
 		rc = h_rescind_logical(vcpu, RESCIND_FORCED, cookie);
-	} while ((rc == H_PARTIAL || vio_t_busy(rc)) &&
-		 vio_t_again(vcpu, since, t->cfg.timeout_ms * 1000000ull));
+	} while ((rc == H_PARTIAL || vio_t_busy(rc)) && vio_t_again(vcpu, since, limit));
+	if (rc != H_PARTIAL && !vio_t_busy(rc)) {
+		t->stuck = false;
+		return true;
+	}
 	/* Without the hypervisor nobody has anything of anybody, and others say that it has gone. */
-	if ((rc == H_PARTIAL || vio_t_busy(rc)) && phyp_alive(t->part))
+	if (!t->stuck && phyp_alive(t->part))
 		vio_t_say(
 			t,
 			"pages taken back by force are still in use by the VIO server after %u ms (cookie 0x%" PRIx64
 			"): it hangs, or its store does; asked for again when the session is over",
 			t->cfg.timeout_ms, cookie);
-	return rc != H_PARTIAL && !vio_t_busy(rc);
+	t->stuck = true;
+	return false;
 }
 
 static int grant(struct vio_transport *t, struct phyp_vcpu *vcpu, struct gla from, uint64_t len,
@@ -215,6 +221,8 @@ bool vio_t_void_windows(struct vio_transport *t, bool all)
 	bool left = false;
 
 	pthread_mutex_lock(&t->txn);
+	if (!all)
+		t->stuck = false; /* it has answered */
 	for (unsigned i = 0; i < VIO_MAX_WINDOWS; i++) {
 		struct vio_twin *w = &t->win[i];
 

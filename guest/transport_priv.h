@@ -36,6 +36,8 @@
 #define VIO_T_HELLO_NS 250000000ull
 /* A hypervisor call that is busy is asked again for at most this long. */
 #define VIO_T_BUSY_NS 1000000000ull
+/* Once the server has not given pages back within timeout_ms, each further piece is waited for so long. */
+#define VIO_T_STUCK_NS 1000000ull
 /* A kick waits so long for room in the server's queue before it is left to the next turn. */
 #define VIO_T_KICK_NS 2000000ull
 
@@ -103,6 +105,7 @@ struct vio_transport {
 	 * it waits for the server.
 	 */
 	pthread_mutex_t txn;
+	bool stuck; /* pages taken back by force did not come in time, and none has since */
 	struct vio_twin win[VIO_MAX_WINDOWS];
 	struct vio_texpose expose[VIO_MAX_QUEUES];
 	unsigned n_expose;

@@ -143,6 +143,7 @@ class NbdkitWaits(unittest.TestCase):
                 self.client(n, "write -P 2 0 4k")
                 n.proc.send_signal(signal.SIGTERM)
                 self.ended(n)
+                self.assertLessEqual(n.log().count("taken back by force"), 1, "a wait for each window")
             finally:
                 m.vios.signal(signal.SIGCONT)
 
