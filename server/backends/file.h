@@ -84,6 +84,9 @@ struct vio_file {
 };
 #define VIO_FILE_ZEROES VIO_MAX_DATA
 
+/* So long the kernel may refuse to take requests before they fail, ns. */
+#define VIO_FILE_PATIENCE_NS 1000000000ull
+
 /* Windows of one queue are cut into pieces: the kernel's limit for one fixed buffer. */
 #define VIO_FILE_FIXED_MAX (1ull << 30)
 /* Fixed buffers of one queue: every window there can be, and the pieces of some large ones. */
@@ -116,6 +119,9 @@ struct vio_file_queue {
 	bool fixed_bufs; /* the ring has a table for them */
 	unsigned n_fixed, n_fixed_free, hint;
 	struct vio_be_list waiting; /* for an aligned buffer */
+	struct vio_be_list failed;  /* the kernel did not take them; poll gives them back */
+	uint64_t refused_ns;        /* since when it takes nothing; 0: it does */
+	bool said_refused;
 	struct vio_file_slot *slot; /* depth of them */
 	uint16_t *
 		free; /* indices of those not in use; the last one given back is the next one taken */

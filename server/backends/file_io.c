@@ -2,10 +2,13 @@
 /* Data path of the file backend: requests to the ring, completions from it. One system call a burst. */
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "server/backends/file.h"
+#include "vio/atomics.h"
+#include "vio/cycles.h"
 
 /* EAGAIN is tried again this often; a kernel that has no memory for so long is an error. */
 #define MAX_TRIES 10000u
@@ -170,14 +173,74 @@ static bool start(struct vio_file_queue *q, struct vio_req *r)
 	return true;
 }
 
+static void finish(struct vio_file_queue *q, struct vio_file_slot *s)
+{
+	struct vio_req *r = s->r;
+
+	if (vio_unlikely(s->buffer != NULL)) {
+		if (r->io == VIO_IO_READ && r->result == 0)
+			vio_be_scatter(r, s->buffer);
+		vio_be_buffer_put(&q->buffers, s->buffer);
+	}
+	q->free[q->n_free++] = (uint16_t)(s - q->slot);
+}
+
+/*
+ * The kernel looks at the submission queue in io_uring_enter() only, which no other thread calls: so
+ * what it has not taken can be taken back, and is then never executed.
+ */
+static void take_back(struct vio_file_queue *q)
+{
+	struct io_uring_sq *sq = &q->ring.sq;
+	unsigned head = vio_load_acquire(sq->khead);
+
+	for (unsigned i = head; i != sq->sqe_tail; i++) {
+		struct vio_file_slot *s =
+			(struct vio_file_slot *)(uintptr_t)sq->sqes[i & sq->ring_mask].user_data;
+
+		s->r->result = -EIO;
+		vio_be_list_add(&q->failed, s->r);
+		finish(q, s);
+	}
+	sq->sqe_head = sq->sqe_tail = head;
+	vio_store_relaxed(sq->ktail, head);
+}
+
+/* Nothing was taken, for `rc`. Not for ever: a guest waits. */
+static void not_taken(struct vio_file_queue *q, int rc)
+{
+	uint64_t now = vio_now_ns();
+
+	if (q->refused_ns == 0)
+		q->refused_ns = now;
+	if (now - q->refused_ns < VIO_FILE_PATIENCE_NS)
+		return;
+	if (!q->said_refused)
+		vio_backend_say(
+			&q->f->be,
+			"the kernel takes no requests (io_uring_enter: %s); they end with an I/O error until it does again",
+			strerrordesc_np(-rc));
+	q->said_refused = true;
+	take_back(q);
+}
+
 /*
  * What can't be submitted now (no memory, a full completion queue) stays in the ring's submission
- * queue; each poll tries again.
+ * queue, and each poll tries again.
  */
 static inline void flush_ring(struct vio_file_queue *q)
 {
-	if (io_uring_sq_ready(&q->ring) > 0)
-		io_uring_submit(&q->ring);
+	int rc;
+
+	if (io_uring_sq_ready(&q->ring) == 0)
+		return;
+	rc = io_uring_submit(&q->ring);
+	if (vio_unlikely(rc <= 0)) {
+		not_taken(q, rc);
+	} else if (vio_unlikely(q->refused_ns != 0)) {
+		q->refused_ns = 0;
+		q->said_refused = false;
+	}
 }
 
 unsigned vio_file_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
@@ -251,16 +314,21 @@ static bool answer(struct vio_file_queue *q, struct vio_file_slot *s, int res)
 	return false;
 }
 
-static void finish(struct vio_file_queue *q, struct vio_file_slot *s)
+/* Those that wait for an aligned buffer, as many as there are. */
+static void start_waiting(struct vio_file_queue *q)
 {
-	struct vio_req *r = s->r;
+	while (q->waiting.head && q->buffers.n_free > 0)
+		start(q, vio_be_list_take(&q->waiting));
+}
 
-	if (vio_unlikely(s->buffer != NULL)) {
-		if (r->io == VIO_IO_READ && r->result == 0)
-			vio_be_scatter(r, s->buffer);
-		vio_be_buffer_put(&q->buffers, s->buffer);
-	}
-	q->free[q->n_free++] = (uint16_t)(s - q->slot);
+static unsigned take_failed(struct vio_file_queue *q, struct vio_req *done[], unsigned max)
+{
+	unsigned n = 0;
+
+	while (n < max && q->failed.head)
+		done[n++] = vio_be_list_take(&q->failed);
+	start_waiting(q);
+	return n;
 }
 
 unsigned vio_file_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max)
@@ -270,6 +338,8 @@ unsigned vio_file_poll(struct vio_backend_queue *bq, struct vio_req *done[], uns
 	unsigned n, n_done = 0;
 
 	flush_ring(q);
+	if (vio_unlikely(q->failed.head != NULL))
+		return take_failed(q, done, max);
 	n = io_uring_peek_batch_cqe(&q->ring, cqe, max < VIO_BURST ? max : VIO_BURST);
 	if (n == 0)
 		return 0;
@@ -282,8 +352,8 @@ unsigned vio_file_poll(struct vio_backend_queue *bq, struct vio_req *done[], uns
 		finish(q, s);
 	}
 	io_uring_cq_advance(&q->ring, n);
-	while (vio_unlikely(q->waiting.head != NULL) && q->buffers.n_free > 0)
-		start(q, vio_be_list_take(&q->waiting));
+	if (vio_unlikely(q->waiting.head != NULL))
+		start_waiting(q);
 	flush_ring(q);
 	return n_done;
 }
