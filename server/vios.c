@@ -625,6 +625,22 @@ static void catch_signals(void)
 	sigaction(SIGBUS, &sa, NULL);
 }
 
+/* Who did not end in time, by name. */
+static void say_unfinished(struct vios *v)
+{
+	for (unsigned i = 0; i < v->n_adapters; i++) {
+		const struct vio_squeue *q;
+		unsigned n = 0;
+
+		for (unsigned k = 0; (q = vio_adapter_queue(v->adapter[i], k)); k++)
+			n += vio_load_relaxed(&q->in_flight);
+		if (vio_adapter_busy(v->adapter[i]))
+			say("%s: %s %s did not finish %u request(s) within %llu s; ending without them",
+			    phyp_unit(v->part, v->unit[i])->partner, v->net[i] ? "network" : "disk",
+			    v->backend[i]->what, n, STOP_NS / 1000000000ull);
+	}
+}
+
 static int serve(struct vios *v)
 {
 	int rc;
@@ -653,8 +669,7 @@ static int serve(struct vios *v)
 		return EXIT_FAILED;
 	}
 	if (rc == -ETIMEDOUT) {
-		say("a disk did not finish its requests within %llu s; ending without them",
-		    STOP_NS / 1000000000ull);
+		say_unfinished(v);
 		return EXIT_FAILED;
 	}
 	say("stopped");

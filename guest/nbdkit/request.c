@@ -13,7 +13,7 @@
 
 /* ---------------------------------------------------------------------------- waits ---- */
 
-static struct timespec after(uint64_t ns)
+static struct timespec from_now(uint64_t ns)
 {
 	struct timespec t;
 
@@ -25,7 +25,7 @@ static struct timespec after(uint64_t ns)
 }
 
 /* Does anybody still want what this thread does? False: nbdkit ends or the client has gone; nbdkit's error is set. */
-static bool wanted(void)
+static bool still_wanted(void)
 {
 	if (nbdkit_nanosleep(0, 1) == 0)
 		return true;
@@ -36,13 +36,13 @@ static bool wanted(void)
 /* One step of a wait for what `cond` tells, with `lock` held. False: nobody wants its end; look once more all the same. */
 static bool wait_on(pthread_cond_t *cond, pthread_mutex_t *lock)
 {
-	const struct timespec tick = after(TICK_NS);
+	const struct timespec tick = from_now(TICK_NS);
 	bool go_on;
 
 	if (pthread_cond_clockwait(cond, lock, CLOCK_MONOTONIC, &tick) != ETIMEDOUT)
 		return true;
 	pthread_mutex_unlock(lock);
-	go_on = wanted();
+	go_on = still_wanted();
 	pthread_mutex_lock(lock);
 	return go_on;
 }
@@ -50,13 +50,13 @@ static bool wait_on(pthread_cond_t *cond, pthread_mutex_t *lock)
 int vdisk_lock(struct vdisk *d, bool alone)
 {
 	for (;;) {
-		const struct timespec tick = after(TICK_NS);
+		const struct timespec tick = from_now(TICK_NS);
 		int rc = alone ? pthread_rwlock_clockwrlock(&d->whole, CLOCK_MONOTONIC, &tick)
 			       : pthread_rwlock_clockrdlock(&d->whole, CLOCK_MONOTONIC, &tick);
 
 		if (rc == 0)
 			return 0;
-		if (rc == ETIMEDOUT && wanted())
+		if (rc == ETIMEDOUT && still_wanted())
 			continue;
 		if (rc != ETIMEDOUT)
 			nbdkit_set_error(rc);

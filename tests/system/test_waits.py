@@ -3,12 +3,14 @@
 """Whoever waits for a program that is away or does not answer can be told to end, and then ends, with a sentence."""
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
-from common import BUILD, SLOW, Machine, main, until
+from common import BUILD, SLOW, Machine, main, until, while_there
 from nbd_disk import Nbdkit, io
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -146,6 +148,76 @@ class NbdkitWaits(unittest.TestCase):
                 self.assertLessEqual(n.log().count("taken back by force"), 1, "a wait for each window")
             finally:
                 m.vios.signal(signal.SIGCONT)
+
+
+class ServerWaits(unittest.TestCase):
+    """vios with a disk at an NBD server that is stopped."""
+
+    def setUp(self):
+        self.tmp = tempfile.TemporaryDirectory(prefix="vio-waits-")
+        self.sock = os.path.join(self.tmp.name, "q.sock")
+        self.uri = f"nbd+unix:///?socket={self.sock}"
+        image = os.path.join(self.tmp.name, "disk.img")
+        with open(image, "wb") as f:
+            f.truncate(16 << 20)
+        self.nbd = subprocess.Popen(["qemu-nbd", "--format=raw", "--persistent", "--shared=8", f"--socket={self.sock}",
+                                     image], stdin=subprocess.DEVNULL)
+        until(lambda: os.path.exists(self.sock), "qemu-nbd's socket")
+
+    def tearDown(self):
+        self.nbd.send_signal(signal.SIGCONT)
+        self.nbd.terminate()
+        self.nbd.wait(20)
+        self.tmp.cleanup()
+
+    def machine(self):
+        return Machine(BUILD, vios_args=["--disk", f"nbd,uri={self.uri}"])
+
+    def test_a_signal_ends_the_server_while_its_store_does_not_answer_and_it_names_the_disk(self):
+        for sig in SIGNALS:
+            for arm in ("zero-copy", "copy"):
+                with self.subTest(sig=sig, arm=arm), self.machine() as m:
+                    g = m.start_guest(["--arm", arm, "--rw", "randwrite", "--depth", "4", "--span", "4M", "--seconds",
+                                       "60", "--warm-seconds", "0"])
+                    until(lambda: sum(self.requests(m)) > 100, "traffic")
+                    self.nbd.send_signal(signal.SIGSTOP)
+                    try:
+                        n = until(lambda: self.stands_still(m), "requests at a store that does not answer")
+                        m.vios.signal(sig)
+                        m.vios.proc.wait(30)
+                    finally:
+                        self.nbd.send_signal(signal.SIGCONT)
+                        g.kill()
+                    self.assertEqual(m.vios.proc.returncode, 1, m.vios.log())
+                    self.assertRegex(m.vios.log(), rf"guest0.*{re.escape(self.sock)}.* did not finish {n} request")
+
+    def requests(self, m):
+        return [q["requests"] for _, q in while_there(m, "/vio/queue,0")]
+
+    def stands_still(self, m):
+        """How many requests are in flight, when that does not change."""
+        a = [(q["requests"], q["in_flight"]) for _, q in while_there(m, "/vio/queue,0")]
+        time.sleep(0.2)
+        b = [(q["requests"], q["in_flight"]) for _, q in while_there(m, "/vio/queue,0")]
+        return sum(n for _, n in b) if a == b else 0
+
+    def test_a_signal_ends_a_server_with_nothing_in_flight_at_a_store_that_does_not_answer(self):
+        with self.machine() as m:
+            m.guest(["--arm", "zero-copy", "--rw", "randwrite", "--span", "4M", "--count", "64"])
+            self.nbd.send_signal(signal.SIGSTOP)
+            m.vios.signal(signal.SIGTERM)
+            m.vios.proc.wait(20)
+            self.assertEqual(m.vios.proc.returncode, 0, m.vios.log())
+
+    def test_a_signal_ends_a_server_that_starts_at_a_store_that_does_not_answer(self):
+        with Machine(BUILD, vios_args=["--disk", "null"]) as m:
+            m.vios.stop()
+            self.nbd.send_signal(signal.SIGSTOP)
+            m.vios_args = ["--disk", f"nbd,uri={self.uri}"]
+            m.launch_vios()
+            time.sleep(0.5)
+            m.vios.signal(signal.SIGTERM)
+            m.vios.proc.wait(20)
 
 
 if __name__ == "__main__":
