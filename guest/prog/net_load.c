@@ -284,12 +284,12 @@ static void run_phase(struct vio_nl *l, uint64_t count, uint64_t ns, const volat
 	l->res->elapsed_ns = vio_now_ns() - t0;
 }
 
-/* What is on the way: sent, and for a checker received. At most for `ns` without news. */
-void vio_nl_drain(struct vio_nl *l, uint64_t ns)
+void vio_nl_drain(struct vio_nl *l, uint64_t ns, const volatile int *stop)
 {
-	uint64_t quiet = vio_now_ns();
+	uint64_t begin = vio_now_ns(), quiet = begin;
 
-	while (!l->machine_gone && vio_now_ns() - quiet < ns) {
+	while (!l->machine_gone && vio_now_ns() - quiet < ns &&
+	       !(*stop && vio_now_ns() - begin >= ns)) {
 		bool moved = false;
 
 		for (unsigned i = 0; i < l->n_pairs; i++)
@@ -351,7 +351,7 @@ int vio_nl_run(struct vio_nl *l, void (*mark)(void *ctx, bool end), void *ctx,
 	vio_nl_sum_stats(l, &res->front);
 	vio_nl_difference(&res->front, &before);
 	mark(ctx, true);
-	vio_nl_drain(l, l->cfg.drain_ns);
+	vio_nl_drain(l, l->cfg.drain_ns, stop);
 	return l->machine_gone ? -EIO : 0;
 }
 

@@ -71,6 +71,6 @@ int vio_nl_duet(struct vio_nl *l, struct vio_duet *d, void (*mark)(void *ctx, bo
 	phyp_watch_gaps(l->part, NULL);
 	res->elapsed_ns = vio_muldiv(ticks, 1000000000ull, l->tick_hz);
 	mark(ctx, true);
-	vio_nl_drain(l, l->cfg.drain_ns);
+	vio_nl_drain(l, l->cfg.drain_ns, stop);
 	return l->machine_gone ? -EIO : 0;
 }

@@ -40,8 +40,11 @@ struct vio_nl_phase {
 bool vio_nl_turn(struct vio_nl *l, unsigned pi, struct vio_nl_phase *ph);
 /* Nothing to do. The open loop looks at the clock, unless the next start is far away. */
 void vio_nl_rest(struct vio_nl *l, const struct vio_nl_phase *ph);
-/* What is on the way: sent, and for a checker received. At most for `ns` without news. */
-void vio_nl_drain(struct vio_nl *l, uint64_t ns);
+/*
+ * What is on the way: sent, and for a checker received. At most for `ns` without news; where news do
+ * not end (others send), until *stop is set, and for `ns` when it was before.
+ */
+void vio_nl_drain(struct vio_nl *l, uint64_t ns, const volatile int *stop);
 /* Of all pairs; and what was before taken off. */
 void vio_nl_sum_stats(const struct vio_nl *l, struct vio_net_stats *sum);
 void vio_nl_difference(struct vio_net_stats *z, const struct vio_net_stats *a);

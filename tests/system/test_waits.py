@@ -10,8 +10,9 @@ import tempfile
 import time
 import unittest
 
-from common import BUILD, SLOW, Machine, main, until, while_there
+from common import BUILD, SLOW, Machine, NetMachine, main, until, while_there
 from nbd_disk import Nbdkit, io
+from net_lan import Lan, why_not
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -148,6 +149,87 @@ class NbdkitWaits(unittest.TestCase):
                 self.assertLessEqual(n.log().count("taken back by force"), 1, "a wait for each window")
             finally:
                 m.vios.signal(signal.SIGCONT)
+
+
+class GuestWaits(unittest.TestCase):
+    """Network cards while the server is away, or there and stopped."""
+
+    def ends(self, g, code=0):
+        g.proc.wait(30)
+        self.assertEqual(g.stop(), code, g.log())
+
+    def lose(self, m, how, programs):
+        if how == "stopped":
+            m.vios.signal(signal.SIGSTOP)
+            time.sleep(0.3)
+            return
+        m.vios.kill()
+        for g in programs:
+            until(lambda g=g: "server has gone" in g.log(), "the guest's word on the server's death")
+
+    def test_a_signal_ends_vio_net_while_the_server_is_away_or_stopped(self):
+        for how, mode, arm, sig in (("away", "txonly", "zero-copy", SIGNALS[0]), ("away", "rxonly", "copy", SIGNALS[1]),
+                                    ("away", "flowgen", "copy", SIGNALS[0]), ("stopped", "txonly", "copy", SIGNALS[1]),
+                                    ("stopped", "rxonly", "zero-copy", SIGNALS[0])):
+            with self.subTest(how=how, mode=mode, arm=arm, sig=sig), Machine(
+                    BUILD, vios_args=["--net="], program="guest/vio-net") as m:
+                g = m.start_guest(["--arm", arm, "--forward", mode, "--seconds", "3600", "--warm-seconds", "0",
+                                   "--ready-fd", "@READY"])
+                try:
+                    g.wait_ready(30)
+                    self.lose(m, how, [g])
+                    self.assertTrue(g.alive(), g.log())
+                    g.signal(sig)
+                    self.ends(g)
+                finally:
+                    m.vios.signal(signal.SIGCONT)
+                    g.kill()
+
+    def test_a_signal_ends_vio_net_that_drains_while_frames_keep_coming(self):
+        with NetMachine(BUILD, phypd_args=["--guests", "2", "--server-memory", "128"], vios_args=["--net=", "--net="],
+                        program="guest/vio-net") as m:
+            sender = m.start_guest(["--partition", "guest1", "--forward", "txonly", "--seconds", "3600",
+                                    "--ready-fd", "@READY"])
+            sender.wait_ready(30)
+            g = m.start_guest(["--forward", "rxonly", "--seconds", "3600", "--warm-seconds", "0", "--drain-seconds", "2",
+                               "--ready-fd", "@READY"])
+            try:
+                g.wait_ready(30)
+                g.signal(signal.SIGTERM)
+                self.ends(g)
+            finally:
+                g.kill()
+                sender.kill()
+
+    @unittest.skipIf(SLOW, "interfaces and namespaces: no code of ours")
+    def test_a_signal_ends_vio_tap_while_the_server_is_away_or_stopped(self):
+        if why_not():
+            self.skipTest(why_not())
+        for how, sig, queues in (("away", SIGNALS[0], "1"), ("away", SIGNALS[1], "2"), ("stopped", SIGNALS[1], "1"),
+                                 ("stopped", SIGNALS[0], "2")):
+            for arms in (["zero-copy", "copy"],):
+                with self.subTest(how=how, sig=sig, queues=queues), Lan(arms, nets=["queues=2"] * 2,
+                                                                        tap_args=["--queues", queues]) as lan:
+                    self.assertTrue(lan.reach(0, 1))
+                    self.lose(lan.m, how, lan.taps)
+                    try:
+                        for t in lan.taps:
+                            t.signal(sig)
+                        for t in lan.taps:
+                            self.ends(t)
+                    finally:
+                        lan.m.vios.signal(signal.SIGCONT)
+
+    def test_a_signal_ends_guests_that_start_while_the_server_is_away(self):
+        for program in ("guest/vio-net", "guest/vio-tap", "guest/vio-blk"):
+            with self.subTest(program=program), Machine(BUILD, vios_args=["--net="], program=program) as m:
+                m.vios.kill()
+                g = m.start_guest([])
+                time.sleep(0.3)
+                g.signal(signal.SIGTERM)
+                g.proc.wait(20)
+                self.assertNotEqual(g.proc.returncode, 0, "it says that all went well")
+                g.kill()
 
 
 class ServerWaits(unittest.TestCase):
