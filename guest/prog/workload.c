@@ -7,6 +7,8 @@
 #include "guest/prog/workload.h"
 #include "vio/cycles.h"
 
+/* Told to end, so long a program waits for answers that do not come, ns. */
+#define PATIENCE_NS  3000000000ull
 #define MAX_BURST    64
 #define CLOSED_LOOKS 16
 #define BUSY         0x80000000u /* block table: a request on this block is in flight */
@@ -311,13 +313,21 @@ static bool in_vain(struct vio_wl *w)
 
 static void drain(struct vio_wl *w)
 {
+	uint64_t quiet = vio_now_ns();
+
 	for (unsigned i = 0; i < w->n_queues && !w->machine_gone; i++)
 		while (w->q[i].n_ready + w->q[i].n_due + vio_blk_outstanding(w->b, i) > 0 &&
 		       !w->machine_gone && !in_vain(w)) {
 			if (w->q[i].n_ready + w->q[i].n_due)
 				submit_ready(w, i);
-			if (collect(w, i) == 0)
-				vio_blk_idle(w->b, i, 1000000);
+			if (collect(w, i) > 0) {
+				quiet = vio_now_ns();
+				continue;
+			}
+			vio_blk_idle(w->b, i, 1000000);
+			/* Told to end, and it is there, but does not answer. */
+			w->abandoned |=
+				w->cfg.stop && *w->cfg.stop && vio_now_ns() - quiet > PATIENCE_NS;
 		}
 }
 
@@ -516,7 +526,7 @@ static int fill_span(struct vio_wl *w, struct vio_err *err)
 		return vio_err_set(err, -ENOMEM, "no memory for the fill's result");
 	side_pass(w, 0, w->n_blocks, res);
 	if (w->abandoned)
-		rc = vio_err_set(err, -EINTR, "ended while the VIO server was away");
+		rc = vio_err_set(err, -EINTR, "ended before the VIO server had finished it");
 	else if (w->machine_gone || res->errors)
 		rc = vio_err_set(err, -EIO,
 				 "writing the first %" PRIu64

@@ -10,7 +10,7 @@ import tempfile
 import time
 import unittest
 
-from common import BUILD, SLOW, Machine, NetMachine, main, until, while_there
+from common import BUILD, SLOW, Machine, NetMachine, main, telemetry, until, while_there
 from nbd_disk import Nbdkit, io
 from net_lan import Lan, why_not
 
@@ -152,7 +152,7 @@ class NbdkitWaits(unittest.TestCase):
 
 
 class GuestWaits(unittest.TestCase):
-    """Network cards while the server is away, or there and stopped."""
+    """Programs of guests while the server is away, or there and stopped."""
 
     def ends(self, g, code=0):
         g.proc.wait(30)
@@ -181,6 +181,23 @@ class GuestWaits(unittest.TestCase):
                     self.assertTrue(g.alive(), g.log())
                     g.signal(sig)
                     self.ends(g)
+                finally:
+                    m.vios.signal(signal.SIGCONT)
+                    g.kill()
+
+    def test_a_signal_ends_vio_blk_while_the_server_is_stopped(self):
+        for arm, sig in (("zero-copy", SIGNALS[0]), ("copy", SIGNALS[1])):
+            with self.subTest(arm=arm, sig=sig), Machine(
+                    BUILD, vios_args=["--disk", "memory,size=16M"]) as m:
+                g = m.start_guest(["--arm", arm, "--rw", "randmixed", "--depth", "16", "--span", "4M", "--seconds", "3600",
+                                   "--warm-seconds", "0"])
+                until(lambda: (telemetry(m, "/vio/queue,0,0")[0] or {}).get("requests", 0) > 10000, "traffic")
+                m.vios.signal(signal.SIGSTOP)
+                try:
+                    time.sleep(0.3)
+                    g.signal(sig)
+                    g.proc.wait(30)
+                    self.assertIn("outstanding", g.log())
                 finally:
                     m.vios.signal(signal.SIGCONT)
                     g.kill()
