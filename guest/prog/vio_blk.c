@@ -84,7 +84,7 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 	if (rc == -EINTR)
 		vio_err_set(
 			err, rc,
-			"ended while the VIO server was away, with requests outstanding: whether they were executed is not known");
+			"ended while the VIO server was away or did not answer, with requests outstanding: whether they were executed is not known");
 	else if (rc)
 		vio_err_set(err, rc, "the machine went away during the run (phypd has gone)");
 	else if (m.rc)
