@@ -118,6 +118,7 @@ class DuetTrial:
     def __init__(self, build, cores, experiment, images, hz, indices):
         self.build, self.cores, self.experiment, self.images, self.hz = build, cores, experiment, images, hz
         self.slots, self.points = indices
+        self.specials = windows.SPECIALS  # that dance too; the round trip always
         self.kinds = {"net": Net()}
         self.disk = Disk(images)
 
@@ -168,7 +169,7 @@ class DuetTrial:
             args = kind.guest(name, point, self.experiment.measure) + more
             players[ensemble.slots.index(slot)] = duet.guest_player(slot, m, args,
                                                                     lambda got, a=name, m=m: kind.check(a, point, got, m))
-        specials = {name: len(ensemble.slots) + k for k, name in enumerate(windows.SPECIALS)}
+        specials = {name: len(ensemble.slots) + k for k, name in enumerate(self.specials)}
         one = duet.Dances(ensemble.sheet, players, specials,
                           lambda: duet.Special(self.build, ensemble.sheet, specials, self.cores, point, kind.span(point)), self.hz,
                           self.experiment.duet, rng)
