@@ -19,8 +19,8 @@ from vioab import environment, score, windows
 from vioab.trial import batch_of
 
 READY_SECONDS = 15  # until a guest is set up
-PATIENCE_SECONDS = 10  # on a machine that others keep busy
-SLOW = 20  # a dance that takes so many times its length longer has lost somebody
+# A dance that others keep from the processors is cut when it has taken so much; one that does not end then has lost somebody.
+LATE, LATE_SECONDS, PATIENCE_SECONDS = 3, 1, 10
 # Lengths of windows, by the pilot: at least the experiment's, at least so many completions of a batch, at most so much: a window
 # that is longer than a scheduler's slice hardly ever passes without a gap on a machine that others use.
 BATCHES, MOST_US = 8, 2000
@@ -172,7 +172,11 @@ class Dances:
         self.sheet.write(rows, more)
         expected = sum(turn[1] + turn[2] for row in rows for turn in row) / self.hz
         leader.go()
-        if not leader.wait_end(PATIENCE_SECONDS + SLOW * expected):
+        ended = leader.wait_end(LATE_SECONDS + LATE * expected)
+        if not ended:
+            self.sheet.cut()
+            ended = leader.wait_end(PATIENCE_SECONDS)
+        if not ended:
             raise MachineError(f"a dance of {expected:.2f} s did not end:\n" + self.who_is_gone(leader, guests))
         return self.sheet.windows(names[0], names[1], names[2], names[3])
 

@@ -116,6 +116,14 @@ class Score:
         for key, value in (("n_turns", n), ("more", int(more)), ("over", 0)):
             self.head[key] = value
 
+    def cut(self):
+        """The dance ends with the turn that is being played; later ones are left out. How many turns it has then."""
+        n = self.n_turns()
+        played = int((self.guests["done"][:n] == 1).sum())
+        self.head["n_turns"] = min(n, played + 1)
+        self.round = self.round[:self.n_turns()]
+        return self.n_turns()
+
     @property
     def ready(self):
         return int(self.head["ready"][0])

@@ -127,6 +127,12 @@ int vio_report_result(struct vio_blk *b, const struct vio_opts *o, const char *i
 	vio_add_process_json(run, from, to);
 	add_exposure(run, b, o, from, to, res, phyp_counts_exposure(part));
 	json_object_set_new(root, "load", load_json(o));
+	if (o->wl.rate > 0)
+		json_object_set_new(
+			run, "gaps",
+			json_pack("{s:I, s:f, s:I, s:I}", "count", ji(res->gaps), "longest_ns",
+				  vio_ticks_to_ns(res->longest_turn, tick_hz), "requests",
+				  ji(res->in_gap), "threshold_ns", (json_int_t)VIO_WL_GAP_NS));
 	json_object_set_new(run, "latency_ns", vio_latency_json(&res->latency, tick_hz));
 	json_object_set_new(root, "run", run);
 	json_object_set_new(root, "partitions", vio_partitions_json(from, to));

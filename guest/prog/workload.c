@@ -50,6 +50,8 @@ struct vio_wl {
 	struct wl_queue *q;
 	uint64_t rng;
 	uint64_t tick_hz;
+	struct vio_gaps gaps;      /* of an open loop */
+	uint64_t gap_end;          /* tick at which the last one was seen; 0: none yet */
 	uint64_t delay_turns;      /* of spin(), before each request */
 	struct vio_wl_result *res; /* of the phase that runs */
 	bool filled;               /* every block of the span was written */
@@ -196,6 +198,7 @@ static void touch_read(struct vio_wl *w, const struct io *io)
 
 static void finish(struct vio_wl *w, struct wl_queue *q, struct io *io, uint64_t now)
 {
+	w->res->in_gap += io->start < w->gap_end;
 	vio_hist_add(&w->res->latency, now - io->start);
 	w->res->need += (unsigned __int128)(io->req.len + REQ_FRAME) * (now - io->publish);
 	w->res->requests++;
@@ -440,6 +443,16 @@ static unsigned each_queue(struct vio_wl *w, struct phase *p, unsigned looks)
 	return progress;
 }
 
+/* An open loop's turn: was this processor away? What waited for it meanwhile is marked when it completes. */
+static void look_for_gap(struct vio_wl *w)
+{
+	const uint64_t before = w->gaps.gaps, now = vio_ticks();
+
+	vio_gaps_look(&w->gaps, now);
+	if (vio_unlikely(w->gaps.gaps != before))
+		w->gap_end = now;
+}
+
 static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volatile int *stop)
 {
 	uint64_t begin = vio_ticks(), t0 = vio_now_ns();
@@ -453,9 +466,15 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 
 	const unsigned looks = p.period > 0 || w->n_queues > 1 ? 1 : CLOSED_LOOKS;
 
+	vio_gaps_begin(&w->gaps, begin, vio_muldiv(VIO_WL_GAP_NS, w->tick_hz, 1000000000ull));
+	w->gap_end = 0;
+	phyp_watch_gaps(w->part, p.period > 0 ? &w->gaps : NULL);
 	while (!phase_over(&p, stop) && !w->machine_gone && !in_vain(w)) {
-		unsigned progress = each_queue(w, &p, looks);
+		unsigned progress;
 
+		if (p.period > 0)
+			look_for_gap(w);
+		progress = each_queue(w, &p, looks);
 		/*
 		 * With several queues on this thread nobody waits for one of them while another has
 		 * something.
@@ -470,6 +489,9 @@ static void run_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volat
 	if (p.end_tick && p.period > 0 && p.next < (double)p.end_tick)
 		w->res->unstarted = (uint64_t)(((double)p.end_tick - p.next) / p.period) + 1;
 	drain(w);
+	phyp_watch_gaps(w->part, NULL);
+	w->res->gaps = w->gaps.gaps;
+	w->res->longest_turn = w->gaps.longest;
 	w->res->elapsed_ns = vio_now_ns() - t0;
 }
 
@@ -736,6 +758,7 @@ int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
 	/* Errors and mismatches are not reset: what the warm-up found wrong stays found. */
 	memset(&res->latency, 0, sizeof(res->latency));
 	res->requests = res->reads = res->writes = res->flushes = 0;
+	res->in_gap = 0;
 	res->bytes_read = res->bytes_written = res->bytes_verified = res->publishes = res->late = 0;
 	res->need = 0;
 	mark(ctx, false);

@@ -66,9 +66,17 @@ struct vio_wl_result {
 	 * ticks from its publish to its completion; flushes have no data.
 	 */
 	unsigned __int128 need;
-	uint64_t late;      /* open loop: requests that could not start when they should have */
+	uint64_t late; /* open loop: requests that could not start when they should have */
+	/*
+	 * Open loop: turns of this loop that took longer than VIO_WL_GAP_NS, sleep by choice left out;
+	 * the longest, in ticks; and requests that were due or in flight in one. Nothing is left out of
+	 * the latency for it.
+	 */
+	uint64_t gaps, longest_turn, in_gap;
 	uint64_t unstarted; /* open loop: those that should have started and never did: overload */
 };
+
+#define VIO_WL_GAP_NS 10000u
 
 struct vio_wl;
 

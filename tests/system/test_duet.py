@@ -61,6 +61,9 @@ class Dance(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
+        late = mock.patch.object(duet, "LATE_SECONDS", 60)  # whole dances, whoever else uses the machine
+        late.start()
+        self.addCleanup(late.stop)
 
     def test_all_arms_play_all_their_turns_and_records_agree_with_the_programs_totals(self):
         samples, rows, _, results = dance(tiny(), self.folder.name)
@@ -144,10 +147,19 @@ class Dance(unittest.TestCase):
                     victim = guests[max(self.players)]
                     threading.Timer(0.1, lambda: victim.signal(signal.SIGKILL)).start()
                 return super().dance(leader, guests, rows, more, names)
-        with mock.patch.object(duet, "PATIENCE_SECONDS", 1), mock.patch.object(duet, "SLOW", 2), \
+        with mock.patch.object(duet, "PATIENCE_SECONDS", 1), mock.patch.object(duet, "LATE_SECONDS", 3), \
                 self.assertRaisesRegex(MachineError, "exit -9"):
             dance(tiny(duet={"seconds": 2.0, "pilot_rounds": 2}), self.folder.name, Deadly)
         self.assertEqual([p for p in children(os.getpid()) if "--duet" in command(p)], [])
+
+    def test_a_dance_that_takes_too_long_is_cut_and_what_was_played_counts(self):
+        with mock.patch.object(duet, "LATE", 0), mock.patch.object(duet, "LATE_SECONDS", 0.3):
+            _, rows, _, results = dance(tiny(duet={"seconds": 8.0, "pilot_rounds": 2}), self.folder.name)
+        written, _, turns, guests, _ = Watched.seen[-1]
+        self.assertLess(len(turns), sum(len(row) for row in written))
+        self.assertEqual(len(rows[0]), len(turns))
+        self.assertGreaterEqual((guests["done"] == 1).sum(), len(turns) - 1)
+        self.assertEqual(len(results), 5)
 
     @unittest.skipIf(SLOW, "DPDK's ports under a sanitizer are the network's tests' matter")
     def test_networks_dance_and_every_frame_sent_has_left(self):
