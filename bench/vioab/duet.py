@@ -164,7 +164,8 @@ class Dances:
         each = (tuning.warm + tuning.ticks) / self.hz + HANDOVER_US / 1e6
         most = self.sheet.max_turns // len(self.slots)
         rounds = min(max(2, round(self.duet.seconds / (each * len(self.slots)))), most)
-        return [[(s, tuning.warm, tuning.ticks, *tuning.threshold[s]) for s in row]
+        least = [int(GAP_LEAST_US * self.hz / 1e6)] * 2  # of a slot that a cut pilot left out
+        return [[(s, tuning.warm, tuning.ticks, *tuning.threshold.get(s, least)) for s in row]
                 for row in score.order(self.slots, rounds, self.rng)]
 
     def dance(self, leader, guests, rows, more, names):

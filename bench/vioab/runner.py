@@ -65,7 +65,8 @@ def duration(seconds):
 
 def sample_seconds(experiment, point):
     """What one sample takes, roughly: for the first estimate; the pace of the run corrects it."""
-    return experiment.measure.seconds + experiment.measure.warm_seconds + 0.06 + point.bs * 4e-8
+    tail = experiment.measure.seconds + 0.15 if point.rate else 0.0  # bench-tail
+    return experiment.measure.seconds + experiment.measure.warm_seconds + 0.06 + point.bs * 4e-8 + tail
 
 
 def trial_seconds(experiment, slot, points):

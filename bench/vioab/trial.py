@@ -225,6 +225,16 @@ class Trial:
                     out.append({"point": point_dict(point), "values": values, "kept": not why, "why": why,
                                 "histogram": histogram})
 
+    def machine_tail(self, point):
+        """The same open loop with a line's round trip instead of a disk: what of a tail is the machine's own. The
+        guest has gone, and its server sleeps."""
+        cores = f"{self.cores['guest_core']},{self.cores['server_core']}"
+        got, rc = environment.run_json([os.path.join(self.build, "bench/bench-tail"), "--cores", cores, "--rate",
+                                        f"{max(1, round(point.rate))}", "--seconds", str(self.experiment.measure.seconds)])
+        if rc:
+            raise MachineError("bench-tail failed")
+        return tail_values(got)
+
     def sample(self, m, arm, point):
         """(values, histogram) of one start of the guest."""
         clock = CpuClock(m.vios.proc.pid)
@@ -232,8 +242,22 @@ class Trial:
                          on_stage=clock.stage if self.experiment.measure.cpu else None)
         check(arm, result)
         values = values_of(result) | clock.values(result["run"]["elapsed_ns"])
+        if point.rate:
+            values |= gap_values(result) | self.machine_tail(point)
         values["server_rss_bytes"] = sum(m.vios.memory().get(k, 0) for k in ("vmrss_bytes", "hugetlbpages_bytes"))
         return values, result["run"]["latency_ns"]["histogram"]
+
+
+def gap_values(result):
+    """Of an open loop: what the guest's own loop saw of its processor being away."""
+    gaps, n = result["run"]["gaps"], max(1, result["run"]["requests"])
+    return {"gaps": gaps["count"], "gap_share": gaps["requests"] / n}
+
+
+def tail_values(result):
+    latency = result["latency_ns"]
+    return {f"machine_{name}_ns": latency[q] for name, q in (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p999", "p99.9"),
+                                                             ("max", "max"))}
 
 
 def point_dict(point):

@@ -13,6 +13,7 @@ QS = (50, 90, 99, 99.9)
 ALL = "all plateaus of R together"
 ENOUGH = 10  # requests beyond a percentile, else it says nothing
 KEPT_UP = 0.95  # of the offered rate; below, the queue grows for as long as the measurement lasts
+MACHINE = "the machine alone"
 POINTS_SHOWN = 300  # of a distribution, in its plot
 
 
@@ -180,20 +181,41 @@ def open_loop(ctx, load, out):
             idle = sum(s.values["requests"] for s in mine) < 2 * ENOUGH
             state = "idle" if idle else "kept up" if share >= KEPT_UP else f"overload: {share:.0%} served".replace("%", " %")
             rows.append([f"{p.rate:,.0f}", arm] + [parts.cell(got.get(q), fmt=plots.ns_text) if q in got else "too few"
-                                                   for q in QS] + [state])
+                                                   for q in QS] + [gap_text(mine), state])
+        rows += machine_row(p, load.at(p))
     if not rows:
         return []
     out.tables.append(Table(title="Open loop: latency from the intended start", id="latency-load",
-                            head=["offered, requests/s", "arm"] + [name(q) for q in QS] + ["load"], rows=rows,
+                            head=["offered, requests/s", "arm"] + [name(q) for q in QS] + ["in a gap", "load"], rows=rows,
                             note="A request that waits because an earlier one was slow counts its waiting (no coordinated "
                             "omission). In overload the "
-                                 "latency is a matter of how long the measurement lasts, and is not compared."))
+                                 "latency is a matter of how long the measurement lasts, and is not compared. In a gap: requests that "
+                                 "were due or in flight while something else had the guest's processor for more than 10 us; they "
+                                 "count like all others. " + MACHINE + ": the same open loop, same cores, right after each sample, whose "
+                                 "request is one line's round trip: a tail that it has too is not the design's."))
     out.data["open_loop"] = [{"rate": p.rate, "arm": a, "share": kept_up(load.at(p, a)),
                               **{name(q): [iv.estimate, iv.low, iv.high, iv.n] for q, iv in got.items()}} for (p, a),
                              got in found.items()]
     fig = load_figure(ctx, load, points, found)
     out.figures += [fig] if fig else []
     return [highest(load, points)]
+
+
+def gap_text(samples):
+    """Median share of requests that a gap of the guest's processor met."""
+    x = samples.values("gap_share")
+    return f"{100 * np.nanmedian(x):.2g} %" if np.isfinite(x).any() else "-"
+
+
+def machine_row(point, samples):
+    """What the machine itself does to an open loop at this rate, medians over all samples there: [row], or [] where it was not
+    measured."""
+    got = {q: parts.median(samples, f"machine_p{q:g}_ns".replace(".", "")) for q in QS}
+    if not any(got.values()):
+        return []
+    asked = point.rate * np.nanmedian(samples.values("elapsed_ns")) / 1e9
+    return [[f"{point.rate:,.0f}", MACHINE] + [plots.ns_text(got[q].estimate) if got[q] and asked * (1 - q / 100) >= ENOUGH
+                                               else "too few" for q in QS] + ["-", "-"]]
 
 
 def highest(load, points):
