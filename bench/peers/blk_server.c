@@ -25,7 +25,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "duet/score.h"
 #include "vio/atomics.h"
+#include "vio/cycles.h"
 
 #define BURST      32u
 #define MAX_CHAIN  8u
@@ -33,6 +35,7 @@
 #define P_ACK      (1ull << 3)
 #define GET_CONFIG 24u
 #define MAX_CONFIG 256u
+#define GAP_LOOK   8u /* empty turns between two looks for a gap, as server/lcore.c */
 #define AVAIL      (1u << VRING_PACKED_DESC_F_AVAIL)
 #define USED       (1u << VRING_PACKED_DESC_F_USED)
 
@@ -63,7 +66,8 @@ struct server {
 	struct store store;
 	struct guest guest;
 	struct guest *live; /* release: vhost's thread; acquire: the lcore. NULL: none */
-	uint64_t turns;     /* of the lcore: who took the guest away waits until two have passed */
+	struct vio_duet duet;
+	uint64_t turns; /* of the lcore: who took the guest away waits until two have passed */
 };
 
 /* The vhost library's callbacks have no context; signals neither. */
@@ -259,9 +263,14 @@ static unsigned packed_poll(const struct store *s, struct guest *g)
 
 static void work(struct server *sv)
 {
+	unsigned turns = 0;
+
 	while (!stop) {
 		struct guest *g = vio_load_acquire(&sv->live);
 		unsigned n = 0;
+
+		if (vio_unlikely(vio_duet_called(&sv->duet)))
+			(void)vio_duet_serve(&sv->duet);
 
 		if (g && !g->broken)
 			n = g->packed ? packed_poll(&sv->store, g) : split_poll(&sv->store, g);
@@ -270,6 +279,8 @@ static void work(struct server *sv)
 					     0); /* nothing where the guest wants no interrupt */
 		else
 			rte_pause();
+		if (n || ++turns % GAP_LOOK == 0)
+			vio_duet_look(&sv->duet, vio_ticks());
 		vio_store_release(&sv->turns, sv->turns + 1);
 	}
 }
@@ -407,12 +418,11 @@ static int start_eal(const char *core)
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = {{"socket", 1, 0, 's'},
-					      {"core", 1, 0, 'c'},
-					      {"store", 1, 0, 'k'},
-					      {"mib", 1, 0, 'm'},
-					      {0, 0, 0, 0}};
-	const char *path = NULL, *core = "0", *kind = "null";
+	static const struct option longs[] = {{"socket", 1, 0, 's'}, {"core", 1, 0, 'c'},
+					      {"store", 1, 0, 'k'},  {"mib", 1, 0, 'm'},
+					      {"duet", 1, 0, 'd'},   {0, 0, 0, 0}};
+	const char *path = NULL, *core = "0", *kind = "null", *score = NULL;
+	struct vio_err err = {""};
 	uint64_t mib = 64;
 	int c;
 
@@ -423,6 +433,8 @@ int main(int argc, char **argv)
 			core = optarg;
 		else if (c == 'k')
 			kind = optarg;
+		else if (c == 'd')
+			score = optarg;
 		else if (c == 'm')
 			mib = strtoull(optarg, NULL, 10);
 		else
@@ -432,6 +444,7 @@ int main(int argc, char **argv)
 	    open_store(&server.store, kind, mib)) {
 		fprintf(stderr,
 			"usage: vhost-blk-server --socket PATH [--core N] [--store null|memory] [--mib N]\n"
+			"                        [--duet FILE,slot=N]\n"
 			"One vhost-user-blk disk for measurements, polled on a core that it takes for itself.\n");
 		return 2;
 	}
@@ -443,11 +456,17 @@ int main(int argc, char **argv)
 			path);
 		return 1;
 	}
+	vio_duet_none(&server.duet, UINT64_MAX);
+	if (score && vio_duet_open(&server.duet, score, VIO_DUET_SERVER, &err)) {
+		fprintf(stderr, "vhost-blk-server: %s\n", err.msg);
+		return 1;
+	}
 	printf("ready\n");
 	fflush(stdout);
 	work(&server);
 	rte_vhost_driver_unregister(path);
 	unlink(path);
+	vio_duet_close(&server.duet);
 	rte_eal_cleanup();
 	return 0;
 }

@@ -217,8 +217,7 @@ static int drain(struct load *l)
 	return l->rc;
 }
 
-int load_run(struct load *l, uint64_t ns, const volatile sig_atomic_t *stop,
-	     struct load_result *res)
+int load_run(struct load *l, uint64_t ns, const volatile int *stop, struct load_result *res)
 {
 	const uint64_t t0 = vio_now_ns();
 
@@ -230,6 +229,33 @@ int load_run(struct load *l, uint64_t ns, const volatile sig_atomic_t *stop,
 		load_turn(l);
 	drain(l);
 	res->elapsed_ns = vio_now_ns() - t0;
+	return l->rc;
+}
+
+int load_duet(struct load *l, struct vio_duet *d, uint64_t tick_hz, const volatile int *stop,
+	      struct load_result *res)
+{
+	uint64_t ticks = 0, from;
+	unsigned got;
+
+	memset(res, 0, sizeof(*res));
+	l->res = res;
+	do {
+		vio_duet_ready(d);
+		while (l->rc == 0 && vio_duet_wait(d, res->requests, stop)) {
+			from = vio_ticks();
+			l->started = 0;
+			l->count = UINT64_MAX;
+			do {
+				got = load_turn(l);
+			} while (l->rc == 0 && !*stop &&
+				 !vio_duet_step(d, vio_ticks(), res->requests, got > 0));
+			drain(l);
+			ticks += vio_ticks() - from;
+			vio_duet_pass(d, res->requests);
+		}
+	} while (l->rc == 0 && vio_duet_again(d) && !*stop);
+	res->elapsed_ns = vio_muldiv(ticks, 1000000000ull, tick_hz);
 	return l->rc;
 }
 

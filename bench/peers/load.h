@@ -7,10 +7,9 @@
 #ifndef VIO_BENCH_PEERS_LOAD_H
 #define VIO_BENCH_PEERS_LOAD_H
 
-#include <signal.h>
-
 #include "bench/peers/ring.h"
 #include "bench/peers/vhost_user.h"
+#include "duet/score.h"
 #include "guest/prog/hist.h"
 
 #define LOAD_BURST 64u
@@ -65,8 +64,13 @@ int load_fill(struct load *l);
 /* Start what may start, take what is complete. Requests completed; 0 also after an error (l->rc). */
 unsigned load_turn(struct load *l);
 /* Turns for `ns` or until *stop, then until nothing is in flight; results into *res, which is zeroed. 0 or l->rc. */
-int load_run(struct load *l, uint64_t ns, const volatile sig_atomic_t *stop,
-	     struct load_result *res);
+int load_run(struct load *l, uint64_t ns, const volatile int *stop, struct load_result *res);
+/*
+ * The same in turns of a duet: `d` says when. elapsed_ns: of all turns, the waits between them left out; tick_hz: the rate of
+ * vio_ticks(). *res is zeroed. 0 or l->rc.
+ */
+int load_duet(struct load *l, struct vio_duet *d, uint64_t tick_hz, const volatile int *stop,
+	      struct load_result *res);
 /* Read and check every block whose content is known: for writes with LOAD_TOUCH_ALL. Adds to *res. */
 int load_read_back(struct load *l, struct load_result *res);
 

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <linux/virtio_config.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,7 @@ static const char usage[] =
 	"  --seconds S, --warm-seconds S   measure so long (1), after so long (0.1)\n"
 	"  --seed N             of patterns and order (1)\n"
 	"  --core N             run on this CPU\n"
+	"  --duet FILE,slot=N   take turns with others, as the score in FILE says; it ends the run\n"
 	"  --json FILE          write the result as JSON (- = standard output); the keys are vio-blk's (docs/results.md)\n"
 	"Exit code: 0 done and every byte right, 1 failed or wrong data, 2 wrong use.\n";
 
@@ -50,6 +52,7 @@ enum {
 	O_WARM,
 	O_SEED,
 	O_CORE,
+	O_DUET,
 	O_JSON,
 	O_HELP
 };
@@ -70,6 +73,7 @@ static const struct option longs[] = {
 	{"warm-seconds", 1, 0, O_WARM},
 	{"seed", 1, 0, O_SEED},
 	{"core", 1, 0, O_CORE},
+	{"duet", 1, 0, O_DUET},
 	{"json", 1, 0, O_JSON},
 	{"help", 0, 0, O_HELP},
 	{0, 0, 0, 0},
@@ -83,14 +87,14 @@ static const struct ring_ops *const rings[] = {&ring_split, &ring_packed};
 
 struct opts {
 	struct load_cfg load;
-	const char *socket, *json;
+	const char *socket, *json, *duet;
 	unsigned layout, mode, queue_size;
 	uint64_t run_ns, warm_ns;
 	int core;
 	bool help;
 };
 
-static volatile sig_atomic_t stop;
+static volatile int stop;
 
 static void on_signal(int sig)
 {
@@ -150,6 +154,9 @@ static int parse_word(struct opts *o, int c, struct vio_err *err)
 		return seconds(c, optarg, &o->warm_ns, err);
 	case O_SOCKET:
 		o->socket = optarg;
+		return 0;
+	case O_DUET:
+		o->duet = optarg;
 		return 0;
 	case O_JSON:
 		o->json = optarg;
@@ -320,11 +327,14 @@ static int fit(struct opts *o, uint64_t capacity, struct vio_err *err)
 	return 0;
 }
 
-/* Warm up, measure, read back. */
-static int measure(const struct opts *o, struct load *l, struct load_result *res)
+/* Warm up, measure, read back; or all of a duet's turns. d: NULL without one. */
+static int measure(const struct opts *o, struct load *l, struct vio_duet *d,
+		   struct load_result *res)
 {
 	int rc = o->load.touch == LOAD_TOUCH_ALL ? load_fill(l) : 0;
 
+	if (rc == 0 && d)
+		return load_duet(l, d, tick_hz(), &stop, res);
 	if (rc == 0 && o->warm_ns)
 		rc = load_run(l, o->warm_ns, &stop, res);
 	if (rc == 0 && (res->errors || res->mismatches))
@@ -354,7 +364,8 @@ static int connect_disk(struct opts *o, struct vu *v, uint64_t *capacity, struct
 	return rc ? rc : fit(o, *capacity, err);
 }
 
-static int run(struct opts *o, struct vu *v, struct ring *r, struct load *l, struct vio_err *err)
+static int run(struct opts *o, struct vu *v, struct ring *r, struct load *l, struct vio_duet *d,
+	       struct vio_err *err)
 {
 	const struct ring_ops *ops = rings[o->layout];
 	const size_t ring_len = ring_bytes(ops, o->queue_size),
@@ -375,7 +386,7 @@ static int run(struct opts *o, struct vu *v, struct ring *r, struct load *l, str
 		rc = vu_start(v, o->queue_size, r->desc, r->driver, r->device, ops->packed, err);
 	ready = vio_now_ns() - t0;
 	if (rc == 0)
-		rc = measure(o, l, res);
+		rc = measure(o, l, o->duet ? d : NULL, res);
 	if (rc == 0)
 		rc = report(o, v, capacity, ready, res, err);
 	if (rc == 0 && (res->errors || res->mismatches))
@@ -403,6 +414,7 @@ int main(int argc, char **argv)
 	struct vu v = {.fd = -1, .kick = -1, .call = -1, .mem_fd = -1};
 	struct ring r = {0};
 	struct load l = {0};
+	struct vio_duet d;
 	int rc = parse(&o, argc, argv, &err);
 
 	if (rc) {
@@ -416,11 +428,17 @@ int main(int argc, char **argv)
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
 	rc = o.core >= 0 ? pin(o.core, &err) : 0;
+	vio_duet_none(&d, UINT64_MAX);
+	if (rc == 0 && o.duet)
+		rc = vio_duet_open(&d, o.duet, VIO_DUET_GUEST, &err);
+	if (rc == 0 && o.duet)
+		vio_duet_begin(&d);
 	if (rc == 0)
-		rc = run(&o, &v, &r, &l, &err);
+		rc = run(&o, &v, &r, &l, &d, &err);
 	vu_close(&v);
 	ring_free(&r);
 	load_free(&l);
+	vio_duet_close(&d);
 	if (rc)
 		fprintf(stderr, "vhost-blk: %s\n", err.msg);
 	return rc ? 1 : 0;

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 
-from machine import MachineError, WrongResult, die_with_parent
+from machine import MachineError, Program, WrongResult, die_with_parent
 
 QEMU = "qemu-storage-daemon"
 START_SECONDS = 20
@@ -55,13 +55,26 @@ def available(arm, build):
 
 
 class Peer:
-    """A server, started for one backend on the server's core. with Peer(...) as p: p.measure(args)"""
+    """A server, started for one backend on the server's core. with Peer(...) as p: p.measure(args)
 
-    def __init__(self, arm, backend, build, cores):
-        self.arm, self.backend, self.build, self.cores = arm, backend, build, cores
+    duet: the value of --duet for a server that takes turns; one that does not poll is asleep whenever nobody asks it.
+    """
+
+    def __init__(self, arm, backend, build, cores, duet=None):
+        self.arm, self.backend, self.build, self.cores, self.duet = arm, backend, build, cores, duet
         self.kind, self.options = PEERS[arm]
 
     def __enter__(self):
+        try:
+            self.begin()
+            self.wait()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def begin(self):
+        """The first half of entering: the server is on its way. wait() is the second half."""
         why = available(self.arm, self.build)
         if not why and self.backend not in BACKENDS[self.kind]:
             why = f"it has no backend {self.backend}: restrict the sweep to other arms"
@@ -70,14 +83,8 @@ class Peer:
         self.folder = tempfile.mkdtemp(prefix="vio-peer-")
         self.image = None
         self.socket = os.path.join(self.folder, "s")
-        t0 = time.monotonic()
-        try:
-            self.start()
-            self.seconds = time.monotonic() - t0
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+        self.began = time.monotonic()
+        self.start()
 
     def start(self):
         core = self.cores["server_core"]
@@ -88,7 +95,7 @@ class Peer:
                 os.posix_fallocate(self.image.fileno(), 0, MIB[self.backend] << 20)
             argv = qemu_argv(self.backend, self.socket, self.image and self.image.name)
         else:
-            argv = rte_vhost_argv(self.build, self.backend, self.socket, core)
+            argv = rte_vhost_argv(self.build, self.backend, self.socket, core) + (["--duet", self.duet] if self.duet else [])
 
         def before():
             die_with_parent()
@@ -96,11 +103,37 @@ class Peer:
         self.log_path = os.path.join(self.folder, "log")
         with open(self.log_path, "wb") as log:
             self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=before)
+
+    def wait(self):
         end = time.monotonic() + START_SECONDS
         while not os.path.exists(self.socket) or (self.kind != "qemu" and "ready" not in self.log()):
             if self.proc.poll() is not None or time.monotonic() > end:
                 raise MachineError(f"{self.arm}: the server did not start: {self.log()}")
             time.sleep(0.02)
+        self.seconds = time.monotonic() - self.began
+
+    # What an ensemble of a duet asks of a machine.
+
+    @property
+    def dir(self):
+        return self.folder
+
+    @property
+    def vios(self):
+        return self
+
+    @property
+    def alone(self):
+        """Has it no side in the duet?"""
+        return self.kind == "qemu"
+
+    def signal(self, sig):
+        if getattr(self, "proc", None) and self.proc.poll() is None:
+            self.proc.send_signal(sig)
+
+    def start_guest(self, args):
+        return Program("vhost-blk", [os.path.join(self.build, "bench/vhost-blk"), "--socket", self.socket, "--core",
+                                     str(self.cores["guest_core"]), *args, *self.options], self.folder)
 
     def log(self):
         with open(self.log_path, errors="replace") as f:
@@ -130,9 +163,9 @@ class Peer:
             except subprocess.TimeoutExpired:
                 proc.kill()
                 proc.wait()
-        if self.image:
+        if getattr(self, "image", None):
             self.image.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(getattr(self, "folder", "-"), ignore_errors=True)
 
 
 def load_args(point, batch, span, touch, measure):

@@ -41,6 +41,7 @@ class Player:
     slot: str
     start: object
     result: object
+    alone: bool = False  # its server has no side in the duet: it sleeps by itself when nobody asks it
 
 
 class Special:
@@ -134,6 +135,7 @@ class Dances:
     def run(self, point, block, first, slot_of, point_of):
         """([windows of each dance], Tuning, {slot: result}); first: number of the first dance."""
         alone = [self.specials[windows.MEMCPY]] if windows.MEMCPY in self.specials else []
+        alone += [slot for slot, p in self.players.items() if p.alone]
         self.sheet.open(self.slots, alone)
         guests, out = {}, []
         with contextlib.ExitStack() as stack:
@@ -230,11 +232,6 @@ class Ensemble:
         for m in self.machines.values():
             m.__exit__(*exc)
 
-    def cpu_ns(self):
-        """CPU time so far of each slot's server, its hypervisor included."""
-        return {slot: environment.cpu_ns(m.vios.proc.pid) + environment.cpu_ns(m.phypd.proc.pid)
-                for slot, m in self.machines.items()}
-
 
 def guest_player(slot, machine, args, check):
     """A Player whose guest is machine's program with these options."""
@@ -260,7 +257,7 @@ def guest_player(slot, machine, args, check):
             raise kind(f"{slot}: {program.name} {' '.join(args)}: exit {rc}\n{text}--- vios:\n{machine.vios.log()[-2000:]}")
         check(got)
         return got
-    return Player(slot, start, result)
+    return Player(slot, start, result, getattr(machine, "alone", False))
 
 
 def pages_for(machines, mib_each):

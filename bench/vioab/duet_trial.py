@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from machine import Machine, MachineError
+from machine import Machine, MachineError, WrongResult
 from vioab import disk_peers, duet, environment, net_trial, peers, score, telemetry, trial, windows
 from vioab.model import Point
 
@@ -24,7 +24,7 @@ NOTHING = "fewer than {} windows without a gap"
 def dances(arm, point):
     """Can this arm's point be danced? Open loops, shared cores, pairs of guests and other projects' programs keep to trials of
     their own."""
-    if arm in peers.PEERS or arm in disk_peers.PEERS or point.rate or point.load or point.cores != "split":
+    if arm in peers.PEERS or point.rate or point.load or point.cores != "split":
         return False
     return point.backend in ("null", "memory", "file") or (point.backend == "net" and point.op in NET_OPS)
 
@@ -43,6 +43,15 @@ class Disk:
     def __init__(self, images):
         self.images = images
 
+    def machine(self, make, slot, arm, key, value, where, rng):
+        """Not entered yet. value: of --duet; where: (pages, folder)."""
+        size, (pages, folder) = make.experiment.machine, where
+        phypd = ["--cost", key[1], "--pages", pages, "--server-memory", str(size.server_memory), "--guest-memory",
+                 str(size.guest_memory), *(["--exposure"] if size.exposure else [])]
+        name, _, more = machine_words(arm)
+        return Machine(make.build, make.cores["guest_core"], make.cores["server_core"], phypd,
+                       [*self.server(name, slot, key, folder), *more, "--duet", value], env=trial.padded(rng), program=self.program)
+
     def server(self, arm, slot, key, _folder):
         return trial.server_args(arm, key, self.images(slot) if key[0] == "file" else "")
 
@@ -59,7 +68,25 @@ class Disk:
         return trial.span_of(point)
 
 
-class Net:
+class DiskPeer(Disk):
+    """How another project's server for disks takes part, driven by vhost-blk."""
+
+    def machine(self, make, slot, arm, key, value, where, rng):
+        return disk_peers.Peer(arm, key[0], make.build, make.cores, value)
+
+    def guest(self, _arm, point, measure):
+        return disk_peers.load_args(point, trial.batch_of(point), trial.span_of(point), trial.touch(point), measure)
+
+    def check(self, arm, _point, result, _machine):
+        run = result["run"]
+        if run["errors"] or run["mismatches"]:
+            raise WrongResult(f"{arm}: {run['errors']} errors, {run['mismatches']} wrong words")
+
+    def values(self, result, _point):
+        return disk_peers.values_of(result)
+
+
+class Net(Disk):
     """How networks take part: a guest and a port of DPDK, in one direction or both."""
 
     program = "guest/vio-net"
@@ -119,11 +146,10 @@ class DuetTrial:
         self.build, self.cores, self.experiment, self.images, self.hz = build, cores, experiment, images, hz
         self.slots, self.points = indices
         self.specials = windows.SPECIALS  # that dance too; the round trip always
-        self.kinds = {"net": Net()}
-        self.disk = Disk(images)
+        self.disk, self.net, self.peer = Disk(images), Net(images), DiskPeer(images)
 
-    def kind(self, backend):
-        return self.kinds.get(backend, self.disk)
+    def kind(self, arm, backend):
+        return self.peer if arm in disk_peers.PEERS else self.net if backend == "net" else self.disk
 
     def run(self, block, key, points_of, rng, first):
         """({slot: samples}, [windows], notes). points_of: {slot: its points of this key}; first: number of the next dance."""
@@ -139,7 +165,8 @@ class DuetTrial:
         rng.shuffle(points)
         pages = duet.pages_for(len(arms), self.experiment.machine.server_memory + self.experiment.machine.guest_memory)
         with tempfile.TemporaryDirectory(prefix="vio-") as folder, score.Score(MAX_TURNS) as sheet, \
-                duet.Ensemble(lambda s, a, v: self.machine(s, a, key, v, (pages, folder), rng), arms, sheet) as ensemble:
+                duet.Ensemble(lambda s, a, v: self.kind(a, key[0]).machine(self, s, a, key, v, (pages, folder), rng), arms,
+                              sheet) as ensemble:
             for point in points:
                 mine = [s for s in arms if point in points_of[s]]
                 got, tuning, results = self.point(block, point, ensemble, mine, rng, first)
@@ -152,26 +179,19 @@ class DuetTrial:
     def used(self):
         return (self.cores["guest_core"], self.cores["server_core"])
 
-    def machine(self, slot, arm, key, value, where, rng):
-        size, (pages, folder), kind = self.experiment.machine, where, self.kind(key[0])
-        phypd = ["--cost", key[1], "--pages", pages, "--server-memory", str(size.server_memory), "--guest-memory",
-                 str(size.guest_memory), *(["--exposure"] if size.exposure else [])]
-        name, _, more = machine_words(arm)
-        args = kind.server(name, slot, key, folder) + more
-        return Machine(self.build, self.cores["guest_core"], self.cores["server_core"], phypd, [*args, "--duet", value],
-                       env=trial.padded(rng), program=kind.program)
-
     def point(self, block, point, ensemble, mine, rng, first):
-        players, kind = {}, self.kind(point.backend)
+        players = {}
         for slot in mine:
-            name, more, _ = machine_words(self.experiment.slots[slot])
-            m = ensemble.machines[slot]
+            arm, m = self.experiment.slots[slot], ensemble.machines[slot]
+            kind = self.kind(arm, point.backend)
+            name, more, _ = (arm, [], []) if kind is self.peer else machine_words(arm)
             args = kind.guest(name, point, self.experiment.measure) + more
             players[ensemble.slots.index(slot)] = duet.guest_player(slot, m, args,
-                                                                    lambda got, a=name, m=m: kind.check(a, point, got, m))
+                                                                    lambda got, a=name, m=m, k=kind: k.check(a, point, got, m))
         specials = {name: len(ensemble.slots) + k for k, name in enumerate(self.specials)}
         one = duet.Dances(ensemble.sheet, players, specials,
-                          lambda: duet.Special(self.build, ensemble.sheet, specials, self.cores, point, kind.span(point)), self.hz,
+                          lambda: duet.Special(self.build, ensemble.sheet, specials, self.cores, point, self.kind("", point.backend).span(point)),
+                          self.hz,
                           self.experiment.duet, rng)
         slot_of = {n: self.slots.index(s) for n, s in enumerate(ensemble.slots)}
         slot_of |= {n: self.slots.index(name) for name, n in specials.items()}
@@ -192,7 +212,7 @@ class DuetTrial:
         rows = np.concatenate(got)
         own = rows[rows["slot"] == self.slots.index(slot)]
         good = own[windows.undisturbed(own, {"tick_hz": self.hz})]
-        values = self.kind(point.backend).values(result, point)
+        values = self.kind(self.experiment.slots[slot], point.backend).values(result, point)
         each = good if len(good) >= LEAST else own[own["requests"] > 0]
         if len(each):
             values["ns_per_request"] = float(np.median(each["ticks"] / each["requests"])) / self.hz * 1e9
