@@ -181,6 +181,7 @@ class Dances:
             ended = leader.wait_end(PATIENCE_SECONDS)
         if not ended:
             raise MachineError(f"a dance of {expected:.2f} s did not end:\n" + self.who_is_gone(leader, guests))
+        self.handovers = self.sheet.handovers()
         return self.sheet.windows(names[0], names[1], names[2], names[3])
 
     def wait_ready(self, n, guests):

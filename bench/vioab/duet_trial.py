@@ -196,7 +196,10 @@ class DuetTrial:
         slot_of = {n: self.slots.index(s) for n, s in enumerate(ensemble.slots)}
         slot_of |= {n: self.slots.index(name) for name, n in specials.items()}
         index = self.points.index(trial.point_dict(point))
-        return one.run(point, block, first, slot_of, dict.fromkeys(slot_of, index))
+        got = one.run(point, block, first, slot_of, dict.fromkeys(slot_of, index))
+        self.handover_us = [round(float(x), 1) for x in np.quantile(one.handovers, (0.05, 0.5, 0.95)) / self.hz * 1e6] \
+            if len(one.handovers) else []
+        return got
 
     def note(self, block, key, point, tuning, got, pages, seconds_to_start):
         """How a point was danced: an event of the raw file."""
@@ -206,6 +209,7 @@ class DuetTrial:
         return {"kind": "dances", "block": block, "key": repr(key), "point": trial.point_dict(point),
                 "warm_us": tuning.warm / self.hz * 1e6, "window_us": tuning.ticks / self.hz * 1e6, "pages": pages,
                 "windows": len(rows), "undisturbed": float(good.mean()), "start_seconds": seconds_to_start,
+                "handover_us": self.handover_us,
                 "r_ns": float(np.median(trip["ticks"] / trip["requests"]) / self.hz * 1e9) if len(trip) else None}
 
     def sample(self, slot, point, result, got):

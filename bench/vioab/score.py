@@ -140,6 +140,13 @@ class Score:
         n = self.n_turns()
         return self.turns[:n].copy(), self.guests[:n].copy(), self.servers[:n].copy()
 
+    def handovers(self):
+        """Ticks from the end of a turn to both sides of the next being there, of turns that were played one after the other."""
+        n = self.n_turns()
+        g = self.guests[:n]
+        both = (g["done"][1:] == 1) & (g["done"][:-1] == 1)
+        return (g["begin"][1:] - g["passed"][:-1].astype(np.int64)).astype(np.int64)[both]
+
     def windows(self, block, dance, slot_of, point_of):
         """The dance's turns as windows.WINDOW. slot_of, point_of: index of the header's slots and points, by the score's slot."""
         turns, guests, servers = self.records()

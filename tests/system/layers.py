@@ -7,13 +7,13 @@ import re
 import sys
 
 # part -> parts whose headers it may include, besides its own and include/vio
-MAY = {"proto": set(), "phyp": set(), "notify": set(), "vq": set(), "guest": {"proto", "notify", "vq"}, "server": {"proto", "notify", "vq"},
-       "bench": set()}
+MAY = {"proto": set(), "phyp": set(), "duet": set(), "notify": set(), "vq": set(), "guest": {"proto", "notify", "vq", "duet"}, "server": {"proto", "notify", "vq", "duet"},
+       "bench": {"duet"}}
 # Headers of the guest's programs that the load of the disk's peers shares, so that both measure the same.
 SHARED = {("bench", '#include "guest/prog/hist.h"'), ("bench", '#include "guest/prog/measure.h"'),
           ("bench", '#include "guest/prog/pattern.h"')}
 DPDK = re.compile(r'#\s*include\s*[<"]rte_')
-PART = re.compile(r'#\s*include\s*"(proto|phyp|notify|vq|guest|server|bench|tests)/')
+PART = re.compile(r'#\s*include\s*"(proto|phyp|notify|vq|duet|guest|server|bench|tests)/')
 # The few files behind which DPDK stays.
 DPDK_FILES = {"bench/peers/blk_server.c", "server/lcore.c", "server/telemetry.c", "server/eal.c", "server/switch_fdb.c", "server/ports/ethdev.c"}
 
