@@ -13,7 +13,7 @@ from unittest import mock
 
 from common import BUILD, SLOW, main
 from machine import MachineError
-from vioab import duet, duet_trial, environment, experiment, runner, score, store, windows
+from vioab import disk_peers, duet, duet_trial, environment, experiment, runner, score, store, windows
 
 CORES = sorted(os.sched_getaffinity(0))[:2]
 DOC = {"title": "tiny", "question": "?", "arms": ["copy", "copy-tuned", "premapped", "zero-copy"], "again": ["zero-copy"],
@@ -172,6 +172,20 @@ class Dance(unittest.TestCase):
                 frames = sum(int(g["all"][t["slot"] == slot].sum()) for _, _, t, g, _ in Watched.seen)
                 run = result["run"]
                 self.assertEqual(frames, run["tx_frames"] + (run["rx_frames"] if key[-2] == "both" else 0))
+
+    def test_the_disks_peers_dance_and_every_byte_is_checked(self):
+        arms = [a for a in disk_peers.PEERS if not disk_peers.available(a, BUILD)]
+        if not arms:
+            self.skipTest("no peer is installed")
+        exp = tiny(arms=["zero-copy", *arms], again=[], machine={}, sweep=[{"backend": "memory", "bs": 4096, "depth": 4, "touch": "all"}])
+        _, rows, _, results = dance(exp, self.folder.name)
+        for slot, result in results.items():
+            run = result["run"]
+            self.assertEqual(sum(int(g["all"][t["slot"] == slot].sum()) for _, _, t, g, _ in Watched.seen), run["requests"])
+            self.assertGreaterEqual(run["bytes_verified"], run["bytes_read"])
+            self.assertGreater(run["requests"], 0)
+        for n in range(len(arms) + 1):
+            self.assertTrue((rows[0]["requests"][rows[0]["slot"] == n] > 0).any(), exp.slots)
 
     def test_a_run_interrupted_between_windows_and_samples_goes_on_without_losing_or_doubling_a_block(self):
         exp = tiny(arms=["copy", "zero-copy"], again=[], blocks={"pilot": 1, "min": 2, "max": 2},
