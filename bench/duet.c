@@ -113,15 +113,6 @@ static int parse_one(struct opts *o, int c, const char *arg, struct vio_err *err
 	}
 }
 
-static uint64_t tick_hz(void)
-{
-	const struct timespec a_while = {.tv_nsec = 100000000};
-	uint64_t tick = vio_ticks(), ns = vio_now_ns();
-
-	nanosleep(&a_while, NULL);
-	return vio_muldiv(vio_ticks() - tick, 1000000000ull, vio_now_ns() - ns);
-}
-
 /* 0; 1: answered; -EINVAL. */
 static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 {
@@ -136,7 +127,8 @@ static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 			if (c == O_HELP)
 				fputs(usage, stdout);
 			else
-				printf("%llu\n", (unsigned long long)tick_hz());
+				printf("%llu\n",
+				       (unsigned long long)vio_measure_tick_hz(100000000));
 			return 1;
 		}
 		if (c == '?' || c == ':')

@@ -162,16 +162,6 @@ static int report(const struct tail *t, struct vio_err *err)
 	return rc;
 }
 
-/* Over a tenth of a second; the clock's error is far below a bucket's width. */
-static uint64_t tick_hz(void)
-{
-	const struct timespec a_while = {.tv_nsec = 100000000};
-	uint64_t tick = vio_ticks(), ns = vio_now_ns();
-
-	nanosleep(&a_while, NULL);
-	return vio_muldiv(vio_ticks() - tick, 1000000000ull, vio_now_ns() - ns);
-}
-
 int main(int argc, char **argv)
 {
 	struct tail *t = aligned_alloc(BENCH_BLOCK, VIO_ALIGN_UP(sizeof(*t), (size_t)BENCH_BLOCK));
@@ -188,7 +178,7 @@ int main(int argc, char **argv)
 	}
 	rc = parsed;
 	if (rc == 0) {
-		t->tick_hz = tick_hz();
+		t->tick_hz = vio_measure_tick_hz(100000000);
 		rc = bench_pin(t->core[0], &err);
 	}
 	if (rc == 0)

@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "phyp/seg.h"
@@ -13,18 +12,6 @@
 #include "vio/shared_mutex.h"
 
 #define SEG_PAGE 4096ull
-
-/* Rate of the tick counter against CLOCK_MONOTONIC, over about 20 ms. */
-static uint64_t measure_tick_hz(void)
-{
-	const struct timespec nap = {.tv_nsec = 20 * 1000 * 1000};
-	uint64_t ns = vio_now_ns(), t = vio_ticks();
-
-	nanosleep(&nap, NULL);
-	t = vio_ticks() - t;
-	ns = vio_now_ns() - ns;
-	return vio_muldiv(t, 1000000000ull, ns);
-}
 
 static uint64_t window_bytes(const struct phyp_profile *p, const struct phyp_adapter_profile *a,
 			     uint32_t part)
@@ -87,7 +74,7 @@ static int fill(struct hv_seg *s, const struct phyp_profile *p)
 	s->n_units = 2 * p->n_adapters;
 	s->cost = p->cost;
 	s->exposure = p->exposure;
-	s->tick_hz = measure_tick_hz();
+	s->tick_hz = vio_measure_tick_hz(20000000);
 	for (uint32_t i = 0; i < p->n_parts; i++) {
 		struct hv_part *x = &s->part[i];
 

@@ -259,17 +259,6 @@ static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 	return 0;
 }
 
-/* The machine's ticks a second, over 20 ms. */
-static uint64_t tick_hz(void)
-{
-	const uint64_t n0 = vio_now_ns(), t0 = vio_ticks();
-	uint64_t n1;
-
-	while ((n1 = vio_now_ns()) - n0 < 20000000)
-		;
-	return vio_muldiv(vio_ticks() - t0, 1000000000, n1 - n0);
-}
-
 static json_int_t ji(uint64_t v)
 {
 	return (json_int_t)v;
@@ -291,7 +280,7 @@ static int report(const struct opts *o, const struct vu *v, uint64_t capacity, u
 			ji(r->bytes_written), "bytes_verified", ji(r->bytes_verified), "mismatches",
 			ji(r->mismatches), "first_mismatch", r->first_mismatch, "publishes",
 			ji(r->publishes), "kicks", ji(r->kicks), "latency_ns",
-			vio_latency_json(&r->latency, tick_hz()));
+			vio_latency_json(&r->latency, vio_measure_tick_hz(20000000)));
 	root = json_pack(
 		"{s:s, s:I, s:s, s:s, s:i, s:b, s:I, s:{s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:I, s:s, s:i}, s:o}",
 		"schema", "vhost-blk/1", "disk_bytes", ji(capacity), "features", features, "layout",
@@ -334,7 +323,7 @@ static int measure(const struct opts *o, struct load *l, struct vio_duet *d,
 	int rc = o->load.touch == LOAD_TOUCH_ALL ? load_fill(l) : 0;
 
 	if (rc == 0 && d)
-		return load_duet(l, d, tick_hz(), &stop, res);
+		return load_duet(l, d, vio_measure_tick_hz(20000000), &stop, res);
 	if (rc == 0 && o->warm_ns)
 		rc = load_run(l, o->warm_ns, &stop, res);
 	if (rc == 0 && (res->errors || res->mismatches))

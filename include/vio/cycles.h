@@ -8,6 +8,7 @@
 #ifndef VIO_CYCLES_H
 #define VIO_CYCLES_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -42,6 +43,18 @@ static inline uint64_t vio_now_ns(void)
 static inline uint64_t vio_muldiv(uint64_t a, uint64_t b, uint64_t c)
 {
 	return (uint64_t)((unsigned __int128)a * b / c);
+}
+
+/* Ticks a second against CLOCK_MONOTONIC, measured over a nap of ns, below a second. */
+static inline uint64_t vio_measure_tick_hz(uint32_t ns)
+{
+	const struct timespec nap = {.tv_nsec = (long)ns};
+	uint64_t n = vio_now_ns(), t = vio_ticks();
+
+	nanosleep(&nap, NULL);
+	t = vio_ticks() - t;
+	n = vio_now_ns() - n;
+	return vio_muldiv(t, 1000000000ull, n);
 }
 
 #endif
