@@ -3,14 +3,13 @@
  * bench-duet: the slots of a duet that are no arms. A line to and fro, a copy on one core, a block
  * handed to the other core: what this machine can do, in the same half milliseconds as the arms.
  */
-#include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/duet_play.h"
+#include "bench/options.h"
 #include "vio/cycles.h"
-#include "vio/number.h"
 
 static volatile int stop_now; /* set by the signal handler: the one mutable global, as main's */
 
@@ -20,127 +19,64 @@ static void on_signal(int sig)
 	stop_now = 1;
 }
 
-static const char usage[] =
-	"bench-duet: takes part in a duet with what the machine itself can do\n"
-	"  --score FILE          the score (required)\n"
-	"  --cores G,S           the guest's and the server's core (required)\n"
-	"  --round-trip SLOT     a line from G to S and back\n"
-	"  --memcpy SLOT         a copy of a block, on G alone\n"
-	"  --handover SLOT       a block copied by S at G's request, and read by G\n"
-	"  --size BYTES          of a block (4k)    --depth N   blocks asked for ahead (1)\n"
-	"  --span BYTES          the blocks that are copied come from so much memory (2M)\n"
-	"  --tick-hz             print the rate of the tick counter, measured over 0.1 s, and end\n"
-	"  --help\n"
-	"A dance begins when this reads a byte from standard input and all others are ready; it writes an E after it.\n"
-	"Exit code: 0 the score was played to its end, 1 failed, 2 wrong use.\n";
-
-enum {
-	O_SCORE = 256,
-	O_CORES,
-	O_ROUND_TRIP,
-	O_MEMCPY,
-	O_HANDOVER,
-	O_SIZE,
-	O_DEPTH,
-	O_SPAN,
-	O_HZ,
-	O_HELP
-};
-
-static const struct option longs[] = {
-	{"score", 1, 0, O_SCORE},
-	{"cores", 1, 0, O_CORES},
-	{"memcpy", 1, 0, O_MEMCPY},
-	{"round-trip", 1, 0, O_ROUND_TRIP},
-	{"size", 1, 0, O_SIZE},
-	{"depth", 1, 0, O_DEPTH},
-	{"handover", 1, 0, O_HANDOVER},
-	{"span", 1, 0, O_SPAN},
-	{"tick-hz", 0, 0, O_HZ},
-	{"help", 0, 0, O_HELP},
-	{0, 0, 0, 0},
-};
-
 struct opts {
 	const char *score;
-	unsigned core[2];
-	bool cores_given;
+	struct bench_core_option cores;
+	bool tick_hz;
 	uint64_t slot[BENCH_N_PLAYS]; /* UINT64_MAX: not played */
 	struct bench_play_cfg cfg;
 };
 
-static int parse_cores(struct opts *o, const char *text, struct vio_err *err)
-{
-	o->cores_given =
-		sscanf(text, "%u,%u", &o->core[0], &o->core[1]) == 2 && o->core[0] != o->core[1];
-	return o->cores_given
-		       ? 0
-		       : vio_err_set(err, -EINVAL, "--cores %s: two processors, such as 0,1", text);
-}
+#define O    struct opts
+#define MOST (VIO_DUET_MAX_SLOTS - 1)
+static const struct vio_option rows[] = {
+	{"tick-hz", NULL, "print the rate of the tick counter, measured over 0.1 s, and end",
+	 VIO_FLAG(O, tick_hz)},
+	{"score", "FILE", "the score (needed)", VIO_TEXT(O, score)},
+	{"cores", "G,S", "the guest's and the server's core (needed)",
+	 VIO_CALL(O, cores, bench_set_cores)},
+	{"round-trip", "SLOT", "a line from G to S and back",
+	 VIO_NUMBER(O, slot[BENCH_PLAY_ROUND_TRIP], 0, MOST)},
+	{"memcpy", "SLOT", "a copy of a block, on G alone",
+	 VIO_NUMBER(O, slot[BENCH_PLAY_MEMCPY], 0, MOST)},
+	{"handover", "SLOT", "a block copied by S at G's request, and read by G",
+	 VIO_NUMBER(O, slot[BENCH_PLAY_HANDOVER], 0, MOST)},
+	{"size", "BYTES", "of a block", VIO_NUMBER(O, cfg.size, 8, 1u << 20), .multiple = 8,
+	 .def = "4k"},
+	{"depth", "N", "blocks asked for ahead", VIO_NUMBER(O, cfg.depth, 1, BENCH_PLAY_MAX_DEPTH),
+	 .def = "1"},
+	{"span", "BYTES", "the blocks that are copied come from so much memory",
+	 VIO_NUMBER(O, cfg.span, 4096, 1u << 30), .def = "2M"},
+	{0},
+};
+#undef MOST
+#undef O
 
-static int parse_one(struct opts *o, int c, const char *arg, struct vio_err *err)
-{
-	const uint64_t most = VIO_DUET_MAX_SLOTS - 1;
-	uint64_t v = 0;
-	int rc;
-
-	switch (c) {
-	case O_SCORE:
-		o->score = arg;
-		return 0;
-	case O_CORES:
-		return parse_cores(o, arg, err);
-	case O_ROUND_TRIP:
-		return vio_option_number("round-trip", arg, 0, most,
-					 &o->slot[BENCH_PLAY_ROUND_TRIP], err);
-	case O_MEMCPY:
-		return vio_option_number("memcpy", arg, 0, most, &o->slot[BENCH_PLAY_MEMCPY], err);
-	case O_HANDOVER:
-		return vio_option_number("handover", arg, 0, most, &o->slot[BENCH_PLAY_HANDOVER],
-					 err);
-	case O_SIZE:
-		rc = vio_option_number("size", arg, 8, 1u << 20, &v, err);
-		o->cfg.size = v;
-		return rc || v % 8 == 0
-			       ? rc
-			       : vio_err_set(err, -EINVAL, "--size %s: a multiple of 8", arg);
-	case O_DEPTH:
-		rc = vio_option_number("depth", arg, 1, BENCH_PLAY_MAX_DEPTH, &v, err);
-		o->cfg.depth = (unsigned)v;
-		return rc;
-	default: /* O_SPAN */
-		return vio_option_number("span", arg, 4096, 1u << 30, &o->cfg.span, err);
-	}
-}
+static const struct vio_program program = {
+	.name = "bench-duet",
+	.about = "bench-duet: takes part in a duet with what the machine itself can do\n",
+	.tail = "A dance begins when this reads a byte from standard input and all others are ready; it writes an E after it.\n"
+		"Exit code: 0 the score was played to its end, 1 failed, 2 wrong use.\n",
+	.rows = rows,
+};
 
 /* 0; 1: answered; -EINVAL. */
 static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 {
-	int c, rc = 0;
+	int rc;
 
-	*o = (struct opts){.cfg = {.size = 4096, .depth = 1, .span = 2u << 20}};
+	*o = (struct opts){.score = NULL};
 	for (unsigned i = 0; i < BENCH_N_PLAYS; i++)
 		o->slot[i] = UINT64_MAX;
-	opterr = 0;
-	while (rc == 0 && (c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c == O_HELP || c == O_HZ) {
-			if (c == O_HELP)
-				fputs(usage, stdout);
-			else
-				printf("%llu\n",
-				       (unsigned long long)vio_measure_tick_hz(100000000));
-			return 1;
-		}
-		if (c == '?' || c == ':')
-			return vio_err_set(err, -EINVAL, "%s: %s; see bench-duet --help",
-					   argv[optind - 1],
-					   c == '?' ? "unknown option" : "needs a value");
-		rc = parse_one(o, c, optarg, err);
+	rc = vio_options_parse(&program, o, argc, argv, err);
+	if (rc == 0 && o->tick_hz) {
+		printf("%llu\n", (unsigned long long)vio_measure_tick_hz(100000000));
+		return 1;
 	}
-	if (rc == 0 && (optind < argc || !o->score || !o->cores_given))
+	if (rc == 0 && (!o->score || !o->cores.given || o->cores.guest == o->cores.server))
 		rc = vio_err_set(
 			err, -EINVAL,
-			"--score FILE and --cores G,S, and nothing else; see bench-duet --help");
+			"--score FILE and --cores G,S, two different CPUs, are needed; see bench-duet --help");
 	if (rc == 0 && o->cfg.span < o->cfg.size)
 		rc = vio_err_set(err, -EINVAL, "--span: at least one block (--size)");
 	return rc;
@@ -150,6 +86,7 @@ static int play_all(const struct opts *o, struct vio_err *err)
 {
 	struct bench_play *p[BENCH_N_PLAYS] = {NULL};
 	struct bench_play_cfg cfg = o->cfg;
+	const unsigned core[] = {o->cores.guest, o->cores.server};
 	int rc = 0;
 
 	cfg.leads = true; /* the first one */
@@ -160,7 +97,7 @@ static int play_all(const struct opts *o, struct vio_err *err)
 		if (o->slot[i] == UINT64_MAX)
 			continue;
 		snprintf(at, sizeof(at), "%s,slot=%u", o->score, (unsigned)o->slot[i]);
-		rc = bench_play_start((enum bench_play_kind)i, at, &cfg, o->core, &stop_now, &p[i],
+		rc = bench_play_start((enum bench_play_kind)i, at, &cfg, core, &stop_now, &p[i],
 				      err);
 		cfg.leads = false;
 	}

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* bench-limits: what this machine can do at best, in one run, on the two cores that an experiment uses. */
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -9,70 +8,29 @@
 #include "bench/options.h"
 #include "vio/cycles.h"
 
-static const char usage[] =
-	"bench-limits: measure what this machine can do at best\n"
-	"\n"
-	"  --cores G,S      CPU of the guest, CPU of the server (default: chosen by hwloc, see bench-topology)\n"
-	"  --seconds S      total time, about (6; 0.2 to 600)\n"
-	"  --quick          the same as --seconds 1\n"
-	"  --json FILE      write the JSON there (default and -: standard output)\n"
-	"  --table          print a readable table too: on standard output when the JSON goes to a FILE, else on\n"
-	"                   standard error\n"
-	"  --help           this text\n"
-	"\n"
-	"With one core only, what needs two is null in the JSON, with the reason; the exit code is 0.\n"
-	"Exit code: 0 done, 1 failed, 2 wrong use.\n"
-	"\n";
-
 struct options {
-	struct bench_core_option cores;
-	bool table;
-	double seconds;
-	const char *json; /* NULL: standard output */
+	struct bench_common c;
+	bool table, quick;
 };
 
-static const struct option longs[] = {
-	{"cores", required_argument, NULL, 'c'},
-	{"seconds", required_argument, NULL, 's'},
-	{"quick", no_argument, NULL, 'q'},
-	{"json", required_argument, NULL, 'j'},
-	{"table", no_argument, NULL, 't'},
-	{"help", no_argument, NULL, 'h'},
-	{NULL, 0, NULL, 0},
+static const struct vio_option rows[] = {
+	VIO_ROWS(struct options, c, bench_rows),
+	{"quick", NULL, "the same as --seconds 1", VIO_FLAG(struct options, quick)},
+	{"table", NULL,
+	 "print a readable table too: on standard output when the JSON goes to a FILE, else on standard error",
+	 VIO_FLAG(struct options, table)},
+	{0},
 };
 
-/* 0: go on; 1: help was asked for; -EINVAL: wrong use, with a sentence or, from getopt_long, already said. */
-static int parse(int argc, char **argv, struct options *o, struct vio_err *err)
-{
-	int opt, rc = 0;
-
-	while (!rc && (opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (opt) {
-		case 'c':
-			rc = bench_parse_cores(optarg, &o->cores, err);
-			break;
-		case 's':
-			rc = bench_parse_seconds(optarg, &o->seconds, err);
-			break;
-		case 'q':
-			o->seconds = 1;
-			break;
-		case 'j':
-			o->json = strcmp(optarg, "-") ? optarg : NULL;
-			break;
-		case 't':
-			o->table = true;
-			break;
-		case 'h':
-			return 1;
-		default:
-			return -EINVAL;
-		}
-	}
-	if (!rc && optind < argc)
-		rc = vio_err_set(err, -EINVAL, "%s: takes options only, see --help", argv[optind]);
-	return rc;
-}
+static const struct vio_program program = {
+	.name = "bench-limits",
+	.about =
+		"bench-limits: measure what this machine can do at best\n\n"
+		"With one core only, what needs two is null in the JSON, with the reason; the exit code is 0.\n"
+		"Exit code: 0 done, 1 failed, 2 wrong use.\n\n",
+	.tail = limits_json_keys,
+	.rows = rows,
+};
 
 /* Samples of the short measurements; the middle of an odd number is one of them. */
 #define BATCHES      15
@@ -131,40 +89,38 @@ static int measure(struct limits_result *r, struct vio_err *err)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.seconds = 6};
+	struct options o = {.quick = false};
 	struct limits_result r = {0};
 	struct vio_err err = {""};
+	const char *json;
 	FILE *out = stdout;
-	int rc = parse(argc, argv, &o, &err);
+	int rc = vio_options_parse(&program, &o, argc, argv, &err);
 
-	if (rc > 0) {
-		printf("%s%s", usage, limits_json_keys);
+	if (rc > 0)
 		return 0;
-	}
 	if (rc < 0) {
-		if (err.msg[0])
-			fprintf(stderr, "bench-limits: %s\n", err.msg);
+		fprintf(stderr, "bench-limits: %s\n", err.msg);
 		return 2;
 	}
-	r.budget_seconds = o.seconds;
-	rc = bench_choose_cores(&o.cores, &r.cores, &r.two_cores, &err);
+	json = strcmp(o.c.json, "-") ? o.c.json : NULL;
+	r.budget_seconds = o.quick ? 1 : o.c.seconds;
+	rc = bench_choose_cores(&o.c.cores, &r.cores, &r.two_cores, &err);
 	/* Opened before the measurement, so that a wrong path costs no time. */
-	if (!rc && o.json) {
-		out = fopen(o.json, "we");
+	if (!rc && json) {
+		out = fopen(json, "we");
 		if (!out)
-			rc = vio_err_set(&err, -errno, "--json %s: %s", o.json, strerror(errno));
+			rc = vio_err_set(&err, -errno, "--json %s: %s", json, strerror(errno));
 	}
 	if (!rc && !r.two_cores)
 		fprintf(stderr, "bench-limits: %s\n", r.cores.reason);
 	if (!rc)
 		rc = measure(&r, &err);
 	if (!rc)
-		rc = bench_write_json(limits_json(&r), out, o.json ? o.json : "standard output",
-				      &err);
+		rc = bench_write_json(limits_json(&r), out, json ? json : "standard output", &err);
 	if (!rc && o.table)
-		limits_table(&r, o.json ? stdout : stderr);
+		limits_table(&r, json ? stdout : stderr);
 	if (out && out != stdout && fclose(out) && !rc)
-		rc = vio_err_set(&err, -errno, "--json %s: %s", o.json, strerror(errno));
+		rc = vio_err_set(&err, -errno, "--json %s: %s", json, strerror(errno));
 	if (rc)
 		fprintf(stderr, "bench-limits: %s\n", err.msg);
 	return rc ? 1 : 0;

@@ -21,28 +21,27 @@ static bool cpu_number(const char **text, char end, unsigned *out)
 	return true;
 }
 
-int bench_parse_cores(const char *text, struct bench_core_option *o, struct vio_err *err)
+int bench_set_cores(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
 {
+	struct bench_core_option *o = to;
 	const char *p = text;
 
 	if (!cpu_number(&p, ',', &o->guest) || !cpu_number(&p, '\0', &o->server))
-		return vio_err_set(err, -EINVAL,
-				   "--cores %s: must be two CPU numbers, as in --cores 2,3", text);
+		return vio_err_set(err, -EINVAL, "--%s %s: must be two CPU numbers, as in --%s 2,3",
+				   row->name, text, row->name);
 	o->given = true;
 	return 0;
 }
 
-int bench_parse_seconds(const char *text, double *seconds, struct vio_err *err)
-{
-	char *end;
-	double v = strtod(text, &end);
-
-	if (end == text || *end || !(v >= 0.2 && v <= 600))
-		return vio_err_set(err, -EINVAL, "--seconds %s: must be a number from 0.2 to 600",
-				   text);
-	*seconds = v;
-	return 0;
-}
+const struct vio_option bench_rows[] = {
+	{"cores", "G,S",
+	 "CPU of the guest, CPU of the server (chosen by hwloc, see bench-topology)",
+	 VIO_CALL(struct bench_common, cores, bench_set_cores)},
+	{"seconds", "S", "total time, about, from 0.2 to 600",
+	 VIO_REAL(struct bench_common, seconds, 0.2, 600), .def = "6"},
+	VIO_ROW_JSON(struct bench_common, json, "-"),
+	{0},
+};
 
 int bench_choose_cores(const struct bench_core_option *o, struct bench_cores *cores, bool *two,
 		       struct vio_err *err)

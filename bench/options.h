@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "bench/topology.h"
+#include "common/option_rows.h"
 #include "vio/err.h"
 
 /* What --cores G,S asked for. */
@@ -16,10 +17,17 @@ struct bench_core_option {
 	unsigned guest, server; /* CPU numbers */
 };
 
-/* -EINVAL with the sentence when `text` is not two CPU numbers. */
-int bench_parse_cores(const char *text, struct bench_core_option *o, struct vio_err *err);
-/* Seconds from 0.2 to 600; -EINVAL with the sentence. */
-int bench_parse_seconds(const char *text, double *seconds, struct vio_err *err);
+/* What bench-limits and bench-anchors are both told. */
+struct bench_common {
+	struct bench_core_option cores;
+	double seconds;
+	const char *json; /* "-": standard output */
+};
+
+/* Rows of struct bench_common, for a program's table by VIO_ROWS(). */
+extern const struct vio_option bench_rows[];
+/* For VIO_CALL of a struct bench_core_option: "G,S". */
+int bench_set_cores(const struct vio_option *row, void *to, const char *text, struct vio_err *err);
 /*
  * The cores asked for, or else those that hwloc chooses. *two: false when both are one CPU, and
  * cores->reason says why. -errno with the sentence.

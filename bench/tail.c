@@ -3,35 +3,19 @@
  * bench-tail: the latency of nothing. An open loop as vio-blk's, whose request is a line that goes to the other core and
  * comes back: what remains of a tail is the machine's own. Pair H, as bench-limits.
  */
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/limits_measure.h"
+#include "bench/options.h"
 #include "guest/prog/hist.h"
 #include "guest/prog/measure.h"
 #include "vio/atomics.h"
 #include "vio/cycles.h"
 #include "vio/gaps.h"
-#include "vio/number.h"
 
 #define GAP_NS 10000u /* as VIO_WL_GAP_NS */
 #define STOP   UINT64_MAX
-
-static const char usage[] =
-	"bench-tail: latency from the intended start of a line's round trip between two cores, nothing else\n"
-	"  --cores G,S     who asks, who answers (required)\n"
-	"  --rate N        round trips a second (required)     --seconds S   (1)\n"
-	"  --json FILE     - is standard output (-)\n"
-	"  --help\n"
-	"Exit code: 0, 1 failed, 2 wrong use.\n";
-
-enum { O_CORES = 256, O_RATE, O_SECONDS, O_JSON, O_HELP };
-
-static const struct option longs[] = {
-	{"cores", 1, 0, O_CORES}, {"rate", 1, 0, O_RATE}, {"seconds", 1, 0, O_SECONDS},
-	{"json", 1, 0, O_JSON},   {"help", 0, 0, O_HELP}, {0, 0, 0, 0},
-};
 
 struct lines {
 	_Alignas(BENCH_BLOCK) uint64_t ping; /* guest */
@@ -40,7 +24,7 @@ struct lines {
 
 struct tail {
 	struct lines line;
-	unsigned core[2];
+	struct bench_core_option cores;
 	uint64_t rate, tick_hz, elapsed_ns;
 	double seconds;
 	const char *json;
@@ -49,53 +33,33 @@ struct tail {
 	struct vio_hist latency;
 };
 
-static int parse_one(struct tail *t, int c, const char *arg, struct vio_err *err)
-{
-	char *end;
+static const struct vio_option rows[] = {
+	{"cores", "G,S", "who asks, who answers", VIO_CALL(struct tail, cores, bench_set_cores),
+	 .required = true},
+	{"rate", "N", "round trips a second", VIO_NUMBER(struct tail, rate, 1, 100000000),
+	 .required = true},
+	{"seconds", "S", "so long", VIO_REAL(struct tail, seconds, 0.001, 3600), .def = "1"},
+	VIO_ROW_JSON(struct tail, json, "-"),
+	{0},
+};
 
-	switch (c) {
-	case O_CORES:
-		if (sscanf(arg, "%u,%u", &t->core[0], &t->core[1]) != 2 || t->core[0] == t->core[1])
-			return vio_err_set(err, -EINVAL, "--cores %s: two processors, such as 0,1",
-					   arg);
-		return 0;
-	case O_RATE:
-		return vio_option_number("rate", arg, 1, 100000000, &t->rate, err);
-	case O_SECONDS:
-		t->seconds = strtod(arg, &end);
-		return end != arg && !*end && t->seconds > 0 && t->seconds <= 3600
-			       ? 0
-			       : vio_err_set(err, -EINVAL, "--seconds %s: above 0, at most 3600",
-					     arg);
-	default:
-		t->json = arg;
-		return 0;
-	}
-}
+static const struct vio_program program = {
+	.name = "bench-tail",
+	.about =
+		"bench-tail: latency from the intended start of a line's round trip between two cores, nothing else\n",
+	.tail = "Exit code: 0, 1 failed, 2 wrong use.\n",
+	.rows = rows,
+};
 
 /* 0; 1: --help; -EINVAL. */
 static int parse(struct tail *t, int argc, char **argv, struct vio_err *err)
 {
-	int c, rc = 0;
+	int rc = vio_options_parse(&program, t, argc, argv, err);
 
-	t->json = "-";
-	t->seconds = 1;
-	opterr = 0;
-	while (rc == 0 && (c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c == O_HELP) {
-			fputs(usage, stdout);
-			return 1;
-		}
-		if (c == '?' || c == ':')
-			return vio_err_set(err, -EINVAL, "%s: %s; see bench-tail --help",
-					   argv[optind - 1],
-					   c == '?' ? "unknown option" : "needs a value");
-		rc = parse_one(t, c, optarg, err);
-	}
-	if (rc == 0 && (optind < argc || !t->rate || t->core[0] == t->core[1]))
-		rc = vio_err_set(
-			err, -EINVAL,
-			"--cores G,S and --rate N, and nothing else; see bench-tail --help");
+	if (rc == 0 && t->cores.guest == t->cores.server)
+		return vio_err_set(err, -EINVAL,
+				   "--cores %u,%u: two different CPUs, as in --cores 0,1",
+				   t->cores.guest, t->cores.server);
 	return rc;
 }
 
@@ -179,10 +143,10 @@ int main(int argc, char **argv)
 	rc = parsed;
 	if (rc == 0) {
 		t->tick_hz = vio_measure_tick_hz(100000000);
-		rc = bench_pin(t->core[0], &err);
+		rc = bench_pin(t->cores.guest, &err);
 	}
 	if (rc == 0)
-		rc = bench_pair_run(t->core[1], guest, server, t, &err);
+		rc = bench_pair_run(t->cores.server, guest, server, t, &err);
 	if (rc == 0)
 		rc = report(t, &err);
 	if (rc)

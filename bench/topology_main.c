@@ -1,27 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* bench-topology: print the two cores that an experiment should use. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "bench/topology.h"
+#include "common/options.h"
 
-static const char usage[] =
-	"bench-topology: choose a core for the guest and one for the VIO server\n"
-	"\n"
-	"  --text      one line for a person in place of JSON\n"
-	"  --help      this text\n"
-	"\n"
-	"Among the CPUs on which this process may run: different physical cores, one NUMA node, one L3, and not CPU 0\n"
-	"when there are more than two. JSON keys: guest_core, server_core (CPU numbers), reason, n_cpus, n_cores\n"
-	"(allowed), smt (some core has several CPUs), smt_siblings (the two chosen ones are of one core),\n"
-	"l3_shared (null: no L3 visible), numa_shared, numa_node (-1: none), l1_bytes, l2_bytes, l3_bytes (0: not visible).\n"
-	"Exit code: 0 two CPUs, 1 failed, 2 wrong use, 3 only one CPU (guest_core equals server_core).\n";
+struct options {
+	bool text;
+};
 
-static const struct option longs[] = {
-	{"text", no_argument, NULL, 't'},
-	{"help", no_argument, NULL, 'h'},
-	{NULL, 0, NULL, 0},
+static const struct vio_option rows[] = {
+	{"text", NULL, "one line for a person in place of JSON", VIO_FLAG(struct options, text)},
+	{0},
+};
+
+static const struct vio_program program = {
+	.name = "bench-topology",
+	.about = "bench-topology: choose a core for the guest and one for the VIO server\n\n",
+	.tail = "\n"
+		"Among the CPUs on which this process may run: different physical cores, one NUMA node, one L3, and not CPU 0\n"
+		"when there are more than two. JSON keys: guest_core, server_core (CPU numbers), reason, n_cpus, n_cores\n"
+		"(allowed), smt (some core has several CPUs), smt_siblings (the two chosen ones are of one core),\n"
+		"l3_shared (null: no L3 visible), numa_shared, numa_node (-1: none), l1_bytes, l2_bytes, l3_bytes (0: not visible).\n"
+		"Exit code: 0 two CPUs, 1 failed, 2 wrong use, 3 only one CPU (guest_core equals server_core).\n",
+	.rows = rows,
 };
 
 static int print(const struct bench_cores *c, bool text)
@@ -50,21 +53,14 @@ int main(int argc, char **argv)
 	struct bench_cores cores;
 	hwloc_topology_t topo;
 	hwloc_bitmap_t allowed;
-	bool text = false;
-	int opt, rc;
+	struct options o = {.text = false};
+	int rc;
 
-	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (opt == 'h') {
-			fputs(usage, stdout);
-			return 0;
-		}
-		if (opt != 't')
-			return 2; /* getopt_long has said what was wrong */
-		text = true;
-	}
-	if (optind < argc) {
-		fprintf(stderr, "bench-topology: %s: takes options only, see --help\n",
-			argv[optind]);
+	rc = vio_options_parse(&program, &o, argc, argv, &err);
+	if (rc > 0)
+		return 0;
+	if (rc < 0) {
+		fprintf(stderr, "bench-topology: %s\n", err.msg);
 		return 2;
 	}
 	rc = bench_topology_load(&topo, &allowed, &err);
@@ -76,7 +72,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench-topology: %s\n", err.msg);
 		return 1;
 	}
-	if (print(&cores, text))
+	if (print(&cores, o.text))
 		return 1;
 	return rc ? 3 : 0;
 }

@@ -1,111 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <ctype.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/option_rows.h"
 #include "proto/msg.h"
 #include "server/backends/backend.h"
 #include "server/options.h"
 #include "vio/arm.h"
-#include "vio/number.h"
 
 #ifndef VIO_VERSION
 #define VIO_VERSION "unknown"
 #endif
-
-static const char usage_head[] =
-	"vios: the VIO server partition; serves virtual disks and Ethernet to guests\n"
-	"\n"
-	"machine\n"
-	"  --phyp SOCKET        phypd's control socket (/tmp/vio-phyp.sock)\n"
-	"  --partition NAME     which partition to be (vios)\n"
-	"  --lcores LIST        processors to poll on, e.g. 1 or 1,3-5 (the last one that may be used)\n"
-	"devices: one --disk or --net for each adapter, in order; when a --disk is the last one, it repeats\n"
-	"  --disk BACKEND[,KEY=VALUE...]\n";
-static const char usage_tail[] =
-	"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements only\n"
-	"  --net [MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,storm=N|off]\n"
-	"        [,link=up|down|uplink][,lock-mac=on|off]\n"
-	"    a port of the switch. vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or all;\n"
-	"    mtu: 68 to 9000 (1500); queues: receive and transmit pairs, 1 to 31 (1); lock-mac: drop what\n"
-	"    comes from another address than MAC (off). --net= for all defaults\n"
-	"  --uplink DEVARGS[,vlan=N][,trunk=LIST][,mtu=N][,storm=N|off]\n"
-	"    a DPDK port of the switch, e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or 0000:03:00.0, or\n"
-	"    net_bonding0,mode=1,slave=net_tap0,slave=net_tap1 of devices made before with --vdev\n"
-	"  --vdev DEVARGS       make a DPDK device that an uplink consists of\n"
-	"design\n"
-	"  --queues N           queues of each disk offered, 1 to 64 (4)\n"
-	"  --queue-size N       largest queue, power of two from 2 to 32768 (256)\n"
-	"  --allow LEVELS       levels offered, e.g. ring=copy+direct,payload=rdma (all but payload unchecked)\n"
-	"  --unprotected        offer payload unchecked too: no address check, an upper bound, never a product\n"
-	"  --proto 1|2          highest protocol version to speak (2)\n"
-	"running\n"
-	"  --spin-us N          crq, suppress: look this long before sleeping (50)\n"
-	"  --idle-ms N|never    poll: sleep after this long without work (100)\n"
-	"  --no-huge            DPDK without hugepages (default: when none are free)\n"
-	"  --file-prefix NAME   of DPDK's runtime directory, for dpdk-telemetry.py -f NAME (vios)\n"
-	"  --duet FILE,slot=N   take turns with other machines on one processor, as the score in FILE says (measurements)\n"
-	"  --gap-look on|off    look for gaps by the tick counter in the polling loop (on)\n"
-	"  --trace              print each message and hypervisor call to standard error\n"
-	"  --fault SPEC         inject faults into hypervisor calls: OP@N=RC[xCOUNT],...\n"
-	"  --ready-fd N         write a byte to this descriptor when guests can connect\n"
-	"  --help, --version\n"
-	"Exit code: 0 ended by a signal, 1 failed, 2 wrong use.\n";
-
-enum {
-	O_PHYP = 256,
-	O_PARTITION,
-	O_LCORES,
-	O_DISK,
-	O_NET,
-	O_UPLINK,
-	O_VDEV,
-	O_QUEUES,
-	O_QUEUE_SIZE,
-	O_ALLOW,
-	O_UNPROTECTED,
-	O_PROTO,
-	O_SPIN,
-	O_IDLE,
-	O_NO_HUGE,
-	O_PREFIX,
-	O_TRACE,
-	O_FAULT,
-	O_DUET,
-	O_LOOK,
-	O_READY,
-	O_HELP,
-	O_VERSION,
-};
-
-static const struct option longs[] = {
-	{"phyp", 1, 0, O_PHYP},
-	{"partition", 1, 0, O_PARTITION},
-	{"lcores", 1, 0, O_LCORES},
-	{"disk", 1, 0, O_DISK},
-	{"net", 1, 0, O_NET},
-	{"uplink", 1, 0, O_UPLINK},
-	{"vdev", 1, 0, O_VDEV},
-	{"queues", 1, 0, O_QUEUES},
-	{"queue-size", 1, 0, O_QUEUE_SIZE},
-	{"allow", 1, 0, O_ALLOW},
-	{"unprotected", 0, 0, O_UNPROTECTED},
-	{"proto", 1, 0, O_PROTO},
-	{"spin-us", 1, 0, O_SPIN},
-	{"idle-ms", 1, 0, O_IDLE},
-	{"no-huge", 0, 0, O_NO_HUGE},
-	{"file-prefix", 1, 0, O_PREFIX},
-	{"trace", 0, 0, O_TRACE},
-	{"fault", 1, 0, O_FAULT},
-	{"duet", 1, 0, O_DUET},
-	{"gap-look", 1, 0, O_LOOK},
-	{"ready-fd", 1, 0, O_READY},
-	{"help", 0, 0, O_HELP},
-	{"version", 0, 0, O_VERSION},
-	{0, 0, 0, 0},
-};
 
 static int add_core(unsigned c, unsigned core[], unsigned max, unsigned *n, const char *text,
 		    struct vio_err *err)
@@ -223,145 +130,136 @@ int vio_parse_allow(const char *text, struct vio_server_opts *o, struct vio_err 
 	return rc;
 }
 
-static void help(void)
-{
-	const char *line;
+/* ---------------------------------------------------------------------------- rows ---- */
 
-	fputs(usage_head, stdout);
-	for (unsigned i = 0; (line = vio_backend_usage(i)) != NULL; i++)
-		printf("    %s\n", line);
-	fputs(usage_tail, stdout);
+static int set_cores(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
+{
+	struct vio_server_opts *o = to;
+
+	(void)row;
+	return vio_parse_cores(text, o->core, VIO_SERVER_MAX_LCORES, &o->n_cores, err);
 }
 
-static void defaults(struct vio_server_opts *o)
+static int set_allow(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
 {
-	*o = (struct vio_server_opts){
-		.socket = "/tmp/vio-phyp.sock",
-		.partition = "vios",
-		.queues = 4,
-		.queue_size = 256,
-		.ring_levels = (1u << VIO_N_RING) - 1,
-		.payload_levels = ((1u << VIO_N_PAYLOAD) - 1) & ~(1u << VIO_PAYLOAD_UNCHECKED),
-		.notify_levels = (1u << VIO_N_NOTIFY) - 1,
-		.proto = VIO_PROTO_LATEST,
-		.spin_ns = 50000,
-		.idle_ns = 100000000,
-		.prefix = "vios",
-		.gap_look = true,
-		.ready_fd = -1,
-	};
+	(void)row;
+	return vio_parse_allow(text, to, err);
 }
 
-static int parse_running(struct vio_server_opts *o, int c, const char *arg, struct vio_err *err)
+static int add_device(struct vio_server_opts *o, bool is_net, const char *text, struct vio_err *err)
 {
-	uint64_t v = 0;
-	int rc;
-
-	switch (c) {
-	case O_SPIN:
-		rc = vio_option_number("spin-us", arg, 0, 1000000, &v, err);
-		o->spin_ns = v * 1000;
-		return rc;
-	case O_IDLE:
-		if (!strcmp(arg, "never")) {
-			o->idle_ns = UINT64_MAX;
-			return 0;
-		}
-		rc = vio_option_number("idle-ms", arg, 0, 1000000, &v, err);
-		o->idle_ns = v * 1000000;
-		return rc;
-	case O_NO_HUGE:
-		o->no_huge = true;
-		return 0;
-	case O_PREFIX:
-		if (!*arg || strchr(arg, '/') || arg[0] == '.' || strlen(arg) > 64)
-			return vio_err_set(err, -EINVAL,
-					   "--file-prefix %s: a file name of 1 to 64 characters",
-					   arg);
-		o->prefix = arg;
-		return 0;
-	case O_TRACE:
-		o->trace = true;
-		return 0;
-	case O_FAULT:
-		o->fault = arg;
-		return 0;
-	case O_DUET:
-		o->duet = arg;
-		return 0;
-	case O_LOOK:
-		if (strcmp(arg, "on") && strcmp(arg, "off"))
-			return vio_err_set(err, -EINVAL, "--gap-look %s: on or off", arg);
-		o->gap_look = !strcmp(arg, "on");
-		return 0;
-	default: /* O_READY */
-		rc = vio_option_number("ready-fd", arg, 0, 65535, &v, err);
-		if (rc == 0 && fcntl((int)v, F_GETFD) < 0)
-			return vio_err_set(err, -EINVAL, "--ready-fd %s: is not open", arg);
-		o->ready_fd = (int)v;
-		return rc;
-	}
+	if (o->n_devices == VIO_SERVER_MAX_DEVICES)
+		return vio_err_set(err, -EINVAL, "--%s %s: at most %u devices",
+				   is_net ? "net" : "disk", text, VIO_SERVER_MAX_DEVICES);
+	o->is_net[o->n_devices] = is_net;
+	o->device[o->n_devices++] = text;
+	return 0;
 }
 
-static int parse_one(struct vio_server_opts *o, int c, const char *arg, struct vio_err *err)
+static int add_disk(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
 {
-	uint64_t v = 0;
-	int rc;
-
-	switch (c) {
-	case O_PHYP:
-		o->socket = arg;
-		return 0;
-	case O_PARTITION:
-		o->partition = arg;
-		return 0;
-	case O_LCORES:
-		return vio_parse_cores(arg, o->core, VIO_SERVER_MAX_LCORES, &o->n_cores, err);
-	case O_DISK:
-	case O_NET:
-		if (o->n_devices == VIO_SERVER_MAX_DEVICES)
-			return vio_err_set(err, -EINVAL, "--%s %s: at most %u devices",
-					   c == O_NET ? "net" : "disk", arg,
-					   VIO_SERVER_MAX_DEVICES);
-		o->is_net[o->n_devices] = c == O_NET;
-		o->device[o->n_devices++] = arg;
-		return 0;
-	case O_UPLINK:
-		if (o->n_uplinks == VIO_SERVER_MAX_UPLINKS)
-			return vio_err_set(err, -EINVAL, "--uplink %s: at most %u uplinks", arg,
-					   VIO_SERVER_MAX_UPLINKS);
-		o->uplink[o->n_uplinks++] = arg;
-		return 0;
-	case O_VDEV:
-		if (o->n_vdevs == VIO_SERVER_MAX_UPLINKS)
-			return vio_err_set(err, -EINVAL, "--vdev %s: at most %u devices", arg,
-					   VIO_SERVER_MAX_UPLINKS);
-		o->vdev[o->n_vdevs++] = arg;
-		return 0;
-	case O_QUEUES:
-		rc = vio_option_number("queues", arg, 1, VIO_MAX_QUEUES, &v, err);
-		o->queues = (uint16_t)v;
-		return rc;
-	case O_QUEUE_SIZE:
-		rc = vio_option_number("queue-size", arg, 2, VIO_MAX_QUEUE_SIZE, &v, err);
-		if (rc == 0 && (v & (v - 1)))
-			return vio_err_set(err, -EINVAL, "--queue-size %s: must be a power of two",
-					   arg);
-		o->queue_size = (uint16_t)v;
-		return rc;
-	case O_ALLOW:
-		return vio_parse_allow(arg, o, err);
-	case O_UNPROTECTED:
-		o->unprotected = true;
-		return 0;
-	case O_PROTO:
-		rc = vio_option_number("proto", arg, VIO_PROTO_V1, VIO_PROTO_LATEST, &v, err);
-		o->proto = (uint8_t)v;
-		return rc;
-	default:
-		return parse_running(o, c, arg, err);
-	}
+	(void)row;
+	return add_device(to, false, text, err);
 }
+
+static int add_net(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
+{
+	(void)row;
+	return add_device(to, true, text, err);
+}
+
+static int add_port(const struct vio_option *row, const char *list[], unsigned *n, const char *text,
+		    struct vio_err *err)
+{
+	if (*n == VIO_SERVER_MAX_UPLINKS)
+		return vio_err_set(err, -EINVAL, "--%s %s: at most %u", row->name, text,
+				   VIO_SERVER_MAX_UPLINKS);
+	list[(*n)++] = text;
+	return 0;
+}
+
+static int add_uplink(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
+{
+	struct vio_server_opts *o = to;
+
+	return add_port(row, o->uplink, &o->n_uplinks, text, err);
+}
+
+static int add_vdev(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
+{
+	struct vio_server_opts *o = to;
+
+	return add_port(row, o->vdev, &o->n_vdevs, text, err);
+}
+
+static int set_prefix(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
+{
+	if (!*text || strchr(text, '/') || text[0] == '.' || strlen(text) > 64)
+		return vio_err_set(err, -EINVAL, "--%s %s: a file name of 1 to 64 characters",
+				   row->name, text);
+	*(const char **)to = text;
+	return 0;
+}
+
+#define O struct vio_server_opts
+static const struct vio_option rows[] = {
+	VIO_LINES("machine\n"),
+	VIO_ROW_PHYP(O, socket),
+	VIO_ROW_PARTITION(O, partition, "vios"),
+	{"lcores", "LIST", "processors to poll on, e.g. 1 or 1,3-5 (the last one that may be used)",
+	 VIO_CALL_ALL(set_cores)},
+	VIO_LINES(
+		"devices: one --disk or --net for each adapter, in order; when a --disk is the last one, it repeats\n"),
+	{"disk", "BACKEND[,KEY=VALUE...]", "a disk on one of these:", VIO_CALL_ALL(add_disk)},
+	{.kind = VIO_OPTION_LINE, .lines = vio_backend_usage},
+	VIO_LINES(
+		"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements only\n"),
+	{"net",
+	 "[MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,storm=N|off][,link=up|down|uplink][,lock-mac=on|off]",
+	 "a port of the switch. vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or all; mtu: 68 to 9000 (1500); queues: receive and transmit pairs, 1 to 31 (1); lock-mac: drop what comes from another address than MAC (off). --net= for all defaults",
+	 VIO_CALL_ALL(add_net)},
+	{"uplink", "DEVARGS[,vlan=N][,trunk=LIST][,mtu=N][,storm=N|off]",
+	 "a DPDK port of the switch, e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or 0000:03:00.0, or net_bonding0,mode=1,slave=net_tap0,slave=net_tap1 of devices made before with --vdev",
+	 VIO_CALL_ALL(add_uplink)},
+	{"vdev", "DEVARGS", "make a DPDK device that an uplink consists of",
+	 VIO_CALL_ALL(add_vdev)},
+	VIO_LINES("design\n"),
+	{"queues", "N", "queues of each disk offered", VIO_NUMBER(O, queues, 1, VIO_MAX_QUEUES),
+	 .def = "4"},
+	{"queue-size", "N", "largest queue", VIO_NUMBER(O, queue_size, 2, VIO_MAX_QUEUE_SIZE),
+	 .power_of_two = true, .def = "256"},
+	{"allow", "LEVELS",
+	 "levels offered, e.g. ring=copy+direct,payload=rdma (all but payload unchecked)",
+	 VIO_CALL_ALL(set_allow)},
+	{"unprotected", NULL,
+	 "offer payload unchecked too: no address check, an upper bound, never a product",
+	 VIO_FLAG(O, unprotected)},
+	VIO_ROW_PROTO(O, proto, VIO_PROTO_LATEST),
+	VIO_LINES("running\n"),
+	VIO_ROW_SPIN(O, spin_ns),
+	{"idle-ms", "N", "poll: sleep after this long without work",
+	 VIO_NUMBER(O, idle_ns, 0, 1000000), .unit = 1000000, .never = true, .def = "100"},
+	{"no-huge", NULL, "DPDK without hugepages (default: when none are free)",
+	 VIO_FLAG(O, no_huge)},
+	{"file-prefix", "NAME", "of DPDK's runtime directory, for dpdk-telemetry.py -f NAME",
+	 VIO_CALL(O, prefix, set_prefix), .def = "vios"},
+	VIO_ROW_DUET(O, duet),
+	{"gap-look", "on|off", "look for gaps by the tick counter in the polling loop",
+	 VIO_WORD(O, gap_look, vio_off_on), .def = "on"},
+	VIO_ROW_TRACE(O, trace),
+	VIO_ROW_FAULT(O, fault),
+	VIO_ROW_READY_FD(O, ready_fd, "guests can connect"),
+	{0},
+};
+#undef O
+
+static const struct vio_program program = {
+	.name = "vios",
+	.about = "vios: the VIO server partition; serves virtual disks and Ethernet to guests\n\n",
+	.tail = "Exit code: 0 ended by a signal, 1 failed, 2 wrong use.\n",
+	.version = VIO_VERSION,
+	.rows = rows,
+};
 
 static int check(struct vio_server_opts *o, struct vio_err *err)
 {
@@ -380,6 +278,8 @@ static int check(struct vio_server_opts *o, struct vio_err *err)
 		return vio_err_set(err, -EINVAL,
 				   "--uplink %s: needs a --net, or nobody is there to use it",
 				   o->uplink[0]);
+	if (o->ready_fd >= 0 && fcntl(o->ready_fd, F_GETFD) < 0)
+		return vio_err_set(err, -EINVAL, "--ready-fd %d: is not open", o->ready_fd);
 	if (o->unprotected)
 		o->payload_levels |= 1u << VIO_PAYLOAD_UNCHECKED;
 	else if (o->payload_levels >> VIO_PAYLOAD_UNCHECKED & 1)
@@ -391,29 +291,14 @@ static int check(struct vio_server_opts *o, struct vio_err *err)
 
 int vio_server_opts_parse(struct vio_server_opts *o, int argc, char **argv, struct vio_err *err)
 {
-	int c, rc;
+	int rc;
 
-	defaults(o);
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c == O_HELP) {
-			help();
-			return 1;
-		}
-		if (c == O_VERSION) {
-			puts("vios " VIO_VERSION);
-			return 1;
-		}
-		if (c == '?' || c == ':')
-			return vio_err_set(err, -EINVAL, "%s: %s; see vios --help",
-					   argv[optind - 1],
-					   c == ':' ? "wants a value" : "unknown option");
-		rc = parse_one(o, c, optarg, err);
-		if (rc < 0)
-			return rc;
-	}
-	if (optind < argc)
-		return vio_err_set(err, -EINVAL, "%s: not an option; see vios --help",
-				   argv[optind]);
-	return check(o, err);
+	*o = (struct vio_server_opts){
+		.ring_levels = (1u << VIO_N_RING) - 1,
+		.payload_levels = ((1u << VIO_N_PAYLOAD) - 1) & ~(1u << VIO_PAYLOAD_UNCHECKED),
+		.notify_levels = (1u << VIO_N_NOTIFY) - 1,
+		.ready_fd = -1,
+	};
+	rc = vio_options_parse(&program, o, argc, argv, err);
+	return rc ? rc : check(o, err);
 }

@@ -44,7 +44,7 @@ struct vio_server_opts {
 
 /*
  * 0; 1: --help or --version was printed; -EINVAL with a sentence. Strings point into argv. Called
- * once, before any thread exists (getopt).
+ * once, before any thread exists.
  */
 int vio_server_opts_parse(struct vio_server_opts *o, int argc, char **argv, struct vio_err *err);
 

@@ -13,7 +13,6 @@
 #include <inttypes.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ring.h>
-#include <getopt.h>
 #include <rte_eal.h>
 #include <rte_pause.h>
 #include <rte_vhost.h>
@@ -25,6 +24,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/option_rows.h"
 #include "duet/score.h"
 #include "vio/atomics.h"
 #include "vio/cycles.h"
@@ -383,16 +383,15 @@ static int listen_at(const char *path)
 	       rte_vhost_driver_callback_register(path, &callbacks) || rte_vhost_driver_start(path);
 }
 
-static int open_store(struct store *s, const char *kind, uint64_t mib)
+static int open_store(struct store *s, bool memory, uint64_t mib, struct vio_err *err)
 {
 	s->bytes = mib << 20;
-	if (!strcmp(kind, "null"))
+	if (!memory)
 		return 0;
-	if (strcmp(kind, "memory"))
-		return -EINVAL;
 	s->mem = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (s->mem == MAP_FAILED)
-		return -ENOMEM;
+		return vio_err_set(err, -ENOMEM, "--mib %llu: no memory for the disk",
+				   (unsigned long long)mib);
 	madvise(s->mem, s->bytes, MADV_HUGEPAGE);
 	memset(s->mem, 0, s->bytes);
 	return 0;
@@ -416,56 +415,62 @@ static int start_eal(const char *core)
 	return rte_eal_init((int)(sizeof(argv) / sizeof(argv[0])) - 1, argv) < 0 ? -1 : 0;
 }
 
+static const char *const stores[] = {"null", "memory", NULL};
+
+struct opts {
+	const char *path, *core, *score;
+	bool memory;
+	uint64_t mib;
+};
+
+static const struct vio_option rows[] = {
+	{"socket", "PATH", "where it listens", VIO_TEXT(struct opts, path), .required = true},
+	{"core", "N", "the CPU that it polls on", VIO_TEXT(struct opts, core), .def = "0"},
+	{"store", "KIND", "what the disk is", VIO_WORD(struct opts, memory, stores), .def = "null"},
+	{"mib", "N", "size of the disk", VIO_NUMBER(struct opts, mib, 1, 1u << 20), .def = "64"},
+	VIO_ROW_DUET(struct opts, score),
+	{0},
+};
+
+static const struct vio_program program = {
+	.name = "vhost-blk-server",
+	.about =
+		"vhost-blk-server: one vhost-user-blk disk for measurements, polled on a core that it takes for itself\n",
+	.rows = rows,
+};
+
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = {{"socket", 1, 0, 's'}, {"core", 1, 0, 'c'},
-					      {"store", 1, 0, 'k'},  {"mib", 1, 0, 'm'},
-					      {"duet", 1, 0, 'd'},   {0, 0, 0, 0}};
-	const char *path = NULL, *core = "0", *kind = "null", *score = NULL;
 	struct vio_err err = {""};
-	uint64_t mib = 64;
-	int c;
+	struct opts o = {.score = NULL};
+	int rc = vio_options_parse(&program, &o, argc, argv, &err);
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (c == 's')
-			path = optarg;
-		else if (c == 'c')
-			core = optarg;
-		else if (c == 'k')
-			kind = optarg;
-		else if (c == 'd')
-			score = optarg;
-		else if (c == 'm')
-			mib = strtoull(optarg, NULL, 10);
-		else
-			path = NULL, optind = argc;
-	}
-	if (!path || optind < argc || mib == 0 || mib > 1u << 20 ||
-	    open_store(&server.store, kind, mib)) {
-		fprintf(stderr,
-			"usage: vhost-blk-server --socket PATH [--core N] [--store null|memory] [--mib N]\n"
-			"                        [--duet FILE,slot=N]\n"
-			"One vhost-user-blk disk for measurements, polled on a core that it takes for itself.\n");
+	if (rc > 0)
+		return 0;
+	if (rc == 0)
+		rc = open_store(&server.store, o.memory, o.mib, &err);
+	if (rc) {
+		fprintf(stderr, "vhost-blk-server: %s\n", err.msg);
 		return 2;
 	}
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
-	if (start_eal(core) || listen_at(path)) {
+	if (start_eal(o.core) || listen_at(o.path)) {
 		fprintf(stderr,
 			"vhost-blk-server: DPDK can't listen at %s; its messages are above\n",
-			path);
+			o.path);
 		return 1;
 	}
 	vio_duet_none(&server.duet, UINT64_MAX);
-	if (score && vio_duet_open(&server.duet, score, VIO_DUET_SERVER, &err)) {
+	if (o.score && vio_duet_open(&server.duet, o.score, VIO_DUET_SERVER, &err)) {
 		fprintf(stderr, "vhost-blk-server: %s\n", err.msg);
 		return 1;
 	}
 	printf("ready\n");
 	fflush(stdout);
 	work(&server);
-	rte_vhost_driver_unregister(path);
-	unlink(path);
+	rte_vhost_driver_unregister(o.path);
+	unlink(o.path);
 	vio_duet_close(&server.duet);
 	rte_eal_cleanup();
 	return 0;

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <linux/virtio_config.h>
@@ -9,80 +8,14 @@
 #include <string.h>
 
 #include "bench/peers/load.h"
+#include "common/option_rows.h"
 #include "guest/prog/measure.h"
 #include "vio/cycles.h"
-#include "vio/number.h"
 #include "vio/types.h"
 
-static const char usage[] =
-	"vhost-blk: vio-blk's load on a vhost-user-blk server of another project, by a lean polling driver\n"
-	"\n"
-	"  --socket PATH        the server's UNIX socket (needed)\n"
-	"  --layout NAME        split or packed ring (split)\n"
-	"  --queue-size N       entries, power of two (256)\n"
-	"  --kick auto|never    tell the server when it asks to be told, or never: it is known to poll (auto)\n"
-	"  --rw MODE            read, write, randread, randwrite (randread)\n"
-	"  --bs SIZE            block size, a multiple of 512 up to 1M (4k)\n"
-	"  --depth N            requests in flight (1), at most a quarter of --queue-size\n"
-	"  --batch N            requests made available per publish (depth 1: 1, else half the depth)\n"
-	"  --buffers N          buffers, used in turn (4 times the depth)\n"
-	"  --span SIZE          bytes of the disk to use (64M, or the whole disk if smaller)\n"
-	"  --touch none|headers|all   bytes of each block that the program touches: none, the first 64 of them, or all: patterns are\n"
-	"                       written, and checked after a read (all)\n"
-	"  --seconds S, --warm-seconds S   measure so long (1), after so long (0.1)\n"
-	"  --seed N             of patterns and order (1)\n"
-	"  --core N             run on this CPU\n"
-	"  --duet FILE,slot=N   take turns with others, as the score in FILE says; it ends the run\n"
-	"  --json FILE          write the result as JSON (- = standard output); the keys are vio-blk's (docs/results.md)\n"
-	"Exit code: 0 done and every byte right, 1 failed or wrong data, 2 wrong use.\n";
-
-enum {
-	O_SOCKET = 1,
-	O_LAYOUT,
-	O_QUEUE_SIZE,
-	O_KICK,
-	O_RW,
-	O_BS,
-	O_DEPTH,
-	O_BATCH,
-	O_BUFFERS,
-	O_SPAN,
-	O_TOUCH,
-	O_SECONDS,
-	O_WARM,
-	O_SEED,
-	O_CORE,
-	O_DUET,
-	O_JSON,
-	O_HELP
-};
-
-static const struct option longs[] = {
-	{"socket", 1, 0, O_SOCKET},
-	{"layout", 1, 0, O_LAYOUT},
-	{"queue-size", 1, 0, O_QUEUE_SIZE},
-	{"kick", 1, 0, O_KICK},
-	{"rw", 1, 0, O_RW},
-	{"bs", 1, 0, O_BS},
-	{"depth", 1, 0, O_DEPTH},
-	{"batch", 1, 0, O_BATCH},
-	{"buffers", 1, 0, O_BUFFERS},
-	{"span", 1, 0, O_SPAN},
-	{"touch", 1, 0, O_TOUCH},
-	{"seconds", 1, 0, O_SECONDS},
-	{"warm-seconds", 1, 0, O_WARM},
-	{"seed", 1, 0, O_SEED},
-	{"core", 1, 0, O_CORE},
-	{"duet", 1, 0, O_DUET},
-	{"json", 1, 0, O_JSON},
-	{"help", 0, 0, O_HELP},
-	{0, 0, 0, 0},
-};
-
-static const char *const touches[LOAD_N_TOUCH] = {"none", "headers", "all"};
-static const char *const layouts[] = {"split", "packed"};
-static const char *const kicks[] = {"never", "auto"};
-static const char *const modes[] = {"read", "write", "randread", "randwrite"};
+static const char *const layouts[] = {"split", "packed", NULL};
+static const char *const kicks[] = {"never", "auto", NULL};
+static const char *const modes[] = {"read", "write", "randread", "randwrite", NULL};
 static const struct ring_ops *const rings[] = {&ring_split, &ring_packed};
 
 struct opts {
@@ -91,7 +24,6 @@ struct opts {
 	unsigned layout, mode, queue_size;
 	uint64_t run_ns, warm_ns;
 	int core;
-	bool help;
 };
 
 static volatile int stop;
@@ -102,137 +34,48 @@ static void on_signal(int sig)
 	stop = 1;
 }
 
-static int word(int opt, const char *arg, const char *const names[], unsigned n, unsigned *out,
-		struct vio_err *err)
-{
-	char list[80] = "";
+#define O struct opts
+static const struct vio_option rows[] = {
+	{"socket", "PATH", "the server's UNIX socket", VIO_TEXT(O, socket), .required = true},
+	{"layout", "NAME", "of the ring", VIO_WORD(O, layout, layouts), .def = "split"},
+	VIO_ROW_QUEUE_SIZE(O, queue_size, 4, 32768),
+	{"kick", "WHEN",
+	 "tell the server when it asks to be told (auto), or never, as it is known to poll",
+	 VIO_WORD(O, load.kick, kicks), .def = "auto"},
+	VIO_ROW_RW(O, mode, modes),
+	{"bs", "SIZE", "block size", VIO_NUMBER(O, load.bs, 512, 1u << 20), .multiple = 512,
+	 .def = "4k"},
+	VIO_ROW_DEPTH(O, load.depth, 1u << 20),
+	VIO_ROW_BATCH(O, load.batch, LOAD_BURST),
+	VIO_ROW_BUFFERS(O, load.buffers),
+	VIO_ROW_SPAN(O, load.span),
+	VIO_ROW_TOUCH(O, load.touch),
+	VIO_ROW_SECONDS(O, run_ns, "1"),
+	VIO_ROW_WARM_SECONDS(O, warm_ns),
+	VIO_ROW_SEED(O, load.seed),
+	VIO_ROW_CORE(O, core),
+	VIO_ROW_DUET(O, duet),
+	VIO_ROW_JSON(O, json, NULL),
+	{0},
+};
+#undef O
 
-	for (unsigned i = 0; i < n; i++) {
-		if (!strcmp(arg, names[i])) {
-			*out = i;
-			return 0;
-		}
-		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", i ? ", " : "",
-			 names[i]);
-	}
-	return vio_err_set(err, -EINVAL, "--%s %s: one of %s", longs[opt - 1].name, arg, list);
-}
-
-static int seconds(int opt, const char *arg, uint64_t *ns, struct vio_err *err)
-{
-	char *end;
-	double s = strtod(arg, &end);
-
-	if (end == arg || *end || !(s >= 0) || s > 86400)
-		return vio_err_set(err, -EINVAL, "--%s %s: seconds from 0 to 86400",
-				   longs[opt - 1].name, arg);
-	*ns = (uint64_t)(s * 1e9);
-	return 0;
-}
-
-static int parse_word(struct opts *o, int c, struct vio_err *err)
-{
-	unsigned v = 0;
-	int rc;
-
-	switch (c) {
-	case O_LAYOUT:
-		return word(c, optarg, layouts, 2, &o->layout, err);
-	case O_RW:
-		return word(c, optarg, modes, 4, &o->mode, err);
-	case O_KICK:
-		rc = word(c, optarg, kicks, 2, &v, err);
-		o->load.kick = v;
-		return rc;
-	case O_TOUCH:
-		rc = word(c, optarg, touches, LOAD_N_TOUCH, &v, err);
-		o->load.touch = (enum load_touch)v;
-		return rc;
-	case O_SECONDS:
-		return seconds(c, optarg, &o->run_ns, err);
-	case O_WARM:
-		return seconds(c, optarg, &o->warm_ns, err);
-	case O_SOCKET:
-		o->socket = optarg;
-		return 0;
-	case O_DUET:
-		o->duet = optarg;
-		return 0;
-	case O_JSON:
-		o->json = optarg;
-		return 0;
-	case O_HELP:
-		o->help = true;
-		return 0;
-	default:
-		return vio_err_set(err, -EINVAL, "--help says what options there are");
-	}
-}
-
-static int parse_one(struct opts *o, int c, struct vio_err *err)
-{
-	uint64_t v = 0, hi = 1u << 20, lo = 1;
-	uint32_t *to = NULL;
-	int rc;
-
-	switch (c) {
-	case O_QUEUE_SIZE:
-		to = &o->queue_size;
-		lo = 4;
-		hi = 32768;
-		break;
-	case O_BS:
-		to = &o->load.bs;
-		lo = 512;
-		break;
-	case O_DEPTH:
-		to = &o->load.depth;
-		break;
-	case O_BATCH:
-		to = &o->load.batch;
-		hi = LOAD_BURST;
-		break;
-	case O_BUFFERS:
-		to = &o->load.buffers;
-		hi = 65536;
-		break;
-	case O_SPAN:
-	case O_SEED:
-		return vio_option_number(longs[c - 1].name, optarg, c == O_SPAN ? 512 : 0,
-					 UINT64_MAX / 4,
-					 c == O_SPAN ? &o->load.span : &o->load.seed, err);
-	case O_CORE:
-		rc = vio_option_number("core", optarg, 0, CPU_SETSIZE - 1, &v, err);
-		o->core = (int)v;
-		return rc;
-	default:
-		return parse_word(o, c, err);
-	}
-	rc = vio_option_number(longs[c - 1].name, optarg, lo, hi, &v, err);
-	*to = (uint32_t)v;
-	return rc;
-}
+static const struct vio_program program = {
+	.name = "vhost-blk",
+	.about =
+		"vhost-blk: vio-blk's load on a vhost-user-blk server of another project, by a lean polling driver\n\n",
+	.tail = "Exit code: 0 done and every byte right, 1 failed or wrong data, 2 wrong use.\n",
+	.rows = rows,
+};
 
 static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 {
 	struct load_cfg *l = &o->load;
-	int c, rc = 0;
+	int rc;
 
-	*o = (struct opts){
-		.load = {.bs = 4096, .depth = 1, .seed = 1, .touch = LOAD_TOUCH_ALL, .kick = true},
-		.mode = 2,
-		.queue_size = 256,
-		.run_ns = 1000000000,
-		.warm_ns = 100000000,
-		.core = -1};
-	opterr = 0;
-	while (rc == 0 && (c = getopt_long(argc, argv, "", longs, NULL)) != -1)
-		rc = c == '?' ? vio_err_set(
-					err, -EINVAL,
-					"%s: no such option, or its value is missing; see --help",
-					argv[optind - 1])
-			      : parse_one(o, c, err);
-	if (rc || o->help)
+	*o = (struct opts){.core = -1};
+	rc = vio_options_parse(&program, o, argc, argv, err);
+	if (rc)
 		return rc;
 	l->random = o->mode >= 2;
 	l->read = o->mode % 2 == 0;
@@ -242,15 +85,6 @@ static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 						       : l->depth / 2;
 	if (l->buffers == 0)
 		l->buffers = 4 * l->depth;
-	if (!o->socket)
-		return vio_err_set(err, -EINVAL,
-				   "--socket PATH is needed: where the vhost-user server listens");
-	if (optind < argc)
-		return vio_err_set(err, -EINVAL, "%s: options only; see --help", argv[optind]);
-	if (l->bs % 512 || o->queue_size & (o->queue_size - 1))
-		return vio_err_set(err, -EINVAL,
-				   "--bs %u: a multiple of 512; --queue-size %u: a power of two",
-				   l->bs, o->queue_size);
 	if (l->batch > l->depth || l->buffers < l->depth || o->run_ns == 0)
 		return vio_err_set(
 			err, -EINVAL,
@@ -287,7 +121,7 @@ static int report(const struct opts *o, const struct vu *v, uint64_t capacity, u
 		layouts[o->layout], "queue_size", (int)o->queue_size, "huge_pages", (int)v->huge,
 		"ready_ns", ji(ready_ns), "load", "rw", modes[o->mode], "bs", (int)l->bs, "depth",
 		(int)l->depth, "batch", (int)l->batch, "buffers", (int)l->buffers, "span",
-		ji(l->span), "touch", touches[l->touch], "seed", ji(l->seed), "kick",
+		ji(l->span), "touch", vio_touch_words[l->touch], "seed", ji(l->seed), "kick",
 		kicks[l->kick], "core", o->core, "run", run);
 	rc = o->json ? vio_json_write(root, o->json, err) : 0;
 	if (!o->json || strcmp(o->json, "-"))
@@ -406,13 +240,11 @@ int main(int argc, char **argv)
 	struct vio_duet d;
 	int rc = parse(&o, argc, argv, &err);
 
+	if (rc > 0)
+		return 0;
 	if (rc) {
 		fprintf(stderr, "vhost-blk: %s\n", err.msg);
 		return 2;
-	}
-	if (o.help) {
-		fputs(usage, stdout);
-		return 0;
 	}
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "common/option_rows.h"
 #include "guest/nbdkit/disk.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -17,71 +18,73 @@
  * program's global state.
  */
 static struct vdisk disk;
-static struct vdisk_cfg cfg = {.socket = "/tmp/vio-phyp.sock",
-			       .partition = "guest0",
-			       .queues = 1,
-			       .proto = VIO_PROTO_LATEST};
+static struct vdisk_cfg cfg;
+
+static int set_arm(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
+{
+	(void)row;
+	return vio_arm_parse(text, to, err);
+}
+
+static int set_bool(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
+{
+	const int v = nbdkit_parse_bool(text);
+
+	*(bool *)to = v == 1;
+	return v < 0 ? vio_err_set(err, -EINVAL, "%s=%s: must be true or false", row->name, text)
+		     : 0;
+}
+
+#define C struct vdisk_cfg
+static const struct vio_option rows[] = {
+	VIO_ROW_PHYP(C, socket),
+	VIO_ROW_PARTITION(C, partition, "guest0"),
+	VIO_ROW_UNIT(C, unit, PHYP_MAX_UNITS),
+	{"arm", "ARM", "copy, copy-tuned, premapped, zero-copy or factors",
+	 VIO_CALL(C, arm, set_arm), .def = "zero-copy"},
+	{"queues", "N",
+	 "queues, each with a thread; each needs 17 MiB of the guest's memory: phypd's default of 64 MiB is enough for 3 (phypd --guest-memory)",
+	 VIO_NUMBER(C, queues, 1, VIO_MAX_QUEUES), .def = "1"},
+	VIO_ROW_PROTO(C, proto, VIO_PROTO_LATEST),
+	{"trace", "BOOL", "print each message to standard error", VIO_CALL(C, trace, set_bool)},
+	{0},
+};
+#undef C
 
 static void plugin_load(void)
 {
-	vio_arm_parse("zero-copy", &cfg.arm, NULL);
+	vio_options_defaults(rows, &cfg);
 }
 
 static int plugin_config(const char *key, const char *value)
 {
 	struct vio_err err;
-	int i;
 
-	if (!strcmp(key, "phyp")) {
-		cfg.socket = nbdkit_absolute_path(value);
-		return cfg.socket ? 0 : -1;
-	}
-	if (!strcmp(key, "partition")) {
-		cfg.partition = value;
+	if (vio_options_key(rows, &cfg, key, value, &err) == 0)
 		return 0;
-	}
-	if (!strcmp(key, "unit"))
-		return nbdkit_parse_unsigned("unit", value, &cfg.unit);
-	if (!strcmp(key, "queues"))
-		return nbdkit_parse_unsigned("queues", value, &cfg.queues);
-	if (!strcmp(key, "proto"))
-		return nbdkit_parse_uint8_t("proto", value, &cfg.proto);
-	if (!strcmp(key, "arm")) {
-		if (vio_arm_parse(value, &cfg.arm, &err) == 0)
-			return 0;
-		nbdkit_error("%s", err.msg);
-		return -1;
-	}
-	if (!strcmp(key, "trace")) {
-		i = nbdkit_parse_bool(value);
-		cfg.trace = i == 1;
-		return i < 0 ? -1 : 0;
-	}
-	nbdkit_error(
-		"unknown parameter %s; known: phyp, partition, unit, arm, queues, proto, trace",
-		key);
+	nbdkit_error("%s", err.msg);
 	return -1;
 }
 
+/* nbdkit goes to another folder afterwards. */
 static int plugin_config_complete(void)
 {
-	if (cfg.queues < 1 || cfg.queues > VIO_MAX_QUEUES || cfg.proto < 1 ||
-	    cfg.proto > VIO_PROTO_LATEST) {
-		nbdkit_error("queues must be 1 to %d, proto 1 or 2", VIO_MAX_QUEUES);
-		return -1;
-	}
-	return 0;
+	cfg.socket = nbdkit_absolute_path(cfg.socket);
+	return cfg.socket ? 0 : -1;
 }
 
-#define plugin_config_help                                                                              \
-	"phyp=<SOCKET>      phypd's control socket (/tmp/vio-phyp.sock)\n"                              \
-	"partition=<NAME>   which guest partition to be (guest0)\n"                                     \
-	"unit=<N>           which of its virtual adapters (0)\n"                                        \
-	"arm=<ARM>          copy, copy-tuned, premapped, zero-copy or factors (zero-copy)\n"            \
-	"queues=<N>         queues, each with a thread (1); each needs 17 MiB of the guest's memory:\n" \
-	"                   phypd's default of 64 MiB is enough for 3 (phypd --guest-memory)\n"         \
-	"proto=<1|2>        highest protocol version (2)\n"                                             \
-	"trace=<BOOL>       print each message to standard error"
+/* Made of the rows before nbdkit looks at it, which has no call for it. */
+static char config_help[2048];
+
+__attribute__((constructor)) static void make_config_help(void)
+{
+	FILE *f = fmemopen(config_help, sizeof(config_help), "w");
+
+	if (!f)
+		return;
+	vio_options_keys_help(rows, f);
+	fclose(f);
+}
 
 /* Before nbdkit goes to the background: what it says from there on, nobody sees. */
 static int plugin_get_ready(void)
@@ -210,7 +213,7 @@ static struct nbdkit_plugin plugin = {
 	.load = plugin_load,
 	.config = plugin_config,
 	.config_complete = plugin_config_complete,
-	.config_help = plugin_config_help,
+	.config_help = config_help,
 	.get_ready = plugin_get_ready,
 	.after_fork = plugin_after_fork,
 	.cleanup = plugin_cleanup,

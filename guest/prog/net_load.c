@@ -10,11 +10,11 @@
 #define AGE_MASK ((1ull << 48) - 1)
 #define NEAR_NS  100000u /* longer than a wake-up takes */
 
+const char *const vio_nl_modes[] = {"txonly", "rxonly", "io", "mac", "flowgen", NULL};
+
 const char *vio_nl_mode_name(enum vio_nl_mode m)
 {
-	static const char *const names[] = {"txonly", "rxonly", "io", "mac", "flowgen"};
-
-	return (unsigned)m < VIO_ARRAY_SIZE(names) ? names[m] : "?";
+	return (unsigned)m < VIO_ARRAY_SIZE(vio_nl_modes) - 1 ? vio_nl_modes[m] : "?";
 }
 
 static bool sends(const struct vio_nl *l)

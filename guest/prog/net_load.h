@@ -73,6 +73,8 @@ int vio_nl_duet(struct vio_nl *l, struct vio_duet *d, void (*mark)(void *ctx, bo
 		const volatile int *stop, struct vio_nl_result *res);
 void vio_nl_free(struct vio_nl *l);
 /* "txonly" ...; "?" out of range. */
+/* All of them, and NULL. */
+extern const char *const vio_nl_modes[];
 const char *vio_nl_mode_name(enum vio_nl_mode m);
 
 #endif

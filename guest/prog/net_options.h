@@ -18,8 +18,8 @@ struct vio_net_opts {
 
 /* 0; 1 after --help or --version; -EINVAL with a sentence. Strings point into argv. */
 int vio_net_opts_parse(struct vio_net_opts *o, int argc, char **argv, struct vio_err *err);
-/* "02:00:00:00:00:01". -EINVAL with a sentence. */
-int vio_option_mac(const char *name, const char *text, uint8_t mac[6], struct vio_err *err);
+/* Rows of struct vio_net_opts that every program with a card has: its buffers, its address, when it is ready. */
+extern const struct vio_option vio_rows_card[], vio_rows_address[], vio_rows_ready[];
 /* The common part of a front end's configuration. */
 void vio_net_cfg_from(struct vio_net_cfg *n, const struct vio_common *c);
 

@@ -3,216 +3,91 @@
 #include <string.h>
 
 #include "guest/prog/options.h"
-#include "vio/number.h"
 
-static const char usage[] =
-	"vio-blk: a guest partition that puts a load on its virtual disk and checks every byte\n"
-	"\n" VIO_USAGE_MACHINE "design\n" VIO_USAGE_ARM
-	"  --queues N           queues wanted (1)        --queue-size N   entries, power of two (256)\n" VIO_USAGE_MAPPING
-	"  --copybreak BYTES    payload=copybreak: bounce below this (4096)\n"
-	"  --pool-kib N         mapping=pool: size of the data buffers' pool, all queues; requests wait for room (0: what the load needs)\n" VIO_USAGE_NOTIFY
-	"load\n"
-	"  --rw MODE            read, write, randread, randwrite, mixed, randmixed (randread)\n"
-	"  --mix PERCENT        reads in mixed and randmixed (70)\n"
-	"  --bs SIZE            block size: 512, 4k, 64k, ... (4k); 64 to 448 on a disk with short=on\n"
-	"  --depth N            requests in flight, per queue (1); what is more than a quarter of --queue-size waits\n"
-	"  --buffers N          buffers of each queue, used in turn (4 times the depth)\n"
-	"  --batch N            requests made available per publish (depth 1: 1, else half the depth)\n"
-	"  --span SIZE          bytes of the disk to use (64M, or the whole disk if smaller)\n"
-	"  --count N            measure so many requests, or\n"
-	"  --seconds S          measure so long (1)\n"
-	"  --warm-count N, --warm-seconds S   before measuring (0.1 s)\n"
-	"  --rate N             open loop: start N requests a second, latency from the intended start\n"
-	"  --flush-every N      a FLUSH after N writes\n"
-	"  --delay-ns N         spin so long before each request: a planted slowdown, to test what measures (0)\n"
-	"  --touch none|headers|all   bytes of each block that the program touches: none, the first 64, or all: patterns written and checked (all)\n"
-	"  --verify on|off      the same as --touch all|none\n"
-	"  --seed N             of patterns and order (1)\n"
-	"other\n"
-	"  --info               print what the disk is and stop\n"
-	"  --json FILE          write the result as JSON (- = standard output)\n" VIO_USAGE_TRACE
-		VIO_USAGE_STAGE VIO_USAGE_END
-	"Exit code: 0 done and every byte right, 1 failed or wrong data, 2 wrong use.\n";
+static const char *const modes[] = {"read",  "write",     "randread", "randwrite",
+				    "mixed", "randmixed", NULL};
 
-enum {
-	O_POOL = VIO_O_OWN,
-	O_RW,
-	O_MIX,
-	O_BS,
-	O_DEPTH,
-	O_BUFFERS,
-	O_BATCH,
-	O_SPAN,
-	O_COUNT,
-	O_SECONDS,
-	O_WARM_COUNT,
-	O_WARM_SECONDS,
-	O_RATE,
-	O_FLUSH,
-	O_TOUCH,
-	O_DELAY,
-	O_VERIFY,
-	O_SEED,
-};
-
-static const struct option longs[] = {
-	VIO_COMMON_OPTIONS,
-	{"pool-kib", 1, 0, O_POOL},
-	{"rw", 1, 0, O_RW},
-	{"mix", 1, 0, O_MIX},
-	{"bs", 1, 0, O_BS},
-	{"depth", 1, 0, O_DEPTH},
-	{"buffers", 1, 0, O_BUFFERS},
-	{"batch", 1, 0, O_BATCH},
-	{"span", 1, 0, O_SPAN},
-	{"count", 1, 0, O_COUNT},
-	{"seconds", 1, 0, O_SECONDS},
-	{"warm-count", 1, 0, O_WARM_COUNT},
-	{"warm-seconds", 1, 0, O_WARM_SECONDS},
-	{"rate", 1, 0, O_RATE},
-	{"flush-every", 1, 0, O_FLUSH},
-	{"touch", 1, 0, O_TOUCH},
-	{"delay-ns", 1, 0, O_DELAY},
-	{"verify", 1, 0, O_VERIFY},
-	{"seed", 1, 0, O_SEED},
-	{0, 0, 0, 0},
-};
-
-static int number(int opt, const char *text, uint64_t lo, uint64_t hi, uint64_t *out,
-		  struct vio_err *err)
-{
-	return vio_option_number(vio_option_name(longs, opt), text, lo, hi, out, err);
-}
-
+/* The same in figures. */
 static const struct {
-	const char *name;
 	enum vio_wl_order order;
 	int read_percent; /* -1: --mix */
-} modes[] = {
-	{"read", VIO_WL_SEQUENTIAL, 100}, {"write", VIO_WL_SEQUENTIAL, 0},
-	{"randread", VIO_WL_RANDOM, 100}, {"randwrite", VIO_WL_RANDOM, 0},
-	{"mixed", VIO_WL_SEQUENTIAL, -1}, {"randmixed", VIO_WL_RANDOM, -1},
+} mode_of[] = {
+	{VIO_WL_SEQUENTIAL, 100}, {VIO_WL_SEQUENTIAL, 0},  {VIO_WL_RANDOM, 100},
+	{VIO_WL_RANDOM, 0},       {VIO_WL_SEQUENTIAL, -1}, {VIO_WL_RANDOM, -1},
 };
-
-static const char *const touches[VIO_WL_N_TOUCH] = {"none", "headers", "all"};
 
 const char *vio_opts_touch_name(enum vio_wl_touch touch)
 {
-	return touches[touch];
+	return vio_touch_words[touch];
 }
 
-static int parse_touch(const char *text, enum vio_wl_touch *touch, struct vio_err *err)
+static int set_verify(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
 {
-	for (unsigned i = 0; i < VIO_WL_N_TOUCH; i++)
-		if (!strcmp(text, touches[i])) {
-			*touch = (enum vio_wl_touch)i;
-			return 0;
-		}
-	return vio_err_set(err, -EINVAL, "--touch %s: one of none, headers, all", text);
+	const bool on = !strcmp(text, "on");
+
+	if (!on && strcmp(text, "off"))
+		return vio_err_set(err, -EINVAL, "--%s %s: must be on or off", row->name, text);
+	*(enum vio_wl_touch *)to = on ? VIO_WL_TOUCH_ALL : VIO_WL_TOUCH_NONE;
+	return 0;
 }
 
-static int parse_mode(struct vio_opts *o, struct vio_err *err)
-{
-	for (unsigned i = 0; i < VIO_ARRAY_SIZE(modes); i++)
-		if (!strcmp(o->rw_name, modes[i].name)) {
-			o->wl.order = modes[i].order;
-			o->wl.read_percent = modes[i].read_percent < 0
-						     ? o->mix
-						     : (unsigned)modes[i].read_percent;
-			return 0;
-		}
-	return vio_err_set(err, -EINVAL,
-			   "--rw %s: one of read, write, randread, randwrite, mixed, randmixed",
-			   o->rw_name);
-}
+#define O struct vio_opts
+static const struct vio_option rows[] = {
+	VIO_ROWS(O, c, vio_rows_machine),
+	VIO_ROWS(O, c, vio_rows_design),
+	{"pool-kib", "N",
+	 "mapping=pool: size of the data buffers' pool, all queues; requests wait for room; 0: what the load needs",
+	 VIO_NUMBER(O, blk.pool_len, 0, 1u << 22), .unit = 1024, .def = "0"},
+	VIO_ROWS(O, c, vio_rows_spin),
+	VIO_ROW_IDLE(O, c, "never"),
+	VIO_LINES("load\n"),
+	VIO_ROW_RW(O, mode, modes),
+	{"mix", "PERCENT", "reads in mixed and randmixed", VIO_NUMBER(O, mix, 0, 100), .def = "70"},
+	{"bs", "SIZE", "block size: 512, 4k, 64k, ..., 64 to 448 on a disk with short=on",
+	 VIO_NUMBER(O, wl.bs, VIO_BLK_SHORTEST, 1u << 20), .def = "4k"},
+	VIO_ROW_DEPTH(O, wl.depth, 8192),
+	VIO_ROW_BUFFERS(O, wl.buffers),
+	VIO_ROW_BATCH(O, wl.batch, 64),
+	VIO_ROW_SPAN(O, wl.span),
+	VIO_ROW_COUNT(O, wl.count),
+	VIO_ROW_SECONDS(O, wl.run_ns, "1"),
+	{"warm-count", "N", "requests before measuring",
+	 VIO_NUMBER(O, wl.warm_count, 0, UINT64_MAX / 2), .def = "0"},
+	VIO_ROW_WARM_SECONDS(O, wl.warm_ns),
+	VIO_ROW_RATE(O, wl.rate),
+	{"flush-every", "N", "a FLUSH after N writes; 0: never",
+	 VIO_NUMBER(O, wl.flush_every, 0, 1u << 30), .def = "0"},
+	{"delay-ns", "N",
+	 "spin so long before each request: a planted slowdown, to test what measures",
+	 VIO_NUMBER(O, wl.delay_ns, 0, 1000000), .def = "0"},
+	VIO_ROW_TOUCH(O, wl.touch),
+	{"verify", "on|off", "the same as --touch all or none", VIO_CALL(O, wl.touch, set_verify)},
+	VIO_ROW_SEED(O, wl.seed),
+	VIO_ROWS(O, c, vio_rows_output),
+	VIO_ROWS(O, c, vio_rows_stage),
+	VIO_ROWS(O, c, vio_rows_end),
+	{0},
+};
+#undef O
 
-/* Options of the load, and the pool. 1: not one of them. */
-static int parse_own(void *ctx, int c, const char *arg, struct vio_err *err)
-{
-	struct vio_opts *o = ctx;
-	const char *name = vio_option_name(longs, c);
-	uint64_t v = 0;
-	bool on = false;
-	int rc = 0;
-
-	switch (c) {
-	case O_RW:
-		o->rw_name = arg;
-		return 0;
-	case O_MIX:
-		rc = number(c, arg, 0, 100, &v, err);
-		o->mix = (unsigned)v;
-		return rc;
-	case O_BS:
-		rc = number(c, arg, VIO_BLK_SHORTEST, 1u << 20, &v, err);
-		o->wl.bs = (uint32_t)v;
-		return rc;
-	case O_DEPTH:
-		rc = number(c, arg, 1, 8192, &v, err);
-		o->wl.depth = (uint32_t)v;
-		return rc;
-	case O_BUFFERS:
-		rc = number(c, arg, 1, 65536, &v, err);
-		o->wl.buffers = (uint32_t)v;
-		return rc;
-	case O_BATCH:
-		rc = number(c, arg, 1, 64, &v, err);
-		o->wl.batch = (uint32_t)v;
-		return rc;
-	case O_SPAN:
-		return number(c, arg, 512, UINT64_MAX / 2, &o->wl.span, err);
-	case O_COUNT:
-		return number(c, arg, 1, UINT64_MAX / 2, &o->wl.count, err);
-	case O_SECONDS:
-		return vio_option_seconds(name, arg, &o->wl.run_ns, err);
-	case O_WARM_COUNT:
-		return number(c, arg, 0, UINT64_MAX / 2, &o->wl.warm_count, err);
-	case O_WARM_SECONDS:
-		return vio_option_seconds(name, arg, &o->wl.warm_ns, err);
-	case O_RATE:
-		return vio_option_rate(name, arg, &o->wl.rate, err);
-	case O_FLUSH:
-		rc = number(c, arg, 0, 1u << 30, &v, err);
-		o->wl.flush_every = (unsigned)v;
-		return rc;
-	case O_TOUCH:
-		return parse_touch(arg, &o->wl.touch, err);
-	case O_DELAY:
-		return number(c, arg, 0, 1000000, &o->wl.delay_ns, err);
-	case O_VERIFY:
-		rc = vio_option_on_off(name, arg, &on, err);
-		o->wl.touch = on ? VIO_WL_TOUCH_ALL : VIO_WL_TOUCH_NONE;
-		return rc;
-	case O_SEED:
-		return number(c, arg, 0, UINT64_MAX / 4, &o->wl.seed, err);
-	case O_POOL:
-		rc = number(c, arg, 0, 1u << 22, &v, err);
-		o->blk.pool_len = v << 10;
-		return rc;
-	default:
-		return 1;
-	}
-}
-
-static void defaults(struct vio_opts *o)
-{
-	memset(o, 0, sizeof(*o));
-	vio_common_defaults(&o->c);
-	o->rw_name = "randread";
-	o->mix = 70;
-	o->wl.bs = 4096;
-	o->wl.depth = 1;
-	o->wl.run_ns = 1000000000;
-	o->wl.warm_ns = 100000000;
-	o->wl.touch = VIO_WL_TOUCH_ALL;
-	o->wl.seed = 1;
-}
+static const struct vio_program program = {
+	.name = "vio-blk",
+	.about =
+		"vio-blk: a guest partition that puts a load on its virtual disk and checks every byte\n\n",
+	.tail = "Exit code: 0 done and every byte right, 1 failed or wrong data, 2 wrong use.\n",
+	.version = VIO_VERSION,
+	.rows = rows,
+};
 
 /* What the front end has to be sized for. */
 static int derive(struct vio_opts *o, struct vio_err *err)
 {
 	struct vio_wl_cfg *w = &o->wl;
+	const int reads = mode_of[o->mode].read_percent;
 
+	o->rw_name = modes[o->mode];
+	w->order = mode_of[o->mode].order;
+	w->read_percent = reads < 0 ? o->mix : (unsigned)reads;
 	if (w->run_ns == 0 && w->count == 0)
 		return vio_err_set(err, -EINVAL,
 				   "--seconds 0: would measure nothing; give more, or --count N");
@@ -244,10 +119,9 @@ int vio_opts_parse(struct vio_opts *o, int argc, char **argv, struct vio_err *er
 {
 	int rc;
 
-	defaults(o);
-	rc = vio_common_parse(&o->c, argc, argv, "vio-blk", usage, longs, parse_own, o, err);
-	if (rc == 0)
-		rc = parse_mode(o, err);
+	memset(o, 0, sizeof(*o));
+	vio_common_defaults(&o->c);
+	rc = vio_common_parse(&program, o, &o->c, argc, argv, err);
 	return rc ? rc : derive(o, err);
 }
 

@@ -10,6 +10,7 @@ struct vio_opts {
 	struct vio_common c;
 	struct vio_blk_cfg blk;
 	struct vio_wl_cfg wl;
+	unsigned mode; /* --rw */
 	const char *rw_name;
 	unsigned mix; /* per cent of reads in mixed loads */
 };

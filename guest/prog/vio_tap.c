@@ -15,57 +15,9 @@
 #include "guest/prog/tap.h"
 #include "guest/prog/tap_pump.h"
 #include "vio/cycles.h"
-#include "vio/number.h"
 
 /* A sleeper looks at the stop flag and at the link so often. */
 #define NAP_NS 250000000ull
-
-static const char usage[] =
-	"vio-tap: a guest partition whose network card is a Linux tap\n"
-	"\n" VIO_USAGE_MACHINE "design\n" VIO_USAGE_ARM
-	"  --queues N           pairs of queues wanted, one queue of the tap and a thread each (1)\n"
-	"  --queue-size N       entries, power of two (256)\n" VIO_USAGE_MAPPING
-	"  --copybreak BYTES    payload=copybreak: bounce below this (256)\n"
-	"  --buffers N          buffers of each pair (0: enough for both queues)\n"
-	"  --buf-len BYTES      of each buffer, power of two (8k, 2k without offload; a frame may take several)\n"
-	"  --no-offload         no checksum and segmentation offload\n"
-	"  --spin-us N          crq, suppress: spin this long before sleeping (50)\n"
-	"  --idle-us N|never    poll: sleep after this long without work (20)\n"
-	"tap\n"
-	"  --tap NAME           its name; %d in it becomes a number (vio%d)\n"
-	"  --netns NAME         in this network namespace (the current one)\n"
-	"  --mtu N              at most the card's (the card's)\n"
-	"  --mac MAC            take this address (the card's)\n"
-	"  --promisc on|off     off: the card passes the tap's own address, broadcast and multicast only (on)\n"
-	"  --down               leave the tap down\n"
-	"other\n"
-	"  --info               print what the card is and stop\n"
-	"  --json FILE          write counters at the end as JSON (- = standard output)\n"
-	"  --ready-fd N         write a byte to this descriptor when frames can pass\n" VIO_USAGE_TRACE
-		VIO_USAGE_END
-	"Ends cleanly on SIGTERM and SIGINT. Exit code: 0 ended by a signal, 1 failed, 2 wrong use.\n";
-
-enum {
-	O_TAP = VIO_O_OWN,
-	O_NETNS,
-	O_MTU,
-	O_MAC,
-	O_PROMISC,
-	O_DOWN,
-	O_BUFFERS,
-	O_BUF_LEN,
-	O_NO_OFFLOAD,
-	O_READY,
-};
-
-static const struct option longs[] = {
-	VIO_COMMON_OPTIONS,           {"tap", 1, 0, O_TAP},
-	{"netns", 1, 0, O_NETNS},     {"mtu", 1, 0, O_MTU},
-	{"mac", 1, 0, O_MAC},         {"promisc", 1, 0, O_PROMISC},
-	{"down", 0, 0, O_DOWN},       {"buffers", 1, 0, O_BUFFERS},
-	{"buf-len", 1, 0, O_BUF_LEN}, {"no-offload", 0, 0, O_NO_OFFLOAD},
-	{"ready-fd", 1, 0, O_READY},  {0, 0, 0, 0},
-};
 
 struct opts {
 	struct vio_net_opts
@@ -85,52 +37,35 @@ static void on_signal(int sig)
 
 /* ------------------------------------------------------------------------- options ---- */
 
-static int parse_own(void *ctx, int c, const char *arg, struct vio_err *err)
-{
-	const char *name = vio_option_name(longs, c);
-	struct opts *o = ctx;
-	uint64_t v = 0;
-	int rc;
+#define O struct opts
+static const struct vio_option rows[] = {
+	VIO_ROWS(O, n.c, vio_rows_machine),
+	VIO_ROWS(O, n.c, vio_rows_design),
+	VIO_ROWS(O, n, vio_rows_card),
+	{"no-offload", NULL, "no checksum and segmentation offload", VIO_CLEAR(O, n.net.offload)},
+	VIO_ROWS(O, n.c, vio_rows_spin),
+	/* Its neighbours need the core: what uses the tap runs on this machine too. */
+	VIO_ROW_IDLE(O, n.c, "20"),
+	VIO_LINES("tap\n"),
+	{"tap", "NAME", "its name; %d in it becomes a number", VIO_TEXT(O, tap), .def = "vio%d"},
+	{"netns", "NAME", "in this network namespace (the current one)", VIO_TEXT(O, netns)},
+	{"mtu", "N", "at most the card's (the card's)", VIO_NUMBER(O, mtu, 68, 9000)},
+	VIO_ROWS(O, n, vio_rows_address),
+	{"down", NULL, "leave the tap down", VIO_FLAG(O, down)},
+	VIO_ROWS(O, n.c, vio_rows_output),
+	VIO_ROWS(O, n, vio_rows_ready),
+	VIO_ROWS(O, n.c, vio_rows_end),
+	{0},
+};
+#undef O
 
-	switch (c) {
-	case O_TAP:
-		o->tap = arg;
-		return 0;
-	case O_NETNS:
-		o->netns = arg;
-		return 0;
-	case O_MTU:
-		rc = vio_option_number(name, arg, 68, 9000, &v, err);
-		o->mtu = (unsigned)v;
-		return rc;
-	case O_MAC:
-		o->n.mac_given = true;
-		return vio_option_mac(name, arg, o->n.mac, err);
-	case O_PROMISC:
-		o->n.promisc_given = true;
-		return vio_option_on_off(name, arg, &o->n.promisc, err);
-	case O_DOWN:
-		o->down = true;
-		return 0;
-	case O_BUFFERS:
-		rc = vio_option_number(name, arg, 0, 65536, &v, err);
-		o->n.net.buffers = (uint32_t)v;
-		return rc;
-	case O_BUF_LEN:
-		rc = vio_option_number(name, arg, 256, 131072, &v, err);
-		o->n.net.buf_len = (uint32_t)v;
-		return rc;
-	case O_NO_OFFLOAD:
-		o->n.net.offload = false;
-		return 0;
-	case O_READY:
-		rc = vio_option_number(name, arg, 0, 1u << 20, &v, err);
-		o->n.ready_fd = (int)v;
-		return rc;
-	default:
-		return 1;
-	}
-}
+static const struct vio_program program = {
+	.name = "vio-tap",
+	.about = "vio-tap: a guest partition whose network card is a Linux tap\n\n",
+	.tail = "Ends cleanly on SIGTERM and SIGINT. Exit code: 0 ended by a signal, 1 failed, 2 wrong use.\n",
+	.version = VIO_VERSION,
+	.rows = rows,
+};
 
 static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 {
@@ -138,12 +73,9 @@ static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 
 	memset(o, 0, sizeof(*o));
 	vio_common_defaults(&o->n.c);
-	o->n.c.idle_ns =
-		20000; /* its neighbours need the core: what uses the tap runs on this machine too */
 	o->n.ready_fd = -1;
 	o->n.net.offload = true;
-	o->tap = "vio%d";
-	rc = vio_common_parse(&o->n.c, argc, argv, "vio-tap", usage, longs, parse_own, o, err);
+	rc = vio_common_parse(&program, o, &o->n.c, argc, argv, err);
 	if (rc)
 		return rc;
 	vio_net_cfg_from(&o->n.net, &o->n.c);

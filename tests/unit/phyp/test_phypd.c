@@ -484,7 +484,7 @@ static void wrong_use_of_phypd_is_refused_with_a_sentence_and_exit_code_2(void *
 	snprintf(file, sizeof(file), "%s/file", m->dir);
 	refused(log, m->sock, "--socket", m->sock, NULL, NULL);
 	refused(log, "--nonsense", "--nonsense", NULL, NULL, NULL);
-	refused(log, "value is missing", "--socket", NULL, NULL, NULL);
+	refused(log, "wants a value", "--socket", NULL, NULL, NULL);
 	refused(log, "extra", "extra", NULL, NULL, NULL);
 	refused(log, "1 to 15", "--guests", "16", NULL, NULL);
 	refused(log, "multiple of 16", "--server-memory", "17", NULL, NULL);
