@@ -55,17 +55,25 @@ static void check_row(const struct table *t, const struct vio_option *r)
 		assert(!is_option(t->e[i].row) || strcmp(t->e[i].row->name, r->name) != 0);
 }
 
+static void add_row(const struct vio_option *r, size_t base, struct table *t)
+{
+	assert(t->n < VIO_OPTIONS_MAX);
+	check_row(t, r);
+	t->e[t->n++] = (struct entry){r, base};
+}
+
 /* All rows one after the other, with the tables that they include in their places. */
 static void flatten(const struct vio_option *rows, size_t base, struct table *t)
 {
+	const struct vio_option *one;
+
 	for (const struct vio_option *r = rows; !is_end(r); r++) {
-		if (r->kind == VIO_OPTION_ROWS) {
+		if (r->kind != VIO_OPTION_ROWS)
+			add_row(r, base, t);
+		else if (r->rows)
 			flatten(r->rows, base + r->at, t);
-			continue;
-		}
-		assert(t->n < VIO_OPTIONS_MAX);
-		check_row(t, r);
-		t->e[t->n++] = (struct entry){r, base};
+		for (unsigned i = 0; r->each && (one = r->each(i)); i++)
+			add_row(one, base + r->at, t);
 	}
 }
 
@@ -251,18 +259,11 @@ static void describe(const struct vio_option *r, char *buf, size_t len)
 		snprintf(buf + n, len - n, " (required)");
 }
 
-static void help_row(FILE *f, const struct vio_option *r, const char *form)
+static void help_option(FILE *f, const struct vio_option *r, const char *form)
 {
 	char text[1024];
 	int n;
 
-	if (r->kind == VIO_OPTION_LINE) {
-		if (r->help)
-			fputs(r->help, f);
-		for (unsigned i = 0; r->lines && r->lines(i); i++)
-			fprintf(f, "    %s\n", r->lines(i));
-		return;
-	}
 	n = *form == '=' ? fprintf(f, "%s=%s", r->name, r->value)
 			 : fprintf(f, "  --%s%s%s", r->name, r->value ? " " : "",
 				   r->value ? r->value : "");
@@ -271,6 +272,16 @@ static void help_row(FILE *f, const struct vio_option *r, const char *form)
 	n += fprintf(f, "%*s", HELP_COLUMN - n, "");
 	describe(r, text, sizeof(text));
 	print_wrapped(f, (size_t)n, text);
+}
+
+static void help_row(FILE *f, const struct vio_option *r, const char *form)
+{
+	if (is_option(r))
+		help_option(f, r, form);
+	else if (r->help)
+		fputs(r->help, f);
+	for (unsigned i = 0; r->lines && r->lines(i); i++)
+		fprintf(f, "    %s\n", r->lines(i));
 }
 
 void vio_options_help(const struct vio_program *p, FILE *f)

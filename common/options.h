@@ -19,7 +19,7 @@
 #define VIO_OPTIONS_MAX 96u
 
 enum vio_option_kind {
-	VIO_OPTION_LINE, /* no option: a line of --help, or several */
+	VIO_OPTION_LINE, /* no option: text of --help */
 	VIO_OPTION_ROWS, /* no option: another table, whose places lie in a struct at this row's place */
 	VIO_OPTION_FLAG,  /* bool that becomes true; no value */
 	VIO_OPTION_CLEAR, /* bool that becomes false; no value */
@@ -47,8 +47,10 @@ struct vio_option {
 	bool never;               /* NUMBER: the word never too, which is UINT64_MAX */
 	double least, most;       /* SECONDS, REAL: the range, both included */
 	const char *const *words; /* WORD: ends with NULL */
-	const struct vio_option *rows;    /* ROWS: ends with a row of zeroes */
-	const char *(*lines)(unsigned i); /* LINE without help: line i, NULL past the end */
+	const struct vio_option *rows; /* ROWS: ends with a row of zeroes; or */
+	const struct vio_option *(*each)(
+		unsigned i);              /* row i of a table elsewhere, NULL past the end */
+	const char *(*lines)(unsigned i); /* more of --help below it: line i, NULL past the end */
 	/* CALL: `to` is the row's place. 0, or -EINVAL with a sentence that names the option. */
 	int (*set)(const struct vio_option *row, void *to, const char *text, struct vio_err *err);
 };

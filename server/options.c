@@ -210,8 +210,8 @@ static const struct vio_option rows[] = {
 	 VIO_CALL_ALL(set_cores)},
 	VIO_LINES(
 		"devices: one --disk or --net for each adapter, in order; when a --disk is the last one, it repeats\n"),
-	{"disk", "BACKEND[,KEY=VALUE...]", "a disk on one of these:", VIO_CALL_ALL(add_disk)},
-	{.kind = VIO_OPTION_LINE, .lines = vio_backend_usage},
+	{"disk", "BACKEND[,KEY=VALUE...]", "a disk on one of these:", VIO_CALL_ALL(add_disk),
+	 .lines = vio_backend_usage},
 	VIO_LINES(
 		"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements only\n"),
 	{"net",

@@ -23,7 +23,8 @@ struct place {
 	unsigned word;
 	bool flag, cleared, on, given;
 	struct inner in;
-	unsigned calls;
+	unsigned calls, third;
+	bool fourth;
 	const char *needed;
 };
 
@@ -52,6 +53,17 @@ static const char *more(unsigned i)
 	return i < 2 ? line[i] : NULL;
 }
 
+static const struct vio_option elsewhere[] = {
+	{"third", "N", "from a table elsewhere", VIO_NUMBER(struct place, third, 0, 9),
+	 .lines = more},
+	{"fourth", NULL, "another", VIO_FLAG(struct place, fourth)},
+};
+
+static const struct vio_option *each(unsigned i)
+{
+	return i < 2 ? &elsewhere[i] : NULL;
+}
+
 static const struct vio_option rows[] = {
 	{"wide", "SIZE", "64 bits", VIO_NUMBER(struct place, wide, 1, UINT64_MAX), .def = "64k"},
 	{"byte", "N", "eight bits", VIO_NUMBER(struct place, byte, 0, 255), .multiple = 5},
@@ -66,6 +78,7 @@ static const struct vio_option rows[] = {
 	 VIO_GIVEN(struct place, given), .def = "on"},
 	{.kind = VIO_OPTION_LINE, .lines = more},
 	VIO_ROWS(struct place, in, inner_rows),
+	{.kind = VIO_OPTION_ROWS, .each = each},
 	{"call", "WHAT", "counted", VIO_CALL(struct place, calls, count)},
 	{"needed", "THING", "the thing", VIO_TEXT(struct place, needed), .required = true},
 	{0},
@@ -83,6 +96,7 @@ static int parse(struct place *p, struct vio_err *err, const char *const args[])
 		argv[argc] = (char *)(uintptr_t)args[argc - 1];
 	memset(p, 0xa5, sizeof(*p)); /* what no row is about must stay */
 	p->calls = 0;
+	p->fourth = false;
 	p->flag = p->given = false;
 	p->cleared = true;
 	err->msg[0] = '\0';
@@ -133,8 +147,8 @@ static void values_of_each_kind_reach_their_places_and_nothing_beside_them(void 
 			 -EINVAL); /* --needed is missing */
 	assert_int_equal(PARSE(&p, &err, "--wide", "18446744073709551615", "--byte=255", "--ns",
 			       "never", "--seconds", "0.5", "--real", "0.25", "--word", "blue",
-			       "--no-flag", "--on", "off", "--small=1k", "--text=abc", "--call=a",
-			       "--call=b", "--needed=y"),
+			       "--no-flag", "--on", "off", "--third=3", "--fourth", "--small=1k",
+			       "--text=abc", "--call=a", "--call=b", "--needed=y"),
 			 0);
 	assert_true(p.wide == UINT64_MAX && p.ns == UINT64_MAX);
 	assert_int_equal(p.byte, 255);
@@ -147,6 +161,8 @@ static void values_of_each_kind_reach_their_places_and_nothing_beside_them(void 
 	assert_int_equal(p.in.small, 1024);
 	assert_string_equal(p.in.text, "abc");
 	assert_int_equal(p.calls, 2);
+	assert_int_equal(p.third, 3);
+	assert_true(p.fourth);
 	assert_string_equal(p.needed, "y");
 	assert_int_equal(p.after, 0xa5a5a5a5a5a5a5a5);
 }
@@ -200,6 +216,7 @@ static void help_says_all_that_the_rows_say(void **state)
 		"  --flag               becomes true\n",
 		"  --on on|off          either (on)\n    first line\n    second line\ninner\n",
 		"  --small N            sixteen bits; 2 to 1024, a power of two (8)\n",
+		"  --third N            from a table elsewhere; 0 to 9\n    first line\n    second line\n",
 		"  --needed THING       the thing (required)\n  --help, --version\nthe end\n",
 	};
 	char text[4096] = "";
