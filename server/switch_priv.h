@@ -2,7 +2,8 @@
 /*
  * Inside of switch*.c.
  *
- *   switch.c         frames, ports and their options
+ *   switch.c         frames and ports
+ *   switch_options.c a port's options and names
  *   switch_watch.c   what is done by the clock, and what is said
  *   switch_fdb.c     the table in DPDK's rte_hash
  */
