@@ -51,7 +51,7 @@ static const struct vio_program program = {
 };
 
 /* All cases in their order; ends at the first that failed. */
-static int measure(struct anchors_result *r, struct vio_err *err)
+static int anchors_measure(struct anchors_result *r, struct vio_err *err)
 {
 	uint64_t t0 = vio_now_ns();
 	struct rusage children;
@@ -87,7 +87,7 @@ static int save(const struct anchors_result *r, const char *path, struct vio_err
 	return rc;
 }
 
-static int run(const struct options *o, struct anchors_result *r, struct vio_err *err)
+static int anchors_all(const struct options *o, struct anchors_result *r, struct vio_err *err)
 {
 	const unsigned uring = 1u << ANCHORS_URING_BUFFERED | 1u << ANCHORS_URING_DIRECT;
 	const char *json = strcmp(o->c.json, "-") ? o->c.json : NULL;
@@ -104,7 +104,7 @@ static int run(const struct options *o, struct anchors_result *r, struct vio_err
 	if (!rc && (o->points & uring))
 		rc = anchors_files_open(&r->env, o->dir, err);
 	if (!rc)
-		rc = measure(r, err);
+		rc = anchors_measure(r, err);
 	anchors_files_close(&r->env);
 	return rc ? rc : save(r, json, err);
 }
@@ -123,7 +123,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	r = calloc(1, sizeof(*r));
-	rc = r ? run(&o, r, &err) : vio_err_set(&err, -ENOMEM, "no memory for the results");
+	rc = r ? anchors_all(&o, r, &err) : vio_err_set(&err, -ENOMEM, "no memory for the results");
 	free(r);
 	if (rc)
 		fprintf(stderr, "bench-anchors: %s\n", err.msg);

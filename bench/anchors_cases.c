@@ -124,7 +124,7 @@ int anchors_parse_points(const char *list, unsigned *set, struct vio_err *err)
 }
 
 /* splitmix64 (Steele, Lea, Flood 2014): one step from any state. */
-static uint64_t mix(uint64_t x)
+static uint64_t cases_mix(uint64_t x)
 {
 	x += 0x9e3779b97f4a7c15ull;
 	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -153,7 +153,7 @@ unsigned anchors_cases(unsigned set, uint64_t seed, struct anchors_case out[ANCH
 		if (set & (1u << p))
 			n += add_point(p, &out[n]);
 	for (unsigned i = n; i > 1; i--) {
-		unsigned k = (unsigned)(mix(seed + i) % i);
+		unsigned k = (unsigned)(cases_mix(seed + i) % i);
 		struct anchors_case c = out[i - 1];
 
 		out[i - 1] = out[k];
@@ -169,7 +169,7 @@ void anchors_fill(void *to, size_t bytes, uint64_t seed, uint64_t first)
 	uint64_t *w = to;
 
 	for (size_t i = 0; i < bytes / sizeof(*w); i++)
-		w[i] = mix(seed ^ (first / sizeof(*w) + i));
+		w[i] = cases_mix(seed ^ (first / sizeof(*w) + i));
 }
 
 bool anchors_matches(const void *at, size_t bytes, uint64_t seed, uint64_t first)
@@ -177,7 +177,7 @@ bool anchors_matches(const void *at, size_t bytes, uint64_t seed, uint64_t first
 	const uint64_t *w = at;
 
 	for (size_t i = 0; i < bytes / sizeof(*w); i++)
-		if (w[i] != mix(seed ^ (first / sizeof(*w) + i)))
+		if (w[i] != cases_mix(seed ^ (first / sizeof(*w) + i)))
 			return false;
 	return true;
 }

@@ -25,7 +25,7 @@ const char anchors_json_keys[] =
 	"  rdma-copy       copy out of a process on the other core: process_vm_readv, memcpy (memory that both map)\n";
 /* clang-format on */
 
-static int describe(json_t *o, const struct anchors_case *c)
+static int anchors_describe(json_t *o, const struct anchors_case *c)
 {
 	int rc = json_object_set_new(o, "point", json_string(anchors_point_name(c->point)));
 
@@ -39,7 +39,7 @@ static int add_case(json_t *points, json_t *missing, const struct anchors_case *
 {
 	json_t *j = o->measured ? bench_series_json(&o->ns) : json_object();
 	struct bench_summary q;
-	int rc = describe(j, c);
+	int rc = anchors_describe(j, c);
 
 	if (!o->measured) {
 		rc |= json_object_set_new(j, "reason", json_string(o->why.msg));

@@ -37,7 +37,7 @@ static uint64_t answer_to(uint64_t request, uint64_t seed)
 #define STOP  UINT64_MAX
 #define SPINS 32u /* polls between two looks at the clock */
 
-static bool ring(struct channel *c)
+static bool kick_ring(struct channel *c)
 {
 	const uint64_t one = 1;
 
@@ -55,17 +55,17 @@ static bool send(struct channel *c, enum anchors_level level, uint64_t v)
 {
 	vio_store_release(&c->value, v); /* pair H */
 	if (level == ANCHORS_EVENTFD)
-		return ring(c);
+		return kick_ring(c);
 	if (level == ANCHORS_SPIN_SLEEP) {
 		vio_fence_full(); /* as pair W: the value before the look */
 		if (vio_load_relaxed(&c->sleeps))
-			return ring(c);
+			return kick_ring(c);
 	}
 	return true;
 }
 
 /* True when the value changed while it was polled. */
-static bool spin(struct channel *c, uint64_t old)
+static bool kick_spin(struct channel *c, uint64_t old)
 {
 	uint64_t t0 = vio_now_ns();
 
@@ -78,13 +78,13 @@ static bool spin(struct channel *c, uint64_t old)
 }
 
 /* The value after `old`; STOP when an eventfd failed. */
-static uint64_t receive(struct channel *c, enum anchors_level level, uint64_t old)
+static uint64_t kick_receive(struct channel *c, enum anchors_level level, uint64_t old)
 {
 	uint64_t v;
 
 	if (level == ANCHORS_EVENTFD && !sleep_on(c))
 		return STOP;
-	if (level == ANCHORS_SPIN_SLEEP && !spin(c, old)) {
+	if (level == ANCHORS_SPIN_SLEEP && !kick_spin(c, old)) {
 		vio_store_relaxed(&c->sleeps, 1u);
 		vio_fence_full(); /* as pair W: "I sleep" before the last look */
 		while (vio_load_relaxed(&c->value) == old)
@@ -103,12 +103,12 @@ static void answerer(void *ctx)
 	struct kick *k = ctx;
 	uint64_t v = 0;
 
-	while ((v = receive(&k->there, k->level, v)) != STOP)
+	while ((v = kick_receive(&k->there, k->level, v)) != STOP)
 		if (!send(&k->back, k->level, answer_to(v, k->env->written)))
 			break;
 	/* A failed eventfd here must not leave the other side waiting. */
 	vio_store_release(&k->back.value, STOP);
-	ring(&k->back);
+	kick_ring(&k->back);
 }
 
 static int op_round_trip(void *ctx, uint64_t n)
@@ -121,7 +121,7 @@ static int op_round_trip(void *ctx, uint64_t n)
 
 		if (!send(&k->there, k->level, ++k->i))
 			return -errno;
-		answer = receive(&k->back, k->level, old);
+		answer = kick_receive(&k->back, k->level, old);
 		if (answer == STOP)
 			return -EIO;
 		if (answer != answer_to(k->i, k->env->expected))
@@ -130,7 +130,7 @@ static int op_round_trip(void *ctx, uint64_t n)
 	return 0;
 }
 
-static int no_check(void *ctx, uint64_t n) /* op_round_trip looks at every answer */
+static int kick_no_check(void *ctx, uint64_t n) /* op_round_trip looks at every answer */
 {
 	(void)ctx;
 	(void)n;
@@ -141,7 +141,7 @@ static void kicker(void *ctx)
 {
 	struct kick *k = ctx;
 
-	k->rc = anchors_sample(k->env, op_round_trip, no_check, k, k->out);
+	k->rc = anchors_sample(k->env, op_round_trip, kick_no_check, k, k->out);
 	send(&k->there, k->level, STOP);
 }
 
@@ -150,7 +150,7 @@ static int op_write(void *ctx, uint64_t n)
 	struct kick *k = ctx;
 
 	for (uint64_t i = 0; i < n; i++)
-		if (!ring(&k->there))
+		if (!kick_ring(&k->there))
 			return -errno;
 	return 0;
 }
@@ -169,7 +169,7 @@ static int check_writes(void *ctx, uint64_t n)
 	return 0;
 }
 
-static int run(struct kick *k)
+static int kick_run(struct kick *k)
 {
 	const struct bench_cores *cores = &k->env->cores;
 	int rc = bench_pin(cores->guest_core, &k->out->why);
@@ -199,7 +199,7 @@ int anchors_kick(const struct anchors_env *env, const struct anchors_case *c,
 	if (k->there.fd < 0 || k->back.fd < 0)
 		rc = vio_err_set(&out->why, -errno, "no eventfd: %s", strerror(errno));
 	else
-		rc = run(k);
+		rc = kick_run(k);
 	if (k->there.fd >= 0)
 		close(k->there.fd);
 	if (k->back.fd >= 0)

@@ -48,7 +48,7 @@ fail:
 	return -e;
 }
 
-static void next(struct map *m)
+static void map_next(struct map *m)
 {
 	m->last = m->at;
 	m->at = (m->at + m->c->size) % ANCHORS_WINDOW;
@@ -62,7 +62,7 @@ static int op_standing(void *ctx, uint64_t n)
 		memcpy(m->dst, m->window + m->at, m->c->size);
 		__asm__ volatile("" ::"r"(m->dst)
 				 : "memory"); /* each copy counts, not only the last */
-		next(m);
+		map_next(m);
 	}
 	return 0;
 }
@@ -79,7 +79,7 @@ static int op_per_request(void *ctx, uint64_t n)
 		memcpy(m->dst, p, m->c->size);
 		if (munmap(p, m->c->size))
 			return -errno;
-		next(m);
+		map_next(m);
 	}
 	return 0;
 }
@@ -96,12 +96,12 @@ static int op_map_only(void *ctx, uint64_t n)
 			return -errno;
 		if (munmap(p, m->c->size))
 			return -errno;
-		next(m);
+		map_next(m);
 	}
 	return 0;
 }
 
-static int check(void *ctx, uint64_t n)
+static int map_check(void *ctx, uint64_t n)
 {
 	struct map *m = ctx;
 	int rc;
@@ -117,7 +117,7 @@ static int check(void *ctx, uint64_t n)
 	return rc;
 }
 
-static void measure(void *ctx)
+static void map_measure(void *ctx)
 {
 	static const bench_op ops[] = {
 		[ANCHORS_STANDING] = op_standing,
@@ -126,7 +126,7 @@ static void measure(void *ctx)
 	};
 	struct map *m = ctx;
 
-	m->rc = anchors_sample(m->env, ops[m->c->level], check, m, m->out);
+	m->rc = anchors_sample(m->env, ops[m->c->level], map_check, m, m->out);
 }
 
 /* A thread that runs in user mode on the other core: munmap has to interrupt it to flush its TLB. */
@@ -145,7 +145,7 @@ static void measure_with_neighbour(void *ctx)
 
 	while (vio_load_acquire(&m->neighbour) == NEIGHBOUR_ABSENT)
 		;
-	measure(m);
+	map_measure(m);
 	vio_store_release(&m->neighbour, (uint32_t)NEIGHBOUR_STOP);
 }
 
@@ -172,7 +172,7 @@ int anchors_map(const struct anchors_env *env, const struct anchors_case *c,
 			rc = bench_pair_run(env->cores.guest_core, measure_with_neighbour,
 					    neighbour, &m, &out->why);
 		else
-			measure(&m);
+			map_measure(&m);
 	}
 	bench_mem_put(&dst);
 	if (m.window != MAP_FAILED)

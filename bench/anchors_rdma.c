@@ -26,7 +26,7 @@ struct rdma {
  * The owner of the memory: fills it with the pattern of the seed that it is sent, answers, and
  * sleeps again.
  */
-static _Noreturn void own(pid_t parent, int sock, uint8_t *mem, size_t bytes, unsigned cpu)
+static _Noreturn void rdma_own(pid_t parent, int sock, uint8_t *mem, size_t bytes, unsigned cpu)
 {
 	uint64_t seed;
 
@@ -40,7 +40,7 @@ static _Noreturn void own(pid_t parent, int sock, uint8_t *mem, size_t bytes, un
 	_exit(0);
 }
 
-static int refill(struct rdma *r)
+static int rdma_refill(struct rdma *r)
 {
 	uint64_t seed = r->env->written + ++r->batch;
 
@@ -78,20 +78,20 @@ static int op_readv(void *ctx, uint64_t n)
 	return 0;
 }
 
-static int check(void *ctx, uint64_t n)
+static int rdma_check(void *ctx, uint64_t n)
 {
 	struct rdma *r = ctx;
 
 	(void)n;
 	if (!anchors_matches(r->dst, r->c->size, r->env->expected + r->batch, 0))
 		return -EBADMSG;
-	return refill(r);
+	return rdma_refill(r);
 }
 
-static int measure(struct rdma *r, struct anchors_outcome *out)
+static int rdma_measure(struct rdma *r, struct anchors_outcome *out)
 {
 	const bench_op op = r->c->level == ANCHORS_READV ? op_readv : op_memcpy;
-	int rc = refill(r);
+	int rc = rdma_refill(r);
 
 	if (rc)
 		return vio_err_set(&out->why, rc, "the process that owns the memory ended early");
@@ -103,7 +103,7 @@ static int measure(struct rdma *r, struct anchors_outcome *out)
 			strerror(-rc));
 		return ANCHORS_FORBIDDEN;
 	}
-	return anchors_sample(r->env, op, check, r, out);
+	return anchors_sample(r->env, op, rdma_check, r, out);
 }
 
 /* With the owner started; ends it. */
@@ -115,14 +115,14 @@ static int with_owner(struct rdma *r, int ends[2], struct anchors_outcome *out)
 	r->owner = fork();
 	if (r->owner == 0) {
 		close(ends[0]);
-		own(self, ends[1], r->src, r->c->size, r->env->cores.guest_core);
+		rdma_own(self, ends[1], r->src, r->c->size, r->env->cores.guest_core);
 	}
 	close(ends[1]);
 	if (r->owner < 0)
 		return vio_err_set(&out->why, -errno, "no process: %s", strerror(errno));
 	r->sock = ends[0];
-	rc = measure(r, out);
-	shutdown(ends[0], SHUT_RDWR); /* ends own() */
+	rc = rdma_measure(r, out);
+	shutdown(ends[0], SHUT_RDWR); /* ends rdma_own() */
 	while (waitpid(r->owner, NULL, 0) < 0 && errno == EINTR)
 		;
 	return rc;

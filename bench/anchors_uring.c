@@ -38,7 +38,7 @@ static void start_read(struct uring *u, unsigned i)
 }
 
 /* Take every completion that is there; start another read for each while `*to_start`. How many, or -errno. */
-static int reap(struct uring *u, uint64_t *to_start)
+static int uring_reap(struct uring *u, uint64_t *to_start)
 {
 	struct io_uring_cqe *cqe[MAX_DEPTH];
 	unsigned n = io_uring_peek_batch_cqe(&u->ring, cqe, MAX_DEPTH);
@@ -68,7 +68,7 @@ static int op_read(void *ctx, uint64_t n)
 		rc = io_uring_submit_and_wait(&u->ring, 1);
 		if (rc < 0 && rc != -EINTR)
 			return rc;
-		rc = reap(u, &to_start);
+		rc = uring_reap(u, &to_start);
 		if (rc < 0)
 			return rc;
 		left -= (uint64_t)rc;
@@ -76,7 +76,7 @@ static int op_read(void *ctx, uint64_t n)
 	return 0;
 }
 
-static int check(void *ctx, uint64_t n)
+static int uring_check(void *ctx, uint64_t n)
 {
 	struct uring *u = ctx;
 	int rc = 0;
@@ -124,7 +124,7 @@ static int with_ring(struct uring *u, struct anchors_outcome *out)
 	if (u->c->level == ANCHORS_REGISTERED)
 		rc = register_buffers(u, out);
 	if (!rc)
-		rc = anchors_sample(u->env, op_read, check, u, out);
+		rc = anchors_sample(u->env, op_read, uring_check, u, out);
 	io_uring_queue_exit(&u->ring);
 	return rc;
 }

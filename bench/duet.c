@@ -13,7 +13,7 @@
 
 static volatile int stop_now; /* set by the signal handler: the one mutable global, as main's */
 
-static void on_signal(int sig)
+static void duet_on_signal(int sig)
 {
 	(void)sig;
 	stop_now = 1;
@@ -61,7 +61,7 @@ static const struct vio_program program = {
 };
 
 /* 0; 1: answered; -EINVAL. */
-static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
+static int duet_parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 {
 	int rc;
 
@@ -113,10 +113,10 @@ static int play_all(const struct opts *o, struct vio_err *err)
 
 int main(int argc, char **argv)
 {
-	struct sigaction sa = {.sa_handler = on_signal};
+	struct sigaction sa = {.sa_handler = duet_on_signal};
 	struct vio_err err = {{0}};
 	struct opts o;
-	int rc = parse(&o, argc, argv, &err), parsed = rc;
+	int rc = duet_parse(&o, argc, argv, &err), parsed = rc;
 
 	if (rc > 0)
 		return 0;

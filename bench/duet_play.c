@@ -74,7 +74,7 @@ static uint64_t random_block(struct bench_play *p, struct play_side *s)
 			  64);
 }
 
-static uint64_t sum_words(const uint8_t *block, uint64_t size)
+static uint64_t play_sum_words(const uint8_t *block, uint64_t size)
 {
 	const uint64_t *w = (const uint64_t *)(const void *)block;
 	uint64_t s = 0;
@@ -84,7 +84,7 @@ static uint64_t sum_words(const uint8_t *block, uint64_t size)
 	return s;
 }
 
-static unsigned next(const struct bench_play *p, unsigned at)
+static unsigned play_next(const struct bench_play *p, unsigned at)
 {
 	return at + 1 == p->ring_blocks ? 0 : at + 1;
 }
@@ -120,13 +120,13 @@ static void play_memcpy(struct bench_play *p, struct play_side *s)
 	const uint64_t each = 1 + BYTES_PER_TICK / p->cfg.size;
 
 	do {
-		for (uint64_t k = 0; k < each; k++, s->at = next(p, s->at))
+		for (uint64_t k = 0; k < each; k++, s->at = play_next(p, s->at))
 			copy_block(p, s, s->at);
 		s->done += each;
 	} while (!vio_duet_step(&s->duet, vio_ticks(), s->done, true) && !*p->stop);
 }
 
-static void ask(struct bench_play *p, unsigned at)
+static void play_ask(struct bench_play *p, unsigned at)
 {
 	vio_store_release(&p->line[at].v, (uint64_t)BLOCK_ASKED); /* pair H: it was read before */
 }
@@ -136,9 +136,9 @@ static bool take_block(struct bench_play *p, struct play_side *s)
 {
 	if (!wait_for(p, &p->line[s->at].v, BLOCK_FULL))
 		return false;
-	s->sum += sum_words(p->ring + s->at * p->cfg.size, p->cfg.size);
+	s->sum += play_sum_words(p->ring + s->at * p->cfg.size, p->cfg.size);
 	vio_store_relaxed(&p->line[s->at].v, (uint64_t)BLOCK_EMPTY);
-	s->at = next(p, s->at);
+	s->at = play_next(p, s->at);
 	s->done++;
 	return true;
 }
@@ -149,13 +149,13 @@ static void play_handover(struct bench_play *p, struct play_side *s)
 	unsigned ahead = s->at;
 	bool over = false;
 
-	for (unsigned k = 0; k < p->cfg.depth; k++, ahead = next(p, ahead))
-		ask(p, ahead);
+	for (unsigned k = 0; k < p->cfg.depth; k++, ahead = play_next(p, ahead))
+		play_ask(p, ahead);
 	while (!over) {
-		for (uint64_t k = 0; k < each; k++, ahead = next(p, ahead)) {
+		for (uint64_t k = 0; k < each; k++, ahead = play_next(p, ahead)) {
 			if (!take_block(p, s))
 				return;
-			ask(p, ahead);
+			play_ask(p, ahead);
 		}
 		over = vio_duet_step(&s->duet, vio_ticks(), s->done, true);
 	}
@@ -180,7 +180,7 @@ static void tell_end(void)
 		perror("bench-duet");
 }
 
-static void *guest(void *ctx)
+static void *play_guest(void *ctx)
 {
 	static void (*const play[BENCH_N_PLAYS])(struct bench_play *, struct play_side *) = {
 		play_round_trips, play_memcpy, play_handover};
@@ -204,7 +204,7 @@ static void *guest(void *ctx)
 /* --------------------------------------------------------------------- server's side ---- */
 
 /* One look; true: there was something. */
-static bool answer(struct bench_play *p, struct play_side *s)
+static bool play_answer(struct bench_play *p, struct play_side *s)
 {
 	if (p->kind == BENCH_PLAY_ROUND_TRIP) {
 		const uint64_t v = vio_load_acquire(&p->line[0].v); /* pair H */
@@ -220,18 +220,18 @@ static bool answer(struct bench_play *p, struct play_side *s)
 		return false;
 	copy_block(p, s, s->at);
 	vio_store_release(&p->line[s->at].v, (uint64_t)BLOCK_FULL); /* pair H */
-	s->at = next(p, s->at);
+	s->at = play_next(p, s->at);
 	return true;
 }
 
-static void *server(void *ctx)
+static void *play_server(void *ctx)
 {
 	struct bench_play *p = ctx;
 	struct play_side *s = &p->side[VIO_DUET_SERVER];
 
 	while (!*p->stop) {
 		/* Copies are long: a look after each; a line's answer is not delayed by one. */
-		const bool look = answer(p, s) && p->kind == BENCH_PLAY_HANDOVER;
+		const bool look = play_answer(p, s) && p->kind == BENCH_PLAY_HANDOVER;
 
 		if (look || ++s->looks % LOOKS_PER_TICK == 0)
 			vio_duet_look(&s->duet, vio_ticks());
@@ -273,13 +273,13 @@ static int get_memory(struct bench_play *p, struct vio_err *err)
 			x = x * 6364136223846793005ull + 1442695040888963407ull;
 			memcpy(src + b * size + i, &x, sizeof(x));
 		}
-		p->src_sum[b] = sum_words(src + b * size, size);
+		p->src_sum[b] = play_sum_words(src + b * size, size);
 	}
 	return 0;
 }
 
-static int start_thread(struct play_side *s, unsigned core, void *(*fn)(void *),
-			struct bench_play *p, struct vio_err *err)
+static int play_start_thread(struct play_side *s, unsigned core, void *(*fn)(void *),
+			     struct bench_play *p, struct vio_err *err)
 {
 	cpu_set_t set;
 	pthread_attr_t attr;
@@ -320,9 +320,9 @@ int bench_play_start(enum bench_play_kind kind, const char *at, const struct ben
 		rc = get_memory(p, err);
 	/* The server first: it is there when the guest says that they are ready. */
 	if (rc == 0 && kind != BENCH_PLAY_MEMCPY)
-		rc = start_thread(&p->side[VIO_DUET_SERVER], core[1], server, p, err);
+		rc = play_start_thread(&p->side[VIO_DUET_SERVER], core[1], play_server, p, err);
 	if (rc == 0)
-		rc = start_thread(&p->side[VIO_DUET_GUEST], core[0], guest, p, err);
+		rc = play_start_thread(&p->side[VIO_DUET_GUEST], core[0], play_guest, p, err);
 	*out = p;
 	return rc;
 }

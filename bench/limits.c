@@ -62,7 +62,7 @@ static int measure_pair(struct limits_result *r, double total_ns, struct vio_err
 	return rc;
 }
 
-static int measure(struct limits_result *r, struct vio_err *err)
+static int limits_measure(struct limits_result *r, struct vio_err *err)
 {
 	const double total_ns = r->budget_seconds * 1e9;
 	struct rusage before, after;
@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 	if (!rc && !r.two_cores)
 		fprintf(stderr, "bench-limits: %s\n", r.cores.reason);
 	if (!rc)
-		rc = measure(&r, &err);
+		rc = limits_measure(&r, &err);
 	if (!rc)
 		rc = bench_write_json(limits_json(&r), out, json ? json : "standard output", &err);
 	if (!rc && o.table)

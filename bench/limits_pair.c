@@ -208,12 +208,12 @@ struct wake {
  */
 #define WAKE_STOP (UINT64_MAX - 1)
 
-static bool put(int fd, uint64_t v)
+static bool pair_put(int fd, uint64_t v)
 {
 	return write(fd, &v, sizeof(v)) == sizeof(v);
 }
 
-static bool get(int fd, uint64_t *v)
+static bool pair_get(int fd, uint64_t *v)
 {
 	return read(fd, v, sizeof(*v)) == sizeof(*v);
 }
@@ -223,10 +223,10 @@ static void wake_server(void *ctx)
 	struct wake *w = ctx;
 	uint64_t v;
 
-	while (get(w->to_server, &v) && v != WAKE_STOP)
-		if (!put(w->to_guest, 1))
+	while (pair_get(w->to_server, &v) && v != WAKE_STOP)
+		if (!pair_put(w->to_guest, 1))
 			break;
-	put(w->to_guest, WAKE_STOP);
+	pair_put(w->to_guest, WAKE_STOP);
 }
 
 static int wake_rounds(struct wake *w, unsigned n)
@@ -234,7 +234,7 @@ static int wake_rounds(struct wake *w, unsigned n)
 	uint64_t v;
 
 	for (unsigned k = 0; k < n; k++) {
-		if (!put(w->to_server, 1) || !get(w->to_guest, &v))
+		if (!pair_put(w->to_server, 1) || !pair_get(w->to_guest, &v))
 			return -errno;
 		if (v == WAKE_STOP)
 			return -EIO;
@@ -259,7 +259,7 @@ static void wake_guest(void *ctx)
 		if (!w->rc)
 			bench_series_add(w->out, (double)(now - t0) / (double)n);
 	}
-	put(w->to_server, WAKE_STOP);
+	pair_put(w->to_server, WAKE_STOP);
 }
 
 int limits_eventfd_wake(unsigned server_cpu, uint64_t budget_ns, unsigned batches, uint64_t rounds,

@@ -52,7 +52,7 @@ static const struct vio_program program = {
 };
 
 /* 0; 1: --help; -EINVAL. */
-static int parse(struct tail *t, int argc, char **argv, struct vio_err *err)
+static int tail_parse(struct tail *t, int argc, char **argv, struct vio_err *err)
 {
 	int rc = vio_options_parse(&program, t, argc, argv, err);
 
@@ -63,7 +63,7 @@ static int parse(struct tail *t, int argc, char **argv, struct vio_err *err)
 	return rc;
 }
 
-static void server(void *ctx)
+static void tail_server(void *ctx)
 {
 	struct tail *t = ctx;
 	uint64_t v, last = 0;
@@ -77,7 +77,7 @@ static void server(void *ctx)
 }
 
 /* Whatever should have started by now has its round trip, one after the other; none is left out. */
-static void guest(void *ctx)
+static void tail_guest(void *ctx)
 {
 	struct tail *t = ctx;
 	const uint64_t begin = vio_ticks(), t0 = vio_now_ns();
@@ -110,7 +110,7 @@ static void guest(void *ctx)
 	vio_store_release(&t->line.ping, STOP);
 }
 
-static int report(const struct tail *t, struct vio_err *err)
+static int tail_report(const struct tail *t, struct vio_err *err)
 {
 	json_t *root = json_pack("{s:s, s:I, s:f, s:I, s:{s:I, s:f, s:I, s:I}, s:o}", "schema",
 				 "bench-tail/1", "requests", (json_int_t)t->latency.count, "rate",
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
 
 	if (t) {
 		memset(t, 0, sizeof(*t));
-		parsed = parse(t, argc, argv, &err);
+		parsed = tail_parse(t, argc, argv, &err);
 	}
 	if (parsed > 0) {
 		free(t);
@@ -146,9 +146,9 @@ int main(int argc, char **argv)
 		rc = bench_pin(t->cores.guest, &err);
 	}
 	if (rc == 0)
-		rc = bench_pair_run(t->cores.server, guest, server, t, &err);
+		rc = bench_pair_run(t->cores.server, tail_guest, tail_server, t, &err);
 	if (rc == 0)
-		rc = report(t, &err);
+		rc = tail_report(t, &err);
 	if (rc)
 		fprintf(stderr, "bench-tail: %s\n", err.msg);
 	free(t);

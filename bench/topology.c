@@ -113,8 +113,8 @@ static uint64_t cache_bytes(hwloc_topology_t topo, hwloc_obj_type_t type, hwloc_
 	return o && o->attr ? o->attr->cache.size : 0;
 }
 
-static void fill(hwloc_topology_t topo, const struct cpus *list, const struct cpu *g,
-		 const struct cpu *s, struct bench_cores *out)
+static void topology_fill(hwloc_topology_t topo, const struct cpus *list, const struct cpu *g,
+			  const struct cpu *s, struct bench_cores *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->guest_core = g->os_index;
@@ -195,7 +195,7 @@ int bench_topology_choose(hwloc_topology_t topo, hwloc_const_cpuset_t allowed,
 			g = &list.v[i];
 			s = &list.v[j];
 		}
-	fill(topo, &list, g, s, out);
+	topology_fill(topo, &list, g, s, out);
 	explain(out);
 	free(list.v);
 	return g == s;
@@ -221,7 +221,7 @@ int bench_topology_describe(hwloc_topology_t topo, hwloc_const_cpuset_t allowed,
 	g = find(&list, guest_cpu);
 	s = find(&list, server_cpu);
 	if (g && s) {
-		fill(topo, &list, g, s, out);
+		topology_fill(topo, &list, g, s, out);
 		explain(out);
 		rc = g == s;
 	} else {

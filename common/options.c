@@ -232,7 +232,7 @@ static void print_wrapped(FILE *f, size_t column, const char *text)
 }
 
 /* What the row says beyond its sentence: range, words, default. */
-static void describe(const struct vio_option *r, char *buf, size_t len)
+static void option_describe(const struct vio_option *r, char *buf, size_t len)
 {
 	/* A bound that is there for arithmetic only tells a person nothing. */
 	const uint64_t no_bound = 1ull << 20;
@@ -270,7 +270,7 @@ static void help_option(FILE *f, const struct vio_option *r, const char *form)
 	if (n > HELP_COLUMN - 2)
 		n = fprintf(f, "\n") - 1;
 	n += fprintf(f, "%*s", HELP_COLUMN - n, "");
-	describe(r, text, sizeof(text));
+	option_describe(r, text, sizeof(text));
 	print_wrapped(f, (size_t)n, text);
 }
 
@@ -337,8 +337,8 @@ int vio_options_key(const struct vio_option *rows, void *to, const char *key, co
 }
 
 /* What getopt_long() could not take: the word before optind. */
-static int refuse(const struct vio_program *p, const struct table *t, int c, const char *word,
-		  struct vio_err *err)
+static int option_refuse(const struct vio_program *p, const struct table *t, int c,
+			 const char *word, struct vio_err *err)
 {
 	const struct vio_option *r = NULL;
 
@@ -403,7 +403,7 @@ int vio_options_parse(const struct vio_program *p, void *to, int argc, char **ar
 			return 1;
 		}
 		if (c == '?' || c == ':')
-			return refuse(p, &t, c, argv[optind - 1], err);
+			return option_refuse(p, &t, c, argv[optind - 1], err);
 		seen[c - 1] = true;
 		rc = set_one(&t.e[c - 1], to, "--", optarg, err);
 	}

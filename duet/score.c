@@ -47,7 +47,7 @@ static bool sound(const struct vio_duet_head *h, uint64_t bytes)
 		      (uint64_t)h->max_turns * sizeof(struct vio_duet_server_record));
 }
 
-static int map(struct vio_duet *d, const char *path, struct vio_err *err)
+static int score_map(struct vio_duet *d, const char *path, struct vio_err *err)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC), rc = 0;
 	struct stat st;
@@ -103,7 +103,7 @@ int vio_duet_open(struct vio_duet *d, const char *text, enum vio_duet_side side,
 				   VIO_DUET_MAX_SLOTS - 1);
 	memcpy(path, text, (size_t)(comma - text));
 	path[comma - text] = 0;
-	rc = map(d, path, err);
+	rc = score_map(d, path, err);
 	if (rc)
 		return rc;
 	d->slot = (unsigned)slot;
@@ -155,7 +155,7 @@ static const struct vio_duet_turn *turn_of(const struct vio_duet *d, uint32_t wo
 }
 
 /* This side has a turn from now on. */
-static void begin(struct vio_duet *d, const struct vio_duet_turn *t)
+static void score_begin(struct vio_duet *d, const struct vio_duet_turn *t)
 {
 	d->switches_at = switches();
 	d->cpu_at = cpu_ns();
@@ -200,7 +200,7 @@ bool vio_duet_serve(struct vio_duet *d)
 	t = turn_of(d, word);
 	d->until = UINT64_MAX;
 	if (t) {
-		begin(d, t);
+		score_begin(d, t);
 		d->until = d->woken + t->warm;
 	}
 	vio_store_release(&line(d, d->slot, VIO_DUET_SERVER)->seen, word); /* pair M */
@@ -221,7 +221,7 @@ static void tell(const struct vio_duet *d, unsigned slot, uint32_t word)
 }
 
 /* Turn number t, or the end. */
-static void play(const struct vio_duet *d, uint32_t t)
+static void score_play(const struct vio_duet *d, uint32_t t)
 {
 	if (t < d->head->n_turns) {
 		tell(d, d->turn[t].slot, t + VIO_DUET_FIRST);
@@ -247,7 +247,7 @@ void vio_duet_ready(struct vio_duet *d)
 	vio_store_relaxed(&line(d, d->slot, VIO_DUET_GUEST)->word, VIO_DUET_PARKED);
 	vio_store_release(&line(d, d->slot, VIO_DUET_SERVER)->word, VIO_DUET_PARKED); /* pair M */
 	if (vio_fetch_add(&d->head->ready, 1u) + 1 == d->head->n_guests)
-		play(d, 0);
+		score_play(d, 0);
 }
 
 bool vio_duet_wait(struct vio_duet *d, uint64_t done, const volatile int *stop)
@@ -260,7 +260,7 @@ bool vio_duet_wait(struct vio_duet *d, uint64_t done, const volatile int *stop)
 	t = turn_of(d, d->playing);
 	if (!t || *stop)
 		return false;
-	begin(d, t);
+	score_begin(d, t);
 	d->part = VIO_DUET_ARRIVING;
 	d->until = 0;
 	d->all_from = done;
@@ -327,5 +327,5 @@ void vio_duet_pass(struct vio_duet *d, uint64_t done)
 	d->rec.passed = vio_ticks();
 	d->rec.done = 1;
 	d->guests[t] = d->rec;
-	play(d, t + 1);
+	score_play(d, t + 1);
 }

@@ -17,7 +17,7 @@
 	 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_DISCARD |                               \
 	 1ull << VIRTIO_BLK_F_WRITE_ZEROES | 1ull << VIRTIO_BLK_F_MQ)
 
-static int start(struct vio_blk *b, struct vio_err *err)
+static int blk_start(struct vio_blk *b, struct vio_err *err)
 {
 	struct vio_transport_cfg *tc = &b->cfg.transport;
 	int rc = phyp_vcpu_create(b->f.part, &b->q[0].v.vcpu, err);
@@ -64,7 +64,7 @@ int vio_blk_open(struct phyp_part *part, struct vio_mem *mem, const struct vio_b
 	memset(b->q, 0, VIO_MAX_QUEUES * sizeof(*b->q));
 	b->cfg = *cfg;
 	vio_front_init(&b->f, &blk_front_ops, part, mem, &cfg->transport);
-	rc = start(b, err);
+	rc = blk_start(b, err);
 	if (rc) {
 		vio_blk_close(b);
 		return rc;

@@ -35,7 +35,7 @@ static bool range_ok(const struct vio_blk_info *i, uint64_t sector, uint64_t len
 }
 
 /* 0, or why it is refused here. */
-static int check(const struct vio_blk *b, const struct vio_blk_req *r)
+static int blk_check(const struct vio_blk *b, const struct vio_blk_req *r)
 {
 	const struct vio_blk_info *i = &b->info;
 
@@ -251,7 +251,7 @@ static unsigned give(struct blk_queue *q, struct vio_blk_req *const r[], unsigne
 	return in > 0 ? (unsigned)in : 0;
 }
 
-static bool refuse(struct blk_queue *q, struct vio_blk_req *r, int why)
+static bool blk_refuse(struct blk_queue *q, struct vio_blk_req *r, int why)
 {
 	if (q->n_ret >= q->b->info.depth)
 		return false;
@@ -259,7 +259,7 @@ static bool refuse(struct blk_queue *q, struct vio_blk_req *r, int why)
 	return true;
 }
 
-static unsigned submit(struct blk_queue *q, struct vio_blk_req *const r[], unsigned n)
+static unsigned blk_submit(struct blk_queue *q, struct vio_blk_req *const r[], unsigned n)
 {
 	struct vio_blk *b = q->b;
 	unsigned done = 0, added = 0;
@@ -269,7 +269,7 @@ static unsigned submit(struct blk_queue *q, struct vio_blk_req *const r[], unsig
 		int why = 0;
 
 		while (run < BLK_BURST && done + run < n &&
-		       vio_likely((why = check(b, r[done + run])) == 0))
+		       vio_likely((why = blk_check(b, r[done + run])) == 0))
 			run++;
 		if (vio_likely(run > 0)) {
 			took = give(q, r + done, run, &why);
@@ -280,7 +280,7 @@ static unsigned submit(struct blk_queue *q, struct vio_blk_req *const r[], unsig
 			if (why == 0)
 				break; /* full */
 		}
-		if (!refuse(q, r[done], why))
+		if (!blk_refuse(q, r[done], why))
 			break;
 		done++;
 	}
@@ -300,7 +300,7 @@ unsigned vio_blk_submit(struct vio_blk *b, unsigned qi, struct vio_blk_req *cons
 		return 0;
 	/* After a restart what was outstanding goes first: poll sends it. */
 	if (vio_likely(q->v.epoch == b->f.epoch && q->redo_next == q->n_redo))
-		done = submit(q, r, n);
+		done = blk_submit(q, r, n);
 	vio_gate_leave(&q->v.pass);
 	return done;
 }
@@ -316,8 +316,8 @@ static int result_of(uint8_t status)
 }
 
 /* Completed slots: unmap, copy back, free. n <= BLK_BURST. */
-static void finish(struct blk_queue *q, const struct vio_used *used, unsigned n,
-		   struct vio_blk_req *done[])
+static void blk_finish(struct blk_queue *q, const struct vio_used *used, unsigned n,
+		       struct vio_blk_req *done[])
 {
 	struct vio_dma_map *m[BLK_BURST];
 	struct vio_gbuf *buf[BLK_BURST];
@@ -348,7 +348,7 @@ static void finish(struct blk_queue *q, const struct vio_used *used, unsigned n,
 }
 
 /* From the used ring, at most max; -EPROTO: the server returned nonsense. */
-static int take(struct vio_fq *v, void *out, unsigned max)
+static int blk_take(struct vio_fq *v, void *out, unsigned max)
 {
 	struct blk_queue *q = vio_container_of(v, struct blk_queue, v);
 	struct vio_blk_req **done = out;
@@ -370,7 +370,7 @@ static int take(struct vio_fq *v, void *out, unsigned max)
 			return total ? (int)total : n; /* it says so again next time */
 		if (n == 0)
 			break;
-		finish(q, used, (unsigned)n, done + total);
+		blk_finish(q, used, (unsigned)n, done + total);
 		total += (unsigned)n;
 		if ((unsigned)n < want)
 			break;
@@ -421,7 +421,7 @@ int vio_blk_poll(struct vio_blk *b, unsigned qi, struct vio_blk_req *done[], uns
 	if (vio_unlikely(q->n_ret > 0))
 		n = (int)returned(q, done, max);
 	else
-		n = vio_fq_poll(&q->v, take, done, max, &ok);
+		n = vio_fq_poll(&q->v, blk_take, done, max, &ok);
 	vio_counter_add(n > 0 ? &q->v.cnt->polls_busy : &q->v.cnt->polls_empty, 1);
 	vio_gate_leave(&q->v.pass);
 	if (vio_unlikely(n < 0)) {

@@ -9,7 +9,7 @@
 
 #include "guest/blk_priv.h"
 
-static unsigned held(const struct vio_front *f)
+static unsigned blk_held(const struct vio_front *f)
 {
 	const struct vio_blk *b = vio_container_of(f, const struct vio_blk, f);
 	unsigned n = 0;
@@ -67,7 +67,7 @@ const struct vio_front_ops blk_front_ops = {
 	.device = "disk",
 	.item = "request",
 	.fate = "sent again",
-	.held = held,
+	.held = blk_held,
 	.same = same_disk,
 };
 
@@ -86,7 +86,7 @@ static void sort_by_seq(const struct blk_queue *q, uint16_t *index, unsigned n)
 	}
 }
 
-static void release(struct blk_queue *q, struct blk_slot *s, int result)
+static void blk_release(struct blk_queue *q, struct blk_slot *s, int result)
 {
 	struct vio_gbuf *buf = &s->buf;
 
@@ -114,7 +114,7 @@ static unsigned drop_writes(struct blk_queue *q, unsigned n)
 		    type == VIRTIO_BLK_T_GET_ID)
 			q->redo[keep++] = q->redo[i];
 		else
-			release(q, s, -EIO);
+			blk_release(q, s, -EIO);
 	}
 	if (keep < n)
 		vio_front_say(
@@ -156,7 +156,7 @@ void blk_revive(struct blk_queue *q)
 	if (b->f.give_up != b->f.epoch)
 		return;
 	for (unsigned i = 0; i < n; i++)
-		release(q, &q->slot[q->redo[i]], -EIO);
+		blk_release(q, &q->slot[q->redo[i]], -EIO);
 	q->n_redo = 0;
 }
 
@@ -181,7 +181,7 @@ void blk_redo(struct blk_queue *q)
 			m->n_seg = 0;
 			if (rc >= 0 || !vio_fq_look_at_crq(&q->v))
 				break; /* no room now, or no server: at a later poll */
-			release(q, s, -EIO);
+			blk_release(q, s, -EIO);
 		}
 		q->redo_next++;
 	}

@@ -18,7 +18,7 @@
 
 #define PAGE 4096u
 
-static bool has(const struct vio_blk_info *i, unsigned bit)
+static bool blk_has(const struct vio_blk_info *i, unsigned bit)
 {
 	return i->features >> bit & 1;
 }
@@ -30,10 +30,10 @@ static uint32_t max_segs(const struct vio_blk_info *i, const struct virtio_blk_c
 {
 	uint32_t n = VIO_DMA_MAX_SEG - 2, seg_max = vio_le32(c->seg_max);
 
-	if (has(i, VIRTIO_BLK_F_SEG_MAX) && seg_max < n)
+	if (blk_has(i, VIRTIO_BLK_F_SEG_MAX) && seg_max < n)
 		n = seg_max ? seg_max : 1;
 	/* Without indirect tables the whole chain lies in the descriptor table, in groups of four. */
-	if (!has(i, VIRTIO_RING_F_INDIRECT_DESC) && n + 2u > i->queue_size)
+	if (!blk_has(i, VIRTIO_RING_F_INDIRECT_DESC) && n + 2u > i->queue_size)
 		n = i->queue_size - 2u;
 	return n;
 }
@@ -52,14 +52,14 @@ int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size
 	info->arm = ti->arm;
 	info->queue_size = ti->queue_size;
 	info->num_queues = 1;
-	if (has(info, VIRTIO_BLK_F_MQ)) {
+	if (blk_has(info, VIRTIO_BLK_F_MQ)) {
 		uint16_t n = vio_le16(c.num_queues);
 
 		info->num_queues = n < ti->num_queues ? n : ti->num_queues;
 	}
 	info->sectors = vio_le64(c.capacity);
-	info->block_size = has(info, VIRTIO_BLK_F_BLK_SIZE) ? vio_le32(c.blk_size) : VIO_SECTOR;
-	*size_max = has(info, VIRTIO_BLK_F_SIZE_MAX) ? vio_le32(c.size_max) : UINT32_MAX;
+	info->block_size = blk_has(info, VIRTIO_BLK_F_BLK_SIZE) ? vio_le32(c.blk_size) : VIO_SECTOR;
+	*size_max = blk_has(info, VIRTIO_BLK_F_SIZE_MAX) ? vio_le32(c.size_max) : UINT32_MAX;
 	if (info->num_queues == 0 || info->block_size < VIO_BLK_SHORTEST ||
 	    info->block_size > 1u << 20 || (info->block_size & (info->block_size - 1)) ||
 	    info->sectors > UINT64_MAX / VIO_SECTOR || *size_max < VIO_SECTOR)
@@ -74,10 +74,10 @@ int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size
 		return vio_err_set(err, -EINVAL,
 				   "requests of at most %u bytes: the disk's blocks have %u", want,
 				   info->block_size);
-	info->read_only = has(info, VIRTIO_BLK_F_RO);
-	info->can_flush = has(info, VIRTIO_BLK_F_FLUSH);
-	info->can_discard = has(info, VIRTIO_BLK_F_DISCARD) && !info->read_only;
-	info->can_zero = has(info, VIRTIO_BLK_F_WRITE_ZEROES) && !info->read_only;
+	info->read_only = blk_has(info, VIRTIO_BLK_F_RO);
+	info->can_flush = blk_has(info, VIRTIO_BLK_F_FLUSH);
+	info->can_discard = blk_has(info, VIRTIO_BLK_F_DISCARD) && !info->read_only;
+	info->can_zero = blk_has(info, VIRTIO_BLK_F_WRITE_ZEROES) && !info->read_only;
 	info->max_discard_sectors = info->can_discard ? vio_le32(c.max_discard_sectors) : 0;
 	info->max_zero_sectors = info->can_zero ? vio_le32(c.max_write_zeroes_sectors) : 0;
 	return 0;
@@ -129,7 +129,7 @@ static uint64_t area_grain(const struct vio_blk *b, uint64_t len, bool grant)
 	return grant && crosses && g < 2u << 20 ? 2u << 20 : g;
 }
 
-static int carve_area(struct vio_blk *b, struct vio_err *err)
+static int blk_carve_area(struct vio_blk *b, struct vio_err *err)
 {
 	const struct vio_gpayload_ops *ops = vio_gpayload_level(b->info.arm.payload);
 	const unsigned traits = vio_arm_traits(&b->info.arm);
@@ -172,7 +172,7 @@ static int carve_area(struct vio_blk *b, struct vio_err *err)
 	return rc || !pool ? rc : vio_front_area(&b->f, &b->area, grant, &b->area_at, err);
 }
 
-static int new_payload(struct vio_blk *b, struct blk_queue *q, struct vio_err *err)
+static int blk_new_payload(struct vio_blk *b, struct blk_queue *q, struct vio_err *err)
 {
 	const struct vio_gpayload_ops *ops = vio_gpayload_level(b->info.arm.payload);
 	const struct vio_gpayload_cfg c = {
@@ -201,7 +201,7 @@ static uint64_t units_of(const struct vio_blk *b)
 	return units;
 }
 
-static int new_dma(struct vio_blk *b, struct blk_queue *q, uint64_t slice, struct vio_err *err)
+static int blk_new_dma(struct vio_blk *b, struct blk_queue *q, uint64_t slice, struct vio_err *err)
 {
 	struct vio_dma_cfg c = {.slice_len = slice,
 				.defer_batch = b->cfg.defer_batch,
@@ -235,7 +235,7 @@ static int new_slots(struct vio_blk *b, struct blk_queue *q, struct vio_err *err
 	return 0;
 }
 
-static int new_queues(struct vio_blk *b, struct vio_err *err)
+static int blk_new_queues(struct vio_blk *b, struct vio_err *err)
 {
 	const struct vio_dma_cfg c = {.defer_batch = b->cfg.defer_batch,
 				      .quota_pages = b->cfg.quota_pages};
@@ -249,9 +249,9 @@ static int new_queues(struct vio_blk *b, struct vio_err *err)
 
 		rc = new_slots(b, q, err);
 		if (rc == 0)
-			rc = new_payload(b, q, err);
+			rc = blk_new_payload(b, q, err);
 		if (rc == 0)
-			rc = new_dma(b, q, slice, err);
+			rc = blk_new_dma(b, q, slice, err);
 	}
 	return rc;
 }
@@ -295,10 +295,10 @@ int blk_setup(struct vio_blk *b, struct vio_err *err)
 				     4, err);
 	b->info.ring_bytes = vio_transport_control_bytes(b->f.t) + b->f.window_bytes;
 	if (rc == 0)
-		rc = carve_area(b, err);
+		rc = blk_carve_area(b, err);
 	b->info.window_bytes = b->f.window_bytes;
 	b->info.granted_bytes = b->f.granted_bytes;
-	return rc ? rc : new_queues(b, err);
+	return rc ? rc : blk_new_queues(b, err);
 }
 
 void blk_teardown(struct vio_blk *b)

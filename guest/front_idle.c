@@ -58,7 +58,7 @@ static bool arm(struct vio_fq *q)
 	return q->f->notify->driver.sleep(&q->notify, &vio_fq_end, q);
 }
 
-static bool arm_all(struct vio_fq *const q[], unsigned n)
+static bool front_arm_all(struct vio_fq *const q[], unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		if (arm(q[i]))
@@ -95,7 +95,7 @@ void vio_fq_idle_fds(struct vio_fq *const q[], unsigned n, bool more, struct pol
 					   fds, n_fds);
 		return;
 	}
-	busy = keep_polling(me) || more || arm_all(q, n) || something(q, n);
+	busy = keep_polling(me) || more || front_arm_all(q, n) || something(q, n);
 	vio_gate_leave(&me->pass);
 	if (busy)
 		return;

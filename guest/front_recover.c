@@ -22,14 +22,15 @@ void vio_front_say(const struct vio_front *f, const char *fmt, ...)
 	f->say(f->say_ctx, line);
 }
 
-static unsigned held(const struct vio_front *f)
+static unsigned front_held(const struct vio_front *f)
 {
 	return f->ops->held(f);
 }
 
 static void die(struct vio_front *f, const char *why)
 {
-	vio_front_say(f, "%s; %u outstanding %s(s) end with an error", why, held(f), f->ops->item);
+	vio_front_say(f, "%s; %u outstanding %s(s) end with an error", why, front_held(f),
+		      f->ops->item);
 	vio_store_release(&f->dead,
 			  true); /* owners give up their own: pair G's close has let them out */
 }
@@ -117,7 +118,8 @@ static void stranger(struct vio_front *f, const char *why)
 {
 	struct vio_err err = {""};
 
-	vio_front_say(f, "%s; %u %s(s) are kept until it is back", why, held(f), f->ops->item);
+	vio_front_say(f, "%s; %u %s(s) are kept until it is back", why, front_held(f),
+		      f->ops->item);
 	f->waiting = true;
 	vio_transport_park(f->t, &err);
 }
@@ -125,7 +127,7 @@ static void stranger(struct vio_front *f, const char *why)
 static void restart(struct vio_front *f, const struct vio_fq *me)
 {
 	struct vio_err err = {""};
-	unsigned n = held(f);
+	unsigned n = front_held(f);
 	bool give_up = f->strikes > VIO_FRONT_MAX_STRIKES;
 	int rc = configure(f, &err);
 
@@ -173,18 +175,18 @@ static void stopped(struct vio_front *f)
 
 	f->strikes = progress(f) ? 1 : f->strikes + 1;
 	vio_front_say(f, "the VIO server stopped the device: %s; resetting it (%u %s(s) held)", why,
-		      held(f), f->ops->item);
+		      front_held(f), f->ops->item);
 	vio_store_relaxed(&f->broken, 0);
 	reset_device(f);
 }
 
-static void gone(struct vio_front *f)
+static void front_gone(struct vio_front *f)
 {
 	if (f->waiting)
 		return;
 	vio_store_relaxed(&f->waiting, true);
-	vio_front_say(f, "the VIO server has gone; waiting for it to return (%u %ss held)", held(f),
-		      f->ops->item);
+	vio_front_say(f, "the VIO server has gone; waiting for it to return (%u %ss held)",
+		      front_held(f), f->ops->item);
 }
 
 /*
@@ -201,7 +203,7 @@ static void machine_gone(struct vio_front *f)
 		vio_front_say(
 			f,
 			"the hypervisor (phypd) has gone; waiting for the VIO server's process to end, which may still use the memory of %u %s(s)",
-			held(f), f->ops->item);
+			front_held(f), f->ops->item);
 	f->lingering = true;
 }
 
@@ -227,7 +229,7 @@ static void step(struct vio_front *f, struct vio_fq *me)
 			restart(f, me);
 			break;
 		case VIO_T_DOWN:
-			gone(f);
+			front_gone(f);
 			return;
 		case VIO_T_DEAD:
 			machine_gone(f);

@@ -138,7 +138,7 @@ stop(struct vio_transport *t, enum vio_transport_state s, uint8_t why, const cha
 	vio_t_set_state(t, s);
 }
 
-static void answer(struct vio_transport *t, uint32_t what, const struct vio_msg *m)
+static void transport_answer(struct vio_transport *t, uint32_t what, const struct vio_msg *m)
 {
 	vio_store_relaxed(&t->answer_id, m->arg16);
 	vio_store_relaxed(&t->answer_why, m->status);
@@ -151,11 +151,11 @@ static void rx_message(struct vio_transport *t, const struct vio_msg *m)
 	switch (vio_gfsm_rx(&t->fsm, m)) {
 	case VIO_GE_STEP_DONE:
 	case VIO_GE_WINDOW_DONE:
-		answer(t, VIO_T_OK, m);
+		transport_answer(t, VIO_T_OK, m);
 		break;
 	case VIO_GE_STEP_REFUSED:
 	case VIO_GE_WINDOW_REFUSED:
-		answer(t, VIO_T_REFUSED, m);
+		transport_answer(t, VIO_T_REFUSED, m);
 		break;
 	case VIO_GE_USED:
 		vio_fetch_or(&t->used, 1ull << m->arg16);

@@ -19,7 +19,7 @@ static uint64_t tce_page(const struct vio_transport *t)
 
 /* ---------------------------------------------------------------------------- TCEs ---- */
 
-static void unmap(struct vio_transport *t, struct ioba at, uint64_t len)
+static void window_unmap(struct vio_transport *t, struct ioba at, uint64_t len)
 {
 	uint64_t left = len >> t->u->page_shift;
 
@@ -51,8 +51,8 @@ static int64_t put_list(struct vio_transport *t, struct ioba at, struct gla from
 }
 
 /* All or nothing. The TCEs of a failed call may be set in part, so that call's range is unmapped too. */
-static int map(struct vio_transport *t, struct ioba at, struct gla from, uint64_t len, uint8_t perm,
-	       struct vio_err *err)
+static int window_map(struct vio_transport *t, struct ioba at, struct gla from, uint64_t len,
+		      uint8_t perm, struct vio_err *err)
 {
 	uint64_t total = len >> t->u->page_shift, done = 0;
 
@@ -62,7 +62,7 @@ static int map(struct vio_transport *t, struct ioba at, struct gla from, uint64_
 				      gla_add(from, done << t->u->page_shift), n, perm);
 
 		if (rc != H_SUCCESS) {
-			unmap(t, at, (done + n) << t->u->page_shift);
+			window_unmap(t, at, (done + n) << t->u->page_shift);
 			return vio_err_set(err, rc == H_RESOURCE ? -ENOSPC : phyp_rc_errno(rc),
 					   "mapping %" PRIu64 " bytes at IOBA 0x%" PRIx64
 					   " failed: H_PUT_TCE_INDIRECT: %s",
@@ -137,7 +137,7 @@ uint64_t vio_transport_control_bytes(const struct vio_transport *t)
 void vio_t_unmap_all(struct vio_transport *t)
 {
 	if (t->mapped)
-		unmap(t, t->u->window, t->low.v - t->u->window.v);
+		window_unmap(t, t->u->window, t->low.v - t->u->window.v);
 	t->mapped = false;
 }
 
@@ -202,7 +202,7 @@ static int grant(struct vio_transport *t, struct phyp_vcpu *vcpu, struct gla fro
 			   len, from.v, phyp_rc_name(rc));
 }
 
-static struct vio_twin *find(struct vio_transport *t, bool used, uint16_t id)
+static struct vio_twin *window_find(struct vio_transport *t, bool used, uint16_t id)
 {
 	uint32_t session = vio_load_relaxed(&t->session);
 
@@ -238,9 +238,9 @@ bool vio_t_void_windows(struct vio_transport *t, bool all)
 /* ------------------------------------------------------------------------- windows ---- */
 
 /* Grant [from, from+len), tell the server. The range is TCE-mapped at `at`. With txn. */
-static int announce(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at,
-		    struct gla from, uint64_t len, uint8_t perm, uint8_t role, struct vio_twin *w,
-		    struct vio_err *err)
+static int window_announce(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at,
+			   struct gla from, uint64_t len, uint8_t perm, uint8_t role,
+			   struct vio_twin *w, struct vio_err *err)
 {
 	struct vio_msg m = {.op = VIO_OP_WINDOW_ADD, .arg = vio_t_page_at(t, VIO_T_WDESC).v};
 	struct vio_window_desc d = {.liobn = vio_to_be32(t->u->liobn),
@@ -273,9 +273,9 @@ static int announce(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba
 	return 0;
 }
 
-static int add(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at, struct gla from,
-	       uint64_t len, uint8_t perm, uint8_t role, uint16_t *id, uint64_t *cookie,
-	       struct vio_err *err)
+static int transport_window_add(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at,
+				struct gla from, uint64_t len, uint8_t perm, uint8_t role,
+				uint16_t *id, uint64_t *cookie, struct vio_err *err)
 {
 	struct vio_twin *w;
 	int rc;
@@ -283,8 +283,8 @@ static int add(struct vio_transport *t, struct phyp_vcpu *vcpu, struct ioba at, 
 	if (t->info.version == VIO_PROTO_V1)
 		return vio_err_set(err, -ENOTSUP, "protocol 1 knows no windows");
 	pthread_mutex_lock(&t->txn);
-	w = find(t, false, 0);
-	rc = w ? announce(t, vcpu, at, from, len, perm, role, w, err)
+	w = window_find(t, false, 0);
+	rc = w ? window_announce(t, vcpu, at, from, len, perm, role, w, err)
 	       : vio_err_set(err, -ENOSPC, "all %u windows of the adapter are in use",
 			     VIO_MAX_WINDOWS);
 	if (rc == 0) {
@@ -303,7 +303,7 @@ static int del(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t id, str
 	int rc = 0;
 
 	pthread_mutex_lock(&t->txn);
-	w = find(t, true, id);
+	w = window_find(t, true, id);
 	if (w) {
 		enum vio_gstate s = vio_t_gstate(t);
 
@@ -341,14 +341,14 @@ int vio_transport_window(struct vio_transport *t, const struct vio_mem_piece *me
 				   " bytes does not fit the unit's DMA window (%" PRIu64
 				   " bytes left); give the adapter a larger one",
 				   mem->len, vio_transport_room(t));
-	rc = map(t, at, mem->at, mem->len, perm, err);
+	rc = window_map(t, at, mem->at, mem->len, perm, err);
 	if (rc)
 		return rc;
 	if (grant_too) {
-		rc = add(t, t->vcpu, at, mem->at, mem->len, perm, role, &out->id, &out->cookie,
-			 err);
+		rc = transport_window_add(t, t->vcpu, at, mem->at, mem->len, perm, role, &out->id,
+					  &out->cookie, err);
 		if (rc) {
-			unmap(t, at, mem->len);
+			window_unmap(t, at, mem->len);
 			return rc;
 		}
 		out->granted = true;
@@ -361,8 +361,8 @@ int vio_transport_window_again(struct vio_transport *t, struct vio_gwindow *w, s
 {
 	if (!w->granted)
 		return 0; /* its TCEs never went away */
-	return add(t, t->vcpu, w->at, w->mem.at, w->mem.len, w->perm, w->role, &w->id, &w->cookie,
-		   err);
+	return transport_window_add(t, t->vcpu, w->at, w->mem.at, w->mem.len, w->perm, w->role,
+				    &w->id, &w->cookie, err);
 }
 
 int vio_transport_window_del(struct vio_transport *t, struct vio_gwindow *w, struct vio_err *err)
@@ -370,7 +370,7 @@ int vio_transport_window_del(struct vio_transport *t, struct vio_gwindow *w, str
 	int rc = w->granted ? del(t, t->vcpu, w->id, err) : 0;
 
 	w->granted = false;
-	unmap(t, w->at, w->mem.len);
+	window_unmap(t, w->at, w->mem.len);
 	/* The last one's IOBAs are free again; a hole stays until close. */
 	if (w->at.v + w->mem.len == t->low.v)
 		t->low = w->at;
@@ -386,7 +386,8 @@ static int expose_add(void *ctx, struct ioba at, struct gla addr, uint64_t len, 
 	struct vio_texpose *x = ctx;
 	struct vio_err err = {""};
 	uint64_t cookie;
-	int rc = add(x->t, x->vcpu, at, addr, len, perm, VIO_WINDOW_BUFFERS, id, &cookie, &err);
+	int rc = transport_window_add(x->t, x->vcpu, at, addr, len, perm, VIO_WINDOW_BUFFERS, id,
+				      &cookie, &err);
 
 	if (rc && rc != -ENOTCONN && x->said != vio_load_relaxed(&x->t->session)) {
 		x->said = vio_load_relaxed(&x->t->session);

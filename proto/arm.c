@@ -174,7 +174,7 @@ unsigned vio_arm_traits(const struct vio_arm *arm)
 }
 
 /* The factor whose levels can have a trait. */
-static enum factor owner(unsigned trait)
+static enum factor arm_owner(unsigned trait)
 {
 	for (unsigned f = 0; f < N_FACTORS; f++)
 		for (unsigned i = 0; i < factors[f].n; i++)
@@ -201,7 +201,7 @@ int vio_arm_check(const struct vio_arm *arm, struct vio_err *err)
 		for (unsigned i = 0; i < VIO_ARRAY_SIZE(factors[f].levels->needs); i++) {
 			const struct row *row = &factors[f].levels[level[f]];
 			const struct need *need = &row->needs[i];
-			enum factor other = owner(need->trait);
+			enum factor other = arm_owner(need->trait);
 
 			if (need->trait & ~vio_arm_traits(arm))
 				return vio_err_set(err, -EINVAL,

@@ -131,7 +131,7 @@ int vio_gfsm_tx(struct vio_gfsm *f, struct vio_msg *m)
 	return -EPROTO;
 }
 
-static enum vio_gevent bad(struct vio_gfsm *f, uint8_t why)
+static enum vio_gevent gfsm_bad(struct vio_gfsm *f, uint8_t why)
 {
 	f->why = why;
 	/*
@@ -171,7 +171,7 @@ static enum vio_gevent step_answered(struct vio_gfsm *f, const struct rx_rule *r
 static enum vio_gevent window_answered(struct vio_gfsm *f, const struct vio_msg *m)
 {
 	if (!f->window_pending || m->op != (f->pending_op | VIO_OP_REPLY))
-		return bad(f, VIO_ST_BAD_MESSAGE);
+		return gfsm_bad(f, VIO_ST_BAD_MESSAGE);
 	f->window_pending = false;
 	if (m->status == VIO_ST_OK)
 		return VIO_GE_WINDOW_DONE;
@@ -187,16 +187,16 @@ enum vio_gevent vio_gfsm_rx(struct vio_gfsm *f, const struct vio_msg *m)
 	while (r < end && r->op != m->op)
 		r++;
 	if (r == end)
-		return bad(f, VIO_ST_BAD_MESSAGE);
+		return gfsm_bad(f, VIO_ST_BAD_MESSAGE);
 	if (m->op == VIO_OP_USED && m->arg16 >= VIO_MAX_QUEUES)
-		return bad(f, VIO_ST_QUEUE);
+		return gfsm_bad(f, VIO_ST_QUEUE);
 	/* Late messages are of an earlier session, perhaps of another version. */
 	if (!(r->in & IN(f->state)) && r->late & IN(f->state))
 		return VIO_GE_LATE;
 	if (!version_ok(f, m))
-		return bad(f, VIO_ST_BAD_VERSION);
+		return gfsm_bad(f, VIO_ST_BAD_VERSION);
 	if (!(r->in & IN(f->state)) || (f->version && f->version < r->min_version))
-		return bad(f, VIO_ST_BAD_MESSAGE);
+		return gfsm_bad(f, VIO_ST_BAD_MESSAGE);
 	switch (r->event) {
 	case VIO_GE_STEP_DONE:
 		return step_answered(f, r, m);

@@ -97,7 +97,7 @@ static uint8_t check_fields(uint8_t version, const struct vio_msg *m)
 }
 
 /* VIO_ST_OK, or why `m` can't be taken now. */
-static uint8_t judge(const struct vio_sfsm *f, const struct rule *r, const struct vio_msg *m)
+static uint8_t sfsm_judge(const struct vio_sfsm *f, const struct rule *r, const struct vio_msg *m)
 {
 	uint8_t version = f->version;
 
@@ -126,7 +126,7 @@ enum vio_stodo vio_sfsm_rx(struct vio_sfsm *f, const struct vio_msg *m, uint8_t 
 
 	if (late & IN(f->state))
 		return VIO_TODO_NOTHING;
-	*why = judge(f, r, m);
+	*why = sfsm_judge(f, r, m);
 	if (*why != VIO_ST_OK)
 		return VIO_TODO_REFUSE;
 	if (m->op == VIO_OP_PROBE)
@@ -148,8 +148,8 @@ static void fill_reply(const struct vio_sfsm *f, const struct vio_msg *m, uint8_
 }
 
 /* `m` was refused, or its work failed: a reply says why, or NEEDS_RESET where there is none. */
-static bool refuse(struct vio_sfsm *f, const struct rule *r, const struct vio_msg *m,
-		   uint8_t status, struct vio_msg *reply)
+static bool sfsm_refuse(struct vio_sfsm *f, const struct rule *r, const struct vio_msg *m,
+			uint8_t status, struct vio_msg *reply)
 {
 	if (r && r->reply) {
 		fill_reply(f, m, status, reply);
@@ -173,7 +173,7 @@ bool vio_sfsm_done(struct vio_sfsm *f, const struct vio_msg *m, uint8_t status,
 	uint8_t to;
 
 	if (status != VIO_ST_OK)
-		return refuse(f, r, m, status, reply);
+		return sfsm_refuse(f, r, m, status, reply);
 	if (!r)
 		return false;
 	if (!(r->done & IN(f->state))) {
@@ -182,7 +182,7 @@ bool vio_sfsm_done(struct vio_sfsm *f, const struct vio_msg *m, uint8_t status,
 		 * guest must not hear of it.
 		 */
 		return r->reply && OVER & IN(f->state) &&
-		       refuse(f, r, m, VIO_ST_BAD_MESSAGE, reply);
+		       sfsm_refuse(f, r, m, VIO_ST_BAD_MESSAGE, reply);
 	}
 	if (r->reply)
 		fill_reply(f, m, VIO_ST_OK, reply);

@@ -26,7 +26,7 @@ __attribute__((format(printf, 2, 3))) static void put(struct line *l, const char
 		l->used += (size_t)n;
 }
 
-static void begin(struct line *l, char *buf, size_t len, bool to_server)
+static void trace_begin(struct line *l, char *buf, size_t len, bool to_server)
 {
 	*l = (struct line){.buf = buf, .len = len};
 	put(l, "%s", to_server ? "guest  -> server  " : "server -> guest   ");
@@ -96,7 +96,7 @@ void vio_msg_trace(char *buf, size_t len, const struct vio_msg *m, bool to_serve
 	const char *name = vio_op_name(m->op);
 	struct line l;
 
-	begin(&l, buf, len, to_server);
+	trace_begin(&l, buf, len, to_server);
 	if (name[0] == '?') {
 		put(&l,
 		    "unknown op 0x%02x    v%u status=%u arg8=0x%02x arg16=0x%04x arg=0x%" PRIx64,
@@ -145,7 +145,7 @@ void vio_crq_trace(char *buf, size_t len, uint64_t hi, uint64_t lo, bool to_serv
 		    to_server ? "server" : "guest", format, transport_event_text(format));
 		return;
 	}
-	begin(&l, buf, len, to_server);
+	trace_begin(&l, buf, len, to_server);
 	if (valid == CRQ_INIT && format == CRQ_INIT_REQ)
 		put(&l, "INIT");
 	else if (valid == CRQ_INIT && format == CRQ_INIT_COMPLETE)

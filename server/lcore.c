@@ -112,7 +112,7 @@ static void park_all(struct lcore *lc)
 }
 
 /* Ask for notifications on every queue; true: there is work after all. */
-static bool arm_all(struct lcore *lc)
+static bool lcore_arm_all(struct lcore *lc)
 {
 	for (unsigned i = 0, n = vio_load_acquire(&lc->n_slots); i < n; i++) {
 		struct vio_squeue *q = vio_load_acquire(&lc->slot[i]); /* pair L */
@@ -127,7 +127,7 @@ static bool arm_all(struct lcore *lc)
 	return false;
 }
 
-/* What comes between arm_all() and the wait is not lost: a kick's interrupt and a prod stay pending. */
+/* What comes between lcore_arm_all() and the wait is not lost: a kick's interrupt and a prod stay pending. */
 static void try_sleep(struct lcore *lc)
 {
 	uint64_t now = vio_ticks(), limit = patience(lc);
@@ -136,7 +136,7 @@ static void try_sleep(struct lcore *lc)
 		lc->idle_since = now;
 	if (limit == UINT64_MAX || lc->awake || now - lc->idle_since < limit)
 		return;
-	if (!arm_all(lc)) {
+	if (!lcore_arm_all(lc)) {
 		vio_counter_add(&lc->sleeps, 1);
 		/* Asleep it holds nothing: nobody needs to wait for its quiescent state. */
 		vio_duet_note(lc->duet);

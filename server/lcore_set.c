@@ -8,7 +8,7 @@
 
 /* ---------------------------------------------------------------- what adapters need ---- */
 
-static struct lcore *owner_of(struct vio_lcores *l, const struct vio_adapter *a)
+static struct lcore *lcore_owner_of(struct vio_lcores *l, const struct vio_adapter *a)
 {
 	for (unsigned i = 0; i < l->n_owners; i++) {
 		if (l->owner[i].a == a)
@@ -31,7 +31,7 @@ static struct lcore *least_loaded(struct vio_lcores *l, struct lcore *own)
 
 void vio_lcores_assign(struct vio_lcores *l, struct vio_squeue *q)
 {
-	struct lcore *own = owner_of(l, q->adapter);
+	struct lcore *own = lcore_owner_of(l, q->adapter);
 	struct lcore *lc = q->dev->one_lcore ? &l->lc[0] : least_loaded(l, own);
 	unsigned i = 0, n;
 

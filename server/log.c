@@ -49,7 +49,7 @@ static bool may(const struct vio_log *log, const struct source *s, unsigned sour
 }
 
 /* Under lock, with room. */
-static void put(struct vio_log *log, unsigned source, const char *text, size_t len)
+static void log_put(struct vio_log *log, unsigned source, const char *text, size_t len)
 {
 	struct line *l = &log->line[(log->head + log->n++) % VIO_LOG_LINES];
 
@@ -78,7 +78,7 @@ static void confess(struct vio_log *log, unsigned source)
 		     (unsigned long long)s->left_out,
 		     source == 0 ? "this program" : "one guest or disk");
 	s->left_out = 0;
-	put(log, source, text, (size_t)n);
+	log_put(log, source, text, (size_t)n);
 }
 
 static struct timespec after(uint64_t ns)
@@ -121,7 +121,7 @@ void vio_log_line(struct vio_log *log, unsigned source, const char *line)
 		wait_for_room(log);
 	if (may(log, s, source)) {
 		confess(log, source);
-		put(log, source, line, strlen(line));
+		log_put(log, source, line, strlen(line));
 		s->n++;
 		pthread_cond_signal(&log->more);
 	} else {
@@ -180,7 +180,7 @@ static void wait_for_lines(struct vio_log *log)
 	}
 }
 
-static void release(struct vio_log *log)
+static void log_release(struct vio_log *log)
 {
 	pthread_cond_destroy(&log->more);
 	pthread_cond_destroy(&log->idle);
@@ -216,11 +216,11 @@ static void *log_main(void *arg)
 	orphan = log->orphan;
 	pthread_mutex_unlock(&log->lock);
 	if (orphan)
-		release(log);
+		log_release(log);
 	return NULL;
 }
 
-static int start_thread(struct vio_log *log)
+static int log_start_thread(struct vio_log *log)
 {
 	sigset_t all, old;
 	int rc;
@@ -247,7 +247,7 @@ int vio_log_start(int fd, struct vio_log **out, struct vio_err *err)
 		pthread_cond_init(&log->more, NULL);
 		pthread_cond_init(&log->idle, NULL);
 		pthread_cond_init(&log->room, NULL);
-		rc = start_thread(log);
+		rc = log_start_thread(log);
 	}
 	if (rc == 0) {
 		*out = log;
@@ -292,7 +292,7 @@ void vio_log_stop(struct vio_log *log, uint64_t patience_ns)
 	if (!empty)
 		return;
 	pthread_join(log->thread, NULL);
-	release(log);
+	log_release(log);
 }
 
 /* ------------------------------------------------------------------------- a stream ---- */

@@ -261,7 +261,7 @@ static const struct vio_program program = {
 	.rows = rows,
 };
 
-static int check(struct vio_server_opts *o, struct vio_err *err)
+static int opts_check(struct vio_server_opts *o, struct vio_err *err)
 {
 	bool net = false;
 
@@ -300,5 +300,5 @@ int vio_server_opts_parse(struct vio_server_opts *o, int argc, char **argv, stru
 		.ready_fd = -1,
 	};
 	rc = vio_options_parse(&program, o, argc, argv, err);
-	return rc ? rc : check(o, err);
+	return rc ? rc : opts_check(o, err);
 }

@@ -74,7 +74,7 @@ struct server {
 static struct server server;
 static volatile sig_atomic_t stop;
 
-static void on_signal(int sig)
+static void server_on_signal(int sig)
 {
 	(void)sig;
 	stop = 1;
@@ -118,8 +118,8 @@ static uint8_t transfer(const struct store *s, const struct guest *g,
 }
 
 /* One chain: header, data, status. Bytes written; -1: a chain without room for header or status. */
-static int64_t serve(const struct store *s, const struct guest *g, const struct segment *seg,
-		     unsigned n)
+static int64_t server_serve(const struct store *s, const struct guest *g, const struct segment *seg,
+			    unsigned n)
 {
 	struct virtio_blk_outhdr h, *from;
 	uint32_t written = 0;
@@ -177,7 +177,7 @@ static unsigned split_poll(const struct store *s, struct guest *g)
 	for (unsigned i = 0; i < n; i++) {
 		struct segment seg[MAX_CHAIN];
 		const unsigned len = split_chain(g, head[i], seg);
-		const int64_t written = len ? serve(s, g, seg, len) : -1;
+		const int64_t written = len ? server_serve(s, g, seg, len) : -1;
 
 		if (written < 0) {
 			g->broken = true;
@@ -239,7 +239,7 @@ static unsigned packed_poll(const struct store *s, struct guest *g)
 		if (!!(flags & AVAIL) != wrap || !!(flags & USED) == wrap)
 			break;
 		len = packed_chain(g, &g->next, &g->wrap, seg, &id);
-		written = len ? serve(s, g, seg, len) : -1;
+		written = len ? server_serve(s, g, seg, len) : -1;
 		if (written < 0) {
 			g->broken = true;
 			break;
@@ -453,8 +453,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "vhost-blk-server: %s\n", err.msg);
 		return 2;
 	}
-	signal(SIGINT, on_signal);
-	signal(SIGTERM, on_signal);
+	signal(SIGINT, server_on_signal);
+	signal(SIGTERM, server_on_signal);
 	if (start_eal(o.core) || listen_at(o.path)) {
 		fprintf(stderr,
 			"vhost-blk-server: DPDK can't listen at %s; its messages are above\n",

@@ -52,7 +52,7 @@ static void touch_write(const struct load *l, struct load_io *io)
 				 vio_pattern_key(l->cfg.seed, io->block, io->generation));
 }
 
-static void prepare(struct load *l, struct load_io *io)
+static void load_prepare(struct load *l, struct load_io *io)
 {
 	uint64_t *word = io->io.data;
 
@@ -70,7 +70,7 @@ static void prepare(struct load *l, struct load_io *io)
 	}
 }
 
-static void check(struct load *l, const struct load_io *io)
+static void load_check(struct load *l, const struct load_io *io)
 {
 	const uint64_t key = vio_pattern_key(l->cfg.seed, io->block, io->generation);
 	const uint64_t bad = vio_pattern_check(io->io.data, l->cfg.bs, key);
@@ -85,18 +85,18 @@ static void check(struct load *l, const struct load_io *io)
 	l->res->mismatches += bad;
 }
 
-static void touch_read(struct load *l, const struct load_io *io)
+static void load_touch_read(struct load *l, const struct load_io *io)
 {
 	const volatile uint64_t *word = io->io.data;
 
 	if (l->cfg.touch == LOAD_TOUCH_ALL && l->filled)
-		check(l, io);
+		load_check(l, io);
 	else if (l->cfg.touch == LOAD_TOUCH_HEADERS)
 		for (unsigned i = 0; i < HEAD / 8; i++)
 			(void)word[i];
 }
 
-static void finish(struct load *l, struct load_io *io, uint64_t now)
+static void load_finish(struct load *l, struct load_io *io, uint64_t now)
 {
 	struct load_result *s = l->res;
 	unsigned at = l->first + l->n_fifo;
@@ -113,14 +113,14 @@ static void finish(struct load *l, struct load_io *io, uint64_t now)
 	} else {
 		s->reads++;
 		s->bytes_read += l->cfg.bs;
-		touch_read(l, io);
+		load_touch_read(l, io);
 	}
 	l->fifo[at >= l->cfg.buffers ? at - l->cfg.buffers : at] = io;
 	l->n_fifo++;
 	l->in_flight--;
 }
 
-static void start_some(struct load *l)
+static void load_start_some(struct load *l)
 {
 	const uint64_t left = l->count - l->started;
 	unsigned n = l->cfg.batch, room = l->cfg.depth - l->in_flight;
@@ -136,7 +136,7 @@ static void start_some(struct load *l)
 		io[i] = l->fifo[l->first];
 		l->first = l->first + 1 == l->cfg.buffers ? 0 : l->first + 1;
 		l->n_fifo--;
-		prepare(l, io[i]);
+		load_prepare(l, io[i]);
 		l->r->ops->add(l->r, &io[i]->io);
 	}
 	now = vio_ticks();
@@ -155,7 +155,7 @@ static void start_some(struct load *l)
 	}
 }
 
-static unsigned collect(struct load *l)
+static unsigned load_collect(struct load *l)
 {
 	struct ring_io *done[LOAD_BURST];
 	int n = l->r->ops->take(l->r, done, LOAD_BURST);
@@ -169,7 +169,7 @@ static unsigned collect(struct load *l)
 	}
 	now = vio_ticks();
 	for (int i = 0; i < n; i++)
-		finish(l, (struct load_io *)done[i], now);
+		load_finish(l, (struct load_io *)done[i], now);
 	return (unsigned)n;
 }
 
@@ -196,8 +196,8 @@ unsigned load_turn(struct load *l)
 {
 	unsigned got = 0;
 
-	start_some(l);
-	for (unsigned k = 0; k < LOOKS && l->rc == 0 && (got = collect(l)) == 0; k++)
+	load_start_some(l);
+	for (unsigned k = 0; k < LOOKS && l->rc == 0 && (got = load_collect(l)) == 0; k++)
 		;
 	if (got) {
 		l->looks = 0;
@@ -209,7 +209,7 @@ unsigned load_turn(struct load *l)
 	return got;
 }
 
-static int drain(struct load *l)
+static int load_drain(struct load *l)
 {
 	l->count = l->started;
 	while (l->in_flight && l->rc == 0)
@@ -227,7 +227,7 @@ int load_run(struct load *l, uint64_t ns, const volatile int *stop, struct load_
 	l->count = UINT64_MAX;
 	while (l->rc == 0 && !*stop && vio_now_ns() - t0 < ns)
 		load_turn(l);
-	drain(l);
+	load_drain(l);
 	res->elapsed_ns = vio_now_ns() - t0;
 	return l->rc;
 }
@@ -250,7 +250,7 @@ int load_duet(struct load *l, struct vio_duet *d, uint64_t tick_hz, const volati
 				got = load_turn(l);
 			} while (l->rc == 0 && !*stop &&
 				 !vio_duet_step(d, vio_ticks(), res->requests, got > 0));
-			drain(l);
+			load_drain(l);
 			ticks += vio_ticks() - from;
 			vio_duet_pass(d, res->requests);
 		}

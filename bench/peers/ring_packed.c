@@ -26,8 +26,8 @@ static void packed_place(struct ring *r, void *mem)
 }
 
 /* A descriptor at the next place; its flags, so that the head's can be written last. */
-static uint16_t put(struct ring *r, uint64_t addr, uint32_t len, unsigned slot, unsigned flags,
-		    bool store_flags)
+static uint16_t peer_put(struct ring *r, uint64_t addr, uint32_t len, unsigned slot, unsigned flags,
+			 bool store_flags)
 {
 	struct vring_packed_desc *d = (struct vring_packed_desc *)r->desc + r->next;
 	const uint16_t all = (uint16_t)(flags | (r->wrap ? AVAIL : USED));
@@ -51,11 +51,11 @@ static void packed_add(struct ring *r, struct ring_io *io)
 	const uint16_t head = r->next;
 	struct ring_line *l = &r->line[slot];
 	uint16_t flags =
-		put(r, (uintptr_t)&l->hdr, sizeof(l->hdr), slot, VRING_DESC_F_NEXT, !first);
+		peer_put(r, (uintptr_t)&l->hdr, sizeof(l->hdr), slot, VRING_DESC_F_NEXT, !first);
 
-	put(r, (uintptr_t)io->data, io->len, slot,
-	    VRING_DESC_F_NEXT | (io->type == VIRTIO_BLK_T_IN ? VRING_DESC_F_WRITE : 0u), true);
-	put(r, (uintptr_t)&l->status, 1, slot, VRING_DESC_F_WRITE, true);
+	peer_put(r, (uintptr_t)io->data, io->len, slot,
+		 VRING_DESC_F_NEXT | (io->type == VIRTIO_BLK_T_IN ? VRING_DESC_F_WRITE : 0u), true);
+	peer_put(r, (uintptr_t)&l->status, 1, slot, VRING_DESC_F_WRITE, true);
 	if (first) {
 		r->head = head;
 		r->head_flags = flags;

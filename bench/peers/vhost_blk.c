@@ -28,7 +28,7 @@ struct opts {
 
 static volatile int stop;
 
-static void on_signal(int sig)
+static void vhost_on_signal(int sig)
 {
 	(void)sig;
 	stop = 1;
@@ -68,7 +68,7 @@ static const struct vio_program program = {
 	.rows = rows,
 };
 
-static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
+static int vhost_parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 {
 	struct load_cfg *l = &o->load;
 	int rc;
@@ -93,13 +93,8 @@ static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 	return 0;
 }
 
-static json_int_t ji(uint64_t v)
-{
-	return (json_int_t)v;
-}
-
-static int report(const struct opts *o, const struct vu *v, uint64_t capacity, uint64_t ready_ns,
-		  const struct load_result *r, struct vio_err *err)
+static int vhost_report(const struct opts *o, const struct vu *v, uint64_t capacity,
+			uint64_t ready_ns, const struct load_result *r, struct vio_err *err)
 {
 	const struct load_cfg *l = &o->load;
 	char features[20];
@@ -151,8 +146,8 @@ static int fit(struct opts *o, uint64_t capacity, struct vio_err *err)
 }
 
 /* Warm up, measure, read back; or all of a duet's turns. d: NULL without one. */
-static int measure(const struct opts *o, struct load *l, struct vio_duet *d,
-		   struct load_result *res)
+static int vhost_measure(const struct opts *o, struct load *l, struct vio_duet *d,
+			 struct load_result *res)
 {
 	int rc = o->load.touch == LOAD_TOUCH_ALL ? load_fill(l) : 0;
 
@@ -187,8 +182,8 @@ static int connect_disk(struct opts *o, struct vu *v, uint64_t *capacity, struct
 	return rc ? rc : fit(o, *capacity, err);
 }
 
-static int run(struct opts *o, struct vu *v, struct ring *r, struct load *l, struct vio_duet *d,
-	       struct vio_err *err)
+static int vhost_run(struct opts *o, struct vu *v, struct ring *r, struct load *l,
+		     struct vio_duet *d, struct vio_err *err)
 {
 	const struct ring_ops *ops = rings[o->layout];
 	const size_t ring_len = ring_bytes(ops, o->queue_size),
@@ -209,9 +204,9 @@ static int run(struct opts *o, struct vu *v, struct ring *r, struct load *l, str
 		rc = vu_start(v, o->queue_size, r->desc, r->driver, r->device, ops->packed, err);
 	ready = vio_now_ns() - t0;
 	if (rc == 0)
-		rc = measure(o, l, o->duet ? d : NULL, res);
+		rc = vhost_measure(o, l, o->duet ? d : NULL, res);
 	if (rc == 0)
-		rc = report(o, v, capacity, ready, res, err);
+		rc = vhost_report(o, v, capacity, ready, res, err);
 	if (rc == 0 && (res->errors || res->mismatches))
 		rc = vio_err_set(err, -EIO, "%" PRIu64 " errors, %" PRIu64 " wrong words: %s",
 				 res->errors, res->mismatches, res->first_mismatch);
@@ -219,7 +214,7 @@ static int run(struct opts *o, struct vu *v, struct ring *r, struct load *l, str
 	return rc;
 }
 
-static int pin(int core, struct vio_err *err)
+static int vhost_pin(int core, struct vio_err *err)
 {
 	cpu_set_t set;
 
@@ -238,7 +233,7 @@ int main(int argc, char **argv)
 	struct ring r = {0};
 	struct load l = {0};
 	struct vio_duet d;
-	int rc = parse(&o, argc, argv, &err);
+	int rc = vhost_parse(&o, argc, argv, &err);
 
 	if (rc > 0)
 		return 0;
@@ -246,16 +241,16 @@ int main(int argc, char **argv)
 		fprintf(stderr, "vhost-blk: %s\n", err.msg);
 		return 2;
 	}
-	signal(SIGINT, on_signal);
-	signal(SIGTERM, on_signal);
-	rc = o.core >= 0 ? pin(o.core, &err) : 0;
+	signal(SIGINT, vhost_on_signal);
+	signal(SIGTERM, vhost_on_signal);
+	rc = o.core >= 0 ? vhost_pin(o.core, &err) : 0;
 	vio_duet_none(&d, UINT64_MAX);
 	if (rc == 0 && o.duet)
 		rc = vio_duet_open(&d, o.duet, VIO_DUET_GUEST, &err);
 	if (rc == 0 && o.duet)
 		vio_duet_begin(&d);
 	if (rc == 0)
-		rc = run(&o, &v, &r, &l, &d, &err);
+		rc = vhost_run(&o, &v, &r, &l, &d, &err);
 	vu_close(&v);
 	ring_free(&r);
 	load_free(&l);

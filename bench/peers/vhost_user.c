@@ -68,7 +68,7 @@ struct message {
 
 #define HEAD offsetof(struct message, p)
 
-static int gone(struct vio_err *err, uint32_t request, ssize_t n)
+static int vu_lost(struct vio_err *err, uint32_t request, ssize_t n)
 {
 	if (n >= 0 || errno == EPIPE || errno == ECONNRESET)
 		return vio_err_set(err, -EPIPE,
@@ -105,10 +105,10 @@ static int send_message(struct vu *v, struct message *m, uint32_t size, int fd, 
 		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
 	}
 	n = sendmsg(v->fd, &h, MSG_NOSIGNAL);
-	return n == (ssize_t)(HEAD + size) ? 0 : gone(err, m->request, n);
+	return n == (ssize_t)(HEAD + size) ? 0 : vu_lost(err, m->request, n);
 }
 
-static int receive(struct vu *v, void *to, size_t len, uint32_t request, struct vio_err *err)
+static int vu_receive(struct vu *v, void *to, size_t len, uint32_t request, struct vio_err *err)
 {
 	uint8_t *p = to;
 
@@ -118,7 +118,7 @@ static int receive(struct vu *v, void *to, size_t len, uint32_t request, struct 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return gone(err, request, n);
+			return vu_lost(err, request, n);
 		p += n;
 		len -= (size_t)n;
 	}
@@ -126,10 +126,10 @@ static int receive(struct vu *v, void *to, size_t len, uint32_t request, struct 
 }
 
 /* The answer to *m, into *m; its payload must have `size` bytes. */
-static int answer(struct vu *v, struct message *m, uint32_t size, struct vio_err *err)
+static int vu_answer(struct vu *v, struct message *m, uint32_t size, struct vio_err *err)
 {
 	const uint32_t request = m->request;
-	int rc = receive(v, m, HEAD, request, err);
+	int rc = vu_receive(v, m, HEAD, request, err);
 
 	if (rc)
 		return rc;
@@ -138,16 +138,16 @@ static int answer(struct vu *v, struct message *m, uint32_t size, struct vio_err
 			err, -EPROTO,
 			"the vhost-user server answered message %u with message %u, flags 0x%x, %u bytes; %u were due",
 			request, m->request, m->flags, m->size, size);
-	return receive(v, &m->p, size, request, err);
+	return vu_receive(v, &m->p, size, request, err);
 }
 
-static int get(struct vu *v, uint32_t request, uint64_t *value, struct vio_err *err)
+static int vu_get(struct vu *v, uint32_t request, uint64_t *value, struct vio_err *err)
 {
 	struct message m = {.request = request};
 	int rc = send_message(v, &m, 0, -1, err);
 
 	if (rc == 0)
-		rc = answer(v, &m, sizeof(m.p.u64), err);
+		rc = vu_answer(v, &m, sizeof(m.p.u64), err);
 	if (rc == 0)
 		*value = m.p.u64;
 	return rc;
@@ -163,7 +163,7 @@ static int set(struct vu *v, struct message *m, uint32_t size, int fd, struct vi
 	rc = send_message(v, m, size, fd, err);
 	if (rc || !v->acks)
 		return rc;
-	rc = answer(v, m, sizeof(m->p.u64), err);
+	rc = vu_answer(v, m, sizeof(m->p.u64), err);
 	if (rc == 0 && m->p.u64 != 0)
 		return vio_err_set(err, -EPROTO,
 				   "the vhost-user server refused message %u (%" PRIu64 ")",
@@ -201,7 +201,7 @@ int vu_negotiate(struct vu *v, uint64_t wanted, struct vio_err *err)
 {
 	uint64_t offered = 0, protocol = 0;
 	struct message m = {.request = SET_OWNER};
-	int rc = get(v, GET_FEATURES, &offered, err);
+	int rc = vu_get(v, GET_FEATURES, &offered, err);
 
 	if (rc == 0 && (wanted & ~offered))
 		return vio_err_set(err, -ENOTSUP,
@@ -213,7 +213,7 @@ int vu_negotiate(struct vu *v, uint64_t wanted, struct vio_err *err)
 		rc = send_message(v, &m, 0, -1, err);
 	wanted |= offered & F_PROTOCOL;
 	if (rc == 0 && (wanted & F_PROTOCOL)) {
-		rc = get(v, GET_PROTOCOL_FEATURES, &protocol, err);
+		rc = vu_get(v, GET_PROTOCOL_FEATURES, &protocol, err);
 		protocol &= P_REPLY_ACK | P_CONFIG;
 		m = (struct message){.request = SET_PROTOCOL_FEATURES, .p.u64 = protocol};
 		if (rc == 0)
@@ -239,13 +239,13 @@ int vu_get_config(struct vu *v, void *to, uint32_t len, struct vio_err *err)
 			"the vhost-user server does not tell the disk's size (protocol feature CONFIG)");
 	rc = send_message(v, &m, CONFIG_HEAD + len, -1, err);
 	if (rc == 0)
-		rc = answer(v, &m, CONFIG_HEAD + len, err);
+		rc = vu_answer(v, &m, CONFIG_HEAD + len, err);
 	if (rc == 0)
 		memcpy(to, m.p.config.region, len);
 	return rc;
 }
 
-static void *map(struct vu *v, unsigned flags)
+static void *vu_map(struct vu *v, unsigned flags)
 {
 	void *p;
 
@@ -262,12 +262,12 @@ int vu_share(struct vu *v, size_t len, struct vio_err *err)
 	void *p;
 
 	v->mem_len = (len + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-	p = map(v, MFD_HUGETLB | MFD_HUGE_2MB);
+	p = vu_map(v, MFD_HUGETLB | MFD_HUGE_2MB);
 	v->huge = p != MAP_FAILED;
 	if (p == MAP_FAILED) {
 		if (v->mem_fd >= 0)
 			close(v->mem_fd);
-		p = map(v, 0);
+		p = vu_map(v, 0);
 	}
 	if (p == MAP_FAILED)
 		return vio_err_set(err, -errno, "no shared memory of %zu bytes: %s", v->mem_len,

@@ -79,7 +79,7 @@ static unsigned quota_of(const struct vio_dma_cfg *cfg)
 	return cfg->quota_pages ? cfg->quota_pages : DEFAULT_QUOTA;
 }
 
-static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
+static int cached_create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
 {
 	struct cached *c = calloc(1, sizeof(*c));
 	int rc;
@@ -120,7 +120,7 @@ static inline bool matches(const struct cached *c, const struct entry *e,
 	       (!c->m.in_place || e->perm == span->perm);
 }
 
-static uint32_t find(const struct cached *c, const struct vio_span *span)
+static uint32_t cached_find(const struct cached *c, const struct vio_span *span)
 {
 	uint32_t i = *bucket_of(c, span->first.v, span->n);
 
@@ -251,7 +251,7 @@ static int acquire(struct cached *c, struct vio_dma_seg *seg, uint32_t *out)
 
 	if (vio_unlikely(rc))
 		return rc;
-	i = find(c, &span);
+	i = cached_find(c, &span);
 	if (vio_unlikely(i == NIL)) {
 		c->m.d.misses++;
 		rc = insert(c, &span, &i);
@@ -273,7 +273,7 @@ static int acquire(struct cached *c, struct vio_dma_seg *seg, uint32_t *out)
 	return 0;
 }
 
-static void release(struct cached *c, uint32_t i)
+static void cached_release(struct cached *c, uint32_t i)
 {
 	struct entry *e = &c->entry[i];
 
@@ -296,7 +296,7 @@ static int map_one(struct cached *c, struct vio_dma_map *m)
 		rc = acquire(c, &m->seg[s], &m->entry[s]);
 		if (vio_unlikely(rc)) {
 			while (s-- > 0)
-				release(c, m->entry[s]);
+				cached_release(c, m->entry[s]);
 			break;
 		}
 	}
@@ -304,7 +304,7 @@ static int map_one(struct cached *c, struct vio_dma_map *m)
 	return rc == -EAGAIN && c->in_flight == 0 ? -EFAULT : rc;
 }
 
-static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static int cached_map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	struct cached *c = cached_of(d);
 
@@ -317,17 +317,17 @@ static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 	return (int)n;
 }
 
-static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static void cached_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	struct cached *c = cached_of(d);
 
 	for (unsigned i = 0; i < n; i++) {
 		for (unsigned s = 0; s < r[i]->n_seg; s++)
-			release(c, r[i]->entry[s]);
+			cached_release(c, r[i]->entry[s]);
 	}
 }
 
-static void lost(struct vio_dma *d)
+static void cached_lost(struct vio_dma *d)
 {
 	struct cached *c = cached_of(d);
 
@@ -349,7 +349,7 @@ static void lost(struct vio_dma *d)
 	}
 }
 
-static void destroy(struct vio_dma *d)
+static void cached_destroy(struct vio_dma *d)
 {
 	struct cached *c = cached_of(d);
 
@@ -370,9 +370,9 @@ static void cached_keeps(const struct vio_dma_cfg *cfg, uint64_t *requests, uint
 const struct vio_dma_ops vio_dma_cached = {
 	.name = "cached",
 	.keeps = cached_keeps,
-	.create = create,
-	.destroy = destroy,
-	.map = map,
-	.unmap = unmap,
-	.lost = lost,
+	.create = cached_create,
+	.destroy = cached_destroy,
+	.map = cached_map,
+	.unmap = cached_unmap,
+	.lost = cached_lost,
 };

@@ -32,7 +32,7 @@ static unsigned batch_of(const struct vio_dma_cfg *cfg)
 	return cfg->defer_batch ? cfg->defer_batch : DEFAULT_BATCH;
 }
 
-static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
+static int deferred_create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
 {
 	const unsigned batch = batch_of(cfg);
 	struct deferred *f;
@@ -76,7 +76,7 @@ static void sort(struct range *r, unsigned n)
 	}
 }
 
-static void flush(struct deferred *f)
+static void deferred_flush(struct deferred *f)
 {
 	unsigned i = 0;
 
@@ -94,18 +94,18 @@ static void flush(struct deferred *f)
 	f->n = 0;
 }
 
-static void destroy(struct vio_dma *d)
+static void deferred_destroy(struct vio_dma *d)
 {
 	struct deferred *f = deferred_of(d);
 
-	flush(f);
+	deferred_flush(f);
 	vio_mapper_fini(&f->m);
 	free(f->range);
 	free(f->window);
 	free(f);
 }
 
-static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static int deferred_map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	struct deferred *f = deferred_of(d);
 
@@ -113,7 +113,8 @@ static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 		int rc = vio_mapper_request(&f->m, r[i]);
 
 		if (vio_unlikely(rc == -EAGAIN && f->n > 0)) {
-			flush(f); /* what waits to be unmapped is the room that is missing */
+			deferred_flush(
+				f); /* what waits to be unmapped is the room that is missing */
 			rc = vio_mapper_request(&f->m, r[i]);
 		}
 		if (vio_unlikely(rc))
@@ -122,7 +123,7 @@ static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 	return (int)n;
 }
 
-static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static void deferred_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	struct deferred *f = deferred_of(d);
 
@@ -135,11 +136,11 @@ static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 				f->window[f->n_windows++] = r[i]->window_id[s];
 		}
 		if (f->n == f->batch)
-			flush(f);
+			deferred_flush(f);
 	}
 }
 
-static void lost(struct vio_dma *d)
+static void deferred_lost(struct vio_dma *d)
 {
 	struct deferred *f = deferred_of(d);
 
@@ -156,9 +157,9 @@ static void deferred_keeps(const struct vio_dma_cfg *cfg, uint64_t *requests, ui
 const struct vio_dma_ops vio_dma_deferred = {
 	.name = "deferred",
 	.keeps = deferred_keeps,
-	.create = create,
-	.destroy = destroy,
-	.map = map,
-	.unmap = unmap,
-	.lost = lost,
+	.create = deferred_create,
+	.destroy = deferred_destroy,
+	.map = deferred_map,
+	.unmap = deferred_unmap,
+	.lost = deferred_lost,
 };

@@ -25,7 +25,7 @@ void vio_ioba_fini(struct vio_ioba_alloc *a)
 }
 
 /* First bit of [from, end) that is taken (or free); `end` when there is none. */
-static uint32_t find(const struct vio_ioba_alloc *a, uint32_t from, uint32_t end, bool taken)
+static uint32_t ioba_find(const struct vio_ioba_alloc *a, uint32_t from, uint32_t end, bool taken)
 {
 	const uint64_t flip = taken ? 0 : UINT64_MAX;
 
@@ -62,10 +62,10 @@ static uint32_t search(const struct vio_ioba_alloc *a, uint32_t from, uint32_t e
 	while (from < end) {
 		uint32_t stop;
 
-		from = find(a, from, end, false);
+		from = ioba_find(a, from, end, false);
 		if (end - from < n)
 			break;
-		stop = find(a, from, from + n, true);
+		stop = ioba_find(a, from, from + n, true);
 		if (stop == from + n)
 			return from;
 		from = stop;
@@ -101,10 +101,10 @@ void vio_ioba_put(struct vio_ioba_alloc *a, uint32_t page, uint32_t n)
 
 uint32_t vio_ioba_taken(const struct vio_ioba_alloc *a, uint32_t from, uint32_t *n)
 {
-	uint32_t page = from < a->n_pages ? find(a, from, a->n_pages, true) : a->n_pages;
+	uint32_t page = from < a->n_pages ? ioba_find(a, from, a->n_pages, true) : a->n_pages;
 
 	if (page == a->n_pages)
 		return VIO_IOBA_NONE;
-	*n = find(a, page, a->n_pages, false) - page;
+	*n = ioba_find(a, page, a->n_pages, false) - page;
 	return page;
 }

@@ -8,7 +8,7 @@
 
 #include "guest/dma/dma.h"
 
-static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
+static int pool_create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
 {
 	struct vio_dma *d;
 
@@ -25,12 +25,12 @@ static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vi
 	return 0;
 }
 
-static void destroy(struct vio_dma *d)
+static void pool_destroy(struct vio_dma *d)
 {
 	free(d);
 }
 
-static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static int pool_map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	const uint64_t from = d->cfg.pool_addr.v, len = d->cfg.pool_len, at = d->cfg.pool_at.v;
 
@@ -52,7 +52,7 @@ static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 	return (int)n;
 }
 
-static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static void pool_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	(void)d;
 	(void)r;
@@ -60,7 +60,7 @@ static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 }
 
 /* The pool belongs to the transport, which registers it again. */
-static void lost(struct vio_dma *d)
+static void pool_lost(struct vio_dma *d)
 {
 	(void)d;
 }
@@ -68,9 +68,9 @@ static void lost(struct vio_dma *d)
 const struct vio_dma_ops vio_dma_pool = {
 	.name = "pool",
 	.fixed = true,
-	.create = create,
-	.destroy = destroy,
-	.map = map,
-	.unmap = unmap,
-	.lost = lost,
+	.create = pool_create,
+	.destroy = pool_destroy,
+	.map = pool_map,
+	.unmap = pool_unmap,
+	.lost = pool_lost,
 };

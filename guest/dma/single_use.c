@@ -7,7 +7,8 @@
 
 #include "guest/dma/mapper.h"
 
-static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vio_err *err)
+static int single_use_create(const struct vio_dma_cfg *cfg, struct vio_dma **out,
+			     struct vio_err *err)
 {
 	struct vio_mapper *m = calloc(1, sizeof(*m));
 	int rc;
@@ -23,7 +24,7 @@ static int create(const struct vio_dma_cfg *cfg, struct vio_dma **out, struct vi
 	return 0;
 }
 
-static void destroy(struct vio_dma *d)
+static void single_use_destroy(struct vio_dma *d)
 {
 	struct vio_mapper *m = vio_mapper_of(d);
 
@@ -31,7 +32,7 @@ static void destroy(struct vio_dma *d)
 	free(m);
 }
 
-static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static int single_use_map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	struct vio_mapper *m = vio_mapper_of(d);
 
@@ -44,7 +45,7 @@ static int map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 	return (int)n;
 }
 
-static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static void single_use_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	struct vio_mapper *m = vio_mapper_of(d);
 
@@ -59,16 +60,16 @@ static void unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 	}
 }
 
-static void lost(struct vio_dma *d)
+static void single_use_lost(struct vio_dma *d)
 {
 	vio_mapper_of(d)->session++;
 }
 
 const struct vio_dma_ops vio_dma_single_use = {
 	.name = "single-use",
-	.create = create,
-	.destroy = destroy,
-	.map = map,
-	.unmap = unmap,
-	.lost = lost,
+	.create = single_use_create,
+	.destroy = single_use_destroy,
+	.map = single_use_map,
+	.unmap = single_use_unmap,
+	.lost = single_use_lost,
 };

@@ -14,7 +14,7 @@
 
 /* ------------------------------------------------------------------- start and end ---- */
 
-static void say(void *ctx, const char *line)
+static void disk_say(void *ctx, const char *line)
 {
 	(void)ctx;
 	fprintf(stderr, "nbdkit-vio: %s\n", line);
@@ -69,7 +69,7 @@ static int start_disk(struct vdisk *d, const struct vdisk_cfg *cfg, struct vio_e
 			      .num_queues = (uint16_t)cfg->queues,
 			      .queue_size = 256,
 			      .timeout_ms = 5000,
-			      .say = say,
+			      .say = disk_say,
 			      .trace = cfg->trace ? stderr : NULL},
 		.max_len = VDISK_MAX_LEN,
 		.depth = VDISK_DEPTH,

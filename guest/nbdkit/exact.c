@@ -13,7 +13,7 @@
 #include "guest/nbdkit/disk.h"
 
 /* A request, cut at blocks: `head` bytes that end with their block, whole blocks, `tail` bytes that begin one. */
-struct cut {
+struct exact_cut {
 	uint32_t head, middle, tail;
 };
 
@@ -24,9 +24,9 @@ uint32_t vdisk_block(const struct vdisk *d)
 	return block < VIO_SECTOR ? VIO_SECTOR : block; /* short requests: at whole sectors still */
 }
 
-static struct cut cut(uint32_t block, uint32_t count, uint64_t offset)
+static struct exact_cut exact_cut(uint32_t block, uint32_t count, uint64_t offset)
 {
-	struct cut c = {0, 0, 0};
+	struct exact_cut c = {0, 0, 0};
 	uint32_t into = (uint32_t)(offset % block);
 
 	if (into > 0)
@@ -36,7 +36,7 @@ static struct cut cut(uint32_t block, uint32_t count, uint64_t offset)
 	return c;
 }
 
-static bool whole(const struct cut *c)
+static bool whole(const struct exact_cut *c)
 {
 	return c->head == 0 && c->tail == 0;
 }
@@ -54,7 +54,7 @@ static uint8_t *block_buffer(uint32_t block)
 }
 
 /* `n` bytes at `offset`, inside of one block. */
-static int read_part(struct vdisk *d, uint8_t *tmp, void *buf, uint32_t n, uint64_t offset)
+static int exact_read_part(struct vdisk *d, uint8_t *tmp, void *buf, uint32_t n, uint64_t offset)
 {
 	uint32_t block = vdisk_block(d), into = (uint32_t)(offset % block);
 
@@ -80,7 +80,7 @@ static int write_part(struct vdisk *d, uint8_t *tmp, const void *buf, uint32_t n
 
 int vdisk_read(struct vdisk *d, void *buf, uint32_t count, uint64_t offset)
 {
-	struct cut c = cut(vdisk_block(d), count, offset);
+	struct exact_cut c = exact_cut(vdisk_block(d), count, offset);
 	uint8_t *at = buf, *tmp;
 	int rc = 0;
 
@@ -90,12 +90,13 @@ int vdisk_read(struct vdisk *d, void *buf, uint32_t count, uint64_t offset)
 	if (!tmp)
 		return -1;
 	if (c.head)
-		rc = read_part(d, tmp, at, c.head, offset);
+		rc = exact_read_part(d, tmp, at, c.head, offset);
 	if (rc == 0 && c.middle)
 		rc = vdisk_transfer(d, VIRTIO_BLK_T_IN, at + c.head, NULL, c.middle,
 				    offset + c.head);
 	if (rc == 0 && c.tail)
-		rc = read_part(d, tmp, at + c.head + c.middle, c.tail, offset + c.head + c.middle);
+		rc = exact_read_part(d, tmp, at + c.head + c.middle, c.tail,
+				     offset + c.head + c.middle);
 	free(tmp);
 	return rc;
 }
@@ -110,8 +111,8 @@ static int write_whole(struct vdisk *d, const void *buf, uint32_t count, uint64_
 		   : vdisk_range(d, VIRTIO_BLK_T_WRITE_ZEROES, unmap, count, offset);
 }
 
-static int write_cut(struct vdisk *d, const uint8_t *buf, const struct cut *c, uint64_t offset,
-		     bool unmap)
+static int write_cut(struct vdisk *d, const uint8_t *buf, const struct exact_cut *c,
+		     uint64_t offset, bool unmap)
 {
 	uint64_t tail_at = offset + c->head + c->middle;
 	uint8_t *tmp = block_buffer(vdisk_block(d));
@@ -129,7 +130,7 @@ static int write_cut(struct vdisk *d, const uint8_t *buf, const struct cut *c, u
 
 static int write_any(struct vdisk *d, const void *buf, uint32_t count, uint64_t offset, bool unmap)
 {
-	struct cut c = cut(vdisk_block(d), count, offset);
+	struct exact_cut c = exact_cut(vdisk_block(d), count, offset);
 	int rc;
 
 	if (vdisk_lock(d, !whole(&c)))
@@ -154,7 +155,7 @@ int vdisk_zero(struct vdisk *d, uint32_t count, uint64_t offset, bool unmap)
 
 int vdisk_trim(struct vdisk *d, uint32_t count, uint64_t offset)
 {
-	struct cut c = cut(vdisk_block(d), count, offset);
+	struct exact_cut c = exact_cut(vdisk_block(d), count, offset);
 	int rc = 0;
 
 	if (vdisk_lock(d, false))

@@ -20,7 +20,8 @@
 static struct vdisk disk;
 static struct vdisk_cfg cfg;
 
-static int set_arm(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
+static int plugin_set_arm(const struct vio_option *row, void *to, const char *text,
+			  struct vio_err *err)
 {
 	(void)row;
 	return vio_arm_parse(text, to, err);
@@ -41,7 +42,7 @@ static const struct vio_option rows[] = {
 	VIO_ROW_PARTITION(C, partition, "guest0"),
 	VIO_ROW_UNIT(C, unit, PHYP_MAX_UNITS),
 	{"arm", "ARM", "copy, copy-tuned, premapped, zero-copy or factors",
-	 VIO_CALL(C, arm, set_arm), .def = "zero-copy"},
+	 VIO_CALL(C, arm, plugin_set_arm), .def = "zero-copy"},
 	{"queues", "N",
 	 "queues, each with a thread; each needs 17 MiB of the guest's memory: phypd's default of 64 MiB is enough for 3 (phypd --guest-memory)",
 	 VIO_NUMBER(C, queues, 1, VIO_MAX_QUEUES), .def = "1"},

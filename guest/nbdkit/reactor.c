@@ -64,7 +64,7 @@ static void end_io(struct reactor *r, struct io *io)
 	reactor_free(r, io);
 }
 
-static void complete(struct reactor *r, struct vio_blk_req *const done[], int n)
+static void reactor_complete(struct reactor *r, struct vio_blk_req *const done[], int n)
 {
 	pthread_mutex_lock(&r->lock);
 	for (int i = 0; i < n; i++)
@@ -127,7 +127,7 @@ static void *reactor_main(void *arg)
 			list = list->next;
 		n = vio_blk_poll(b, r->index, done, VDISK_DEPTH);
 		if (n > 0)
-			complete(r, done, n);
+			reactor_complete(r, done, n);
 		if (n < 0) {
 			fail_all(r, list);
 			list = NULL;

@@ -5,13 +5,13 @@
  */
 #include "guest/payload/slots.h"
 
-static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
-		  struct vio_err *err)
+static int bounce_create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
+			 struct vio_err *err)
 {
 	return vio_slots_create(&vio_gpayload_bounce, cfg, out, err);
 }
 
-static int get(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
+static int bounce_get(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		int rc = vio_slots_get(vio_slots_of(p), b[i]);
@@ -22,7 +22,7 @@ static int get(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 	return (int)n;
 }
 
-static void put(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
+static void bounce_put(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		vio_slots_put(vio_slots_of(p), b[i]);
@@ -31,8 +31,8 @@ static void put(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 const struct vio_gpayload_ops vio_gpayload_bounce = {
 	.name = "bounce",
 	.needs_bounce = true,
-	.create = create,
+	.create = bounce_create,
 	.destroy = vio_slots_destroy,
-	.get = get,
-	.put = put,
+	.get = bounce_get,
+	.put = bounce_put,
 };

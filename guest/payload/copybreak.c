@@ -7,8 +7,8 @@
 
 #define DEFAULT_COPYBREAK 4096u
 
-static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
-		  struct vio_err *err)
+static int copybreak_create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
+			    struct vio_err *err)
 {
 	struct vio_gpayload_cfg c = *cfg;
 
@@ -22,7 +22,7 @@ static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
 	return vio_slots_create(&vio_gpayload_copybreak, &c, out, err);
 }
 
-static int get(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
+static int copybreak_get(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		int rc = 0;
@@ -39,7 +39,7 @@ static int get(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 	return (int)n;
 }
 
-static void put(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
+static void copybreak_put(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		if (b[i]->slot != VIO_SLOT_NONE)
@@ -50,8 +50,8 @@ static void put(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 const struct vio_gpayload_ops vio_gpayload_copybreak = {
 	.name = "copybreak",
 	.needs_bounce = true,
-	.create = create,
+	.create = copybreak_create,
 	.destroy = vio_slots_destroy,
-	.get = get,
-	.put = put,
+	.get = copybreak_get,
+	.put = copybreak_put,
 };

@@ -7,8 +7,8 @@
 
 #include "guest/payload/slots.h"
 
-static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
-		  struct vio_err *err)
+static int in_place_create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
+			   struct vio_err *err)
 {
 	struct vio_gpayload *p = calloc(1, sizeof(*p));
 
@@ -20,12 +20,12 @@ static int create(const struct vio_gpayload_cfg *cfg, struct vio_gpayload **out,
 	return 0;
 }
 
-static void destroy(struct vio_gpayload *p)
+static void in_place_destroy(struct vio_gpayload *p)
 {
 	free(p);
 }
 
-static int get(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
+static int in_place_get(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 {
 	(void)p;
 	for (unsigned i = 0; i < n; i++) {
@@ -35,7 +35,7 @@ static int get(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 	return (int)n;
 }
 
-static void put(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
+static void in_place_put(struct vio_gpayload *p, struct vio_gbuf *const b[], unsigned n)
 {
 	(void)p;
 	(void)b;
@@ -46,8 +46,8 @@ const struct vio_gpayload_ops vio_gpayload_in_place = {
 	.name = "in place",
 	.needs_bounce = false,
 	.as_is = true,
-	.create = create,
-	.destroy = destroy,
-	.get = get,
-	.put = put,
+	.create = in_place_create,
+	.destroy = in_place_destroy,
+	.get = in_place_get,
+	.put = in_place_put,
 };

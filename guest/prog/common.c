@@ -11,7 +11,8 @@
 
 /* ------------------------------------------------------------------------- options ---- */
 
-static int set_arm(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
+static int common_set_arm(const struct vio_option *row, void *to, const char *text,
+			  struct vio_err *err)
 {
 	(void)row;
 	return vio_arm_parse(text, to, err);
@@ -39,7 +40,7 @@ const struct vio_option vio_rows_design[] = {
 	VIO_LINES("design\n"),
 	{"arm", "ARM",
 	 "copy, copy-tuned, premapped, zero-copy, unprotected, or factors, separated by commas: mapping=single-use|deferred|cached|pool payload=rdma|bounce|direct|copybreak|unchecked ring=copy|copy-delta|direct notify=crq|suppress|poll layout=split|packed",
-	 VIO_CALL(C, transport.arm, set_arm), .def = "zero-copy"},
+	 VIO_CALL(C, transport.arm, common_set_arm), .def = "zero-copy"},
 	{"fallback", NULL,
 	 "go on with the copy design when the server does not offer the arm (default: refuse)",
 	 VIO_CLEAR(C, transport.strict_arm)},
@@ -98,7 +99,7 @@ void vio_common_defaults(struct vio_common *c)
 	c->started_ns = vio_now_ns();
 }
 
-static void say(void *program, const char *line)
+static void common_say(void *program, const char *line)
 {
 	fprintf(stderr, "%s: %s\n", (const char *)program, line);
 }
@@ -109,7 +110,7 @@ int vio_common_parse(const struct vio_program *p, void *to, struct vio_common *c
 	int rc = vio_options_parse(p, to, argc, argv, err);
 
 	c->transport.trace = c->trace ? stderr : NULL;
-	c->transport.say = say;
+	c->transport.say = common_say;
 	c->transport.say_ctx = (void *)(uintptr_t)p->name;
 	return rc;
 }
@@ -128,7 +129,7 @@ int vio_common_duet(const struct vio_common *c, struct vio_duet *d, struct vio_e
 
 /* ----------------------------------------------------------------------- partition ---- */
 
-static int pin(int core, struct vio_err *err)
+static int common_pin(int core, struct vio_err *err)
 {
 	cpu_set_t set;
 
@@ -162,7 +163,7 @@ int vio_prog_main(const struct vio_common *c, const char *program, int parsed,
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	if (rc == 0)
-		rc = pin(c->core, err);
+		rc = common_pin(c->core, err);
 	if (rc == 0 && c->json)
 		rc = vio_output_check("json", c->json, err);
 	if (rc == 0)

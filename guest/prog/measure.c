@@ -55,11 +55,6 @@ void vio_mark(void *ctx, bool end)
 
 /* ---------------------------------------------------------------------------- JSON ---- */
 
-static json_int_t ji(uint64_t v)
-{
-	return (json_int_t)v;
-}
-
 double vio_ticks_to_ns(uint64_t ticks, uint64_t hz)
 {
 	return (double)ticks * 1e9 / (double)hz;

@@ -52,6 +52,11 @@ json_t *vio_latency_json(const struct vio_hist *h, uint64_t tick_hz);
 void vio_add_process_json(json_t *run, const struct vio_snapshot *from,
 			  const struct vio_snapshot *to);
 double vio_ticks_to_ns(uint64_t ticks, uint64_t hz);
+/* For json_pack(), which takes what its format says. */
+static inline json_int_t ji(uint64_t v)
+{
+	return (json_int_t)v;
+}
 /* To a file, "-" is standard output. -errno with a sentence. */
 int vio_json_write(json_t *root, const char *path, struct vio_err *err);
 

@@ -51,7 +51,7 @@ static void order(struct vio_nl *l, const struct vio_nf_seen *s)
 	*next = s->seq + 1;
 }
 
-static void check(struct vio_nl *l, const struct vio_net_buf *f, uint64_t now)
+static void nl_check(struct vio_nl *l, const struct vio_net_buf *f, uint64_t now)
 {
 	struct vio_nf_seen s;
 	uint64_t age;
@@ -83,7 +83,7 @@ static void readdress(const struct vio_nl *l, struct vio_net_buf *f)
 	memcpy(f->data + 6, l->cfg.frame.src, 6);
 }
 
-static void forward(struct vio_nl *l, struct pair_load *p, struct vio_net_buf *f)
+static void nl_forward(struct vio_nl *l, struct pair_load *p, struct vio_net_buf *f)
 {
 	if (l->cfg.mode == VIO_NL_MAC && f->len >= 12)
 		readdress(l, f);
@@ -91,7 +91,7 @@ static void forward(struct vio_nl *l, struct pair_load *p, struct vio_net_buf *f
 	p->ready[p->n_ready++] = f;
 }
 
-static unsigned receive(struct vio_nl *l, unsigned pi)
+static unsigned nl_receive(struct vio_nl *l, unsigned pi)
 {
 	struct pair_load *p = &l->p[pi];
 	struct vio_net_buf *f[VIO_NL_MAX_BURST];
@@ -107,9 +107,9 @@ static unsigned receive(struct vio_nl *l, unsigned pi)
 	for (int i = 0; i < n; i++) {
 		l->res->rx_bytes += f[i]->total;
 		if (forwards(l))
-			forward(l, p, f[i]);
+			nl_forward(l, p, f[i]);
 		else if (checks(l))
-			check(l, f[i], now);
+			nl_check(l, f[i], now);
 	}
 	l->res->rx_frames += (unsigned)n;
 	if (!forwards(l))
@@ -232,7 +232,7 @@ static void generate(struct vio_nl *l, unsigned pi, struct vio_nl_phase *ph)
 /* Something moved? */
 bool vio_nl_turn(struct vio_nl *l, unsigned pi, struct vio_nl_phase *ph)
 {
-	unsigned got = receive(l, pi), sent;
+	unsigned got = nl_receive(l, pi), sent;
 
 	if (ph && sends(l))
 		generate(l, pi, ph);

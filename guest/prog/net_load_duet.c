@@ -28,7 +28,7 @@ static void finish_sending(struct vio_nl *l, const volatile int *stop)
 }
 
 /* One turn of the duet: until its window is over and nothing that was sent is outstanding. */
-static void play(struct vio_nl *l, struct vio_duet *d, const volatile int *stop)
+static void nl_play(struct vio_nl *l, struct vio_duet *d, const volatile int *stop)
 {
 	struct vio_nl_phase ph = {.count = UINT64_MAX};
 
@@ -61,7 +61,7 @@ int vio_nl_duet(struct vio_nl *l, struct vio_duet *d, void (*mark)(void *ctx, bo
 		vio_duet_ready(d);
 		while (vio_duet_wait(d, moved(l), stop)) {
 			from = vio_ticks();
-			play(l, d, stop);
+			nl_play(l, d, stop);
 			ticks += vio_ticks() - from;
 			vio_duet_pass(d, moved(l));
 		}

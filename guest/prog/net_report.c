@@ -5,11 +5,6 @@
 
 #include "guest/prog/net_options.h"
 
-static json_int_t ji(uint64_t v)
-{
-	return (json_int_t)v;
-}
-
 static json_t *card_json(struct vio_net *n, const struct vio_net_opts *o, uint64_t ready_ns)
 {
 	const struct vio_net_info *i = vio_net_get_info(n);

@@ -6,11 +6,6 @@
 #include "guest/prog/report.h"
 #include "vio/cycles.h"
 
-static json_int_t ji(uint64_t v)
-{
-	return (json_int_t)v;
-}
-
 static json_t *disk_json(struct vio_blk *b, const struct vio_opts *o, const char *id,
 			 uint64_t ready_ns)
 {
@@ -30,7 +25,7 @@ static json_t *disk_json(struct vio_blk *b, const struct vio_opts *o, const char
 		ji(i->pool_bytes), "queue_room", (int)i->depth);
 }
 
-static json_t *load_json(const struct vio_opts *o)
+static json_t *blk_load_json(const struct vio_opts *o)
 {
 	const struct vio_wl_cfg *w = &o->wl;
 
@@ -61,7 +56,7 @@ int vio_report_info(struct vio_blk *b, const struct vio_opts *o, const char *id,
 	return rc;
 }
 
-static void print_result(const struct vio_blk *b, const struct vio_wl_result *r, uint64_t hz)
+static void blk_print_result(const struct vio_blk *b, const struct vio_wl_result *r, uint64_t hz)
 {
 	double s = (double)r->elapsed_ns / 1e9;
 
@@ -77,8 +72,9 @@ static void print_result(const struct vio_blk *b, const struct vio_wl_result *r,
 }
 
 /* Average over the measurement of the bytes under valid TCEs of the guest's partition. */
-static double reach(const struct vio_snapshot *from, const struct vio_snapshot *to,
-		    const struct phyp_part_stats *a, const struct phyp_part_stats *z, bool write)
+static double blk_reach(const struct vio_snapshot *from, const struct vio_snapshot *to,
+			const struct phyp_part_stats *a, const struct phyp_part_stats *z,
+			bool write)
 {
 	uint64_t area =
 		write ? phyp_exposure(a->c.tce_pages_write, a->c.tce_page_ticks_write, from->tick,
@@ -98,9 +94,10 @@ static void add_exposure(json_t *run, struct vio_blk *b, const struct vio_opts *
 				     *z = vio_snapshot_find(to, o->c.partition);
 
 	if (counted && a && z && to->tick > from->tick) {
-		json_object_set_new(run, "reach_bytes", json_real(reach(from, to, a, z, false)));
+		json_object_set_new(run, "reach_bytes",
+				    json_real(blk_reach(from, to, a, z, false)));
 		json_object_set_new(run, "reach_write_bytes",
-				    json_real(reach(from, to, a, z, true)));
+				    json_real(blk_reach(from, to, a, z, true)));
 	}
 	json_object_set_new(run, "ring_bytes", json_integer(ji(vio_blk_get_info(b)->ring_bytes)));
 	json_object_set_new(run, "need_bytes",
@@ -126,7 +123,7 @@ int vio_report_result(struct vio_blk *b, const struct vio_opts *o, const char *i
 
 	vio_add_process_json(run, from, to);
 	add_exposure(run, b, o, from, to, res, phyp_counts_exposure(part));
-	json_object_set_new(root, "load", load_json(o));
+	json_object_set_new(root, "load", blk_load_json(o));
 	if (o->wl.rate > 0)
 		json_object_set_new(
 			run, "gaps",
@@ -139,7 +136,7 @@ int vio_report_result(struct vio_blk *b, const struct vio_opts *o, const char *i
 	if (o->c.json)
 		rc = vio_json_write(root, o->c.json, err);
 	if (!o->c.json || strcmp(o->c.json, "-"))
-		print_result(b, res, tick_hz);
+		blk_print_result(b, res, tick_hz);
 	json_decref(root);
 	return rc;
 }

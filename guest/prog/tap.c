@@ -28,7 +28,7 @@ int vio_netns_enter(const char *name, struct vio_err *err)
 	return rc;
 }
 
-static int fail(const struct vio_tap *t, const char *what, struct vio_err *err)
+static int tap_fail(const struct vio_tap *t, const char *what, struct vio_err *err)
 {
 	const int rc = -errno;
 
@@ -52,7 +52,7 @@ static unsigned long offloads(const struct vio_net_info *card)
 	return f;
 }
 
-static int open_queue(struct vio_tap *t, const struct vio_net_info *card, struct vio_err *err)
+static int tap_open_queue(struct vio_tap *t, const struct vio_net_info *card, struct vio_err *err)
 {
 	struct ifreq r = {0};
 	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC), hdr = VIO_NET_HDR,
@@ -66,18 +66,18 @@ static int open_queue(struct vio_tap *t, const struct vio_net_info *card, struct
 	r.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
 			      (card->pairs > 1 ? IFF_MULTI_QUEUE : 0));
 	if (ioctl(fd, TUNSETIFF, &r))
-		return fail(t, "TUNSETIFF", err);
+		return tap_fail(t, "TUNSETIFF", err);
 	memcpy(t->name, r.ifr_name, IFNAMSIZ); /* "vio%d" has become a number */
 	if (ioctl(fd, TUNSETVNETHDRSZ, &hdr))
-		return fail(t, "TUNSETVNETHDRSZ", err);
+		return tap_fail(t, "TUNSETVNETHDRSZ", err);
 	if (ioctl(fd, TUNSETVNETLE, &little))
-		return fail(t, "TUNSETVNETLE", err);
+		return tap_fail(t, "TUNSETVNETLE", err);
 	if (ioctl(fd, TUNSETOFFLOAD, offloads(card)))
-		return fail(t, "TUNSETOFFLOAD", err);
+		return tap_fail(t, "TUNSETOFFLOAD", err);
 	return 0;
 }
 
-static void request(const struct vio_tap *t, struct ifreq *r)
+static void tap_request(const struct vio_tap *t, struct ifreq *r)
 {
 	memset(r, 0, sizeof(*r));
 	memcpy(r->ifr_name, t->name, IFNAMSIZ);
@@ -98,18 +98,18 @@ int vio_tap_open(struct vio_tap *t, const char *name, const struct vio_net_info 
 	if (t->control < 0)
 		return vio_err_set(err, -errno, "socket: %s", strerror(errno));
 	for (unsigned i = 0; rc == 0 && i < card->pairs; i++)
-		rc = open_queue(t, card, err);
+		rc = tap_open_queue(t, card, err);
 	if (rc)
 		return rc;
-	request(t, &r);
+	tap_request(t, &r);
 	r.ifr_hwaddr.sa_family = ARPHRD_ETHER;
 	memcpy(r.ifr_hwaddr.sa_data, card->mac, 6);
 	if (ioctl(t->control, SIOCSIFHWADDR, &r))
-		return fail(t, "setting its address", err);
-	request(t, &r);
+		return tap_fail(t, "setting its address", err);
+	tap_request(t, &r);
 	r.ifr_mtu = (int)mtu;
 	if (ioctl(t->control, SIOCSIFMTU, &r))
-		return fail(t, "setting its MTU", err);
+		return tap_fail(t, "setting its MTU", err);
 	return 0;
 }
 
@@ -126,12 +126,12 @@ int vio_tap_up(const struct vio_tap *t, bool up, struct vio_err *err)
 {
 	struct ifreq r;
 
-	request(t, &r);
+	tap_request(t, &r);
 	if (ioctl(t->control, SIOCGIFFLAGS, &r))
-		return fail(t, "reading its flags", err);
+		return tap_fail(t, "reading its flags", err);
 	r.ifr_flags = (short)(up ? r.ifr_flags | IFF_UP : r.ifr_flags & ~IFF_UP);
 	if (ioctl(t->control, SIOCSIFFLAGS, &r))
-		return fail(t, up ? "setting it up" : "setting it down", err);
+		return tap_fail(t, up ? "setting it up" : "setting it down", err);
 	return 0;
 }
 
@@ -139,7 +139,7 @@ int vio_tap_mac(const struct vio_tap *t, uint8_t mac[6])
 {
 	struct ifreq r;
 
-	request(t, &r);
+	tap_request(t, &r);
 	if (ioctl(t->control, SIOCGIFHWADDR, &r))
 		return -errno;
 	memcpy(mac, r.ifr_hwaddr.sa_data, 6);
@@ -150,5 +150,5 @@ int vio_tap_carrier(const struct vio_tap *t, bool on, struct vio_err *err)
 {
 	int v = on;
 
-	return ioctl(t->fd[0], TUNSETCARRIER, &v) ? fail(t, "TUNSETCARRIER", err) : 0;
+	return ioctl(t->fd[0], TUNSETCARRIER, &v) ? tap_fail(t, "TUNSETCARRIER", err) : 0;
 }

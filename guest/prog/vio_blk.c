@@ -12,7 +12,7 @@
 
 static volatile int stop_now; /* set by the signal handler: the one mutable global, as main's */
 
-static void on_signal(int sig)
+static void blk_on_signal(int sig)
 {
 	(void)sig;
 	stop_now = 1;
@@ -45,7 +45,7 @@ static int check_null(struct vio_blk *b, struct phyp_part *part, const struct vi
 	return 0;
 }
 
-static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
+static int blk_run(struct phyp_part *part, void *ctx, struct vio_err *err)
 {
 	struct vio_opts *o = ctx;
 	struct vio_mem mem;
@@ -112,5 +112,5 @@ int main(int argc, char **argv)
 
 	o.wl.stop = &stop_now;
 	o.blk.give_way = vio_blk_one_core(); /* before it is pinned */
-	return vio_prog_main(&o.c, "vio-blk", rc, on_signal, run, &o, &err);
+	return vio_prog_main(&o.c, "vio-blk", rc, blk_on_signal, blk_run, &o, &err);
 }

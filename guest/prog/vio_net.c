@@ -14,7 +14,7 @@
 
 static volatile int stop_now; /* set by the signal handler: the one mutable global, as main's */
 
-static void on_signal(int sig)
+static void net_on_signal(int sig)
 {
 	(void)sig;
 	stop_now = 1;
@@ -32,7 +32,7 @@ static int adjust(struct vio_net *n, struct vio_net_opts *o, struct vio_err *err
 }
 
 /* Buffers are posted before anybody is told that we are ready. */
-static int ready(struct vio_net *n, const struct vio_net_opts *o, struct vio_err *err)
+static int net_ready(struct vio_net *n, const struct vio_net_opts *o, struct vio_err *err)
 {
 	for (unsigned i = 0; i < vio_net_get_info(n)->pairs; i++)
 		vio_net_refill(n, i);
@@ -42,7 +42,7 @@ static int ready(struct vio_net *n, const struct vio_net_opts *o, struct vio_err
 }
 
 /* Every buffer is free or posted at the end, whatever happened. */
-static int check_buffers(const struct vio_net *n, struct vio_err *err)
+static int net_check_buffers(const struct vio_net *n, struct vio_err *err)
 {
 	for (unsigned i = 0; i < vio_net_get_info(n)->pairs; i++) {
 		struct vio_net_count c;
@@ -55,16 +55,16 @@ static int check_buffers(const struct vio_net *n, struct vio_err *err)
 	return 0;
 }
 
-static int measure(struct vio_net *n, struct phyp_part *part, struct vio_net_opts *o,
-		   struct vio_duet *duet, uint64_t ready_ns, struct vio_nl_result *res,
-		   struct vio_err *err)
+static int net_measure(struct vio_net *n, struct phyp_part *part, struct vio_net_opts *o,
+		       struct vio_duet *duet, uint64_t ready_ns, struct vio_nl_result *res,
+		       struct vio_err *err)
 {
 	struct vio_marks m = {.part = part, .stage_fd = o->c.stage_fd};
 	struct vio_nl *l = NULL;
 	int rc = vio_nl_create(n, part, &o->load, &l, err);
 
 	if (rc == 0)
-		rc = ready(n, o, err);
+		rc = net_ready(n, o, err);
 	if (rc)
 		goto out;
 	rc = o->c.duet ? vio_nl_duet(l, duet, vio_mark, &m, &stop_now, res)
@@ -79,13 +79,13 @@ static int measure(struct vio_net *n, struct phyp_part *part, struct vio_net_opt
 		rc = vio_err_set(err, -EIO, "%" PRIu64 " wrong bytes; first: %s", res->mismatches,
 				 res->first_mismatch);
 	if (rc == 0)
-		rc = check_buffers(n, err);
+		rc = net_check_buffers(n, err);
 out:
 	vio_nl_free(l);
 	return rc;
 }
 
-static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
+static int net_run(struct phyp_part *part, void *ctx, struct vio_err *err)
 {
 	struct vio_net_opts *o = ctx;
 	struct vio_mem mem;
@@ -106,7 +106,7 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 		rc = adjust(n, o, err);
 	if (rc == 0)
 		rc = o->c.info_only ? vio_net_report_info(n, o, ready_ns, err)
-				    : measure(n, part, o, &duet, ready_ns, res, err);
+				    : net_measure(n, part, o, &duet, ready_ns, res, err);
 	vio_net_close(n);
 	vio_duet_close(&duet);
 	free(res);
@@ -120,5 +120,5 @@ int main(int argc, char **argv)
 	int rc = vio_net_opts_parse(&o, argc, argv, &err);
 
 	o.net.give_way = vio_front_one_core(); /* before it is pinned */
-	return vio_prog_main(&o.c, "vio-net", rc, on_signal, run, &o, &err);
+	return vio_prog_main(&o.c, "vio-net", rc, net_on_signal, net_run, &o, &err);
 }

@@ -29,7 +29,7 @@ struct opts {
 
 static int stop_now; /* set by the signal handler: the one mutable global, as main's */
 
-static void on_signal(int sig)
+static void tap_on_signal(int sig)
 {
 	(void)sig;
 	vio_store_relaxed(&stop_now, 1);
@@ -67,7 +67,7 @@ static const struct vio_program program = {
 	.rows = rows,
 };
 
-static int parse(struct opts *o, int argc, char **argv, struct vio_err *err)
+static int tap_parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 {
 	int rc;
 
@@ -245,7 +245,7 @@ static int make_pumps(struct bridge *b, struct vio_err *err)
 }
 
 /* Threads end, buffers go back. */
-static void finish(struct bridge *b)
+static void tap_finish(struct bridge *b)
 {
 	vio_store_relaxed(&stop_now, 1);
 	for (unsigned i = 1; i <= b->n_threads; i++) {
@@ -258,7 +258,7 @@ static void finish(struct bridge *b)
 
 /* --------------------------------------------------------------------------- report ---- */
 
-static int report(const struct bridge *b, const struct opts *o, struct vio_err *err)
+static int tap_report(const struct bridge *b, const struct opts *o, struct vio_err *err)
 {
 	struct vio_pump_stats s = {0};
 	struct vio_net_stats n, all = {0};
@@ -293,7 +293,7 @@ static int report(const struct bridge *b, const struct opts *o, struct vio_err *
 }
 
 /* All buffers are the card's again; said when one is not. */
-static int check_buffers(const struct bridge *b, struct vio_err *err)
+static int tap_check_buffers(const struct bridge *b, struct vio_err *err)
 {
 	for (unsigned i = 0; i < b->n_pumps; i++) {
 		struct vio_net_count c;
@@ -308,7 +308,7 @@ static int check_buffers(const struct bridge *b, struct vio_err *err)
 
 /* ----------------------------------------------------------------------------- main ---- */
 
-static int set_up(struct bridge *b, struct opts *o, struct vio_err *err)
+static int tap_set_up(struct bridge *b, struct opts *o, struct vio_err *err)
 {
 	const struct vio_net_info *i = vio_net_get_info(b->n);
 	unsigned mtu = o->mtu ? o->mtu : i->mtu;
@@ -339,7 +339,7 @@ static int set_up(struct bridge *b, struct opts *o, struct vio_err *err)
 	return rc || o->down ? rc : vio_tap_up(&b->tap, true, err);
 }
 
-static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
+static int tap_run(struct phyp_part *part, void *ctx, struct vio_err *err)
 {
 	struct opts *o = ctx;
 	struct bridge b = {.tap.control = -1};
@@ -355,7 +355,7 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 		vio_net_close(b.n);
 		return rc;
 	}
-	rc = set_up(&b, o, err);
+	rc = tap_set_up(&b, o, err);
 	if (rc == 0)
 		rc = start_threads(&b, err);
 	if (rc == 0 && o->n.ready_fd >= 0 &&
@@ -363,17 +363,17 @@ static int run(struct phyp_part *part, void *ctx, struct vio_err *err)
 		rc = vio_err_set(err, -errno, "--ready-fd %d: %s", o->n.ready_fd, strerror(errno));
 	if (rc == 0) {
 		rc = pump(&b, 0);
-		finish(&b); /* the threads have ended: what they found can be read */
+		tap_finish(&b); /* the threads have ended: what they found can be read */
 		if (rc == 0)
 			rc = vio_load_relaxed(&b.rc);
 		if (rc)
 			say_why(&b, rc, err);
 		if (rc == 0)
-			rc = check_buffers(&b, err);
+			rc = tap_check_buffers(&b, err);
 		if (rc == 0)
-			rc = report(&b, o, err);
+			rc = tap_report(&b, o, err);
 	} else {
-		finish(&b);
+		tap_finish(&b);
 	}
 	vio_net_close(b.n);
 	vio_tap_close(&b.tap);
@@ -386,8 +386,8 @@ int main(int argc, char **argv)
 {
 	struct vio_err err = {{0}};
 	struct opts o;
-	int rc = parse(&o, argc, argv, &err);
+	int rc = tap_parse(&o, argc, argv, &err);
 
 	o.n.net.give_way = vio_front_one_core(); /* before it is pinned */
-	return vio_prog_main(&o.n.c, "vio-tap", rc, on_signal, run, &o, &err);
+	return vio_prog_main(&o.n.c, "vio-tap", rc, tap_on_signal, tap_run, &o, &err);
 }

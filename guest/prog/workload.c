@@ -38,7 +38,7 @@ static uint64_t pick_block(struct vio_wl *w, struct wl_queue *q)
 }
 
 /* A planted slowdown, which costs this processor nothing but time. No clock: to read one takes longer than some delays. */
-static void spin(uint64_t turns)
+static void wl_spin(uint64_t turns)
 {
 	while (turns > 0) {
 		turns--;
@@ -54,19 +54,19 @@ uint64_t vio_wl_delay_turns(uint64_t ns, uint64_t tick_hz)
 	for (unsigned k = 0; ns && k < 20; k++) {
 		uint64_t from = vio_ticks();
 
-		spin(n);
+		wl_spin(n);
 		from = vio_ticks() - from;
 		best = from < best ? from : best;
 	}
 	return ns ? vio_muldiv(n, vio_muldiv(ns, tick_hz, 1000000000ull), best) : 0;
 }
 
-static void prepare(struct vio_wl *w, struct wl_queue *q, struct wl_io *io, bool read)
+static void wl_prepare(struct vio_wl *w, struct wl_queue *q, struct wl_io *io, bool read)
 {
 	uint64_t b = pick_block(w, q);
 
 	if (vio_unlikely(w->delay_turns))
-		spin(w->delay_turns);
+		wl_spin(w->delay_turns);
 	io->block = b;
 	io->generation = w->table[b];
 	io->req.sector = b * (w->stride / VIO_SECTOR);
@@ -109,7 +109,7 @@ static void check_read(struct vio_wl *w, const struct wl_io *io)
 	w->res->mismatches += bad;
 }
 
-static void touch_read(struct vio_wl *w, const struct wl_io *io)
+static void wl_touch_read(struct vio_wl *w, const struct wl_io *io)
 {
 	const volatile uint64_t *word = io->va;
 
@@ -120,7 +120,7 @@ static void touch_read(struct vio_wl *w, const struct wl_io *io)
 			(void)word[i];
 }
 
-static void finish(struct vio_wl *w, struct wl_queue *q, struct wl_io *io, uint64_t now)
+static void wl_finish(struct vio_wl *w, struct wl_queue *q, struct wl_io *io, uint64_t now)
 {
 	w->res->in_gap += io->start < w->gap_end;
 	vio_hist_add(&w->res->latency, now - io->start);
@@ -145,7 +145,7 @@ static void finish(struct vio_wl *w, struct wl_queue *q, struct wl_io *io, uint6
 			w->table[io->block] &= ~BUSY;
 			w->res->reads++;
 			w->res->bytes_read += w->cfg.bs;
-			touch_read(w, io);
+			wl_touch_read(w, io);
 		}
 	}
 	io_put(w, q, io);
@@ -174,7 +174,7 @@ static void prepare_due(struct vio_wl *w, struct wl_queue *q)
 				w->cfg.read_percent == 100 ||
 				(w->cfg.read_percent && rng_next(w) % 100 < w->cfg.read_percent);
 
-			prepare(w, q, io, read);
+			wl_prepare(w, q, io, read);
 		}
 		q->ready[q->n_ready++] = &io->req;
 	}
@@ -213,7 +213,7 @@ static void submit_ready(struct vio_wl *w, unsigned qi)
 	memmove(q->ready, q->ready + n, q->n_ready * sizeof(q->ready[0]));
 }
 
-static unsigned collect(struct vio_wl *w, unsigned qi)
+static unsigned wl_collect(struct vio_wl *w, unsigned qi)
 {
 	struct vio_blk_req *done[VIO_WL_MAX_BURST];
 	int n = vio_blk_poll(w->b, qi, done, VIO_WL_MAX_BURST);
@@ -227,7 +227,7 @@ static unsigned collect(struct vio_wl *w, unsigned qi)
 	}
 	now = vio_ticks();
 	for (int i = 0; i < n; i++)
-		finish(w, &w->q[qi], (struct wl_io *)done[i], now);
+		wl_finish(w, &w->q[qi], (struct wl_io *)done[i], now);
 	return (unsigned)n;
 }
 
@@ -238,7 +238,7 @@ static bool in_vain(struct vio_wl *w)
 	return w->abandoned;
 }
 
-static void drain(struct vio_wl *w)
+static void wl_drain(struct vio_wl *w)
 {
 	uint64_t quiet = vio_now_ns();
 
@@ -247,7 +247,7 @@ static void drain(struct vio_wl *w)
 		       !w->machine_gone && !in_vain(w)) {
 			if (w->q[i].n_ready + w->q[i].n_due)
 				submit_ready(w, i);
-			if (collect(w, i) > 0) {
+			if (wl_collect(w, i) > 0) {
 				quiet = vio_now_ns();
 				continue;
 			}
@@ -291,7 +291,7 @@ static unsigned allowed(struct vio_wl *w, struct wl_queue *q, struct phase *p, u
 	return n < q->n_free ? n : q->n_free;
 }
 
-static void start_some(struct vio_wl *w, unsigned qi, struct phase *p)
+static void wl_start_some(struct vio_wl *w, unsigned qi, struct phase *p)
 {
 	struct wl_queue *q = &w->q[qi];
 
@@ -359,8 +359,8 @@ static unsigned each_queue(struct vio_wl *w, struct phase *p, unsigned looks)
 	unsigned progress = 0, got = 0;
 
 	for (unsigned i = 0; i < w->n_queues; i++) {
-		start_some(w, i, p);
-		for (unsigned k = 0; k < looks && (got = collect(w, i)) == 0; k++)
+		wl_start_some(w, i, p);
+		for (unsigned k = 0; k < looks && (got = wl_collect(w, i)) == 0; k++)
 			;
 		progress += got;
 	}
@@ -412,7 +412,7 @@ void vio_wl_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volatile 
 	}
 	if (p.end_tick && p.period > 0 && p.next < (double)p.end_tick)
 		w->res->unstarted = (uint64_t)(((double)p.end_tick - p.next) / p.period) + 1;
-	drain(w);
+	wl_drain(w);
 	phyp_watch_gaps(w->part, NULL);
 	w->res->gaps = w->gaps.gaps;
 	w->res->longest_turn = w->gaps.longest;
@@ -420,7 +420,7 @@ void vio_wl_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volatile 
 }
 
 /* One turn of the duet: until its window is over and nothing is outstanding. */
-static void play(struct vio_wl *w, struct vio_duet *d, const volatile int *stop)
+static void wl_play(struct vio_wl *w, struct vio_duet *d, const volatile int *stop)
 {
 	struct phase p = {.count = UINT64_MAX};
 	const unsigned looks = w->n_queues > 1 ? 1 : CLOSED_LOOKS;
@@ -433,7 +433,7 @@ static void play(struct vio_wl *w, struct vio_duet *d, const volatile int *stop)
 		if (progress == 0 && w->n_queues == 1)
 			vio_blk_idle(w->b, 0, 100000);
 	}
-	drain(w);
+	wl_drain(w);
 }
 
 /* -------------------------------------------------------------------------- runs ---- */
@@ -461,7 +461,7 @@ int vio_wl_duet(struct vio_wl *w, struct vio_duet *d, void (*mark)(void *ctx, bo
 		vio_duet_ready(d);
 		while (vio_duet_wait(d, res->requests, stop)) {
 			from = vio_ticks();
-			play(w, d, stop);
+			wl_play(w, d, stop);
 			ticks += vio_ticks() - from;
 			vio_duet_pass(d, res->requests);
 		}

@@ -78,8 +78,8 @@ int vio_wl_read_back(struct vio_wl *w)
 
 /* --------------------------------------------------------------------------- set-up ---- */
 
-static int check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info,
-		     struct vio_err *err)
+static int wl_check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info,
+			struct vio_err *err)
 {
 	uint64_t disk = info->sectors * VIO_SECTOR;
 
@@ -173,7 +173,7 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 {
 	const struct vio_blk_info *info = vio_blk_get_info(b);
 	struct vio_wl *w;
-	int rc = check_cfg(cfg, info, err);
+	int rc = wl_check_cfg(cfg, info, err);
 
 	if (rc)
 		return rc;

@@ -23,15 +23,16 @@ STATIC = re.compile(r"^static (?!const|_Noreturn struct)[^=;(]*?\b(\w+)\(", re.M
 ROW = re.compile(r'\{\s*"([a-z][a-z0-9-]*)",\s*(?:"[^"]*"|NULL),\s*((?:"(?:[^"\\]|\\.)*"\s*)+),\s*(?:VIO_|\.)')
 BESIDE_ROWS = re.compile(r'\bgetopt|"\s*--[a-z][a-z0-9-]* +[^%"]* {2,}')
 OPTION_TABLE = "common/options."
+ATTRIBUTE = re.compile(r"__attribute__\(\(.*?\)\) ?")
 MAX_LINES, MAX_FILES = 500, 15
 
 # what: the most that there may be.
 CEILING = {
     "tests of a level outside of its table": 0,
-    "files above 500 lines": 12,
+    "files above 500 lines": 8,
     "folders above 15 source files": 5,
     "loops that retry a busy hypercall": 12,
-    "names of static functions in more than one file": 110,
+    "names of static functions in more than one file": 50,
     "options written more than once": 0,
 }
 
@@ -64,7 +65,7 @@ def count(files):
         if not rel.startswith(OPTION_TABLE):
             found["options written more than once"] += [f"{rel}:{n}" for n, line in enumerate(lines, 1) if BESIDE_ROWS.search(line)]
         if not rel.endswith(".h"):
-            for name in STATIC.findall(text):
+            for name in STATIC.findall(ATTRIBUTE.sub("", text)):
                 statics[name].add(rel)
     found["folders above 15 source files"] = [f"{d} ({n})" for d, n in folders.items() if n > MAX_FILES]
     found["options written more than once"] += [place for places in rows.values() for place in places[1:]]
