@@ -75,8 +75,8 @@ void vio_offload_csum(struct vio_frame *f)
 		done += len;
 	}
 	csum = vio_csum_fold(sum);
-	if (csum == 0)
-		csum = 0xffff; /* for UDP 0 means "none"; for all others it is the same number */
+	if (csum == 0 && f->csum_offset == UDP_CSUM_AT)
+		csum = 0xffff; /* UDP's 0 means "none"; TCP's 0xffff is a sum that nobody computes (RFC 1624) */
 	memcpy(at, &csum, 2);
 	f->flags &= (uint8_t)~VIRTIO_NET_HDR_F_NEEDS_CSUM;
 }
