@@ -114,6 +114,8 @@ int anchors_kick(const struct anchors_env *env, const struct anchors_case *c,
 int anchors_rdma(const struct anchors_env *env, const struct anchors_case *c,
 		 struct anchors_outcome *out);
 
+/* splitmix64 (Steele, Lea, Flood 2014): one step from any state. */
+uint64_t anchors_mix(uint64_t x);
 /*
  * Pattern: every 8 byte word depends on its place and on the seed, so that bytes from a wrong
  * place, an old batch or another file are seen. `first` is the place of the first byte; both are

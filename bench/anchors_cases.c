@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The list of cases, their order, their data's pattern, and a process for each. */
+/* The list of cases, their order, and a process for each. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,15 +123,6 @@ int anchors_parse_points(const char *list, unsigned *set, struct vio_err *err)
 	}
 }
 
-/* splitmix64 (Steele, Lea, Flood 2014): one step from any state. */
-static uint64_t cases_mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15ull;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-	return x ^ (x >> 31);
-}
-
 static unsigned add_point(enum anchors_point id, struct anchors_case *out)
 {
 	const struct point *p = &points[id];
@@ -153,51 +144,13 @@ unsigned anchors_cases(unsigned set, uint64_t seed, struct anchors_case out[ANCH
 		if (set & (1u << p))
 			n += add_point(p, &out[n]);
 	for (unsigned i = n; i > 1; i--) {
-		unsigned k = (unsigned)(cases_mix(seed + i) % i);
+		unsigned k = (unsigned)(anchors_mix(seed + i) % i);
 		struct anchors_case c = out[i - 1];
 
 		out[i - 1] = out[k];
 		out[k] = c;
 	}
 	return n;
-}
-
-/* ------------------------------------------------------------------- pattern ---- */
-
-void anchors_fill(void *to, size_t bytes, uint64_t seed, uint64_t first)
-{
-	uint64_t *w = to;
-
-	for (size_t i = 0; i < bytes / sizeof(*w); i++)
-		w[i] = cases_mix(seed ^ (first / sizeof(*w) + i));
-}
-
-bool anchors_matches(const void *at, size_t bytes, uint64_t seed, uint64_t first)
-{
-	const uint64_t *w = at;
-
-	for (size_t i = 0; i < bytes / sizeof(*w); i++)
-		if (w[i] != cases_mix(seed ^ (first / sizeof(*w) + i)))
-			return false;
-	return true;
-}
-
-void anchors_poison(void *at, size_t bytes)
-{
-	memset(at, 0xa5, bytes);
-}
-
-int anchors_sample(const struct anchors_env *env, bench_op op, bench_op check, void *ctx,
-		   struct anchors_outcome *out)
-{
-	int rc = bench_sample_checked(op, check, ctx, env->case_ns, env->samples, &out->ns,
-				      &out->ops);
-
-	if (rc == -EBADMSG)
-		vio_err_set(&out->why, rc, "the data that came differs from what was written");
-	else if (rc)
-		vio_err_set(&out->why, rc, "%s", strerror(-rc));
-	return rc;
 }
 
 /* ----------------------------------------------------------------- processes ---- */

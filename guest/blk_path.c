@@ -18,7 +18,8 @@ static uint32_t data_len(const struct vio_blk_req *r)
 	return is_rw(r->type) ? r->len : r->type == VIRTIO_BLK_T_GET_ID ? VIRTIO_BLK_ID_BYTES : 0;
 }
 
-unsigned blk_segs(const struct vio_blk *b, const struct vio_blk_req *r)
+/* Descriptors of a request. */
+static unsigned blk_segs(const struct vio_blk *b, const struct vio_blk_req *r)
 {
 	uint32_t len = data_len(r);
 
@@ -84,7 +85,8 @@ static struct vio_dma_seg *seg(struct vio_dma_map *m, struct gla at, uint32_t le
 	return s;
 }
 
-void blk_fill(struct vio_blk *b, struct blk_slot *s)
+/* Fill header and status anew; the data's place for the device (buf.dev) is known. */
+static void blk_fill(struct vio_blk *b, struct blk_slot *s)
 {
 	const struct vio_blk_req *r = s->req;
 	struct blk_wire *w = s->wire;
@@ -378,6 +380,36 @@ static int blk_take(struct vio_fq *v, void *out, unsigned max)
 	if (total)
 		vio_fq_worked(&q->v, total);
 	return (int)total;
+}
+
+/* Send again as many as fit of what was outstanding when the device was reset. */
+static void blk_redo(struct blk_queue *q)
+{
+	unsigned sent = 0;
+
+	while (q->redo_next < q->n_redo) {
+		struct blk_slot *s = &q->slot[q->redo[q->redo_next]];
+		struct vio_dma_map *m = &s->map;
+		int rc;
+
+		if (vio_vring_room(q->v.vr, blk_segs(q->b, s->req)) == 0)
+			break;
+		blk_fill(q->b, s);
+		rc = q->v.dma->ops->map(q->v.dma, &m, 1);
+		if (rc == 1 && vio_vring_add(q->v.vr, m->seg, m->n_seg, s) == 0) {
+			sent++; /* its seq stays: should the server go again, the order is still the first one */
+		} else {
+			if (rc == 1)
+				q->v.dma->ops->unmap(q->v.dma, &m, 1);
+			m->n_seg = 0;
+			if (rc >= 0 || !vio_fq_look_at_crq(&q->v))
+				break; /* no room now, or no server: at a later poll */
+			blk_release(q, s, -EIO);
+		}
+		q->redo_next++;
+	}
+	if (sent)
+		vio_fq_publish(&q->v);
 }
 
 static unsigned returned(struct blk_queue *q, struct vio_blk_req *done[], unsigned max)

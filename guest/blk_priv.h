@@ -104,17 +104,11 @@ int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size
 int blk_setup(struct vio_blk *b, struct vio_err *err);
 void blk_teardown(struct vio_blk *b);
 
-/* ---- blk_path.c ---- */
-/* Descriptors of a request. */
-unsigned blk_segs(const struct vio_blk *b, const struct vio_blk_req *r);
-/* Fill header and status anew; the data's place for the device (buf.dev) is known. */
-void blk_fill(struct vio_blk *b, struct blk_slot *s);
-
 /* ---- blk_recover.c ---- */
 /* The queue's own part of a restart: inside the gate, when its epoch is not the device's. */
 void blk_revive(struct blk_queue *q);
-/* Send again as many as fit. */
-void blk_redo(struct blk_queue *q);
+/* Take back a request that is not in the ring: it ends with `result`. */
+void blk_release(struct blk_queue *q, struct blk_slot *s, int result);
 /* The device will not come back: everything outstanding ends with -EIO. By the queue's owner. */
 void blk_give_up(struct blk_queue *q);
 /* What recovery asks of a disk. */

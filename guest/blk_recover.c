@@ -86,7 +86,7 @@ static void sort_by_seq(const struct blk_queue *q, uint16_t *index, unsigned n)
 	}
 }
 
-static void blk_release(struct blk_queue *q, struct blk_slot *s, int result)
+void blk_release(struct blk_queue *q, struct blk_slot *s, int result)
 {
 	struct vio_gbuf *buf = &s->buf;
 
@@ -158,35 +158,6 @@ void blk_revive(struct blk_queue *q)
 	for (unsigned i = 0; i < n; i++)
 		blk_release(q, &q->slot[q->redo[i]], -EIO);
 	q->n_redo = 0;
-}
-
-void blk_redo(struct blk_queue *q)
-{
-	unsigned sent = 0;
-
-	while (q->redo_next < q->n_redo) {
-		struct blk_slot *s = &q->slot[q->redo[q->redo_next]];
-		struct vio_dma_map *m = &s->map;
-		int rc;
-
-		if (vio_vring_room(q->v.vr, blk_segs(q->b, s->req)) == 0)
-			break;
-		blk_fill(q->b, s);
-		rc = q->v.dma->ops->map(q->v.dma, &m, 1);
-		if (rc == 1 && vio_vring_add(q->v.vr, m->seg, m->n_seg, s) == 0) {
-			sent++; /* its seq stays: should the server go again, the order is still the first one */
-		} else {
-			if (rc == 1)
-				q->v.dma->ops->unmap(q->v.dma, &m, 1);
-			m->n_seg = 0;
-			if (rc >= 0 || !vio_fq_look_at_crq(&q->v))
-				break; /* no room now, or no server: at a later poll */
-			blk_release(q, s, -EIO);
-		}
-		q->redo_next++;
-	}
-	if (sent)
-		vio_fq_publish(&q->v);
 }
 
 void blk_give_up(struct blk_queue *q)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The factor *notification*: who tells whom that a ring has something new, and when. A level is one
- * file (crq.c, suppress.c, poll.c) with what both sides of a queue do, and one row in notify.c;
+ * file (crq.c, suppress.c, poll.c) with what both sides of a queue do, and one row in table.c;
  * nobody else compares levels.
  *
  * A side of a queue reads what its peer publishes: the device the available ring, the driver the

@@ -14,6 +14,7 @@
 static bool dispatch(struct vio_adapter *a, const struct vio_msg *m)
 {
 	uint8_t why = VIO_ST_BAD_MESSAGE;
+	struct vio_msg op;
 
 	switch (vio_sfsm_rx(&a->fsm, m, &why)) {
 	case VIO_TODO_KICK:
@@ -41,10 +42,12 @@ static bool dispatch(struct vio_adapter *a, const struct vio_msg *m)
 		break;
 	case VIO_TODO_WINDOW_ADD:
 		/* An accept, a mapping, DPDK's table and its devices: a fraction of a millisecond. */
-		vio_awindow_add(a, m);
+		if (vio_awindow_add(a, m, &op))
+			vio_aop_begin(a, VIO_AOP_WINDOW_ADD, &op);
 		return false;
 	case VIO_TODO_WINDOW_DEL:
-		vio_awindow_del(a, m);
+		if (vio_awindow_del(a, m))
+			vio_aop_begin(a, VIO_AOP_WINDOW_DEL, m);
 		return true;
 	case VIO_TODO_RESET:
 		vio_counter_add(&a->seen.resets, 1);
@@ -144,11 +147,6 @@ unsigned vio_adapter_crq(struct vio_adapter *a)
 }
 
 /* ----------------------------------------------------------------------------- turns ---- */
-
-void vio_aattend(struct vio_adapter *a)
-{
-	vio_store_release(&a->attention, true);
-}
 
 bool vio_adapter_busy(const struct vio_adapter *a)
 {
@@ -411,24 +409,6 @@ void vio_adapter_destroy(struct vio_adapter *a)
 }
 
 /* ---------------------------------------------------------------------- telemetry ---- */
-
-void vio_aseen_update(struct vio_adapter *a)
-{
-	struct vio_aseen *s = &a->seen;
-	uint64_t bytes = 0;
-
-	for (unsigned i = 0; a->windows && i < a->windows->n; i++)
-		bytes += a->windows->w[i].len;
-	vio_store_relaxed(&s->state, (uint8_t)a->fsm.state);
-	vio_store_relaxed(&s->version, a->fsm.version);
-	vio_store_relaxed(&s->ring, a->ring);
-	vio_store_relaxed(&s->payload, a->payload);
-	vio_store_relaxed(&s->notify, a->notify);
-	vio_store_relaxed(&s->queues, (uint16_t)__builtin_popcountll(a->active));
-	vio_store_relaxed(&s->features, a->features);
-	vio_store_relaxed(&s->windows, a->windows ? a->windows->n : 0);
-	vio_store_relaxed(&s->window_bytes, bytes);
-}
 
 void vio_adapter_get_info(const struct vio_adapter *a, struct vio_adapter_info *info)
 {

@@ -9,6 +9,7 @@
  * operation always ends: it waits only for the backend and for the lcores.
  *
  *   adapter.c          life, CRQ, dispatch, service
+ *   adapter_state.c    what each part tells the others
  *   adapter_send.c     messages and small transfers to and from the guest
  *   adapter_config.c   the configuration steps
  *   adapter_queues.c   queues from DRIVER_OK to the end
@@ -149,6 +150,16 @@ struct vio_adapter {
 	for (uint16_t i = 0; i < (a)->cfg.num_queues; i++)                                         \
 		if (((a)->active >> i & 1) && ((sq) = (a)->q[i]) != NULL)
 
+/* ---- adapter_state.c ---- */
+/* Look again at the adapter in the next turn. */
+void vio_aattend(struct vio_adapter *a);
+/* Copy what telemetry may want to a->seen. */
+void vio_aseen_update(struct vio_adapter *a);
+/* A queue's lcore may be asleep. */
+void vio_awake(struct vio_adapter *a, struct vio_squeue *q);
+/* What all queues' lcores are to do from their next turn on. */
+void vio_actl(struct vio_adapter *a, enum vio_sq_ctl ctl);
+
 /* ---- adapter_send.c ---- */
 /* --trace: one CRQ entry. */
 void vio_atrace(struct vio_adapter *a, uint64_t hi, uint64_t lo, bool to_server);
@@ -162,10 +173,6 @@ void vio_asend(struct vio_adapter *a, uint64_t hi, uint64_t lo);
 void vio_asend_msg(struct vio_adapter *a, const struct vio_msg *m);
 /* The work for `m` is done: state, reply, and what a refusal means for the queues. */
 void vio_adone(struct vio_adapter *a, const struct vio_msg *m, uint8_t status);
-/* Look again at the adapter in the next turn. */
-void vio_aattend(struct vio_adapter *a);
-/* Copy what telemetry may want to a->seen. */
-void vio_aseen_update(struct vio_adapter *a);
 /* h_read_rdma / h_write_rdma of the guest's memory on the adapter's vcpu; an enum vio_status. */
 uint8_t vio_aread(struct vio_adapter *a, struct ioba at, uint32_t len, uint64_t buf[PHYP_REGS]);
 uint8_t vio_awrite(struct vio_adapter *a, struct ioba at, const void *bytes, uint32_t len);
@@ -187,7 +194,6 @@ void vio_aforget(struct vio_adapter *a);
 /* ---- adapter_queues.c ---- */
 /* Make and assign the queues that were announced. An enum vio_status; all or nothing. */
 uint8_t vio_astart(struct vio_adapter *a);
-void vio_actl(struct vio_adapter *a, enum vio_sq_ctl ctl);
 bool vio_adrained(const struct vio_adapter *a);
 /* Take the queues from their lcores; after the next quiescence they may be freed. */
 void vio_aunassign(struct vio_adapter *a);
@@ -198,8 +204,10 @@ void vio_afaults(struct vio_adapter *a);
 void vio_akick(struct vio_adapter *a, const struct vio_msg *m);
 
 /* ---- adapter_windows.c ---- */
-void vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m);
-void vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m);
+/* True: the operation VIO_AOP_WINDOW_ADD is to begin, for *answer. False: answered. */
+bool vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m, struct vio_msg *answer);
+/* True: the operation VIO_AOP_WINDOW_DEL is to begin, for m. False: answered. */
+bool vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m);
 /* May windows come and go with requests in flight? Then nothing is held for them. */
 bool vio_awindow_live(const struct vio_adapter *a);
 /* So: does a request in flight use the window that is being withdrawn? */

@@ -234,24 +234,6 @@ uint8_t vio_astart(struct vio_adapter *a)
 	return VIO_ST_OK;
 }
 
-/* A queue's lcore may be asleep. */
-static void wake(struct vio_adapter *a, struct vio_squeue *q)
-{
-	if (q->vcpu != a->vcpu)
-		phyp_vcpu_prod(q->vcpu);
-}
-
-void vio_actl(struct vio_adapter *a, enum vio_sq_ctl ctl)
-{
-	struct vio_squeue *q;
-
-	vio_aqueues(a, i, q)
-	{
-		vio_store_release(&q->ctl, (uint8_t)ctl); /* pair K */
-		wake(a, q);
-	}
-}
-
 bool vio_adrained(const struct vio_adapter *a)
 {
 	struct vio_squeue *q;
@@ -338,5 +320,5 @@ void vio_akick(struct vio_adapter *a, const struct vio_msg *m)
 	}
 	q = a->q[m->arg16];
 	vio_store_release(&q->kicked, true); /* pair K */
-	wake(a, q);
+	vio_awake(a, q);
 }

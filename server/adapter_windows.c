@@ -217,9 +217,8 @@ static bool backend_cares(const struct vio_adapter *a, const struct vio_window *
 	       !vio_awindow_live(a);
 }
 
-void vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m)
+bool vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m, struct vio_msg *answer)
 {
-	struct vio_msg answer = *m;
 	struct vio_window w;
 	uint8_t why = read_announcement(a, m, &w);
 
@@ -229,15 +228,16 @@ void vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m)
 		why = add(a, &w);
 	if (why != VIO_ST_OK) {
 		vio_adone(a, m, why);
-		return;
+		return false;
 	}
-	answer.arg16 = w.id;
+	*answer = *m;
+	answer->arg16 = w.id;
 	if (!backend_cares(a, &w)) {
-		vio_adone(a, &answer, VIO_ST_OK);
-		return;
+		vio_adone(a, answer, VIO_ST_OK);
+		return false;
 	}
 	a->op_window = w;
-	vio_aop_begin(a, VIO_AOP_WINDOW_ADD, &answer);
+	return true;
 }
 
 /* Rings that are worked on in place live as long as their queue. */
@@ -274,24 +274,24 @@ static bool close_window(struct vio_adapter *a, uint16_t id)
 	return true;
 }
 
-void vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m)
+bool vio_awindow_del(struct vio_adapter *a, const struct vio_msg *m)
 {
 	const struct vio_window *w = vio_wtable_by_id(a->windows, m->arg16);
 	struct vio_wtable *t = NULL;
 
 	if (!w || holds_rings(a, w)) {
 		vio_adone(a, m, w ? VIO_ST_QUEUE : VIO_ST_WINDOW_ID);
-		return;
+		return false;
 	}
 	/* All memory that it takes, before anything is changed: a closed window could not be opened again. */
 	if (vio_wtable_del(a->windows, m->arg16, &t, &a->op_window) < 0 ||
 	    (vio_awindow_live(a) && !close_window(a, m->arg16))) {
 		free(t);
 		vio_adone(a, m, VIO_ST_WINDOW_FULL);
-		return;
+		return false;
 	}
 	a->op_table = t;
-	vio_aop_begin(a, VIO_AOP_WINDOW_DEL, m);
+	return true;
 }
 
 bool vio_awindow_busy(const struct vio_adapter *a)

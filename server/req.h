@@ -213,7 +213,7 @@ struct vio_squeue {
 	/*
 	 * Server partition memory for this queue's RDMA (TCE-mapped in the local window), from the
 	 * adapter; page aligned. The levels take pieces in attach (vio_sq_carve()); how much they
-	 * need: the ring and vio_payload_local_bytes().
+	 * need: what the ring says and, for payload rdma, VIO_RDMA_LOCAL_BYTES.
 	 */
 	void *local_mem;
 	struct ioba local_at;

@@ -124,6 +124,17 @@ void vio_switch_forget_lookups(struct vio_switch *sw)
 		sw->port[i]->dst_key = 0;
 }
 
+static void moved(struct vio_port *to, uint64_t key, unsigned from)
+{
+	struct vio_switch *sw = to->sw;
+
+	vio_counter_add(&to->stats.moved, 1);
+	vio_counter_add(&sw->moved, 1);
+	sw->last_move.key = key;
+	sw->last_move.from = from;
+	sw->last_move.to = to->index;
+}
+
 static void learn(struct vio_port *p, uint64_t key)
 {
 	struct vio_switch *sw = p->sw;
@@ -140,7 +151,7 @@ static void learn(struct vio_port *p, uint64_t key)
 	}
 	vio_counter_add(&sw->learnt, 1);
 	if (rc >= VIO_FDB_MOVED)
-		vio_switch_moved(p, key, (unsigned)(rc - VIO_FDB_MOVED));
+		moved(p, key, (unsigned)(rc - VIO_FDB_MOVED));
 	/* It may have been at another port: that one must learn it anew when it comes back. */
 	for (unsigned i = 0; i < sw->n; i++) {
 		if (sw->port[i] != p && sw->port[i]->src_key == key)
@@ -355,29 +366,6 @@ void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n)
 const struct vio_port *vio_switch_from(const struct vio_switch *sw)
 {
 	return sw->from;
-}
-
-/* ------------------------------------------------------------------------------- time ---- */
-
-unsigned vio_switch_poll(struct vio_switch *sw, uint64_t now_ns)
-{
-	unsigned n = 0;
-
-	sw->turn++;
-	if (vio_unlikely(now_ns - sw->ticked >= NS_PER_TICK)) {
-		sw->ticked = now_ns;
-		vio_switch_tick(sw, (uint32_t)(now_ns / NS_PER_S));
-	}
-	if (vio_unlikely(vio_load_relaxed(&sw->gone)))
-		vio_switch_forget_gone(sw);
-	if (vio_unlikely(sw->announce != NULL))
-		n += vio_switch_announce_some(sw);
-	for (uint64_t left = sw->polls; left; left &= left - 1) {
-		struct vio_port *p = sw->port[__builtin_ctzll(left)];
-
-		n += p->ops->poll(p);
-	}
-	return n;
 }
 
 void vio_switch_reap(struct vio_switch *sw)

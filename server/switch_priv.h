@@ -65,11 +65,5 @@ static inline uint64_t vio_fdb_key(const uint8_t mac[6], uint16_t vid)
 void vio_switch_forget_lookups(struct vio_switch *sw);
 /* The switch's own frames, n <= VIO_FRAME_BURST, out of port i. */
 void vio_switch_send(struct vio_switch *sw, unsigned i, struct vio_frame *f, unsigned n);
-/* switch_watch.c */
-void vio_switch_tick(struct vio_switch *sw, uint32_t now);
-void vio_switch_forget_gone(struct vio_switch *sw);
-/* Frames sent. */
-unsigned vio_switch_announce_some(struct vio_switch *sw);
-void vio_switch_moved(struct vio_port *to, uint64_t key, unsigned from);
 
 #endif

@@ -34,21 +34,10 @@ void vio_switch_gone(struct vio_port *p)
 		(void)vio_fetch_or(&p->sw->gone, 1ull << p->index);
 }
 
-void vio_switch_forget_gone(struct vio_switch *sw)
+static void forget_gone(struct vio_switch *sw)
 {
 	for (uint64_t left = vio_xchg_acq_rel(&sw->gone, 0); left; left &= left - 1)
 		forget(sw->port[__builtin_ctzll(left)]);
-}
-
-void vio_switch_moved(struct vio_port *to, uint64_t key, unsigned from)
-{
-	struct vio_switch *sw = to->sw;
-
-	vio_counter_add(&to->stats.moved, 1);
-	vio_counter_add(&sw->moved, 1);
-	sw->last_move.key = key;
-	sw->last_move.from = from;
-	sw->last_move.to = to->index;
 }
 
 /* --------------------------------------------------------------------------- announcements ---- */
@@ -109,7 +98,7 @@ static bool next_station(struct vio_switch *sw, uint64_t *key)
 	return false;
 }
 
-unsigned vio_switch_announce_some(struct vio_switch *sw)
+static unsigned announce_some(struct vio_switch *sw)
 {
 	struct vio_port *to = sw->announce;
 	unsigned n = 0;
@@ -189,7 +178,7 @@ static void say_moves(struct vio_switch *sw)
 
 /* ---------------------------------------------------------------------------------- clock ---- */
 
-void vio_switch_tick(struct vio_switch *sw, uint32_t now)
+static void tick(struct vio_switch *sw, uint32_t now)
 {
 	unsigned n;
 
@@ -211,4 +200,25 @@ void vio_switch_tick(struct vio_switch *sw, uint32_t now)
 		say_truncated(sw);
 		say_moves(sw);
 	}
+}
+
+unsigned vio_switch_poll(struct vio_switch *sw, uint64_t now_ns)
+{
+	unsigned n = 0;
+
+	sw->turn++;
+	if (vio_unlikely(now_ns - sw->ticked >= NS_PER_TICK)) {
+		sw->ticked = now_ns;
+		tick(sw, (uint32_t)(now_ns / NS_PER_S));
+	}
+	if (vio_unlikely(vio_load_relaxed(&sw->gone)))
+		forget_gone(sw);
+	if (vio_unlikely(sw->announce != NULL))
+		n += announce_some(sw);
+	for (uint64_t left = sw->polls; left; left &= left - 1) {
+		struct vio_port *p = sw->port[__builtin_ctzll(left)];
+
+		n += p->ops->poll(p);
+	}
+	return n;
 }

@@ -419,8 +419,7 @@ void vio_wl_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volatile 
 	w->res->elapsed_ns = vio_now_ns() - t0;
 }
 
-/* One turn of the duet: until its window is over and nothing is outstanding. */
-static void wl_play(struct vio_wl *w, struct vio_duet *d, const volatile int *stop)
+void vio_wl_play(struct vio_wl *w, struct vio_duet *d, const volatile int *stop)
 {
 	struct phase p = {.count = UINT64_MAX};
 	const unsigned looks = w->n_queues > 1 ? 1 : CLOSED_LOOKS;
@@ -434,58 +433,4 @@ static void wl_play(struct vio_wl *w, struct vio_duet *d, const volatile int *st
 			vio_blk_idle(w->b, 0, 100000);
 	}
 	wl_drain(w);
-}
-
-/* -------------------------------------------------------------------------- runs ---- */
-
-/* What was written is checked at the end. */
-static int finish_run(struct vio_wl *w)
-{
-	if (w->cfg.touch == VIO_WL_TOUCH_ALL && w->cfg.read_percent < 100 && !w->machine_gone &&
-	    !w->abandoned && vio_wl_read_back(w))
-		return -ENOMEM;
-	if (w->abandoned)
-		return -EINTR;
-	return w->machine_gone ? -EIO : 0;
-}
-
-int vio_wl_duet(struct vio_wl *w, struct vio_duet *d, void (*mark)(void *ctx, bool end), void *ctx,
-		const volatile int *stop, struct vio_wl_result *res)
-{
-	uint64_t ticks = 0, from;
-
-	w->res = res;
-	phyp_watch_gaps(w->part, &d->gaps);
-	mark(ctx, false);
-	do {
-		vio_duet_ready(d);
-		while (vio_duet_wait(d, res->requests, stop)) {
-			from = vio_ticks();
-			wl_play(w, d, stop);
-			ticks += vio_ticks() - from;
-			vio_duet_pass(d, res->requests);
-		}
-	} while (vio_duet_again(d) && !*stop);
-	phyp_watch_gaps(w->part, NULL);
-	res->elapsed_ns = vio_muldiv(ticks, 1000000000ull, w->tick_hz);
-	mark(ctx, true);
-	return finish_run(w);
-}
-
-int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
-	       const volatile int *stop, struct vio_wl_result *res)
-{
-	w->res = res;
-	if (w->cfg.warm_count || w->cfg.warm_ns)
-		vio_wl_phase(w, w->cfg.warm_count, w->cfg.warm_ns, stop);
-	/* Errors and mismatches are not reset: what the warm-up found wrong stays found. */
-	memset(&res->latency, 0, sizeof(res->latency));
-	res->requests = res->reads = res->writes = res->flushes = 0;
-	res->in_gap = 0;
-	res->bytes_read = res->bytes_written = res->bytes_verified = res->publishes = res->late = 0;
-	res->need = 0;
-	mark(ctx, false);
-	vio_wl_phase(w, w->cfg.count, w->cfg.run_ns, stop);
-	mark(ctx, true);
-	return finish_run(w);
 }

@@ -2,8 +2,8 @@
 /*
  * Inside of workload*.c: one thread's.
  *
- *   workload.c         requests, a queue's turn, phases
- *   workload_setup.c   buffers and tables; what is written before a measurement and read after it
+ *   workload.c       requests, a queue's turn, phases
+ *   workload_run.c   a run: buffers and tables, what is written before a measurement and read after it
  */
 #ifndef VIO_GUEST_PROG_WORKLOAD_PRIV_H
 #define VIO_GUEST_PROG_WORKLOAD_PRIV_H
@@ -89,9 +89,7 @@ static inline void io_put(struct vio_wl *w, struct wl_queue *q, struct wl_io *io
 void vio_wl_phase(struct vio_wl *w, uint64_t count, uint64_t ns, const volatile int *stop);
 /* Turns of the loop that a planted delay spins, by the fastest of some tries. */
 uint64_t vio_wl_delay_turns(uint64_t ns, uint64_t tick_hz);
-/* Write the span once, so that every read has something to be checked against. -ENOMEM, -EINTR, -EIO with a sentence. */
-int vio_wl_fill(struct vio_wl *w, struct vio_err *err);
-/* What was written is read again and checked: a write that was lost must not count as done. -ENOMEM. */
-int vio_wl_read_back(struct vio_wl *w);
+/* One turn of the duet: until its window is over and nothing is outstanding. */
+void vio_wl_play(struct vio_wl *w, struct vio_duet *d, const volatile int *stop);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The table of backends, and what they share: their words on the command line and their one line on
- * standard error or wherever the program wants it.
+ * What backends share: their words on the command line and their one line on standard error or
+ * wherever the program wants it.
  */
 #include <string.h>
 
@@ -11,13 +11,6 @@
 
 /* Between two lines about one errno of one disk. */
 #define ERROR_PAUSE_NS 10000000000ull
-
-static const struct vio_backend_ops *const table[] = {
-	&vio_backend_null,
-	&vio_backend_memory,
-	&vio_backend_file,
-	&vio_backend_nbd,
-};
 
 /* End of a field of a spec: a comma that is not doubled, or the end. */
 static const char *field_end(const char *p)
@@ -252,47 +245,8 @@ void vio_backend_failed(struct vio_backend *be, const struct vio_req *r)
 			more);
 }
 
-static int open_one(const struct vio_backend_ops *ops, const char *spec,
-		    const struct vio_backend_env *env, struct vio_backend **out,
-		    struct vio_err *err)
-{
-	int rc = ops->open(spec, env, out, err);
-
-	if (rc == 0 && env) {
-		(*out)->say = env->say;
-		(*out)->say_ctx = env->say_ctx;
-	}
-	return rc;
-}
-
-int vio_backend_open(const char *text, const struct vio_backend_env *env, struct vio_backend **out,
-		     struct vio_err *err)
-{
-	size_t n = strcspn(text, ",");
-	char names[80] = "";
-	size_t used = 0;
-
-	*out = NULL;
-	for (unsigned i = 0; i < VIO_ARRAY_SIZE(table); i++) {
-		const char *name = table[i]->name;
-
-		if (strlen(name) == n && memcmp(text, name, n) == 0)
-			return open_one(table[i], text + n + (text[n] == ','), env, out, err);
-		if (used < sizeof(names))
-			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
-						 i ? ", " : "", name);
-	}
-	return vio_err_set(err, -EINVAL, "no backend is called '%.*s'; there are: %s",
-			   (int)(n > 60 ? 60 : n), text, names);
-}
-
 void vio_backend_close(struct vio_backend *be)
 {
 	if (be)
 		be->ops->close(be);
-}
-
-const char *vio_backend_usage(unsigned i)
-{
-	return i < VIO_ARRAY_SIZE(table) ? table[i]->usage : NULL;
 }

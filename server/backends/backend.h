@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Backends: what a disk is made of. One file each: null.c, memory.c, file.c, nbd.c, and one line in
- * backend.c's table.
+ * table.c.
  */
 #ifndef VIO_SERVER_BACKEND_H
 #define VIO_SERVER_BACKEND_H

@@ -14,9 +14,3 @@ const struct vio_payload_ops *vio_payload_level(enum vio_payload level)
 {
 	return (unsigned)level < VIO_N_PAYLOAD ? levels[level] : NULL;
 }
-
-/* rdma: a page for indirect tables, a place for a frame, and one request of the largest size at least. */
-uint64_t vio_payload_local_bytes(enum vio_payload level)
-{
-	return level == VIO_PAYLOAD_RDMA ? VIO_MAX_DATA + 4096 + VIO_PLAIN_OUT : 0;
-}

@@ -66,10 +66,10 @@ struct vio_payload_ops {
 };
 
 /*
- * Bytes of the queue's local memory that the level's attach needs at least; 0 when none. More lets
- * more requests of an rdma queue be in flight at once: add `depth` times the usual request.
+ * Bytes of the queue's local memory that level rdma needs at least: a page for indirect tables, a place
+ * for a frame, one request of the largest size. More lets more requests be in flight at once.
  */
-uint64_t vio_payload_local_bytes(enum vio_payload level);
+#define VIO_RDMA_LOCAL_BYTES (VIO_MAX_DATA + 4096ull + VIO_PLAIN_OUT)
 
 extern const struct vio_payload_ops vio_payload_rdma, vio_payload_direct, vio_payload_unchecked;
 /* The server's implementation of a level of the arm; NULL out of range. */

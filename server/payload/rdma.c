@@ -58,7 +58,7 @@ static int rdma_attach(struct vio_squeue *q, struct vio_err *err)
 		return vio_err_set(
 			err, -ENOSPC,
 			"queue %u: payload rdma needs %llu bytes of server memory for bounce buffers, %llu are left; give the server partition more memory",
-			q->index, (unsigned long long)vio_payload_local_bytes(VIO_PAYLOAD_RDMA),
+			q->index, VIO_RDMA_LOCAL_BYTES,
 			(unsigned long long)(q->local_len - q->local_used));
 	}
 	p->mem = vio_sq_carve(q, rest, VIO_ARENA_PAGE, &p->at);

@@ -439,8 +439,7 @@ static void requests_wait_for_bounce_room_and_none_is_lost(void **state)
 	unsigned n = 0;
 	uint32_t id, len;
 
-	cfg.local = vio_payload_local_bytes(
-		VIO_PAYLOAD_RDMA); /* room for one request of the largest size */
+	cfg.local = VIO_RDMA_LOCAL_BYTES; /* room for one request of the largest size */
 	w_queue(w, &cfg);
 	w->b.async = true;
 	for (uint16_t h = 0; h < 60; h++) {

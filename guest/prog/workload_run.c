@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "guest/prog/workload_priv.h"
+#include "vio/cycles.h"
 
 /* ------------------------------------------------------- passes beside the measurement ---- */
 
@@ -33,7 +34,8 @@ static void side_pass(struct vio_wl *w, unsigned read_percent, uint64_t count,
 	w->cfg = saved;
 }
 
-int vio_wl_fill(struct vio_wl *w, struct vio_err *err)
+/* Write the span once, so that every read has something to be checked against. */
+static int fill_span(struct vio_wl *w, struct vio_err *err)
 {
 	struct vio_wl_result *res = calloc(1, sizeof(*res));
 	int rc = 0;
@@ -54,7 +56,8 @@ int vio_wl_fill(struct vio_wl *w, struct vio_err *err)
 	return rc;
 }
 
-int vio_wl_read_back(struct vio_wl *w)
+/* What was written is read again and checked: a write that was lost must not count as done. */
+static int read_back(struct vio_wl *w)
 {
 	struct vio_wl_result *res = calloc(1, sizeof(*res));
 	uint64_t known = 0;
@@ -199,13 +202,67 @@ int vio_wl_create(struct vio_blk *b, struct phyp_part *part, const struct vio_wl
 	for (unsigned i = 0; rc == 0 && i < w->n_queues; i++)
 		rc = make_queue(w, part, i, err);
 	if (rc == 0 && cfg->touch == VIO_WL_TOUCH_ALL && cfg->read_percent > 0)
-		rc = vio_wl_fill(w, err);
+		rc = fill_span(w, err);
 	if (rc) {
 		vio_wl_free(w);
 		return rc;
 	}
 	*out = w;
 	return 0;
+}
+
+/* -------------------------------------------------------------------------- runs ---- */
+
+/* What was written is checked at the end. */
+static int finish_run(struct vio_wl *w)
+{
+	if (w->cfg.touch == VIO_WL_TOUCH_ALL && w->cfg.read_percent < 100 && !w->machine_gone &&
+	    !w->abandoned && read_back(w))
+		return -ENOMEM;
+	if (w->abandoned)
+		return -EINTR;
+	return w->machine_gone ? -EIO : 0;
+}
+
+int vio_wl_duet(struct vio_wl *w, struct vio_duet *d, void (*mark)(void *ctx, bool end), void *ctx,
+		const volatile int *stop, struct vio_wl_result *res)
+{
+	uint64_t ticks = 0, from;
+
+	w->res = res;
+	phyp_watch_gaps(w->part, &d->gaps);
+	mark(ctx, false);
+	do {
+		vio_duet_ready(d);
+		while (vio_duet_wait(d, res->requests, stop)) {
+			from = vio_ticks();
+			vio_wl_play(w, d, stop);
+			ticks += vio_ticks() - from;
+			vio_duet_pass(d, res->requests);
+		}
+	} while (vio_duet_again(d) && !*stop);
+	phyp_watch_gaps(w->part, NULL);
+	res->elapsed_ns = vio_muldiv(ticks, 1000000000ull, w->tick_hz);
+	mark(ctx, true);
+	return finish_run(w);
+}
+
+int vio_wl_run(struct vio_wl *w, void (*mark)(void *ctx, bool end), void *ctx,
+	       const volatile int *stop, struct vio_wl_result *res)
+{
+	w->res = res;
+	if (w->cfg.warm_count || w->cfg.warm_ns)
+		vio_wl_phase(w, w->cfg.warm_count, w->cfg.warm_ns, stop);
+	/* Errors and mismatches are not reset: what the warm-up found wrong stays found. */
+	memset(&res->latency, 0, sizeof(res->latency));
+	res->requests = res->reads = res->writes = res->flushes = 0;
+	res->in_gap = 0;
+	res->bytes_read = res->bytes_written = res->bytes_verified = res->publishes = res->late = 0;
+	res->need = 0;
+	mark(ctx, false);
+	vio_wl_phase(w, w->cfg.count, w->cfg.run_ns, stop);
+	mark(ctx, true);
+	return finish_run(w);
 }
 
 void vio_wl_free(struct vio_wl *w)
