@@ -30,6 +30,7 @@ MAX_LINES, MAX_FILES = 500, 15
 CEILING = {
     "tests of a level outside of its table": 0,
     "files above 500 lines": 8,
+    "test files above 500 lines": 14,
     "folders above 15 source files": 5,
     "loops that retry a busy hypercall": 12,
     "names of static functions in more than one file": 50,
@@ -37,8 +38,8 @@ CEILING = {
 }
 
 
-def sources(root):
-    for part in PARTS:
+def sources(root, parts=PARTS):
+    for part in parts:
         for folder, _, files in os.walk(os.path.join(root, part)):
             for name in sorted(f for f in files if f.endswith((".c", ".h"))):
                 path = os.path.join(folder, name)
@@ -52,6 +53,10 @@ def count(files):
     folders, statics, rows = collections.Counter(), collections.defaultdict(set), collections.defaultdict(list)
     for rel, text in files:
         lines = text.split("\n")
+        if rel.startswith("tests/"):
+            if len(lines) - 1 > MAX_LINES:
+                found["test files above 500 lines"].append(f"{rel} ({len(lines) - 1})")
+            continue
         if rel.endswith(".c"):
             folders[os.path.dirname(rel)] += 1
         if len(lines) - 1 > MAX_LINES:
@@ -78,18 +83,18 @@ def check_the_check():
     """Planted debts are found, and a table's own are not counted."""
     planted = [("server/x.c", "if (a->notify == VIO_NOTIFY_POLL)\nswitch\ncase VIO_MAP_POOL:\n"
                 "while (rc == H_BUSY && ++tries < 9)\n" + "static void pop(void)\n" + "\n" * 500),
-               ("server/y.c", "static int pop(struct a *b)\n"), ("notify/poll.c", "a == VIO_NOTIFY_POLL\n")]
+               ("server/y.c", "static int pop(struct a *b)\n"), ("notify/poll.c", "a == VIO_NOTIFY_POLL\n"), ("tests/t.c", "static int pop(void)\n" + "\n" * 500)]
     planted += [("bench/z.c", '{"seed", "N", "of data", VIO_X}, {"seed", "N", "of data", .kind}, {"seed", "N", "of order", VIO_X}, {"seed", "N", "of data"}\n"  --seed N   of data\\n"\n#include <getopt.h>\n'),
                 ("common/options.c", "#include <getopt.h>\n")]
     planted += [(f"many/{i}.c", "") for i in range(16)]
     got = {what: len(places) for what, places in count(planted).items()}
-    assert list(got.values()) == [2, 1, 1, 1, 1, 3], got
+    assert list(got.values()) == [2, 1, 1, 1, 1, 1, 3], got
 
 
 def main():
     check_the_check()
     bad = 0
-    for what, places in count(sources(sys.argv[1])).items():
+    for what, places in count(sources(sys.argv[1], PARTS + ("tests",))).items():
         over = len(places) > CEILING[what]
         bad += over
         print(f"{len(places):4} {what} (at most {CEILING[what]}){': TOO MANY' if over else ''}")
