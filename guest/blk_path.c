@@ -317,9 +317,12 @@ static int result_of(uint8_t status)
 					     : -EIO; /* BLK_NO_STATUS too: the device wrote none */
 }
 
-/* Completed slots: unmap, copy back, free. n <= BLK_BURST. */
-static void blk_finish(struct blk_queue *q, const struct vio_used *used, unsigned n,
-		       struct vio_blk_req *done[])
+/*
+ * Completed slots: unmap, copy back, free. n <= BLK_BURST. How many: what can't be unmapped stays
+ * outstanding, and is sent again in another session.
+ */
+static unsigned blk_finish(struct blk_queue *q, const struct vio_used *used, unsigned n,
+			   struct vio_blk_req *done[])
 {
 	struct vio_dma_map *m[BLK_BURST];
 	struct vio_gbuf *buf[BLK_BURST];
@@ -331,7 +334,7 @@ static void blk_finish(struct blk_queue *q, const struct vio_used *used, unsigne
 	/* Unmapped before it is looked at: what the device can still reach is not settled. */
 	for (unsigned i = 0; i < n; i++)
 		m[i] = &((struct blk_slot *)used[i].token)->map;
-	q->v.dma->ops->unmap(q->v.dma, m, n);
+	n = vio_fq_unmap(&q->v, m, n);
 	for (unsigned i = 0; i < n; i++) {
 		struct blk_slot *s = used[i].token;
 
@@ -347,6 +350,7 @@ static void blk_finish(struct blk_queue *q, const struct vio_used *used, unsigne
 		q->v.payload->ops->put(q->v.payload, buf, k);
 	for (unsigned i = 0; i < n; i++)
 		blk_slot_free(q, used[i].token);
+	return n;
 }
 
 /* From the used ring, at most max; -EPROTO: the server returned nonsense. */
@@ -372,7 +376,7 @@ static int blk_take(struct vio_fq *v, void *out, unsigned max)
 			return total ? (int)total : n; /* it says so again next time */
 		if (n == 0)
 			break;
-		blk_finish(q, used, (unsigned)n, done + total);
+		n = (int)blk_finish(q, used, (unsigned)n, done + total);
 		total += (unsigned)n;
 		if ((unsigned)n < want)
 			break;
@@ -456,10 +460,10 @@ int vio_blk_poll(struct vio_blk *b, unsigned qi, struct vio_blk_req *done[], uns
 		n = vio_fq_poll(&q->v, blk_take, done, max, &ok);
 	vio_counter_add(n > 0 ? &q->v.cnt->polls_busy : &q->v.cnt->polls_empty, 1);
 	vio_gate_leave(&q->v.pass);
-	if (vio_unlikely(n < 0)) {
-		vio_store_release(&b->f.broken, 1);
+	if (vio_unlikely(n < 0 || q->v.stuck)) {
+		vio_fq_broken(&q->v);
 		ok = false;
-		n = 0;
+		n = n < 0 ? 0 : n;
 	}
 	if (vio_unlikely(!ok)) {
 		vio_front_recover(&b->f, &q->v);

@@ -140,12 +140,16 @@ void blk_revive(struct blk_queue *q)
 		if (!s->req)
 			continue;
 		m = &s->map;
-		s->sent = m->n_seg > 0;
-		if (m->n_seg > 0)
-			q->v.dma->ops->unmap(q->v.dma, &m, 1);
+		/* Stuck: this is another try, and some are unmapped already. */
+		s->sent = m->n_seg > 0 || q->v.stuck;
+		if (m->n_seg > 0 && q->v.dma->ops->unmap(q->v.dma, &m, 1) == 0) {
+			q->v.stuck = true; /* in the next session */
+			return;
+		}
 		m->n_seg = 0;
 		q->redo[n++] = (uint16_t)i;
 	}
+	q->v.stuck = false;
 	sort_by_seq(q, q->redo, n);
 	if (b->f.in_doubt == b->f.epoch)
 		n = drop_writes(q, n);

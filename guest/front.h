@@ -35,6 +35,7 @@ struct vio_fq {
 	struct vio_pass pass;
 	uint16_t index; /* of the device's virtqueues */
 	bool kick_due;  /* the server's queue was full */
+	bool stuck;     /* pages of completed items can't be taken back: the session has to end */
 	struct vio_notify notify;
 	struct vio_front *f;
 	struct vio_vring *vr;
@@ -74,6 +75,9 @@ struct vio_front_ops {
 	int (*same)(struct vio_front *f, struct vio_err *err);
 };
 
+/* What a queue's owner found. */
+enum vio_front_broken { VIO_FRONT_WHOLE, VIO_FRONT_NONSENSE, VIO_FRONT_STUCK };
+
 struct vio_front {
 	/* Read by every call, written when the device is configured. */
 	struct vio_gate gate;
@@ -91,10 +95,13 @@ struct vio_front {
 
 	/* The rest is for set-up and recovery. */
 	uint32_t recovering __attribute__((aligned(VIO_CACHE_LINE))); /* try-lock of recovery */
-	uint32_t broken; /* a queue's owner found the used ring to be nonsense */
-	bool waiting;    /* said that the server has gone; any thread may look, relaxed */
-	bool drained;    /* by a reset that was answered: nothing of before is in the server */
-	bool lingering;  /* said that the machine has gone and the server has not */
+	uint32_t broken;                                              /* enum vio_front_broken */
+	bool waiting;   /* said that the server has gone; any thread may look, relaxed */
+	bool drained;   /* by a reset that was answered: nothing of before is in the server */
+	bool lingering; /* said that the machine has gone and the server has not */
+	bool dying;     /* given up, for the reason in why; dead once nobody reaches the memory */
+	bool kept;      /* said that what is outstanding is kept until then */
+	char why[320];
 	unsigned strikes, timeouts;
 	uint32_t
 		give_up; /* the epoch in which what is outstanding is given up instead of sent again */
@@ -123,6 +130,21 @@ bool vio_fq_look_at_crq(struct vio_fq *q);
 void vio_fq_kick(struct vio_fq *q);
 /* Publish what was added, kick when wanted. */
 void vio_fq_publish(struct vio_fq *q);
+/* The used ring is nonsense, or pages can't be taken back: for vio_front_recover(), which is next. */
+static inline int vio_fq_broken(struct vio_fq *q)
+{
+	vio_store_release(&q->f->broken, q->stuck ? VIO_FRONT_STUCK : VIO_FRONT_NONSENSE);
+	return -EPROTO;
+}
+/* Completed items are the device's no more. How many: the rest stay it, and the queue is stuck. */
+static inline unsigned vio_fq_unmap(struct vio_fq *q, struct vio_dma_map *const m[], unsigned n)
+{
+	unsigned ours = q->dma->ops->unmap(q->dma, m, n);
+
+	if (vio_unlikely(ours < n))
+		q->stuck = true;
+	return ours;
+}
 /* Ask for silence on this queue. */
 void vio_fq_park(struct vio_fq *q);
 /* How a vring asks (struct vio_notify_end); q: a struct vio_fq. */

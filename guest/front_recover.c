@@ -27,12 +27,40 @@ static unsigned front_held(const struct vio_front *f)
 	return f->ops->held(f);
 }
 
-static void die(struct vio_front *f, const char *why)
+/* Nobody moves anything of what is outstanding any more. */
+static void front_ends(struct vio_front *f, const char *why)
 {
 	vio_front_say(f, "%s; %u outstanding %s(s) end with an error", why, front_held(f),
 		      f->ops->item);
 	vio_store_release(&f->dead,
 			  true); /* owners give up their own: pair G's close has let them out */
+}
+
+/*
+ * Given up while the server's process may be alive, and hang: what is outstanding stays the device's
+ * until it is shown that the server, and the kernel on its behalf, reach none of it. Called again by
+ * each step until then.
+ */
+static void front_abandon(struct vio_front *f)
+{
+	if (vio_transport_abandon(f->t)) {
+		front_ends(f, f->why);
+		return;
+	}
+	/* Who looks next sees a machine that has gone. */
+	if (!f->kept && phyp_alive(f->part))
+		vio_front_say(
+			f,
+			"%s; %u outstanding %s(s) are kept: the VIO server may still use their memory; they end with an error when it lets go or its process ends",
+			f->why, front_held(f), f->ops->item);
+	f->kept = true;
+}
+
+static void die(struct vio_front *f, const char *why)
+{
+	snprintf(f->why, sizeof(f->why), "%s", why);
+	f->dying = true;
+	front_abandon(f);
 }
 
 /* Did anything complete since the last time that the device had to be reset? */
@@ -169,9 +197,12 @@ static void restart(struct vio_front *f, const struct vio_fq *me)
 
 static void stopped(struct vio_front *f)
 {
-	const char *why = vio_load_relaxed(&f->broken)
-				  ? "the server returned a request that is not outstanding"
-				  : vio_transport_why(f->t);
+	static const char *const found[] = {
+		[VIO_FRONT_NONSENSE] = "the server returned a request that is not outstanding",
+		[VIO_FRONT_STUCK] = "pages of what it has completed can't be taken back from it",
+	};
+	uint32_t broken = vio_load_relaxed(&f->broken);
+	const char *why = broken ? found[broken] : vio_transport_why(f->t);
 
 	f->strikes = progress(f) ? 1 : f->strikes + 1;
 	vio_front_say(f, "the VIO server stopped the device: %s; resetting it (%u %s(s) held)", why,
@@ -196,7 +227,7 @@ static void front_gone(struct vio_front *f)
 static void machine_gone(struct vio_front *f)
 {
 	if (phyp_partner_ended(f->part, phyp_unit(f->part, f->unit)->unit)) {
-		die(f, "the hypervisor (phypd) has gone");
+		front_ends(f, "the hypervisor (phypd) has gone");
 		return;
 	}
 	if (!f->lingering)
@@ -212,8 +243,15 @@ static void step(struct vio_front *f, struct vio_fq *me)
 {
 	for (unsigned i = 0; i < 4 && !f->dead && vio_load_relaxed(&f->gate.closed); i++) {
 		uint64_t used;
-		enum vio_transport_state s = vio_transport_poll(f->t, me->vcpu, &used);
+		enum vio_transport_state s;
 
+		if (f->dying && phyp_alive(f->part)) {
+			front_abandon(f);
+			return;
+		}
+		s = vio_transport_poll(f->t, me->vcpu, &used);
+		if (f->dying && s != VIO_T_DEAD)
+			return; /* it dies just now */
 		switch (s) {
 		case VIO_T_RUNNING:
 			if (!vio_load_relaxed(&f->broken)) {

@@ -40,7 +40,7 @@ static int answered(struct net_ctrl *c)
 	int rc = vio_vring_take(c->v.vr, &u, 1);
 
 	if (rc < 0) {
-		vio_store_release(&c->v.f->broken, 1);
+		vio_fq_broken(&c->v);
 		return rc;
 	}
 	if (rc == 0)

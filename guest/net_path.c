@@ -230,7 +230,8 @@ static int receive(struct net_pair *p, struct vio_net_buf *frame[], unsigned wan
 
 		for (int i = 0; i < n; i++)
 			m[i] = &((struct net_buf *)u[i].token)->map;
-		p->rx.dma->ops->unmap(p->rx.dma, m, (unsigned)n);
+		*taken = vio_fq_unmap(&p->rx, m, (unsigned)n);
+		n = (int)*taken;
 	}
 	if (!p->rx.payload->ops->as_is) {
 		struct vio_gbuf *g[NET_BURST];
@@ -295,10 +296,10 @@ int vio_net_rx_burst(struct vio_net *n, unsigned pair, struct vio_net_buf *frame
 	got = vio_fq_poll(&p->rx, take_rx, frame, max, &ok);
 	vio_counter_add(got > 0 ? &p->rx.cnt->polls_busy : &p->rx.cnt->polls_empty, 1);
 	vio_gate_leave(&p->rx.pass);
-	if (vio_unlikely(got < 0)) {
-		vio_store_release(&n->f.broken, 1);
+	if (vio_unlikely(got < 0 || p->rx.stuck)) {
+		vio_fq_broken(&p->rx);
 		ok = false;
-		got = 0;
+		got = got < 0 ? 0 : got;
 	}
 	if (vio_unlikely(!ok)) {
 		vio_front_recover(&n->f, &p->rx);
@@ -338,13 +339,13 @@ static int take_tx(struct vio_fq *v, void *ctx, unsigned max)
 	int n;
 
 	(void)ctx;
-	while (total < max && (n = vio_vring_take(v->vr, u, NET_BURST)) != 0) {
+	while (!v->stuck && total < max && (n = vio_vring_take(v->vr, u, NET_BURST)) != 0) {
 		if (vio_unlikely(n < 0))
 			return total ? (int)total : n; /* it says so again next time */
 		if (!v->dma->ops->fixed) {
 			for (int i = 0; i < n; i++)
 				m[i] = &((struct net_buf *)u[i].token)->map;
-			v->dma->ops->unmap(v->dma, m, (unsigned)n);
+			n = (int)vio_fq_unmap(v, m, (unsigned)n);
 		}
 		for (int i = 0; i < n; i++)
 			release(p, u[i].token);
@@ -368,8 +369,8 @@ int net_reclaim(struct net_pair *p)
 		n = vio_fq_poll_told(&p->tx, take_tx, NULL, UINT16_MAX, &ok);
 	else
 		n = take_tx(&p->tx, NULL, UINT16_MAX);
-	if (vio_unlikely(n < 0))
-		vio_store_release(&p->n->f.broken, 1);
+	if (vio_unlikely(n < 0 || p->tx.stuck))
+		n = vio_fq_broken(&p->tx);
 	return n;
 }
 

@@ -65,8 +65,8 @@ static void take_back(struct net_pair *p, struct net_buf *b, bool unmap)
 	struct vio_dma_map *m = &b->map;
 
 	/* Of a frame that is being sent the first buffer has the whole mapping. */
-	if (unmap && (b->state == NET_POSTED || b->n > 0))
-		q->dma->ops->unmap(q->dma, &m, 1);
+	if (unmap && (b->state == NET_POSTED || b->n > 0) && q->dma->ops->unmap(q->dma, &m, 1) == 0)
+		return; /* it stays where it is until another session can take it back */
 	if (b->state == NET_SENDING && b->n > 0)
 		p->s.tx_lost++;
 	g->dev_writes = false; /* nothing to copy back */
@@ -101,6 +101,7 @@ void net_revive(struct net_pair *p)
 	p->rx.dma->ops->lost(p->rx.dma);
 	p->tx.dma->ops->lost(p->tx.dma);
 	take_all_back(p, true);
+	p->rx.stuck = p->tx.stuck = false;
 	p->rx.epoch = p->tx.epoch = n->f.epoch;
 	p->rx.idle_tick = 0;
 	if (p != n->p)

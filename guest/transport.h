@@ -166,6 +166,13 @@ uint32_t vio_transport_config_changes(const struct vio_transport *t);
 uint32_t vio_transport_config(const struct vio_transport *t, void *config, uint16_t len);
 /* The last NEEDS_RESET or refusal as a sentence. */
 /*
+ * The session is over for good: free the CRQ and take back, by force, every page that the server was
+ * given. True: neither the server nor the kernel on its behalf reaches memory of this partition any
+ * more. False: some of it may still be in use; call again later, nothing else but close is allowed.
+ * The control path's thread. Waits up to timeout_ms the first time, about a millisecond a window then.
+ */
+bool vio_transport_abandon(struct vio_transport *t);
+/*
  * What answers is not what was there before: reset it, and wait (VIO_T_DOWN) until it goes and
  * another one comes. 0, or what vio_transport_reset() answers.
  */

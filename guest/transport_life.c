@@ -50,16 +50,16 @@ static int crq_register(struct vio_transport *t, struct vio_err *err)
 	return 0;
 }
 
-static void crq_free(struct vio_transport *t)
+/* True: it is free. Not while another partition keeps its lock. */
+static bool crq_free(struct vio_transport *t)
 {
 	uint64_t since = vio_now_ns();
 
-	if (!t->registered)
-		return;
-	while (vio_t_busy(h_free_crq(t->vcpu, t->u->unit)))
+	while (t->registered && vio_t_busy(h_free_crq(t->vcpu, t->u->unit)))
 		if (!vio_t_again(t->vcpu, since, VIO_T_BUSY_NS))
-			break;
+			return false;
 	t->registered = false;
+	return true;
 }
 
 static int ask_reset(struct vio_transport *t, struct vio_err *err)
@@ -83,11 +83,26 @@ int vio_transport_reset(struct vio_transport *t, struct vio_err *err)
 	if (rc == 0 || rc == -ENOTCONN || rc == -EPIPE)
 		return rc;
 	/* No answer: PAPR's own reset. The server gets the transport event. */
-	crq_free(t);
-	rc2 = crq_register(t, &again);
+	rc2 = crq_free(t)
+		      ? crq_register(t, &again)
+		      : vio_err_set(
+				&again, -EBUSY,
+				"unit %u (0x%x): its CRQ can't be freed, another partition keeps it busy",
+				t->cfg.unit, t->u->unit);
 	if (rc2)
 		return vio_err_set(err, rc2, "after a reset without an answer: %s", again.msg);
 	return rc == -ETIMEDOUT ? rc : -ETIMEDOUT;
+}
+
+bool vio_transport_abandon(struct vio_transport *t)
+{
+	/*
+	 * The CRQ first: without a connection no RDMA call of the server reaches this partition, and
+	 * no window is accepted any more.
+	 */
+	bool freed = crq_free(t);
+
+	return vio_t_void_windows(t, true) && freed;
 }
 
 int vio_transport_park(struct vio_transport *t, struct vio_err *err)

@@ -295,13 +295,15 @@ static int transport_window_add(struct vio_transport *t, struct phyp_vcpu *vcpu,
 	return rc;
 }
 
-/* Withdraw: asked, then by force. A window of an earlier session is gone already: 0. */
-static int del(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t id, struct vio_err *err)
+/* Withdraw: asked, then by force. *held: neither helped, its pages may still be used. A window of an earlier session is gone already: 0. */
+static int del(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t id, bool *held,
+	       struct vio_err *err)
 {
 	struct vio_msg m = {.op = VIO_OP_WINDOW_DEL, .arg16 = id};
 	struct vio_twin *w;
 	int rc = 0;
 
+	*held = false;
 	pthread_mutex_lock(&t->txn);
 	w = window_find(t, true, id);
 	if (w) {
@@ -312,6 +314,7 @@ static int del(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t id, str
 			rc = vio_t_ask(t, vcpu, &m, err);
 		/* What can't be taken back now is tried again when the session is over. */
 		w->used = !rescind(t, vcpu, w->cookie);
+		*held = w->used;
 	}
 	pthread_mutex_unlock(&t->txn);
 	return rc;
@@ -367,7 +370,8 @@ int vio_transport_window_again(struct vio_transport *t, struct vio_gwindow *w, s
 
 int vio_transport_window_del(struct vio_transport *t, struct vio_gwindow *w, struct vio_err *err)
 {
-	int rc = w->granted ? del(t, t->vcpu, w->id, err) : 0;
+	bool held;
+	int rc = w->granted ? del(t, t->vcpu, w->id, &held, err) : 0;
 
 	w->granted = false;
 	window_unmap(t, w->at, w->mem.len);
@@ -400,7 +404,11 @@ static int expose_del(void *ctx, uint16_t id)
 {
 	struct vio_texpose *x = ctx;
 
-	return del(x->t, x->vcpu, id, NULL);
+	bool held;
+
+	/* However the server answered: what counts is whether it has the page. */
+	(void)del(x->t, x->vcpu, id, &held, NULL);
+	return held ? -EBUSY : 0;
 }
 
 int vio_transport_expose(struct vio_transport *t, struct phyp_vcpu *vcpu,

@@ -317,7 +317,8 @@ static int cached_map(struct vio_dma *d, struct vio_dma_map *const r[], unsigned
 	return (int)n;
 }
 
-static void cached_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+/* What a request used stays mapped anyway. */
+static unsigned cached_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	struct cached *c = cached_of(d);
 
@@ -325,6 +326,7 @@ static void cached_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsig
 		for (unsigned s = 0; s < r[i]->n_seg; s++)
 			cached_release(c, r[i]->entry[s]);
 	}
+	return n;
 }
 
 static void cached_lost(struct vio_dma *d)

@@ -76,22 +76,28 @@ static void sort(struct range *r, unsigned n)
 	}
 }
 
+/* What the device may still reach stays for the next flush. */
 static void deferred_flush(struct deferred *f)
 {
-	unsigned i = 0;
+	unsigned i = 0, left = 0;
 
-	for (unsigned w = 0; w < f->n_windows; w++)
-		vio_mapper_unexpose(&f->m, f->window[w]);
-	f->n_windows = 0;
+	for (unsigned w = 0; w < f->n_windows; w++) {
+		if (vio_unlikely(!vio_mapper_unexpose(&f->m, f->window[w])))
+			f->window[left++] = f->window[w];
+	}
+	f->n_windows = left;
+	if (vio_unlikely(left > 0))
+		return; /* whose pages these are is not known any more */
 	sort(f->range, f->n);
 	while (i < f->n) {
 		struct range x = f->range[i++];
 
 		while (i < f->n && f->range[i].page == x.page + x.n)
 			x.n += f->range[i++].n;
-		vio_mapper_clear(&f->m, x.page, x.n);
+		if (vio_unlikely(!vio_mapper_clear(&f->m, x.page, x.n)))
+			f->range[left++] = x;
 	}
-	f->n = 0;
+	f->n = left;
 }
 
 static void deferred_destroy(struct vio_dma *d)
@@ -123,11 +129,16 @@ static int deferred_map(struct vio_dma *d, struct vio_dma_map *const r[], unsign
 	return (int)n;
 }
 
-static void deferred_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static unsigned deferred_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
 {
 	struct deferred *f = deferred_of(d);
 
 	for (unsigned i = 0; i < n; i++) {
+		if (vio_unlikely(f->n == f->batch)) { /* the last flush did not help */
+			deferred_flush(f);
+			if (f->n == f->batch)
+				return i;
+		}
 		f->range[f->n].page =
 			(uint32_t)((r[i]->base.v - d->cfg.slice.v) >> d->cfg.page_shift);
 		f->range[f->n++].n = r[i]->n_pages;
@@ -138,6 +149,7 @@ static void deferred_unmap(struct vio_dma *d, struct vio_dma_map *const r[], uns
 		if (f->n == f->batch)
 			deferred_flush(f);
 	}
+	return n;
 }
 
 static void deferred_lost(struct vio_dma *d)

@@ -55,6 +55,7 @@ struct vio_dma_expose {
 	 */
 	int (*add)(void *ctx, struct ioba at, struct gla addr, uint64_t len, uint8_t perm,
 		   uint16_t *id);
+	/* 0: out of the server's reach. -EBUSY: it may still use the pages; may be asked for again. */
 	int (*del)(void *ctx, uint16_t id);
 	void *ctx;
 };
@@ -103,7 +104,12 @@ struct vio_dma_ops {
 	 * when nothing was mapped before it.
 	 */
 	int (*map)(struct vio_dma *d, struct vio_dma_map *const m[], unsigned n);
-	void (*unmap)(struct vio_dma *d, struct vio_dma_map *const m[], unsigned n);
+	/*
+	 * How many were unmapped, in order. Fewer than n: the device may still reach the next one's
+	 * pages; it and those behind it are as before, their memory is not given back to anybody, and
+	 * unmap may be called for them again.
+	 */
+	unsigned (*unmap)(struct vio_dma *d, struct vio_dma_map *const m[], unsigned n);
 	/*
 	 * The server (or its partner's windows) is gone: forget exposures without asking it; TCEs
 	 * stay consistent. With in-place payload, what is in flight must be unmapped and mapped

@@ -137,27 +137,26 @@ int vio_mapper_map(struct vio_mapper *m, const struct vio_span *spans, unsigned 
 	return rc;
 }
 
-void vio_mapper_clear(struct vio_mapper *m, uint32_t page, uint32_t n)
+bool vio_mapper_clear(struct vio_mapper *m, uint32_t page, uint32_t n)
 {
 	const struct vio_dma_cfg *c = &m->d.cfg;
 
-	while (n > 0) {
-		const uint32_t some = n < TCE_MAX_MULTI ? n : TCE_MAX_MULTI;
+	for (uint32_t done = 0, some; done < n; done += some) {
+		const struct ioba at = vio_mapper_at(m, page + done);
 		uint64_t since = 0;
 		int64_t rc;
 
+		some = n - done < TCE_MAX_MULTI ? n - done : TCE_MAX_MULTI;
 		do {
-			rc = some == 1 ? h_put_tce(c->vcpu, c->liobn, vio_mapper_at(m, page), 0)
-				       : h_stuff_tce(c->vcpu, c->liobn, vio_mapper_at(m, page), 0,
-						     some);
+			rc = some == 1 ? h_put_tce(c->vcpu, c->liobn, at, 0)
+				       : h_stuff_tce(c->vcpu, c->liobn, at, 0, some);
 		} while (again(rc, &since));
-		if (vio_likely(rc == H_SUCCESS)) {
-			vio_ioba_put(&m->iobas, page, some);
-			m->d.tce_live -= some;
-		}
-		page += some;
-		n -= some;
+		if (vio_unlikely(rc != H_SUCCESS))
+			return false;
 	}
+	vio_ioba_put(&m->iobas, page, n);
+	m->d.tce_live -= n;
+	return true;
 }
 
 int vio_mapper_expose(struct vio_mapper *m, uint32_t page, const struct vio_span *span,
@@ -172,13 +171,10 @@ int vio_mapper_expose(struct vio_mapper *m, uint32_t page, const struct vio_span
 	return rc ? -EFAULT : 0;
 }
 
-void vio_mapper_unexpose(struct vio_mapper *m, uint16_t id)
+bool vio_mapper_unexpose(struct vio_mapper *m, uint16_t id)
 {
-	/*
-	 * The transport rescinds by force when the server does not answer: after this the pages are
-	 * out of its reach.
-	 */
-	(void)m->d.cfg.expose.del(m->d.cfg.expose.ctx, id);
+	/* The transport rescinds by force when the server does not answer. */
+	return m->d.cfg.expose.del(m->d.cfg.expose.ctx, id) == 0;
 }
 
 static int expose_all(struct vio_mapper *m, struct vio_dma_map *map, uint32_t page,

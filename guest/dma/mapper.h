@@ -67,15 +67,16 @@ int vio_mapper_map(struct vio_mapper *m, const struct vio_span *spans, unsigned 
 		   uint32_t *page);
 /*
  * Clear [page, page + n): one H_PUT_TCE for one page, else one H_STUFF_TCE for each 512; give the
- * IOBAs back. What can't be cleared stays taken, and is tried again by fini: an IOBA with an old
- * TCE is never handed out.
+ * IOBAs back. False: some can't be cleared; all stay taken, to be cleared again (by fini at the
+ * latest): an IOBA with an old TCE is never handed out.
  */
-void vio_mapper_clear(struct vio_mapper *m, uint32_t page, uint32_t n);
+bool vio_mapper_clear(struct vio_mapper *m, uint32_t page, uint32_t n);
 
 /* Expose one mapped span. 0, -EAGAIN, -EFAULT. Only with in_place. */
 int vio_mapper_expose(struct vio_mapper *m, uint32_t page, const struct vio_span *span,
 		      uint16_t *id);
-void vio_mapper_unexpose(struct vio_mapper *m, uint16_t id);
+/* False: the server may still use its pages. */
+bool vio_mapper_unexpose(struct vio_mapper *m, uint16_t id);
 
 /*
  * A whole request into one run of IOBAs, each segment with entries of its own: each page then has

@@ -45,19 +45,26 @@ static int single_use_map(struct vio_dma *d, struct vio_dma_map *const r[], unsi
 	return (int)n;
 }
 
-static void single_use_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+static bool single_use_end(struct vio_mapper *m, const struct vio_dma_map *r)
 {
-	struct vio_mapper *m = vio_mapper_of(d);
+	const struct vio_dma_cfg *c = &m->d.cfg;
+	bool gone = true;
 
-	for (unsigned i = 0; i < n; i++) {
-		if (m->in_place && r[i]->session == m->session) {
-			for (unsigned s = 0; s < r[i]->n_seg; s++)
-				vio_mapper_unexpose(m, r[i]->window_id[s]);
-		}
-		vio_mapper_clear(m,
-				 (uint32_t)((r[i]->base.v - d->cfg.slice.v) >> d->cfg.page_shift),
-				 r[i]->n_pages);
+	if (m->in_place && r->session == m->session) {
+		for (unsigned s = 0; s < r->n_seg; s++)
+			gone &= vio_mapper_unexpose(m, r->window_id[s]);
 	}
+	return gone && vio_mapper_clear(m, (uint32_t)((r->base.v - c->slice.v) >> c->page_shift),
+					r->n_pages);
+}
+
+static unsigned single_use_unmap(struct vio_dma *d, struct vio_dma_map *const r[], unsigned n)
+{
+	unsigned i = 0;
+
+	while (i < n && vio_likely(single_use_end(vio_mapper_of(d), r[i])))
+		i++;
+	return i;
 }
 
 static void single_use_lost(struct vio_dma *d)
