@@ -96,7 +96,7 @@ static int new_vring(const struct vio_front *f, struct vio_fq *q, uint64_t featu
 		.group = group,
 		.event_idx = features >> VIRTIO_RING_F_EVENT_IDX & 1,
 		.indirect = features >> VIRTIO_RING_F_INDIRECT_DESC & 1,
-		.packed = features >> VIRTIO_F_RING_PACKED & 1,
+		.features = features,
 		.desc = (struct vring_desc *)(void *)q->desc.va,
 		.avail = (struct vring_avail *)(void *)q->avail.va,
 		.used = (struct vring_used *)(void *)q->used.va,
@@ -119,11 +119,11 @@ int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t
 	uint64_t g = vio_front_grain(f, direct), off = 0, uoff = 0, queues = 0;
 	uint64_t tables =
 		features >> VIRTIO_RING_F_INDIRECT_DESC & 1 ? vio_vring_tables_bytes(n, group) : 0;
-	const bool packed = features >> VIRTIO_F_RING_PACKED & 1;
+	const bool written = vio_vring_desc_written(features);
 	uint64_t desc = VIO_ALIGN_UP(vio_vring_desc_bytes(n), PART_ALIGN);
 	uint64_t read = VIO_ALIGN_UP(vio_vring_avail_bytes(n), PART_ALIGN) +
-			VIO_ALIGN_UP(tables, PART_ALIGN) + (packed ? 0 : desc);
-	uint64_t used = VIO_ALIGN_UP(vio_vring_used_bytes(n), PART_ALIGN) + (packed ? desc : 0);
+			VIO_ALIGN_UP(tables, PART_ALIGN) + (written ? 0 : desc);
+	uint64_t used = VIO_ALIGN_UP(vio_vring_used_bytes(n), PART_ALIGN) + (written ? desc : 0);
 	struct ioba at, uat;
 	int rc;
 
@@ -144,7 +144,7 @@ int vio_front_rings(struct vio_front *f, uint64_t features, bool direct, uint8_t
 
 		if (!q)
 			continue;
-		if (packed) { /* the device writes it too */
+		if (written) {
 			q->desc_at = ioba_add(uat, uoff);
 			q->desc = cut(&f->used, &uoff, vio_vring_desc_bytes(n));
 		} else {

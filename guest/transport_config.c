@@ -115,15 +115,9 @@ static const struct vio_arm *named(const char *name)
 	return NULL;
 }
 
-/* Ring features that an arm needs. */
-static uint64_t layout_features(const struct vio_arm *a)
-{
-	return vio_arm_traits(a) & VIO_ARM_PACKED ? 1ull << VIRTIO_F_RING_PACKED : 0;
-}
-
 static bool offers(const struct offer *o, const struct vio_arm *a)
 {
-	return !(layout_features(a) & ~o->features) && (o->ring >> a->ring & 1) &&
+	return !(vio_arm_features(a) & ~o->features) && (o->ring >> a->ring & 1) &&
 	       (o->payload >> a->payload & 1) && (o->notify >> a->notify & 1);
 }
 
@@ -140,8 +134,8 @@ static int refuse_arm(const struct vio_transport *t, const struct offer *o, stru
 		o->payload >> a->payload & 1 ? "" : vio_payload_name(a->payload),
 		o->notify >> a->notify & 1 ? "" : " notify=",
 		o->notify >> a->notify & 1 ? "" : vio_notify_name(a->notify),
-		layout_features(a) & ~o->features ? " layout=" : "",
-		layout_features(a) & ~o->features ? vio_layout_name(a->layout) : "");
+		vio_arm_features(a) & ~o->features ? " layout=" : "",
+		vio_arm_features(a) & ~o->features ? vio_layout_name(a->layout) : "");
 }
 
 /*
@@ -183,7 +177,7 @@ static int choose_features(struct vio_transport *t, const struct offer *o, struc
 
 	if (!vio_notify_level(t->info.arm.notify)->always)
 		want |= 1ull << VIRTIO_RING_F_EVENT_IDX;
-	want = (want & ~(1ull << VIRTIO_F_RING_PACKED)) | layout_features(&t->info.arm);
+	want = (want & ~vio_layout_features()) | vio_arm_features(&t->info.arm);
 	if (t->info.version == VIO_PROTO_V1) {
 		t->info.features = want & o->features & UINT32_MAX;
 		return 0;

@@ -29,9 +29,10 @@ struct vio_vring_cfg {
 	bool event_idx;
 	bool indirect;
 	/*
-	 * A packed ring (VIRTIO 1.2, section 2.8): desc is the ring, avail and used are the event suppression of driver and device.
+	 * Those agreed on that choose the layout. VIRTIO_F_RING_PACKED (VIRTIO 1.2, section 2.8): desc is the ring, avail and used are the
+	 * event suppression of driver and device. Others are not looked at.
 	 */
-	bool packed;
+	uint64_t features;
 	/* Ring memory, zeroed by init; aligned to VIO_CACHE_LINE. */
 	struct vring_desc *desc;
 	struct vring_avail *avail;
@@ -43,6 +44,8 @@ struct vio_vring_cfg {
 
 struct vio_vring;
 
+/* With these features, does the device write the memory at desc? */
+bool vio_vring_desc_written(uint64_t features);
 /* -EINVAL (size, alignment), -ENOMEM. Owned by the caller until vio_vring_free(). */
 int vio_vring_new(const struct vio_vring_cfg *cfg, struct vio_vring **out, struct vio_err *err);
 void vio_vring_free(struct vio_vring *vr);

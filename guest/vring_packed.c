@@ -7,28 +7,36 @@
 #include "guest/vring_priv.h"
 #include "vq/packed.h"
 
-static inline struct vio_packed_desc *packed_at(const struct vio_vring *vr, uint16_t idx)
+#include <string.h>
+
+static void packed_vring_start(struct vio_vring *vr)
+{
+	memset(vr->avail, 0, sizeof(uint32_t));
+	memset(vr->used, 0, sizeof(uint32_t));
+}
+
+static inline struct vio_packed_desc *packed_vring_at(const struct vio_vring *vr, uint16_t idx)
 {
 	return (struct vio_packed_desc *)(void *)vr->desc + (idx & vr->mask);
 }
 
-static inline unsigned packed_left(const struct vio_vring *vr)
+static inline unsigned packed_vring_left(const struct vio_vring *vr)
 {
 	return (unsigned)vr->size - (uint16_t)(vr->avail_idx - vr->last_used);
 }
 
 /* Through a table: what does not fit a group, as with the other layout. */
-static inline bool packed_by_table(const struct vio_vring *vr, unsigned n)
+static inline bool packed_vring_by_table(const struct vio_vring *vr, unsigned n)
 {
 	return vr->indirect && n > 1u << vr->shift;
 }
 
 /* The next descriptor. */
-static inline void packed_put(struct vio_vring *vr, uint64_t addr, uint32_t len, uint16_t id,
-			      uint16_t flags)
+static inline void packed_vring_put(struct vio_vring *vr, uint64_t addr, uint32_t len, uint16_t id,
+				    uint16_t flags)
 {
 	const uint16_t idx = vr->avail_idx++;
-	struct vio_packed_desc *d = packed_at(vr, idx);
+	struct vio_packed_desc *d = packed_vring_at(vr, idx);
 	const uint64_t tail =
 		vio_packed_tail(len, id, (uint16_t)(flags | vio_packed_avail_bits(idx, vr->size)));
 
@@ -39,8 +47,8 @@ static inline void packed_put(struct vio_vring *vr, uint64_t addr, uint32_t len,
 		vio_store_relaxed(&d->tail, tail);
 }
 
-static void packed_put_table(struct vio_vring *vr, uint16_t id, const struct vio_dma_seg *seg,
-			     unsigned n)
+static void packed_vring_put_table(struct vio_vring *vr, uint16_t id, const struct vio_dma_seg *seg,
+				   unsigned n)
 {
 	const size_t first = (size_t)id * VIO_DMA_MAX_SEG;
 	struct vio_packed_desc *t = (struct vio_packed_desc *)(void *)&vr->tables[first];
@@ -51,20 +59,21 @@ static void packed_put_table(struct vio_vring *vr, uint16_t id, const struct vio
 			&t[i].tail,
 			vio_packed_tail(seg[i].len, 0, seg[i].dev_writes ? VRING_DESC_F_WRITE : 0));
 	}
-	packed_put(vr, vr->tables_at.v + first * sizeof(t[0]), (uint32_t)(n * sizeof(t[0])), id,
-		   VRING_DESC_F_INDIRECT);
+	packed_vring_put(vr, vr->tables_at.v + first * sizeof(t[0]), (uint32_t)(n * sizeof(t[0])),
+			 id, VRING_DESC_F_INDIRECT);
 }
 
-int packed_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token)
+static int packed_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n,
+			    void *token)
 {
-	const bool table = packed_by_table(vr, n);
+	const bool table = packed_vring_by_table(vr, n);
 	const unsigned descs = table ? 1 : n;
 	struct group *gr;
 	uint16_t id;
 
 	if (vio_unlikely(n == 0 || n > VIO_DMA_MAX_SEG || !token))
 		return -EINVAL;
-	if (vr->n_free == 0 || descs > packed_left(vr))
+	if (vr->n_free == 0 || descs > packed_vring_left(vr))
 		return -ENOSPC;
 	id = group_get(vr);
 	gr = &vr->group[id];
@@ -73,16 +82,16 @@ int packed_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, 
 	gr->next = vr->avail_idx;
 	vr->n_chains++;
 	if (vio_unlikely(table)) {
-		packed_put_table(vr, id, seg, n);
+		packed_vring_put_table(vr, id, seg, n);
 		return 0;
 	}
 	for (unsigned i = 0; i < n; i++)
-		packed_put(vr, seg[i].at.v, seg[i].len, id, seg_flags(&seg[i], i + 1 == n));
+		packed_vring_put(vr, seg[i].at.v, seg[i].len, id, seg_flags(&seg[i], i + 1 == n));
 	return 0;
 }
 
-void packed_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n,
-		     bool dev_writes)
+static void packed_vring_add_ones(struct vio_vring *vr, const struct vio_vring_one one[],
+				  unsigned n, bool dev_writes)
 {
 	const uint16_t flags = dev_writes ? VRING_DESC_F_WRITE : 0;
 
@@ -93,44 +102,44 @@ void packed_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], uns
 		gr->token = one[i].token;
 		gr->n_groups = 1;
 		gr->next = vr->avail_idx;
-		packed_put(vr, one[i].at.v, one[i].len, id, flags);
+		packed_vring_put(vr, one[i].at.v, one[i].len, id, flags);
 	}
 	vr->n_chains = (uint16_t)(vr->n_chains + n);
 }
 
-bool packed_publish_always(struct vio_vring *vr)
+static bool packed_vring_publish_always(struct vio_vring *vr)
 {
 	if (vr->avail_idx == vr->published)
 		return false;
-	vio_store_release(&packed_at(vr, vr->published)->tail, vr->first_tail); /* pair A */
+	vio_store_release(&packed_vring_at(vr, vr->published)->tail, vr->first_tail); /* pair A */
 	vr->published = vr->avail_idx;
 	return true;
 }
 
-bool packed_publish(struct vio_vring *vr)
+static bool packed_vring_publish(struct vio_vring *vr)
 {
 	const uint16_t old = vr->published;
 
-	if (!packed_publish_always(vr))
+	if (!packed_vring_publish_always(vr))
 		return false;
 	vio_fence_full(); /* pair N: the ring before the load of the device's wish */
 	return vio_packed_wants(vio_load_relaxed((const uint32_t *)(const void *)vr->used),
 				vr->published, old, vr->size, vr->event_idx);
 }
 
-static inline uint64_t packed_next(const struct vio_vring *vr)
+static inline uint64_t packed_vring_next(const struct vio_vring *vr)
 {
-	return vio_load_acquire(&packed_at(vr, vr->last_used)->tail); /* pair B */
+	return vio_load_acquire(&packed_vring_at(vr, vr->last_used)->tail); /* pair B */
 }
 
-int packed_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
+static int packed_vring_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
 {
 	unsigned n = 0;
 
 	if (vio_unlikely(vr->broken))
 		return -EPROTO;
 	for (; n < max; n++) {
-		const uint64_t tail = packed_next(vr);
+		const uint64_t tail = packed_vring_next(vr);
 		const uint16_t id = vio_packed_id(tail);
 		struct group *gr;
 
@@ -155,7 +164,7 @@ int packed_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
 	return (int)n;
 }
 
-bool packed_arm(struct vio_vring *vr)
+static bool packed_vring_arm(struct vio_vring *vr)
 {
 	if (vr->broken)
 		return true;
@@ -164,10 +173,10 @@ bool packed_arm(struct vio_vring *vr)
 			  vr->event_idx ? vio_packed_ask_at(vr->last_used, vr->size)
 					: vio_packed_ask());
 	vio_fence_full(); /* pair N: our wish before the load of the ring */
-	return vio_packed_is_used(packed_next(vr), vr->last_used, vr->size);
+	return vio_packed_is_used(packed_vring_next(vr), vr->last_used, vr->size);
 }
 
-void packed_park(struct vio_vring *vr)
+static void packed_vring_park(struct vio_vring *vr)
 {
 	if (vr->parked)
 		return;
@@ -175,14 +184,34 @@ void packed_park(struct vio_vring *vr)
 	vr->parked = true;
 }
 
-bool packed_has_used(const struct vio_vring *vr)
+static bool packed_vring_has_used(const struct vio_vring *vr)
 {
-	return vr->broken || vio_packed_is_used(packed_next(vr), vr->last_used, vr->size);
+	return vr->broken || vio_packed_is_used(packed_vring_next(vr), vr->last_used, vr->size);
 }
 
-unsigned packed_room(const struct vio_vring *vr, unsigned n_seg)
+static unsigned packed_vring_room(const struct vio_vring *vr, unsigned n_seg)
 {
-	const unsigned fit = packed_left(vr) / (packed_by_table(vr, n_seg) ? 1 : n_seg);
+	const unsigned fit = packed_vring_left(vr) / (packed_vring_by_table(vr, n_seg) ? 1 : n_seg);
 
 	return fit < vr->n_free ? fit : vr->n_free;
 }
+
+static unsigned packed_vring_outstanding(const struct vio_vring *vr)
+{
+	return vr->n_chains;
+}
+
+const struct vring_layout vring_packed = {
+	.desc_written = true,
+	.start = packed_vring_start,
+	.add = packed_vring_add,
+	.add_ones = packed_vring_add_ones,
+	.publish = packed_vring_publish,
+	.publish_always = packed_vring_publish_always,
+	.take = packed_vring_take,
+	.arm = packed_vring_arm,
+	.park = packed_vring_park,
+	.has_used = packed_vring_has_used,
+	.outstanding = packed_vring_outstanding,
+	.room = packed_vring_room,
+};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inside of the driver side of virtqueues: what its layouts share. vring.c (split, and which layout a queue has), vring_packed.c. A
+ * Inside of the driver side of virtqueues: what its layouts share. vring.c has the table of them. A
  * packed ring uses the same struct: desc is its ring, avail and used are the words of driver and device, the indices count
  * descriptors and run free (vq/packed.h), a group is a buffer id with its n_groups descriptors from index `next` on.
  */
@@ -43,8 +43,8 @@ struct vio_vring {
 	uint16_t size;
 	uint8_t shift; /* binary logarithm of a group's descriptors */
 	bool event_idx, indirect, parked, broken;
-	bool packed; /* the layout: a branch that is always the same, in place of a call by pointer for each chain */
 	/* Second line: fixed addresses. */
+	const struct vring_layout *layout;
 	struct desc_words *shadow; /* what the descriptor table holds */
 	uint16_t *avail_shadow;    /* what the available entries hold, host order */
 	uint16_t *avail_event, *used_event;
@@ -55,7 +55,7 @@ struct vio_vring {
 	uint16_t n_chains;
 } __attribute__((aligned(VIO_CACHE_LINE)));
 
-_Static_assert(offsetof(struct vio_vring, shadow) == VIO_CACHE_LINE,
+_Static_assert(offsetof(struct vio_vring, layout) == VIO_CACHE_LINE,
 	       "the hot fields fill the first line");
 _Static_assert(sizeof(struct vring_desc) * LINE_DESCS == VIO_CACHE_LINE, "a group is a line");
 
@@ -101,16 +101,23 @@ static inline int vring_give_up(struct vio_vring *vr)
 	return -EPROTO;
 }
 
-/* ---- vring_packed.c: what vring.h says, for packed rings ---- */
-int packed_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token);
-void packed_add_ones(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n,
-		     bool dev_writes);
-bool packed_publish(struct vio_vring *vr);
-bool packed_publish_always(struct vio_vring *vr);
-int packed_take(struct vio_vring *vr, struct vio_used *out, unsigned max);
-bool packed_arm(struct vio_vring *vr);
-void packed_park(struct vio_vring *vr);
-bool packed_has_used(const struct vio_vring *vr);
-unsigned packed_room(const struct vio_vring *vr, unsigned n_seg);
+/* A layout: what vring.h says of each function. One call by pointer a burst, but for add. */
+struct vring_layout {
+	bool desc_written;                   /* the device writes the descriptors' memory too */
+	void (*start)(struct vio_vring *vr); /* what the layout has besides what all share */
+	int (*add)(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n, void *token);
+	void (*add_ones)(struct vio_vring *vr, const struct vio_vring_one one[], unsigned n,
+			 bool dev_writes);
+	bool (*publish)(struct vio_vring *vr);
+	bool (*publish_always)(struct vio_vring *vr);
+	int (*take)(struct vio_vring *vr, struct vio_used *out, unsigned max);
+	bool (*arm)(struct vio_vring *vr);
+	void (*park)(struct vio_vring *vr);
+	bool (*has_used)(const struct vio_vring *vr);
+	unsigned (*outstanding)(const struct vio_vring *vr);
+	unsigned (*room)(const struct vio_vring *vr, unsigned n_seg);
+};
+
+extern const struct vring_layout vring_split, vring_packed;
 
 #endif

@@ -2,6 +2,8 @@
 /* Levels, arms, and which combinations make sense. */
 #include <string.h>
 
+#include <linux/virtio_config.h>
+
 #include "vio/arm.h"
 #include "vio/types.h"
 
@@ -16,6 +18,7 @@ struct row {
 	const char *name;
 	unsigned traits; /* enum vio_trait */
 	struct need needs[2];
+	uint64_t features; /* that driver and device must agree on */
 };
 
 static const struct row mappings[VIO_N_MAPPING] = {
@@ -52,9 +55,11 @@ static const struct row notifies[VIO_N_NOTIFY] = {
 	[VIO_NOTIFY_POLL] = {"poll", 0, {{0}}},
 };
 
+#define RING_PACKED (1ull << VIRTIO_F_RING_PACKED)
+
 static const struct row layouts[VIO_N_LAYOUT] = {
 	[VIO_LAYOUT_SPLIT] = {"split", 0, {{0}}},
-	[VIO_LAYOUT_PACKED] = {"packed", VIO_ARM_PACKED, {{0}}},
+	[VIO_LAYOUT_PACKED] = {"packed", 0, {{0}}, RING_PACKED},
 };
 
 enum factor {
@@ -171,6 +176,20 @@ unsigned vio_arm_traits(const struct vio_arm *arm)
 {
 	return mappings[arm->mapping].traits | payloads[arm->payload].traits |
 	       rings[arm->ring].traits | notifies[arm->notify].traits | layouts[arm->layout].traits;
+}
+
+uint64_t vio_arm_features(const struct vio_arm *arm)
+{
+	return layouts[arm->layout].features;
+}
+
+uint64_t vio_layout_features(void)
+{
+	uint64_t all = 0;
+
+	for (unsigned i = 0; i < VIO_N_LAYOUT; i++)
+		all |= layouts[i].features;
+	return all;
 }
 
 /* The factor whose levels can have a trait. */

@@ -12,13 +12,11 @@
 
 /* Without these a version 2 device would not be what it says: 1.x layout, addresses that are IOBAs. */
 #define NEEDED (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ACCESS_PLATFORM)
-#define RING                                                                                       \
-	(1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX |                   \
-	 1ull << VIRTIO_F_RING_PACKED)
+#define RING   (1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX)
 
 uint64_t vio_aoffer(const struct vio_adapter *a)
 {
-	return a->cfg.dev->features(a->cfg.backend) | NEEDED | RING;
+	return a->cfg.dev->features(a->cfg.backend) | NEEDED | RING | vio_layout_features();
 }
 
 /* Version 1 has 32 bits of them. */

@@ -63,10 +63,15 @@ enum vio_trait {
 	VIO_ARM_DATA_IN_PLACE =
 		1 << 2,           /* the server's CPU is on the guest's data, if only in the pool */
 	VIO_ARM_BOUNCES = 1 << 3, /* the guest copies all data: its own buffers are its alone */
-	VIO_ARM_PACKED = 1 << 4,  /* needs VIRTIO_F_RING_PACKED */
 };
 /* Those of all levels together; each is in range (vio_arm_check()). */
 unsigned vio_arm_traits(const struct vio_arm *arm);
+/*
+ * Feature bits of virtio that choose the arm's layout: of those that layouts have at all (vio_layout_features()), a session has exactly
+ * these. Each level is in range.
+ */
+uint64_t vio_arm_features(const struct vio_arm *arm);
+uint64_t vio_layout_features(void);
 
 /* Level names, "?" out of range. */
 const char *vio_mapping_name(enum vio_mapping m);

@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <linux/virtio_config.h>
+
 #include "guest/vring.h"
 #include "vq/packed.h"
 
@@ -33,7 +35,7 @@ static void start(struct rig *r, uint16_t size, uint8_t group, bool event_idx, b
 					.group = group,
 					.event_idx = event_idx,
 					.indirect = indirect,
-					.packed = true,
+					.features = 1ull << VIRTIO_F_RING_PACKED,
 					.desc = (void *)r->ring,
 					.avail = (void *)r->driver,
 					.used = (void *)r->device};
