@@ -12,7 +12,9 @@ static const struct {
 	uint64_t features; /* that agree on it */
 	const struct vring_layout *layout;
 } layouts[] = {
+	{1ull << VIRTIO_F_RING_PACKED | 1ull << VIRTIO_F_IN_ORDER, &vring_packed_in_order},
 	{1ull << VIRTIO_F_RING_PACKED, &vring_packed},
+	{1ull << VIRTIO_F_IN_ORDER, &vring_split_in_order},
 	{0, &vring_split},
 };
 
@@ -60,6 +62,10 @@ static void start(struct vio_vring *vr)
 	vr->parked = false;
 	vr->broken = false;
 	vr->n_chains = 0;
+	vr->first = 0;
+	vr->ready = 0;
+	vr->next_desc = 0;
+	vr->n_desc = vr->size;
 	vr->layout->start(vr);
 }
 

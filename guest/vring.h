@@ -30,7 +30,8 @@ struct vio_vring_cfg {
 	bool indirect;
 	/*
 	 * Those agreed on that choose the layout. VIRTIO_F_RING_PACKED (VIRTIO 1.2, section 2.8): desc is the ring, avail and used are the
-	 * event suppression of driver and device. Others are not looked at.
+	 * event suppression of driver and device. VIRTIO_F_IN_ORDER (2.7.9, 2.8.9): descriptors are taken in the order of the ring and come back
+	 * in it. Others are not looked at.
 	 */
 	uint64_t features;
 	/* Ring memory, zeroed by init; aligned to VIO_CACHE_LINE. */

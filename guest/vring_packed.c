@@ -4,7 +4,7 @@
  * between two publishes only the first is held back: its head is stored last, and makes the others visible too. A chain of up to
  * LINE_DESCS descriptors mostly lies in one line, and comes back by a store into its first descriptor.
  */
-#include "guest/vring_priv.h"
+#include "guest/vring_order.h"
 #include "vq/packed.h"
 
 #include <string.h>
@@ -63,6 +63,18 @@ static void packed_vring_put_table(struct vio_vring *vr, uint16_t id, const stru
 			 id, VRING_DESC_F_INDIRECT);
 }
 
+/* A chain's descriptors, or the one that has its table. */
+static inline void packed_vring_put_chain(struct vio_vring *vr, uint16_t id, bool table,
+					  const struct vio_dma_seg *seg, unsigned n)
+{
+	if (vio_unlikely(table)) {
+		packed_vring_put_table(vr, id, seg, n);
+		return;
+	}
+	for (unsigned i = 0; i < n; i++)
+		packed_vring_put(vr, seg[i].at.v, seg[i].len, id, seg_flags(&seg[i], i + 1 == n));
+}
+
 static int packed_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n,
 			    void *token)
 {
@@ -81,12 +93,7 @@ static int packed_vring_add(struct vio_vring *vr, const struct vio_dma_seg *seg,
 	gr->n_groups = (uint16_t)descs;
 	gr->next = vr->avail_idx;
 	vr->n_chains++;
-	if (vio_unlikely(table)) {
-		packed_vring_put_table(vr, id, seg, n);
-		return 0;
-	}
-	for (unsigned i = 0; i < n; i++)
-		packed_vring_put(vr, seg[i].at.v, seg[i].len, id, seg_flags(&seg[i], i + 1 == n));
+	packed_vring_put_chain(vr, id, table, seg, n);
 	return 0;
 }
 
@@ -214,4 +221,105 @@ const struct vring_layout vring_packed = {
 	.has_used = packed_vring_has_used,
 	.outstanding = packed_vring_outstanding,
 	.room = packed_vring_room,
+};
+
+/* ---- in order ---- */
+
+static unsigned packed_in_order_room(const struct vio_vring *vr, unsigned n_seg)
+{
+	return order_room(vr, n_seg, packed_vring_left(vr));
+}
+
+/* Its id is its place in the circle, so that an id says how far the device has come. */
+static int packed_in_order_add(struct vio_vring *vr, const struct vio_dma_seg *seg, unsigned n,
+			       void *token)
+{
+	const bool table = order_by_table(vr, n);
+	const uint16_t id = order_next(vr), at = vr->avail_idx;
+
+	if (vio_unlikely(n == 0 || n > VIO_DMA_MAX_SEG || !token))
+		return -EINVAL;
+	if (packed_in_order_room(vr, n) == 0)
+		return -ENOSPC;
+	packed_vring_put_chain(vr, id, table, seg, n);
+	order_add(vr, at, table ? 1 : n, order_may(seg, n), token);
+	return 0;
+}
+
+static void packed_in_order_add_ones(struct vio_vring *vr, const struct vio_vring_one one[],
+				     unsigned n, bool dev_writes)
+{
+	const uint16_t flags = dev_writes ? VRING_DESC_F_WRITE : 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		const uint16_t at = vr->avail_idx;
+
+		packed_vring_put(vr, one[i].at.v, one[i].len, order_next(vr), flags);
+		order_add(vr, at, 1, dev_writes ? one[i].len : 0, one[i].token);
+	}
+}
+
+/* The next used descriptor: up to which chain? False: there is none. *lie: it can't be. */
+static bool packed_in_order_batch(struct vio_vring *vr, bool *lie)
+{
+	const uint64_t tail = packed_vring_next(vr);
+	const unsigned id = vio_packed_id(tail), n = ((id - vr->first) & order_mask(vr)) + 1;
+	const struct group *gr;
+
+	if (!vio_packed_is_used(tail, vr->last_used, vr->size))
+		return false;
+	gr = &vr->group[id & order_mask(vr)];
+	/* Known, outstanding, and not one that was added since the last publish. */
+	if (vio_unlikely(id > order_mask(vr) || n > vr->n_chains ||
+			 (uint16_t)(gr->next - vr->published) <
+				 (uint16_t)(vr->avail_idx - vr->published))) {
+		*lie = true;
+		return false;
+	}
+	vr->ready = (uint16_t)n;
+	vr->ready_len = vio_packed_len(tail);
+	vr->last_used = (uint16_t)(gr->next + gr->n_groups);
+	return true;
+}
+
+static int packed_in_order_take(struct vio_vring *vr, struct vio_used *out, unsigned max)
+{
+	bool lie = false;
+	unsigned n = 0;
+
+	if (vio_unlikely(vr->broken))
+		return -EPROTO;
+	while (n < max && (vr->ready || packed_in_order_batch(vr, &lie)))
+		order_take(vr, &out[n++]);
+	if (vio_unlikely(lie)) {
+		int rc = vring_give_up(vr);
+
+		return n > 0 ? (int)n : rc; /* what came before the lie was right */
+	}
+	return (int)n;
+}
+
+static bool packed_in_order_has_used(const struct vio_vring *vr)
+{
+	return vr->ready || packed_vring_has_used(vr);
+}
+
+static bool packed_in_order_arm(struct vio_vring *vr)
+{
+	return packed_vring_arm(vr) || vr->ready;
+}
+
+const struct vring_layout vring_packed_in_order = {
+	.desc_written = true,
+	.start = packed_vring_start,
+	.add = packed_in_order_add,
+	.add_ones = packed_in_order_add_ones,
+	.publish = packed_vring_publish,
+	.publish_always = packed_vring_publish_always,
+	.take = packed_in_order_take,
+	.arm = packed_in_order_arm,
+	.park = packed_vring_park,
+	.has_used = packed_in_order_has_used,
+	.outstanding = packed_vring_outstanding,
+	.room = packed_in_order_room,
 };

@@ -24,6 +24,7 @@ struct group {
 	void *token;       /* not NULL: the head of a chain that is outstanding */
 	uint16_t n_groups; /* in the chain that begins here */
 	uint16_t next;     /* the chain's next group */
+	uint32_t may;      /* in order: bytes that the device may write into it */
 };
 
 struct vio_vring {
@@ -53,6 +54,10 @@ struct vio_vring {
 	/* Packed: the word that makes the first chain since the last publish visible; chains outstanding. */
 	uint64_t first_tail;
 	uint16_t n_chains;
+	/* In order (vring_order.h): the oldest chain; the last used length that was read, and of how many chains; split: descriptors. */
+	uint16_t first, ready;
+	uint32_t ready_len;
+	uint16_t next_desc, n_desc;
 } __attribute__((aligned(VIO_CACHE_LINE)));
 
 _Static_assert(offsetof(struct vio_vring, layout) == VIO_CACHE_LINE,
@@ -118,6 +123,7 @@ struct vring_layout {
 	unsigned (*room)(const struct vio_vring *vr, unsigned n_seg);
 };
 
-extern const struct vring_layout vring_split, vring_packed;
+extern const struct vring_layout vring_split, vring_packed, vring_split_in_order,
+	vring_packed_in_order;
 
 #endif

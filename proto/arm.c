@@ -56,10 +56,13 @@ static const struct row notifies[VIO_N_NOTIFY] = {
 };
 
 #define RING_PACKED (1ull << VIRTIO_F_RING_PACKED)
+#define IN_ORDER    (1ull << VIRTIO_F_IN_ORDER)
 
 static const struct row layouts[VIO_N_LAYOUT] = {
 	[VIO_LAYOUT_SPLIT] = {"split", 0, {{0}}},
 	[VIO_LAYOUT_PACKED] = {"packed", 0, {{0}}, RING_PACKED},
+	[VIO_LAYOUT_SPLIT_IN_ORDER] = {"split-in-order", 0, {{0}}, IN_ORDER},
+	[VIO_LAYOUT_PACKED_IN_ORDER] = {"packed-in-order", 0, {{0}}, RING_PACKED | IN_ORDER},
 };
 
 enum factor {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 
 #include "server/adapter_priv.h"
@@ -84,6 +85,7 @@ static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, un
 	q->event_idx = a->features >> VIRTIO_RING_F_EVENT_IDX & 1;
 	vio_notify_init(&q->notify, vio_notify_level(a->notify), q->event_idx);
 	q->indirect = a->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
+	q->in_order = a->features >> VIRTIO_F_IN_ORDER & 1;
 	q->vcpu = a->vcpu; /* until it is assigned */
 	q->windows = a->windows;
 	q->windows_src = &a->windows;

@@ -33,6 +33,7 @@ struct vio_adapter;
 struct vio_backend_queue;
 struct vio_dev_ops;
 struct vio_payload_ops;
+struct vio_order;
 struct vio_ring_ops;
 struct vio_wtable;
 
@@ -197,6 +198,7 @@ struct vio_squeue {
 	struct vio_backend_queue *backend;
 	struct vio_req *req; /* size elements, indexed by head */
 	bool indirect;       /* negotiated */
+	bool in_order;       /* negotiated */
 	unsigned window_hint;
 	uint16_t prev_head;   /* ring direct: predicts the next chain's line */
 	uint16_t parked_at;   /* last_avail when notifications were parked */
@@ -223,7 +225,9 @@ struct vio_squeue {
 	struct ioba
 		local_base; /* payload rdma: IOBA of the server partition's logical address 0 in its window */
 	void *ring_priv; /* ring copy levels: the shadow */
-	uint16_t *taken; /* for each head, by the ring level: not 0 while it is in flight; packed: its descriptors */
+	uint16_t *
+		taken; /* for each head, by the ring level: not 0 while it is in flight; packed: its descriptors */
+	struct vio_order *order; /* by the ring level; NULL: chains go back as they are done */
 	void *payload_priv;
 	struct vio_req *wait_head, *wait_tail; /* device: popped, no bounce room yet; in order */
 	struct vio_sq_stats stats;

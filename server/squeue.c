@@ -106,11 +106,11 @@ static void count_burst(struct vio_squeue *q, unsigned n)
 			1);
 }
 
-/* Used elements have been published. */
-static inline void given(struct vio_squeue *q, unsigned n, bool wanted)
+/* `n` requests were given to the ring, which was at `used` before; of an in-order queue it may have held them back. */
+static inline void given(struct vio_squeue *q, unsigned n, uint16_t used, bool wanted)
 {
 	vio_counter_add(&q->stats.requests, n);
-	if (wanted || vio_notify_row(&q->notify)->always)
+	if (wanted || (q->used_idx != used && vio_notify_row(&q->notify)->always))
 		notify(q);
 	else
 		vio_counter_add(&q->stats.notifications_suppressed, 1);
@@ -122,6 +122,7 @@ static inline void given(struct vio_squeue *q, unsigned n, bool wanted)
  */
 static inline void give_back(struct vio_squeue *q, struct vio_req *done[], unsigned n)
 {
+	const uint16_t used = q->used_idx;
 	uint8_t why = VIO_ST_OK;
 	uint16_t head = 0;
 	unsigned ok = 0;
@@ -138,7 +139,7 @@ static inline void give_back(struct vio_squeue *q, struct vio_req *done[], unsig
 		}
 	}
 	if (ok > 0)
-		given(q, ok, q->ring->push(q, done, ok));
+		given(q, ok, used, q->ring->push(q, done, ok));
 	/* A request with a fault is not given back and its head stays taken: only a reset helps the guest. */
 	if (vio_unlikely(why != VIO_ST_OK))
 		vio_sq_fault(q, why, head);
@@ -196,11 +197,12 @@ static inline unsigned look(struct vio_squeue *q, struct vio_plain plain[], unsi
 static inline unsigned serve_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 {
 	unsigned done = q->dev->plain(q, v, n);
+	const uint16_t used = q->used_idx;
 
 	if (q->payload->plain_put)
 		q->payload->plain_put(q, v, done);
 	if (done > 0)
-		given(q, done, q->ring->push_plain(q, v, NULL, done));
+		given(q, done, used, q->ring->push_plain(q, v, NULL, done));
 	return done;
 }
 
@@ -281,7 +283,9 @@ unsigned vio_squeue_take_plain(struct vio_squeue *q, struct vio_plain out[], uns
 void vio_squeue_give_plain(struct vio_squeue *q, const struct vio_plain v[],
 			   const uint32_t used_len[], unsigned n, uint64_t copied)
 {
-	given(q, n, q->ring->push_plain(q, v, used_len, n));
+	const uint16_t used = q->used_idx;
+
+	given(q, n, used, q->ring->push_plain(q, v, used_len, n));
 	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->requests, n);
 	vio_counter_add(&phyp_vcpu_counters(q->vcpu)->cpu_bytes, copied);
 }

@@ -39,7 +39,7 @@ const struct vio_option vio_rows_machine[] = {
 const struct vio_option vio_rows_design[] = {
 	VIO_LINES("design\n"),
 	{"arm", "ARM",
-	 "copy, copy-tuned, premapped, zero-copy, unprotected, or factors, separated by commas: mapping=single-use|deferred|cached|pool payload=rdma|bounce|direct|copybreak|unchecked ring=copy|copy-delta|direct notify=crq|suppress|poll layout=split|packed",
+	 "copy, copy-tuned, premapped, zero-copy, unprotected, or factors, separated by commas: mapping=single-use|deferred|cached|pool payload=rdma|bounce|direct|copybreak|unchecked ring=copy|copy-delta|direct notify=crq|suppress|poll layout=split|packed|split-in-order|packed-in-order",
 	 VIO_CALL(C, transport.arm, common_set_arm), .def = "zero-copy"},
 	{"fallback", NULL,
 	 "go on with the copy design when the server does not offer the arm (default: refuse)",

@@ -44,6 +44,8 @@ enum vio_notification {
 enum vio_layout {
 	VIO_LAYOUT_SPLIT, /* split: descriptor table, available ring, used ring (VIRTIO 1.2, section 2.7) */
 	VIO_LAYOUT_PACKED, /* packed: one ring that both sides write (section 2.8) */
+	VIO_LAYOUT_SPLIT_IN_ORDER, /* split-in-order: chains come back as they went, a batch with one used element (2.7.9) */
+	VIO_LAYOUT_PACKED_IN_ORDER, /* packed-in-order: the same (2.8.9) */
 	VIO_N_LAYOUT,
 };
 

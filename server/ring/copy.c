@@ -79,18 +79,21 @@ static unsigned copy_pop(struct vio_squeue *q, struct vio_req *out[], unsigned m
 	return n;
 }
 
-/* The elements from index `old` on are in the shadow: the whole ring goes back, then the index. */
-static bool copy_back(struct vio_squeue *q, uint16_t old)
+/* The elements from index span.old on are in the shadow: the whole ring goes back, then the index. */
+static bool copy_back(struct vio_squeue *q, struct split_span span)
 {
 	struct vio_shadow *s = q->ring_priv;
 	struct ioba ring = vio_used_entry_at(q, 0);
-	uint8_t why = vio_rdma_copy(q, ring, ioba_add(s->used_at, 4), 8ull * q->size + 2, false);
+	uint8_t why;
 
+	if (span.n == 0)
+		return false;
+	why = vio_rdma_copy(q, ring, ioba_add(s->used_at, 4), 8ull * q->size + 2, false);
 	if (why != VIO_ST_OK) {
 		vio_shadow_fault(q, why, ring);
 		return false;
 	}
-	return vio_shadow_publish(q, old);
+	return vio_shadow_publish(q, span.old);
 }
 
 static bool copy_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)

@@ -160,32 +160,35 @@ static uint8_t copy_delta_write_elems(struct vio_squeue *q, struct vio_shadow *s
 	return vio_rdma_copy(q, at, ioba_add(s->used_at, 4 + 8ull * slot), 8ull * n, false);
 }
 
-/* The `n` elements from index `old` on are in the shadow: they go back, then the index. */
-static bool copy_delta_back(struct vio_squeue *q, uint16_t old, unsigned n)
+/* The span's elements are in the shadow: they go back, then the index. */
+static bool copy_delta_back(struct vio_squeue *q, struct split_span span)
 {
 	struct vio_shadow *s = q->ring_priv;
-	uint16_t slot = split_slot(q, old);
-	unsigned left = (unsigned)(q->size - slot), first = n < left ? n : left;
-	uint8_t why = copy_delta_write_elems(q, s, slot, first);
+	uint16_t slot = split_slot(q, span.old);
+	unsigned left = (unsigned)(q->size - slot), first = span.n < left ? span.n : left;
+	uint8_t why;
 
-	if (why == VIO_ST_OK && n > first)
-		why = copy_delta_write_elems(q, s, 0, n - first);
+	if (span.n == 0)
+		return false;
+	why = copy_delta_write_elems(q, s, slot, first);
+	if (why == VIO_ST_OK && span.n > first)
+		why = copy_delta_write_elems(q, s, 0, span.n - first);
 	if (why != VIO_ST_OK) {
 		vio_shadow_fault(q, why, q->place.used);
 		return false;
 	}
-	return vio_shadow_publish(q, old);
+	return vio_shadow_publish(q, span.old);
 }
 
 static bool copy_delta_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
-	return copy_delta_back(q, split_push(q, r, n), n);
+	return copy_delta_back(q, split_push(q, r, n));
 }
 
 static bool copy_delta_push_plain(struct vio_squeue *q, const struct vio_plain v[],
 				  const uint32_t used_len[], unsigned n)
 {
-	return copy_delta_back(q, split_push_plain(q, v, used_len, n), n);
+	return copy_delta_back(q, split_push_plain(q, v, used_len, n));
 }
 
 const struct vio_ring_ops vio_ring_copy_delta = {

@@ -7,8 +7,6 @@
  * chosen: the only line looked at while idle is the available index's; when it has moved,
  * everything else that can be guessed or is known is asked for at once and not one after the other.
  */
-#include <stdlib.h>
-
 #include "server/ring/split.h"
 #include "server/windows.h"
 #include "vio/notify.h"
@@ -65,10 +63,8 @@ static int split_direct_attach(struct vio_squeue *q, struct vio_err *err)
 		       err);
 	if (!q->used)
 		return -EFAULT;
-	q->taken = calloc(n, sizeof(q->taken[0]));
-	if (!q->taken)
-		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u heads", q->index,
-				   q->size);
+	if (vio_heads_new(q, err))
+		return -ENOMEM;
 	if (q->notify.looks)
 		split_direct_park(q);
 	return 0;
@@ -79,8 +75,7 @@ static void split_direct_detach(struct vio_squeue *q)
 	q->desc = NULL;
 	q->avail = NULL;
 	q->used = NULL;
-	free(q->taken);
-	q->taken = NULL;
+	vio_heads_free(q);
 }
 
 /* Ask for every line that the next steps will need and whose address is known or guessed. */
@@ -145,10 +140,12 @@ static unsigned split_direct_pop(struct vio_squeue *q, struct vio_req *out[], un
 	return n ? split_pop(q, out, n, NULL) : 0;
 }
 
-/* What was put between index `old` and now is the guest's. */
-static inline bool split_direct_publish(struct vio_squeue *q, uint16_t old)
+/* What was put from index s.old on is the guest's. */
+static inline bool split_direct_publish(struct vio_squeue *q, struct split_span s)
 {
-	return vio_publish_and_check(&q->used->idx, q->used_idx, old, &q->avail->ring[q->size],
+	if (vio_unlikely(s.n == 0))
+		return false;
+	return vio_publish_and_check(&q->used->idx, q->used_idx, s.old, &q->avail->ring[q->size],
 				     &q->avail->flags, VRING_AVAIL_F_NO_INTERRUPT,
 				     q->event_idx); /* pairs B, N */
 }

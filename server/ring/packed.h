@@ -12,6 +12,7 @@
 #include "server/device.h"
 #include "server/payload/payload.h"
 #include "server/ring/desc.h"
+#include "server/ring/order.h"
 #include "server/ring/ring.h"
 #include "vq/packed.h"
 
@@ -80,6 +81,8 @@ static inline unsigned packed_pop_plain(struct vio_squeue *q, struct vio_plain o
 	for (unsigned i = done; i < n; i++)
 		q->taken[out[i].head] = 0;
 	*rest = *rest || done < n;
+	if (q->order)
+		vio_order_popped_plain(q, out, done, dev->plain_flags & VRING_DESC_F_WRITE);
 	q->last_avail = (uint16_t)(q->last_avail + done);
 	return done;
 }
@@ -172,6 +175,8 @@ static inline unsigned packed_pop(struct vio_squeue *q, struct vio_req *out[], u
 		limit -= c.n;
 		done++;
 	}
+	if (q->order)
+		vio_order_popped(q, out, done);
 	return done;
 }
 
@@ -181,6 +186,12 @@ struct packed_given {
 	uint64_t tail;       /* of the first */
 	unsigned n;
 };
+
+static inline void packed_given_back(struct vio_squeue *q, uint16_t id)
+{
+	q->used_idx = (uint16_t)(q->used_idx + q->taken[id]);
+	q->taken[id] = 0;
+}
 
 static inline void packed_give(struct vio_squeue *q, struct packed_given *g, uint16_t id,
 			       uint32_t len)
@@ -197,8 +208,25 @@ static inline void packed_give(struct vio_squeue *q, struct packed_given *g, uin
 		vio_store_relaxed(&packed_at(q, at)->tail, tail);
 	}
 	g->last = at;
-	q->used_idx = (uint16_t)(at + q->taken[id]);
-	q->taken[id] = 0;
+	packed_given_back(q, id);
+}
+
+/* In order: used descriptors of whatever may go back now. */
+static inline struct packed_given packed_in_order(struct vio_squeue *q)
+{
+	struct packed_given g = {0};
+	uint16_t first = 0, id = 0;
+	uint32_t len = 0;
+	unsigned n;
+
+	while ((n = vio_order_batch(q->order, &first, &id, &len)) > 0) {
+		const uint16_t *head = q->order->head, mask = q->order->mask;
+
+		packed_give(q, &g, id, len);
+		for (unsigned i = 0; i + 1 < n; i++)
+			packed_given_back(q, head[(uint16_t)(first + i) & mask]);
+	}
+	return g;
 }
 
 static inline struct packed_given packed_push(struct vio_squeue *q, struct vio_req *const r[],
@@ -206,6 +234,13 @@ static inline struct packed_given packed_push(struct vio_squeue *q, struct vio_r
 {
 	struct packed_given g = {0};
 
+	if (q->order) {
+		for (unsigned i = 0; i < n; i++) {
+			vio_order_done(q->order, r[i]->head, r[i]->used_len);
+			r[i]->state = VIO_REQ_FREE;
+		}
+		return packed_in_order(q);
+	}
 	for (unsigned i = 0; i < n; i++) {
 		packed_give(q, &g, r[i]->head, r[i]->used_len);
 		r[i]->state = VIO_REQ_FREE;
@@ -219,6 +254,11 @@ static inline struct packed_given packed_push_plain(struct vio_squeue *q,
 {
 	struct packed_given g = {0};
 
+	if (q->order) {
+		for (unsigned i = 0; i < n; i++)
+			vio_order_done(q->order, v[i].head, used_len ? used_len[i] : 0);
+		return packed_in_order(q);
+	}
 	for (unsigned i = 0; i < n; i++)
 		packed_give(q, &g, v[i].head, used_len ? used_len[i] : 0);
 	return g;

@@ -214,6 +214,8 @@ static bool packed_copy_publish(struct vio_squeue *q, const struct packed_given 
 	uint32_t wish;
 	uint8_t why;
 
+	if (g->n == 0)
+		return false;
 	if (g->n > 1) {
 		uint16_t next = (uint16_t)(g->from + 1);
 
@@ -286,8 +288,7 @@ static void packed_copy_detach(struct vio_squeue *q)
 {
 	free(q->ring_priv);
 	q->ring_priv = NULL;
-	free(q->taken);
-	q->taken = NULL;
+	vio_heads_free(q);
 	q->desc = NULL;
 }
 
@@ -303,9 +304,12 @@ static int packed_copy_attach(struct vio_squeue *q, struct vio_err *err)
 			q->index);
 	}
 	q->ring_priv = s = calloc(1, sizeof(*s));
-	q->taken = calloc(q->size, sizeof(q->taken[0]));
+	if (vio_heads_new(q, err)) {
+		packed_copy_detach(q);
+		return -ENOMEM;
+	}
 	q->desc = s ? vio_sq_carve(q, 16ull * q->size, VIO_CACHE_LINE, &s->ring_at) : NULL;
-	if (!q->desc || !q->taken) {
+	if (!q->desc) {
 		packed_copy_detach(q);
 		return vio_err_set(
 			err, -ENOMEM,

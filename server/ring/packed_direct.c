@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A packed ring in place: the guest's ring is read and written through an accepted window, without a call or a copy. */
-#include <stdlib.h>
-
 #include "server/ring/packed.h"
 #include "server/windows.h"
 
@@ -55,10 +53,8 @@ static int packed_direct_attach(struct vio_squeue *q, struct vio_err *err)
 					     TCE_WRITE, err);
 	if (!q->used)
 		return -EFAULT;
-	q->taken = calloc(q->size, sizeof(q->taken[0]));
-	if (!q->taken)
-		return vio_err_set(err, -ENOMEM, "queue %u: no memory for %u buffers", q->index,
-				   q->size);
+	if (vio_heads_new(q, err))
+		return -ENOMEM;
 	if (q->notify.looks)
 		packed_direct_park(q);
 	return 0;
@@ -69,8 +65,7 @@ static void packed_direct_detach(struct vio_squeue *q)
 	q->desc = NULL;
 	q->avail = NULL;
 	q->used = NULL;
-	free(q->taken);
-	q->taken = NULL;
+	vio_heads_free(q);
 }
 
 /* After a pop. What follows, and the used descriptor that is filled next, are asked for while the requests are worked on. */
@@ -102,6 +97,8 @@ static unsigned packed_direct_pop(struct vio_squeue *q, struct vio_req *out[], u
 
 static bool packed_direct_publish(struct vio_squeue *q, const struct packed_given *g)
 {
+	if (vio_unlikely(g->n == 0))
+		return false;
 	vio_store_release(&packed_at(q, g->from)->tail, g->tail); /* pair B */
 	vio_fence_full(); /* pair N: the ring before the load of the guest's wish */
 	return vio_packed_wants(vio_load_relaxed(packed_direct_theirs(q)), q->used_idx, g->from,

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "server/rdma.h"
+#include "server/ring/order.h"
 #include "server/ring/shadow.h"
 #include "vio/notify.h"
 
@@ -38,12 +39,16 @@ int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
 		return vio_err_set(err, -ENOMEM, "queue %u: no memory for its shadow ring",
 				   q->index);
 	s->stamp = calloc(n, sizeof(s->stamp[0]));
-	q->taken = calloc(n, sizeof(q->taken[0]));
+	if (vio_heads_new(q, err)) {
+		q->ring_priv = s;
+		vio_shadow_detach(q);
+		return -ENOMEM;
+	}
 	s->desc = vio_sq_carve(q, 16 * n, VIO_CACHE_LINE, &s->desc_at);
 	s->avail = vio_sq_carve(q, 6 + 2 * n, VIO_CACHE_LINE, &s->avail_at);
 	s->used = vio_sq_carve(q, 6 + 8 * n, VIO_CACHE_LINE, &s->used_at);
 	q->ring_priv = s;
-	if (!s->stamp || !q->taken || !s->desc || !s->avail || !s->used) {
+	if (!s->stamp || !s->desc || !s->avail || !s->used) {
 		vio_shadow_detach(q);
 		return vio_err_set(
 			err, -ENOMEM,
@@ -76,8 +81,7 @@ void vio_shadow_detach(struct vio_squeue *q)
 		free(s->stamp);
 	free(s);
 	q->ring_priv = NULL;
-	free(q->taken);
-	q->taken = NULL;
+	vio_heads_free(q);
 	q->desc = NULL;
 	q->avail = NULL;
 	q->used = NULL;

@@ -10,6 +10,7 @@
 #include "server/device.h"
 #include "server/payload/payload.h"
 #include "server/ring/desc.h"
+#include "server/ring/order.h"
 #include "server/ring/ring.h"
 
 /*
@@ -88,6 +89,8 @@ static inline unsigned split_pop_plain(struct vio_squeue *q, struct vio_plain ou
 	for (unsigned i = done; i < seen; i++)
 		taken[head[i]] = 0;
 	*rest = done < n;
+	if (q->order)
+		vio_order_popped_plain(q, out, done, dev->plain_flags & VRING_DESC_F_WRITE);
 	q->last_avail = (uint16_t)(q->last_avail + done);
 	if (done > 0)
 		q->prev_head = head[done - 1];
@@ -117,6 +120,8 @@ static inline unsigned split_pop(struct vio_squeue *q, struct vio_req *out[], un
 		}
 		taken[head[done]] = 1;
 	}
+	if (q->order)
+		vio_order_popped(q, out, done);
 	q->last_avail = (uint16_t)(q->last_avail + done);
 	if (done > 0)
 		q->prev_head = head[done - 1];
@@ -129,36 +134,73 @@ static inline void split_put_used(struct vring_used_elem *e, uint16_t head, uint
 	vio_store_relaxed(&e->len, vio_le32(len));
 }
 
-/* Elements of requests, which are free then. The index before; not published. */
-static inline uint16_t split_push(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
+/* Used elements to be published: from index `old` on, `n` entries of the ring, of which in-order queues leave some as they were. */
+struct split_span {
+	uint16_t old, n;
+};
+
+/* In order: elements of whatever may go back now. */
+static inline struct split_span split_in_order(struct vio_squeue *q)
+{
+	struct split_span s = {.old = q->used_idx};
+	const uint16_t mask = (uint16_t)(q->size - 1);
+	uint16_t first = 0, head = 0;
+	uint32_t len = 0;
+	unsigned n;
+
+	while ((n = vio_order_batch(q->order, &first, &head, &len)) > 0) {
+		split_put_used(&q->used->ring[q->used_idx & mask], head, len);
+		s.n = (uint16_t)(q->used_idx - s.old + 1);
+		for (unsigned i = 0; i < n; i++)
+			q->taken[q->order->head[(uint16_t)(first + i) & mask]] = 0;
+		q->used_idx = (uint16_t)(q->used_idx + n);
+	}
+	return s;
+}
+
+/* Elements of requests, which are free then. Not published. */
+static inline struct split_span split_push(struct vio_squeue *q, struct vio_req *const r[],
+					   unsigned n)
 {
 	const uint16_t old = q->used_idx, mask = (uint16_t)(q->size - 1);
 	struct vring_used_elem *ring = q->used->ring;
 	uint16_t *const taken = q->taken;
 
+	if (q->order) {
+		for (unsigned i = 0; i < n; i++) {
+			vio_order_done(q->order, r[i]->head, r[i]->used_len);
+			r[i]->state = VIO_REQ_FREE;
+		}
+		return split_in_order(q);
+	}
 	for (unsigned i = 0; i < n; i++) {
 		split_put_used(&ring[(uint16_t)(old + i) & mask], r[i]->head, r[i]->used_len);
 		r[i]->state = VIO_REQ_FREE;
 		taken[r[i]->head] = 0;
 	}
 	q->used_idx = (uint16_t)(old + n);
-	return old;
+	return (struct split_span){old, (uint16_t)n};
 }
 
-static inline uint16_t split_push_plain(struct vio_squeue *q, const struct vio_plain v[],
-					const uint32_t used_len[], unsigned n)
+static inline struct split_span split_push_plain(struct vio_squeue *q, const struct vio_plain v[],
+						 const uint32_t used_len[], unsigned n)
 {
 	const uint16_t old = q->used_idx, mask = (uint16_t)(q->size - 1);
 	struct vring_used_elem *ring = q->used->ring;
 	uint16_t *const taken = q->taken;
 
+	if (q->order) {
+		for (unsigned i = 0; i < n; i++)
+			vio_order_done(q->order, v[i].head, used_len ? used_len[i] : 0);
+		return split_in_order(q);
+	}
 	for (unsigned i = 0; i < n; i++) {
 		split_put_used(&ring[(uint16_t)(old + i) & mask], v[i].head,
 			       used_len ? used_len[i] : 0);
 		taken[v[i].head] = 0;
 	}
 	q->used_idx = (uint16_t)(old + n);
-	return old;
+	return (struct split_span){old, (uint16_t)n};
 }
 
 #endif

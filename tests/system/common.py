@@ -13,6 +13,7 @@ from vioab.telemetry import ask_within  # noqa: E402
 
 BUILD = os.environ.get("VIO_BUILD", os.path.join(ROOT, "build"))
 ARMS = ["copy", "copy-tuned", "premapped", "zero-copy"]
+LAYOUTS = ["packed", "split-in-order", "packed-in-order"]  # but the named arms' own
 # Sanitizers make everything about ten times slower: fewer requests, the same checks.
 SLOW = any(s in BUILD for s in ("asan", "tsan"))
 

@@ -5,7 +5,7 @@
 import itertools
 import unittest
 
-from common import ARMS, BUILD, Machine, MachineError, count, main
+from common import ARMS, BUILD, LAYOUTS, Machine, MachineError, count, main
 
 COPY_RINGS = {"N": 256}
 
@@ -34,7 +34,7 @@ class Arms(unittest.TestCase):
 
     def test_mixed_load_of_every_named_arm_reads_back_what_was_written(self):
         for arm, (bs, depth) in itertools.product(
-                [*ARMS, "unprotected", *(f"{a},layout=packed" for a in ARMS), "copy,notify=poll,layout=packed", "copy,ring=copy-delta,layout=packed"],
+                [*ARMS, "unprotected", *(f"{a},layout={x}" for x in LAYOUTS for a in [*ARMS, "copy,notify=poll", "copy,ring=copy-delta"])],
                 [("512", "1"), ("4k", "32"), ("64k", "8")]):
             with self.subTest(arm=arm, bs=bs, depth=depth):
                 r = self.run_load(arm, "--rw", "randmixed", "--bs", bs, "--depth", depth, "--count", count(4000))

@@ -48,7 +48,7 @@ class Kill(unittest.TestCase):
                 self.assertTrue(m.vios.alive())
 
     def test_a_killed_server_comes_back_and_the_guest_goes_on_without_losing_a_request(self):
-        for arm in ARMS:
+        for arm in [*ARMS, "zero-copy,layout=packed-in-order", "copy,layout=split-in-order"]:
             with self.subTest(arm=arm), tempfile.NamedTemporaryFile(suffix=".img") as image:
                 image.truncate(32 << 20)
                 with self.machine(f"file,path={image.name}") as m:

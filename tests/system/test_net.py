@@ -8,11 +8,11 @@ import subprocess
 import time
 import unittest
 
-from common import ARMS, BUILD, SLOW, MachineError, NetMachine, Program, main
+from common import ARMS, BUILD, LAYOUTS, SLOW, MachineError, NetMachine, Program, main
 
 MORE_ARMS = ["zero-copy,mapping=single-use", "zero-copy,mapping=deferred", "copy,mapping=cached", "copy,ring=direct",
              "copy,notify=poll", "zero-copy,notify=crq", "zero-copy,notify=suppress", "zero-copy,payload=copybreak", "premapped,ring=copy",
-             *(f"{arm},layout=packed" for arm in ARMS)]
+             *(f"{arm},layout={layout}" for layout in LAYOUTS for arm in ARMS)]
 MAC = ["02:56:49:4f:00:00", "02:56:49:4f:00:01"]
 
 

@@ -210,6 +210,14 @@ static void layout_has_a_default_and_makes_another_arm(void **state)
 	assert_string_equal(b.name, "custom");
 	assert_string_equal(vio_layout_name(b.layout), "packed");
 	assert_int_equal(vio_arm_parse("copy,layout=round", &b, NULL), -EINVAL);
+	/* A layout is what features are agreed on, so no two have the same. */
+	for (unsigned i = 0; i < VIO_N_LAYOUT; i++)
+		for (unsigned k = 0; k < VIO_N_LAYOUT; k++) {
+			a.layout = (enum vio_layout)i;
+			b.layout = (enum vio_layout)k;
+			assert_int_equal(vio_arm_features(&a) == vio_arm_features(&b), i == k);
+			assert_int_equal(vio_arm_features(&a) & ~vio_layout_features(), 0);
+		}
 }
 
 static void level_names_out_of_range_are_question_marks(void **state)
