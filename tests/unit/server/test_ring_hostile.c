@@ -27,7 +27,7 @@ static struct w_cfg cfg_of(enum vio_ring_access ring)
 /* Each makes descriptor 0 the head of something that is wrong. */
 static void bad_index(struct world *w)
 {
-	w->avail_idx = (uint16_t)(w->avail_idx + w->cfg.size); /* and one more by the caller */
+	w->ring.next = (uint16_t)(w->ring.next + w->cfg.size); /* and one more by the caller */
 }
 static void bad_head(struct world *w)
 {

@@ -21,61 +21,25 @@ static struct w_cfg cfg_of(enum vio_ring_access ring)
 		.size = 64,
 		.event_idx = true,
 		.indirect = true,
-		.packed = true,
+		.layout = 1ull << VIRTIO_F_RING_PACKED,
 	};
 }
 
-/* The driver: as correct as each test wants it. */
-struct driver {
-	struct world *w;
-	uint16_t avail, used; /* free-running */
-	uint16_t held[64];    /* descriptors of the chain with this id that is in flight */
-};
-
-static struct vio_packed_desc *at(struct driver *d, uint16_t idx)
+/* A descriptor as it is, visible at once. */
+static void put(struct world *w, uint64_t gla, uint32_t len, uint16_t id, unsigned flags)
 {
-	return (struct vio_packed_desc *)(void *)(d->w->gmem + W_USED) +
-	       (idx & (d->w->cfg.size - 1));
+	mock_packed_desc(&w->ring, w_at(w, gla).v, len, id, flags);
+	mock_publish(&w->ring);
 }
 
-static void put(struct driver *d, uint64_t gla, uint32_t len, uint16_t id, unsigned flags)
+static void chain(struct world *w, uint16_t id, unsigned n)
 {
-	const uint16_t idx = d->avail++;
+	struct mock_seg seg[8];
 
-	at(d, idx)->addr = vio_le64(w_at(d->w, gla).v);
-	vio_store_release(
-		&at(d, idx)->tail,
-		vio_packed_tail(len, id,
-				(uint16_t)(flags | vio_packed_avail_bits(idx, d->w->cfg.size))));
-}
-
-static void chain(struct driver *d, uint16_t id, unsigned n)
-{
 	for (unsigned i = 0; i < n; i++)
-		put(d, W_BUF + 64 * i, 16, id, i + 1 < n ? VRING_DESC_F_NEXT : 0);
-	d->held[id] = (uint16_t)n;
-}
-
-/* The next used descriptor. */
-static bool used(struct driver *d, uint16_t *id, uint32_t *len)
-{
-	const uint64_t tail = vio_load_acquire(&at(d, d->used)->tail);
-
-	if (!vio_packed_is_used(tail, d->used, d->w->cfg.size))
-		return false;
-	*id = vio_packed_id(tail);
-	*len = vio_packed_len(tail);
-	assert_in_range(*id, 0, d->w->cfg.size - 1);
-	assert_true(d->held[*id] > 0);
-	d->used = (uint16_t)(d->used + d->held[*id]);
-	d->held[*id] = 0;
-	return true;
-}
-
-static void start(struct driver *d, struct world *w, const struct w_cfg *cfg)
-{
-	*d = (struct driver){.w = w};
-	w_queue(w, cfg);
+		seg[i] = (struct mock_seg){w_at(w, W_BUF + 64 * i).v, 16, false};
+	mock_add(&w->ring, id, seg, n);
+	mock_publish(&w->ring);
 }
 
 static unsigned rnd(unsigned *s, unsigned n)
@@ -87,36 +51,37 @@ static unsigned rnd(unsigned *s, unsigned n)
 /* Chains of any length, given back in any order: 20,000 of them are some 900 times around the ring. */
 static void chains_come_in_order_and_go_in_any_across_the_wrap(void **state)
 {
+	struct world *w = *state;
+
 	for (unsigned l = 0; l < VIO_ARRAY_SIZE(levels); l++) {
 		struct w_cfg cfg = cfg_of(levels[l]);
 		struct vio_req *in[64], *out[VIO_BURST];
 		unsigned n_in = 0, seed = 7, taken = 0, back = 0, made = 0;
-		uint16_t fifo[64], f_head = 0, f_tail = 0, id = 0;
-		struct driver d;
+		uint16_t fifo[64], f_head = 0, f_tail = 0;
+		uint32_t id = 0;
 
-		start(&d, *state, &cfg);
+		w_queue(w, &cfg);
 		while (back < 20000) {
 			unsigned n = 1 + rnd(&seed, 7), got;
 			uint32_t len;
 
-			while (made < 20000 && (uint16_t)(d.avail + n - d.used) <= 64 &&
+			while (made < 20000 && (uint16_t)(w->ring.next + n - w->ring.used) <= 64 &&
 			       rnd(&seed, 4)) {
-				for (id = (uint16_t)rnd(&seed, 64); d.held[id];
-				     id = (uint16_t)((id + 1) % 64))
+				for (id = rnd(&seed, 64); w->ring.held[id]; id = (id + 1) % 64)
 					;
-				chain(&d, id, n);
-				fifo[f_head++ % 64] = id;
+				chain(w, (uint16_t)id, n);
+				fifo[f_head++ % 64] = (uint16_t)id;
 				made++;
 				n = 1 + rnd(&seed, 7);
 			}
-			got = d.w->q->ring->pop(d.w->q, out, 1 + rnd(&seed, VIO_BURST));
-			assert_int_equal(d.w->q->fault, VIO_ST_OK);
+			got = w->q->ring->pop(w->q, out, 1 + rnd(&seed, VIO_BURST));
+			assert_int_equal(w->q->fault, VIO_ST_OK);
 			for (unsigned i = 0; i < got; i++) {
 				assert_int_equal(out[i]->head, fifo[f_tail++ % 64]);
-				assert_int_equal(out[i]->n_seg, d.held[out[i]->head]);
+				assert_int_equal(out[i]->n_seg, w->ring.held[out[i]->head]);
 				for (unsigned k = 0; k < out[i]->n_seg; k++)
 					assert_int_equal(out[i]->seg[k].at.v,
-							 w_at(d.w, W_BUF + 64 * k).v);
+							 w_at(w, W_BUF + 64 * k).v);
 				in[n_in++] = out[i];
 			}
 			taken += got;
@@ -134,17 +99,17 @@ static void chains_come_in_order_and_go_in_any_across_the_wrap(void **state)
 
 				for (unsigned i = 0; i < n; i++)
 					want[i] = in[i]->head;
-				d.w->q->ring->push(d.w->q, in, n);
+				w->q->ring->push(w->q, in, n);
 				n_in -= n;
 				memmove(in, in + n, n_in * sizeof(in[0]));
 				for (unsigned i = 0; i < n; i++) {
-					assert_true(used(&d, &id, &len));
+					assert_true(w_used(w, &id, &len));
 					assert_int_equal(id, want[i]);
 					assert_int_equal(len, id + 1000u);
 				}
 				back += n;
 			}
-			assert_false(used(&d, &id, &len));
+			assert_false(w_used(w, &id, &len));
 		}
 		assert_int_equal(taken, 20000);
 	}
@@ -152,62 +117,62 @@ static void chains_come_in_order_and_go_in_any_across_the_wrap(void **state)
 
 /* ---- lies ---- */
 
-static void lie_id(struct driver *d)
+static void lie_id(struct world *w)
 {
-	put(d, W_BUF, 16, 64, 0);
+	put(w, W_BUF, 16, 64, 0);
 }
-static void lie_id_in_flight(struct driver *d)
+static void lie_id_in_flight(struct world *w)
 {
-	put(d, W_BUF, 16, 60, 0);
+	put(w, W_BUF, 16, 60, 0);
 }
-static void lie_half_a_chain(struct driver *d)
+static void lie_half_a_chain(struct world *w)
 {
-	put(d, W_BUF, 16, 0, VRING_DESC_F_NEXT);
+	put(w, W_BUF, 16, 0, VRING_DESC_F_NEXT);
 }
-static void lie_endless(struct driver *d)
+static void lie_endless(struct world *w)
 {
 	for (unsigned i = 0; i < 63; i++)
-		put(d, W_BUF, 16, 0, VRING_DESC_F_NEXT);
+		put(w, W_BUF, 16, 0, VRING_DESC_F_NEXT);
 }
-static void lie_zero_length(struct driver *d)
+static void lie_zero_length(struct world *w)
 {
-	put(d, W_BUF, 0, 0, 0);
+	put(w, W_BUF, 0, 0, 0);
 }
-static void lie_order(struct driver *d)
+static void lie_order(struct world *w)
 {
-	put(d, W_BUF, 16, 0, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE);
-	put(d, W_BUF, 16, 0, 0);
+	put(w, W_BUF, 16, 0, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE);
+	put(w, W_BUF, 16, 0, 0);
 }
-static void lie_table_length(struct driver *d)
+static void lie_table_length(struct world *w)
 {
-	put(d, W_BUF, 24, 0, VRING_DESC_F_INDIRECT);
+	put(w, W_BUF, 24, 0, VRING_DESC_F_INDIRECT);
 }
-static void lie_table_and_next(struct driver *d)
+static void lie_table_and_next(struct world *w)
 {
-	put(d, W_BUF, 16, 0, VRING_DESC_F_INDIRECT | VRING_DESC_F_NEXT);
-	put(d, W_BUF, 16, 0, 0);
+	put(w, W_BUF, 16, 0, VRING_DESC_F_INDIRECT | VRING_DESC_F_NEXT);
+	put(w, W_BUF, 16, 0, 0);
 }
-static void lie_table_in_a_table(struct driver *d)
+static void lie_table_in_a_table(struct world *w)
 {
-	((struct vring_packed_desc *)(void *)(d->w->gmem + W_BUF))->flags =
+	((struct vring_packed_desc *)(void *)(w->gmem + W_BUF))->flags =
 		vio_le16(VRING_DESC_F_INDIRECT);
-	put(d, W_BUF, 16, 0, VRING_DESC_F_INDIRECT);
+	put(w, W_BUF, 16, 0, VRING_DESC_F_INDIRECT);
 }
-static void lie_table_of_nothing(struct driver *d)
+static void lie_table_of_nothing(struct world *w)
 {
-	memset(d->w->gmem + W_BUF, 0, 16 * (VIO_MAX_SEGS + 1));
-	put(d, W_BUF, 16 * (VIO_MAX_SEGS + 1), 0, VRING_DESC_F_INDIRECT);
+	memset(w->gmem + W_BUF, 0, 16 * (VIO_MAX_SEGS + 1));
+	put(w, W_BUF, 16 * (VIO_MAX_SEGS + 1), 0, VRING_DESC_F_INDIRECT);
 }
-static void lie_table_place(struct driver *d)
+static void lie_table_place(struct world *w)
 {
-	put(d, W_HOLE, 16, 0, VRING_DESC_F_INDIRECT);
+	put(w, W_HOLE, 16, 0, VRING_DESC_F_INDIRECT);
 }
 
 static void a_guest_that_lies_has_its_queue_stopped_and_the_chain_before_it_served(void **state)
 {
 	static const struct {
 		const char *what;
-		void (*make)(struct driver *d);
+		void (*make)(struct world *w);
 		uint8_t want;
 	} t[] = {
 		{"id out of range", lie_id, VIO_ST_DESC_HEAD},
@@ -229,11 +194,10 @@ static void a_guest_that_lies_has_its_queue_stopped_and_the_chain_before_it_serv
 			struct w_cfg cfg = cfg_of(levels[l]);
 			struct vio_req *out[VIO_BURST];
 			uint8_t want = t[i].want;
-			struct driver d;
 
-			start(&d, w, &cfg);
-			chain(&d, 60, 1);
-			t[i].make(&d);
+			w_queue(w, &cfg);
+			chain(w, 60, 1);
+			t[i].make(w);
 			assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 1);
 			assert_int_equal(out[0]->head, 60);
 			/* In a copy, what is not whole may be on its way: the next look says. */
@@ -256,13 +220,12 @@ static void more_than_the_ring_has_is_not_taken(void **state)
 	for (unsigned l = 0; l < VIO_ARRAY_SIZE(levels); l++) {
 		struct w_cfg cfg = cfg_of(levels[l]);
 		struct vio_req *out[VIO_BURST];
-		struct driver d;
 
-		start(&d, w, &cfg);
+		w_queue(w, &cfg);
 		for (unsigned i = 0; i < 10; i++)
-			chain(&d, (uint16_t)i, 6);
+			chain(w, (uint16_t)i, 6);
 		assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 10);
-		chain(&d, 20, 6);
+		chain(w, 20, 6);
 		assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 0);
 		assert_int_equal(w->q->fault, VIO_ST_AVAIL_IDX);
 	}
@@ -275,10 +238,9 @@ static void a_chain_rewritten_after_pop_has_no_effect(void **state)
 	for (unsigned l = 0; l < VIO_ARRAY_SIZE(levels); l++) {
 		struct w_cfg cfg = cfg_of(levels[l]);
 		struct vio_req *out[VIO_BURST];
-		struct driver d;
 
-		start(&d, w, &cfg);
-		chain(&d, 3, 2);
+		w_queue(w, &cfg);
+		chain(w, 3, 2);
 		assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 1);
 		memset(w->gmem + W_USED, 0xff, 64);
 		assert_int_equal(out[0]->n_seg, 2);
@@ -299,18 +261,16 @@ static void plain_chains_are_taken_in_bursts_and_others_are_left_to_pop(void **s
 		struct w_cfg cfg = cfg_of(levels[l]);
 		struct vio_plain v[VIO_BURST];
 		struct vio_req *out[VIO_BURST];
-		uint32_t lens[VIO_BURST], len;
-		struct driver d;
-		uint16_t id;
+		uint32_t lens[VIO_BURST], len, id;
 		bool rest;
 
-		start(&d, w, &cfg);
+		w_queue(w, &cfg);
 		w->q->dev = &reads;
 		for (unsigned round = 0; round < 40; round++) {
 			for (unsigned i = 0; i < 5; i++)
-				chain(&d, (uint16_t)(round + i), 1);
+				chain(w, (uint16_t)(round + i), 1);
 			if (round % 2)
-				chain(&d, (uint16_t)(round + 5), 3);
+				chain(w, (uint16_t)(round + 5), 3);
 			assert_int_equal(w->q->ring->pop_plain(w->q, v, VIO_BURST, &rest), 5);
 			assert_int_equal(rest, round % 2);
 			for (unsigned i = 0; i < 5; i++) {
@@ -322,7 +282,7 @@ static void plain_chains_are_taken_in_bursts_and_others_are_left_to_pop(void **s
 				w->q->payload->plain_put(w->q, v, 5);
 			w->q->ring->push_plain(w->q, v, lens, 5);
 			for (unsigned i = 0; i < 5; i++) {
-				assert_true(used(&d, &id, &len));
+				assert_true(w_used(w, &id, &len));
 				assert_int_equal(id, round + i);
 				assert_int_equal(len, i);
 			}
@@ -330,7 +290,7 @@ static void plain_chains_are_taken_in_bursts_and_others_are_left_to_pop(void **s
 				assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 1);
 				assert_int_equal(out[0]->n_seg, 3);
 				w->q->ring->push(w->q, out, 1);
-				assert_true(used(&d, &id, &len));
+				assert_true(w_used(w, &id, &len));
 			}
 			assert_int_equal(w->q->ring->pop_plain(w->q, v, VIO_BURST, &rest), 0);
 			assert_int_equal(w->q->fault, VIO_ST_OK);
@@ -345,14 +305,13 @@ static void a_kick_of_a_copied_packed_ring_moves_16n_16e_16d_bytes(void **state)
 	struct world *w = *state;
 	struct w_cfg cfg = cfg_of(VIO_RING_COPY);
 	struct vio_req *out[VIO_BURST];
-	struct driver d;
 	uint64_t before;
 
 	for (unsigned n = 1; n <= 4; n += 3) {
-		start(&d, w, &cfg);
+		w_queue(w, &cfg);
 		before = w_rdma_bytes(w);
 		for (unsigned i = 0; i < n; i++)
-			chain(&d, (uint16_t)i, 3);
+			chain(w, (uint16_t)i, 3);
 		assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), n);
 		w->q->ring->push(w->q, out, n);
 		/* E: found; D: from the first used descriptor to the last. One chain is not copied again. */
@@ -396,15 +355,14 @@ static void arming_looks_again_and_parking_asks_for_silence(void **state)
 			struct w_cfg cfg = cfg_of(levels[l]);
 			uint32_t *ours = (void *)(w->gmem + W_EVENT);
 			struct vio_req *out[VIO_BURST];
-			struct driver d;
 
 			cfg.event_idx = event_idx;
-			start(&d, w, &cfg);
+			w_queue(w, &cfg);
 			w->q->ring->park(w->q);
 			assert_int_equal(*ours, vio_packed_silence());
 			assert_false(w->q->ring->arm(w->q));
 			assert_true(vio_packed_wants(*ours, 1, 0, 64, event_idx));
-			chain(&d, 1, 1);
+			chain(w, 1, 1);
 			assert_true(w->q->ring->arm(w->q));
 			assert_int_equal(w->q->ring->pop(w->q, out, VIO_BURST), 1);
 			assert_false(w->q->ring->arm(w->q));

@@ -58,7 +58,7 @@ static bool would_kick(const struct world *w, uint16_t old)
 {
 	uint16_t event = vio_le16(*(const uint16_t *)(const void *)&w->used->ring[w->cfg.size]);
 
-	return vring_need_event(event, w->avail_idx, old);
+	return vring_need_event(event, w->ring.next, old);
 }
 
 static void under_crq_nothing_is_looked_at_before_a_kick_and_each_push_notifies(void **state)
@@ -108,8 +108,8 @@ static void a_request_in_the_zero_copy_arm_makes_no_call_at_all(void **state)
 	     i++) { /* past the wrap, with the guest's event parked as a polling driver does */
 		if (i % 0x2000 == 0)
 			w->avail->ring[cfg.size] =
-				vio_le16((uint16_t)(w->used_seen + VIO_EVENT_PARKED));
-		uint16_t old = w->avail_idx;
+				vio_le16((uint16_t)(w->ring.used + VIO_EVENT_PARKED));
+		uint16_t old = w->ring.next;
 
 		request(w, (uint16_t)(i % 64 * 4));
 		assert_false(would_kick(w, old));
@@ -132,7 +132,7 @@ static void idle_turns_under_suppress_make_no_call_once_armed(void **state)
 
 		w_queue(w, &cfg);
 		for (unsigned k = 0; k < 20; k++) {
-			uint16_t old = w->avail_idx;
+			uint16_t old = w->ring.next;
 
 			w_run(w);
 			w_run(w);
@@ -274,7 +274,7 @@ static unsigned guest_loop(struct duel *d, unsigned *seed)
 
 	while (got < d->total) {
 		unsigned n = 1 + (unsigned)rand_r(seed) % 4;
-		uint16_t old = w->avail_idx;
+		uint16_t old = w->ring.next;
 		uint64_t spins = 0;
 
 		for (unsigned i = 0; i < n && sent < d->total; i++, sent++) {
@@ -284,7 +284,7 @@ static unsigned guest_loop(struct duel *d, unsigned *seed)
 			w_avail(w, head);
 		}
 		if (vio_publish_and_check(
-			    &w->avail->idx, w->avail_idx, old,
+			    &w->avail->idx, w->ring.next, old,
 			    (const uint16_t *)(const void *)&w->used->ring[w->cfg.size],
 			    &w->used->flags, VRING_USED_F_NO_NOTIFY, w->cfg.event_idx) ||
 		    w->cfg.notify == VIO_NOTIFY_CRQ)

@@ -208,7 +208,16 @@ void w_drop(struct world *w)
 
 static void set_start(struct world *w, uint16_t start)
 {
-	w->avail_idx = w->used_seen = start;
+	const struct w_cfg *c = &w->cfg;
+	const bool packed = c->layout >> VIRTIO_F_RING_PACKED & 1;
+
+	mock_init(&w->ring, c->size,
+		  c->layout | (c->event_idx ? 1ull << VIRTIO_RING_F_EVENT_IDX : 0),
+		  packed ? (void *)w->used : w->desc, w->avail,
+		  packed ? (void *)(w->gmem + W_EVENT) : w->used);
+	w->ring.next = w->ring.used = w->ring.published = start;
+	if (packed)
+		return;
 	w->avail->idx = vio_le16(start);
 	w->used->idx = vio_le16(start);
 }
@@ -225,6 +234,7 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	w->desc = (void *)(w->gmem + W_DESC);
 	w->avail = (void *)(w->gmem + W_AVAIL);
 	w->used = (void *)(w->gmem + W_USED);
+	set_start(w, cfg->start);
 	w->b.be.ops = cfg->at ? &at_ops : &plain_ops;
 	w->b.async = false;
 	w->b.fail = 0;
@@ -234,7 +244,7 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	memset(q, 0, sizeof(*q));
 	q->req = aligned_alloc(VIO_CACHE_LINE, bytes);
 	memset(q->req, 0, bytes);
-	q->ring = vio_ring_level(cfg->ring, cfg->packed ? 1ull << VIRTIO_F_RING_PACKED : 0);
+	q->ring = vio_ring_level(cfg->ring, cfg->layout);
 	q->payload = vio_payload_level(cfg->payload);
 	q->dev = &vio_dev_blk;
 	q->backend = &w->bq;
@@ -242,6 +252,7 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	q->event_idx = cfg->event_idx;
 	vio_notify_init(&q->notify, vio_notify_level(cfg->notify), cfg->event_idx);
 	q->indirect = cfg->indirect;
+	q->in_order = w->ring.in_order;
 	q->vcpu = w->sv;
 	q->windows_src = &w->windows;
 	q->liobn = w->su->liobn;
@@ -250,7 +261,7 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	q->version = VIO_PROTO_V2;
 	q->place = (struct vio_sq_place){cfg->size, w_at(w, W_DESC), w_at(w, W_AVAIL),
 					 w_at(w, W_USED)};
-	if (cfg->packed)
+	if (w->ring.packed)
 		q->place = (struct vio_sq_place){cfg->size, w_at(w, W_USED), w_at(w, W_AVAIL),
 						 w_at(w, W_EVENT)};
 	q->local_mem = phyp_mem(w->sp, (struct gla){S_LOCAL}, LOCAL);
@@ -259,8 +270,6 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	q->last_avail = q->used_idx = cfg->start;
 	if (q->ring->attach(q, &err) || q->payload->attach(q, &err))
 		fail_msg("%s", err.msg);
-	if (!cfg->packed)
-		set_start(w, cfg->start);
 }
 
 struct ioba w_at(const struct world *w, uint64_t gla)
@@ -272,22 +281,17 @@ struct ioba w_at(const struct world *w, uint64_t gla)
 
 void w_desc(struct world *w, unsigned i, uint64_t gla, uint32_t len, unsigned flags, unsigned next)
 {
-	w->desc[i] = (struct vring_desc){
-		.addr = vio_le64(w_at(w, gla).v),
-		.len = vio_le32(len),
-		.flags = vio_le16((uint16_t)flags),
-		.next = vio_le16((uint16_t)next),
-	};
+	mock_desc(&w->ring, i, w_at(w, gla).v, len, flags, next);
 }
 
 void w_avail(struct world *w, uint16_t head)
 {
-	w->avail->ring[w->avail_idx++ & (w->cfg.size - 1)] = vio_le16(head);
+	mock_entry(&w->ring, head);
 }
 
 void w_publish(struct world *w)
 {
-	vio_store_release(&w->avail->idx, vio_le16(w->avail_idx)); /* pair A */
+	mock_publish(&w->ring);
 }
 
 void w_kick(struct world *w)
@@ -297,14 +301,7 @@ void w_kick(struct world *w)
 
 bool w_used(struct world *w, uint32_t *id, uint32_t *len)
 {
-	const struct vring_used_elem *e = &w->used->ring[w->used_seen & (w->cfg.size - 1)];
-
-	if (vio_le16(vio_load_acquire(&w->used->idx)) == w->used_seen) /* pair B */
-		return false;
-	*id = vio_le32(e->id);
-	*len = vio_le32(e->len);
-	w->used_seen++;
-	return true;
+	return mock_used(&w->ring, id, len) > 0;
 }
 
 unsigned w_notifications(struct world *w)

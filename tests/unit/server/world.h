@@ -10,6 +10,7 @@
 #include "server/adapter.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
+#include "vq/mock.h"
 
 /* The guest's memory, by guest-logical address. */
 #define W_CRQ      0x1000ull
@@ -46,7 +47,8 @@ struct w_cfg {
 	bool at;        /* the backend's disk is server memory */
 	uint64_t local; /* bytes of local memory; 0 = 4 MiB */
 	uint16_t start; /* value of all indices at the start */
-	bool packed; /* a packed ring at W_USED, its events at W_AVAIL (driver) and W_EVENT (device); driven by the test */
+	uint64_t
+		layout; /* features that choose it; a packed ring is at W_USED, its events at W_AVAIL (driver) and W_EVENT (device) */
 };
 
 struct world {
@@ -61,11 +63,11 @@ struct world {
 	struct w_backend b;
 	struct vio_backend_queue bq;
 	struct w_cfg cfg;
-	/* The guest's ring. */
+	/* The guest's ring: its driver, and where a split one lies. */
+	struct mock ring;
 	struct vring_desc *desc;
 	struct vring_avail *avail;
 	struct vring_used *used;
-	uint16_t avail_idx, used_seen;
 };
 
 /* cmocka setup/teardown: *state is a struct world with the machine up and no queue. */
@@ -84,7 +86,7 @@ void w_avail(struct world *w, uint16_t head);
 void w_publish(struct world *w);
 /* Tell the server's queue that a KICK arrived. */
 void w_kick(struct world *w);
-/* Next used element, if any. */
+/* Next used element, if any; of a queue in order, whose element may stand for more chains, see mock_used(). */
 bool w_used(struct world *w, uint32_t *id, uint32_t *len);
 /* USED messages that arrived in the guest's CRQ. */
 unsigned w_notifications(struct world *w);
