@@ -123,7 +123,8 @@ static void open_queue(struct end *e, uint16_t index)
 	q->size = SIZE;
 	vio_notify_init(&q->notify, &vio_notify_poll, false);
 	q->index = index;
-	q->vcpu = vcpu_of_machine(&q->unit);
+	q->vcpu = fuzz_machine()->vcpu;
+	q->unit = fuzz_machine()->u->unit;
 	q->version = VIO_PROTO_V2;
 	q->windows_src = &e->published;
 	q->place = (struct vio_sq_place){SIZE, {RINGS}, {RINGS + 0x10000}, {RINGS + 0x20000}};

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A guest whose rings, windows and buffers are the fuzzer's bytes, against the whole data path:
- * pop, walk, fetch, parse, submit, give back. Every window is an allocation of its own, so that an
- * access outside of one is the sanitizer's finding; the rules that a sanitizer does not know are
- * checked here.
+ * pop, walk, fetch, parse, submit, give back, in any layout. In place, every window is an allocation of its own, so that an
+ * access outside of one is the sanitizer's finding; the copying levels reach a guest's memory of an in-process machine. The rules that
+ * a sanitizer does not know are checked here.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,12 +11,14 @@
 #include "server/adapter.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
-#include "vq/packed.h"
+#include "server/ring/order.h"
+#include "vq/mock.h"
 #include "tests/fuzz/bytes.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/machine.h"
 
-#define BASE     0x100000ull /* IOBA of the first window */
+#define BASE     (fuzz_machine()->guest_at.v + FUZZ_BUF) /* IOBA of the first window */
+#define RINGS    (fuzz_machine()->guest_at.v + FUZZ_RINGS)
 #define DISK_LEN 65536u
 #define N_WIN    3
 
@@ -25,7 +27,7 @@ struct fuzz_disk {
 	const struct vio_wtable *windows;
 	struct vio_req *held[256];
 	unsigned n_held;
-	bool async;
+	bool async, rdma; /* rdma: segments are the server's own */
 	uint8_t bytes[DISK_LEN];
 };
 
@@ -49,7 +51,7 @@ static void check_request(const struct fuzz_disk *d, const struct vio_req *r)
 				  (uint64_t)(p - w->va) + r->iov[i].iov_len <= w->len &&
 				  (w->perm & perm);
 		}
-		FUZZ_CHECK(inside);
+		FUZZ_CHECK(inside || d->rdma);
 		sum += r->iov[i].iov_len;
 	}
 	if (r->io == VIO_IO_READ || r->io == VIO_IO_WRITE)
@@ -111,8 +113,8 @@ struct guest {
 	uint8_t *win[N_WIN];
 	struct vio_wtable *table;
 	uint16_t size;
-	bool packed;
-	uint16_t next; /* packed: the next descriptor to make available, free-running */
+	bool packed, copied; /* copied: rings in the machine's memory */
+	struct mock ring;    /* its driver */
 };
 
 static void add_window(struct guest *g, uint64_t at, uint64_t len, void *va, uint8_t perm,
@@ -129,6 +131,23 @@ static void add_window(struct guest *g, uint64_t at, uint64_t len, void *va, uin
 	FUZZ_CHECK(vio_wtable_add(g->table, &w, &t) == 0);
 	free(g->table);
 	g->table = t;
+}
+
+static void make_rings(struct guest *g)
+{
+	uint8_t *const at = fuzz_machine()->guest + FUZZ_RINGS;
+
+	if (g->copied) {
+		memset(at, 0, FUZZ_RINGS_LEN);
+		g->desc = (void *)at;
+		g->avail = (void *)(at + 0x10000);
+		g->used = (void *)(at + 0x20000);
+		return;
+	}
+	g->desc = calloc(g->size, 16);
+	g->avail = calloc(1, 6 + 2ull * g->size);
+	g->used = calloc(1, 6 + 8ull * g->size);
+	FUZZ_CHECK(g->desc && g->avail && g->used);
 }
 
 /*
@@ -148,17 +167,15 @@ static void make_guest(struct guest *g, struct bytes *b)
 		FUZZ_CHECK(g->win[i]);
 		take(b, g->win[i], len / 4);
 		memset(g->win[i] + len / 4, 0, len - len / 4);
+		memcpy(fuzz_machine()->guest + FUZZ_BUF + (at - BASE), g->win[i], len);
 		add_window(g, at, len, g->win[i], how % 3 + 1, (uint16_t)i);
 		at += len + (how & 0x80 ? 16 : 0);
 	}
-	g->desc = calloc(g->size, 16);
-	g->avail = calloc(1, 6 + 2ull * g->size);
-	g->used = calloc(1, 6 + 8ull * g->size);
-	FUZZ_CHECK(g->desc && g->avail && g->used);
-	add_window(g, 0x200000, 16ull * g->size, g->desc,
-		   g->packed ? TCE_READ | TCE_WRITE : TCE_READ, 10);
-	add_window(g, 0x210000, 6 + 2ull * g->size, g->avail, TCE_READ, 11);
-	add_window(g, 0x220000, 6 + 8ull * g->size, g->used, TCE_WRITE, 12);
+	make_rings(g);
+	add_window(g, RINGS, 16ull * g->size, g->desc, g->packed ? TCE_READ | TCE_WRITE : TCE_READ,
+		   10);
+	add_window(g, RINGS + 0x10000, 6 + 2ull * g->size, g->avail, TCE_READ, 11);
+	add_window(g, RINGS + 0x20000, 6 + 8ull * g->size, g->used, TCE_WRITE, 12);
 	for (unsigned i = 0; i < g->size; i++) {
 		struct vring_desc d;
 
@@ -187,26 +204,48 @@ static void drop_guest(struct guest *g)
 {
 	for (unsigned i = 0; i < N_WIN; i++)
 		free(g->win[i]);
-	free(g->desc);
-	free(g->avail);
-	free(g->used);
+	if (!g->copied) {
+		free(g->desc);
+		free(g->avail);
+		free(g->used);
+	}
 	free(g->table);
 }
 
-/* `n` more descriptors, whatever they are. */
+/* `n` more descriptors, or entries, whatever they are. */
 static void make_available(struct guest *g, unsigned n)
 {
-	while (n-- > 0) {
-		struct vio_packed_desc *d =
-			(struct vio_packed_desc *)(void *)g->desc + (g->next & (g->size - 1));
-		uint16_t flags = (uint16_t)(vio_packed_flags(d->tail) &
-					    ~(VIO_PACKED_AVAIL | VIO_PACKED_USED));
+	struct mock *m = &g->ring;
 
-		d->tail = vio_packed_tail(
-			vio_packed_len(d->tail), vio_packed_id(d->tail),
-			(uint16_t)(flags | vio_packed_avail_bits(g->next, g->size)));
-		g->next++;
+	for (; g->packed && n > 0; n--, m->next++) {
+		const uint64_t tail = mock_tail(m, m->next);
+		const uint16_t flags =
+			(uint16_t)(vio_packed_flags(tail) & ~(VIO_PACKED_AVAIL | VIO_PACKED_USED));
+
+		mock_set_tail(m, m->next,
+			      vio_packed_tail(
+				      vio_packed_len(tail), vio_packed_id(tail),
+				      (uint16_t)(flags | vio_packed_avail_bits(m->next, m->size))));
 	}
+	m->next = (uint16_t)(m->next + n);
+	if (!g->packed)
+		mock_store_release(m, MOCK_AVAIL, 2, 2, m->next);
+}
+
+/* What is held back is what was popped and has no used element yet, and the oldest of it is not done. */
+static void check_order(const struct vio_squeue *q, bool packed)
+{
+	const struct vio_order *o = q->order;
+	unsigned held = 0;
+
+	if (!o)
+		return;
+	for (unsigned i = 0; i < q->size; i++)
+		held += q->taken[i] != 0;
+	FUZZ_CHECK((uint16_t)(o->in - o->out) == held && held <= q->size);
+	FUZZ_CHECK(packed || (uint16_t)(q->last_avail - q->used_idx) == held);
+	FUZZ_CHECK(held == 0 || !o->chain[o->head[o->out & o->mask]].done);
+	FUZZ_CHECK(held >= q->in_flight);
 }
 
 static void turn(struct vio_squeue *q, struct guest *g, struct fuzz_disk *d, struct bytes *b)
@@ -218,8 +257,7 @@ static void turn(struct vio_squeue *q, struct guest *g, struct fuzz_disk *d, str
 	if (g->packed)
 		make_available(g, step & 0x80 ? step % 64u : step % 5u);
 	else
-		g->avail->idx = vio_le16((uint16_t)(vio_le16(g->avail->idx) +
-						    (step & 0x80 ? step * 300u : step % 5u)));
+		make_available(g, step & 0x80 ? step * 300u : step % 5u);
 	d->async = step & 0x40;
 	moved = vio_squeue_poll(q);
 	FUZZ_CHECK(q->in_flight <= q->size);
@@ -230,10 +268,61 @@ static void turn(struct vio_squeue *q, struct guest *g, struct fuzz_disk *d, str
 		FUZZ_CHECK(q->fault == fault);
 		FUZZ_CHECK(q->used_idx == used);
 	}
+	check_order(q, g->packed);
 	if (step & 0x20)
 		vio_squeue_arm(q);
 	else if (step & 0x10)
 		vio_squeue_park(q);
+}
+
+/* Of a test input's first byte. */
+enum how {
+	HOW_POLL = 1,
+	HOW_EVENT_IDX = 2,
+	HOW_INDIRECT = 4,
+	HOW_PACKED = 8,
+	HOW_COPY = 0x10,  /* rings by RDMA, */
+	HOW_DELTA = 0x20, /* only what is new of them, */
+	HOW_RDMA = 0x40,  /* and data */
+	HOW_IN_ORDER = 0x80,
+};
+
+static struct vio_squeue *make_queue(struct guest *g, uint8_t how)
+{
+	const struct fuzz_machine *m = fuzz_machine();
+	const uint64_t layout = (how & HOW_PACKED ? 1ull << VIRTIO_F_RING_PACKED : 0) |
+				(how & HOW_IN_ORDER ? 1ull << VIRTIO_F_IN_ORDER : 0);
+	struct vio_squeue *q =
+		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*q), VIO_CACHE_LINE));
+
+	FUZZ_CHECK(q);
+	memset(q, 0, sizeof(*q));
+	q->ring = vio_ring_level(!(how & HOW_COPY) ? VIO_RING_DIRECT
+				 : how & HOW_DELTA ? VIO_RING_COPY_DELTA
+						   : VIO_RING_COPY,
+				 layout);
+	q->payload = how & HOW_RDMA ? &vio_payload_rdma : &vio_payload_direct;
+	q->dev = &vio_dev_blk;
+	q->size = g->size;
+	q->event_idx = how & HOW_EVENT_IDX;
+	vio_notify_init(&q->notify, how & HOW_POLL ? &vio_notify_poll : &vio_notify_suppress,
+			q->event_idx);
+	q->indirect = how & HOW_INDIRECT;
+	q->in_order = how & HOW_IN_ORDER;
+	q->vcpu = m->vcpu;
+	q->unit = m->u->unit;
+	q->liobn = m->u->liobn;
+	q->remote_liobn = m->u->remote_liobn;
+	q->local_mem = m->server + FUZZ_LOCAL;
+	q->local_at = ioba_add(m->server_at, FUZZ_LOCAL);
+	q->local_len = FUZZ_LOCAL_LEN;
+	q->version = VIO_PROTO_V2;
+	q->place = (struct vio_sq_place){g->size, {RINGS}, {RINGS + 0x10000}, {RINGS + 0x20000}};
+	q->req = aligned_alloc(VIO_CACHE_LINE, g->size * sizeof(struct vio_req));
+	FUZZ_CHECK(q->req);
+	memset(q->req, 0, g->size * sizeof(struct vio_req));
+	mock_init(&g->ring, g->size, layout, g->desc, g->avail, g->used);
+	return q;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -241,40 +330,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct bytes b = {data, size};
 	struct guest g = {0};
 	struct fuzz_disk *d = calloc(1, sizeof(*d));
-	struct vio_squeue *q =
-		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*q), VIO_CACHE_LINE));
 	const struct vio_wtable *table;
 	struct vio_backend_queue bq = {.be = &d->be};
 	uint8_t how = take8(&b);
+	struct vio_squeue *q;
 	struct vio_err err;
 
-	FUZZ_CHECK(d && q);
-	g.packed = how & 8;
+	FUZZ_CHECK(d);
+	memset(fuzz_machine()->guest + FUZZ_CRQ, 0, 4096); /* notifications of earlier inputs */
+	g.packed = how & HOW_PACKED;
+	g.copied = how & HOW_COPY;
 	make_guest(&g, &b);
 	table = d->windows = g.table;
+	d->rdma = how & HOW_RDMA;
 	d->be = (struct vio_backend){.ops = &disk_ops,
 				     .size = DISK_LEN,
 				     .block_size = 512,
 				     .can_discard = true,
 				     .can_zero = true,
 				     .can_flush = true};
-	memset(q, 0, sizeof(*q));
-	q->ring = g.packed ? &vio_ring_packed_direct : &vio_ring_direct;
-	q->payload = &vio_payload_direct;
-	q->dev = &vio_dev_blk;
+	q = make_queue(&g, how);
 	q->backend = &bq;
-	q->size = g.size;
-	q->event_idx = how & 2;
-	vio_notify_init(&q->notify, how & 1 ? &vio_notify_poll : &vio_notify_suppress,
-			q->event_idx);
-	q->indirect = how & 4;
-	q->vcpu = vcpu_of_machine(&q->unit);
-	q->version = VIO_PROTO_V2;
 	q->windows_src = &table;
-	q->place = (struct vio_sq_place){g.size, {0x200000}, {0x210000}, {0x220000}};
-	q->req = aligned_alloc(VIO_CACHE_LINE, g.size * sizeof(struct vio_req));
-	FUZZ_CHECK(q->req);
-	memset(q->req, 0, g.size * sizeof(struct vio_req));
 	FUZZ_CHECK(q->ring->attach(q, &err) == 0 && q->payload->attach(q, &err) == 0);
 	for (unsigned i = 0; i < 12; i++)
 		turn(q, &g, d, &b);
@@ -338,19 +415,29 @@ static void chain_of(struct vring_desc d[3], unsigned k, uint32_t type, uint64_t
 	d[2] = desc_of(base + 64 * k + 16, 1, VRING_DESC_F_WRITE, 0);
 }
 
-/* What a correct driver does with four requests; the first two types differ from seed to seed. */
-size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
+/* What a correct driver does with four requests; the first two types differ from seed to seed, and where its rings and data are. */
+size_t vio_fuzz_seed(unsigned seed, uint8_t *buf, size_t max)
 {
+	static const uint8_t levels[] = {0,
+					 HOW_IN_ORDER,
+					 HOW_COPY | HOW_RDMA,
+					 HOW_COPY | HOW_RDMA | HOW_IN_ORDER,
+					 HOW_COPY | HOW_DELTA | HOW_RDMA,
+					 HOW_COPY | HOW_DELTA | HOW_RDMA | HOW_IN_ORDER,
+					 HOW_COPY,
+					 HOW_COPY | HOW_DELTA | HOW_IN_ORDER};
 	static const uint32_t types[] = {VIRTIO_BLK_T_IN,      VIRTIO_BLK_T_OUT,
 					 VIRTIO_BLK_T_FLUSH,   VIRTIO_BLK_T_GET_ID,
 					 VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES};
 	static const uint8_t turns[] = {1, 2, 0x41, 0x42, 1, 0x24, 0x10, 4, 0x44, 0x20, 3, 1};
+	const unsigned round = 3 * VIO_ARRAY_SIZE(types), level = (seed + seed / round) % 8;
+	unsigned i = seed % round;
 	const bool packed = i >= 2 * VIO_ARRAY_SIZE(types), indirect = !packed && i % 2;
 	uint8_t win[SEED_WIN / 4] __attribute__((aligned(16))) = {0};
 	struct vring_desc d[SEED_SIZE] = {{0}};
 	struct out o = {buf, 0, max};
 
-	if (i >= 3 * VIO_ARRAY_SIZE(types))
+	if (seed >= 3 * round)
 		return 0;
 	if (packed)
 		i = 2 * (i - 2 * (unsigned)VIO_ARRAY_SIZE(types));
@@ -372,8 +459,8 @@ size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
 	}
 	for (unsigned k = 0; packed && k < 3 * 4; k++)
 		d[k].next = vio_le16((uint16_t)(k / 3)); /* the buffer's id */
-	emit8(&o, i % 8 | 6 | (packed ? 8u : 0));        /* event index, indirect */
-	emit8(&o, 2);                                    /* 16 entries */
+	emit8(&o, i % 8 | HOW_EVENT_IDX | HOW_INDIRECT | (packed ? HOW_PACKED : 0) | levels[level]);
+	emit8(&o, 2); /* 16 entries */
 	for (unsigned k = 0; k < N_WIN; k++) {
 		emit8(&o, 255);
 		emit8(&o, 2); /* readable and writable, the next one follows at once */
