@@ -54,7 +54,7 @@ struct mock {
 struct mock_seg {
 	uint64_t at;
 	uint32_t len;
-	bool dev_writes;
+	bool dev_writes, table; /* table: it is a table of descriptors that is not followed */
 };
 
 /* features: of the layout, and VIRTIO_RING_F_EVENT_IDX. The memory is as it is. */
@@ -325,7 +325,13 @@ static inline bool mock_has(const struct mock *m)
 			 : mock_load_acquire(m, MOCK_AVAIL, 2, 2) != m->next;
 }
 
-/* A chain's descriptors, split, from `head` on; an indirect one is a segment with its bytes. -1: it breaks a rule. */
+/* Split: the next available head, whatever its chain is. There is one (mock_has()). */
+static inline uint16_t mock_head(struct mock *m)
+{
+	return (uint16_t)mock_load(m, MOCK_AVAIL, 4 + 2ull * mock_slot(m, m->next++), 2);
+}
+
+/* A chain's descriptors, split, from `head` on. -1: it breaks a rule. */
 static inline int mock_split_chain(const struct mock *m, unsigned head, struct mock_seg seg[],
 				   int max)
 {
@@ -336,7 +342,8 @@ static inline int mock_split_chain(const struct mock *m, unsigned head, struct m
 			return -1;
 		w = mock_load(m, MOCK_DESC, 16ull * head + 8, 8);
 		seg[n] = (struct mock_seg){mock_load(m, MOCK_DESC, 16ull * head, 8), (uint32_t)w,
-					   w >> 32 & VRING_DESC_F_WRITE};
+					   w >> 32 & VRING_DESC_F_WRITE,
+					   w >> 32 & VRING_DESC_F_INDIRECT};
 		if (!(w >> 32 & VRING_DESC_F_NEXT))
 			return n + 1;
 		head = (unsigned)(w >> 48);
@@ -357,7 +364,8 @@ static inline int mock_packed_chain(const struct mock *m, struct mock_seg seg[],
 		*id = vio_packed_id(tail);
 		seg[n] = (struct mock_seg){mock_load(m, MOCK_DESC, 16ull * mock_slot(m, idx), 8),
 					   vio_packed_len(tail),
-					   vio_packed_flags(tail) & VRING_DESC_F_WRITE};
+					   vio_packed_flags(tail) & VRING_DESC_F_WRITE,
+					   vio_packed_flags(tail) & VRING_DESC_F_INDIRECT};
 		if (!(vio_packed_flags(tail) & VRING_DESC_F_NEXT))
 			return n + 1;
 	}

@@ -38,7 +38,7 @@ static const struct vio_dma_seg *make(unsigned n, uint64_t salt)
 
 static void expect_chain(const struct model *m, int head, unsigned n, uint64_t salt)
 {
-	struct model_seg got[VIO_DMA_MAX_SEG];
+	struct mock_seg got[VIO_DMA_MAX_SEG];
 
 	assert_int_equal(model_chain(m, head, got), n);
 	for (unsigned i = 0; i < n; i++) {
@@ -92,9 +92,9 @@ static void a_request_is_invisible_until_it_is_published(void **state)
 	expect_chain(&m, head, 3, 1);
 	assert_int_equal(vio_vring_outstanding(vr), 1);
 	assert_false(vio_vring_has_used(vr));
-	model_put(&m, (uint32_t)head, 4242);
+	mock_put(&m.dev, (uint32_t)head, 4242, 1);
 	assert_int_equal(vio_vring_take(vr, u, 4), 0);
-	assert_true(model_publish(&m));
+	assert_true(mock_publish_used(&m.dev));
 	assert_true(vio_vring_has_used(vr));
 	assert_int_equal(vio_vring_take(vr, u, 4), 1);
 	assert_ptr_equal(u[0].token, &tokens[1]);
@@ -186,16 +186,16 @@ static void long_chains_survive_reuse_of_shuffled_groups(void **state)
 		} else {
 			unsigned which = (unsigned)rand_r(&seed) % n_held;
 
-			model_put(&m, (uint32_t)held[which], 0);
-			model_publish(&m);
+			mock_put(&m.dev, (uint32_t)held[which], 0, 1);
+			mock_publish_used(&m.dev);
 			held[which] = held[--n_held];
 			assert_int_equal(vio_vring_take(vr, u, 32), 1);
 		}
 		assert_int_equal(vio_vring_outstanding(vr), n_held);
 	}
 	while (n_held > 0)
-		model_put(&m, (uint32_t)held[--n_held], 0);
-	model_publish(&m);
+		mock_put(&m.dev, (uint32_t)held[--n_held], 0, 1);
+	mock_publish_used(&m.dev);
 	while (vio_vring_take(vr, u, 32) > 0)
 		;
 	assert_int_equal(vio_vring_room(vr, 1), 32); /* no group was lost */
@@ -211,7 +211,7 @@ static void every_field_that_changes_reaches_the_device(void **state)
 	struct model m;
 	struct vio_vring *vr =
 		open_ring(&m, 4, false, false); /* one group: always the same descriptors */
-	struct model_seg got[VIO_DMA_MAX_SEG];
+	struct mock_seg got[VIO_DMA_MAX_SEG];
 	struct vio_used u;
 	unsigned seed = 7;
 
@@ -233,8 +233,8 @@ static void every_field_that_changes_reaches_the_device(void **state)
 			assert_int_equal(got[i].len, segs[i].len);
 			assert_int_equal(got[i].dev_writes, segs[i].dev_writes);
 		}
-		model_put(&m, (uint32_t)head, 0);
-		model_publish(&m);
+		mock_put(&m.dev, (uint32_t)head, 0, 1);
+		mock_publish_used(&m.dev);
 		assert_int_equal(vio_vring_take(vr, &u, 1), 1);
 	}
 	close_ring(&m, vr);
@@ -260,8 +260,8 @@ static void a_repeated_request_writes_no_descriptor_and_no_available_entry(void 
 			assert_int_equal(m.cfg.desc[2].addr, 0);
 		}
 		assert_int_equal(model_pop(&m), 0);
-		model_put(&m, 0, 0);
-		model_publish(&m);
+		mock_put(&m.dev, 0, 0, 1);
+		mock_publish_used(&m.dev);
 		assert_int_equal(vio_vring_take(vr, &u, 1), 1);
 	}
 	close_ring(&m, vr);
@@ -277,7 +277,7 @@ static void indices_wrap_without_losing_or_repeating_a_request(void **state)
 		uint32_t sent = 0, back = 0;
 
 		vio_vring_park(vr);
-		model_park(&m);
+		mock_park(&m.dev);
 		while (back < 3 * 65536 + 100) {
 			unsigned burst = 1 + sent % 7;
 
@@ -286,15 +286,15 @@ static void indices_wrap_without_losing_or_repeating_a_request(void **state)
 			assert_false(vio_vring_publish(
 				vr)); /* the device polls: no kick, at any index */
 			if (sent % 4096 < 8)
-				model_park(&m);
+				mock_park(&m.dev);
 			for (unsigned i = 0; i < burst; i++) {
 				int head = model_pop(&m);
 
 				assert_true(head >= 0);
-				model_put(&m, (uint32_t)head, back + i);
+				mock_put(&m.dev, (uint32_t)head, back + i, 1);
 			}
-			assert_false(model_publish(
-				&m)); /* the driver polls: no notification, at any index */
+			assert_false(mock_publish_used(
+				&m.dev)); /* the driver polls: no notification, at any index */
 			assert_int_equal(vio_vring_take(vr, u, 8), burst);
 			for (unsigned i = 0; i < burst; i++) {
 				assert_int_equal(u[i].len, back + i);
@@ -314,12 +314,12 @@ static void a_sleeping_device_is_kicked_once(void **state)
 		struct vio_vring *vr = open_ring(&m, 64, event_idx, false);
 		struct vio_used u[16];
 
-		model_park(&m);
+		mock_park(&m.dev);
 		add(vr, 3, 1);
 		assert_false(vio_vring_publish(vr));
-		assert_true(model_arm(&m)); /* there is something: it must not sleep */
-		model_put(&m, (uint32_t)model_pop(&m), 0);
-		assert_false(model_arm(&m));
+		assert_true(mock_arm(&m.dev)); /* there is something: it must not sleep */
+		mock_put(&m.dev, (uint32_t)model_pop(&m), 0, 1);
+		assert_false(mock_arm(&m.dev));
 		add(vr, 3, 2);
 		add(vr, 3, 3);
 		assert_true(vio_vring_publish(vr)); /* one for both */
@@ -327,7 +327,7 @@ static void a_sleeping_device_is_kicked_once(void **state)
 			add(vr, 3, 4);
 			assert_false(vio_vring_publish(vr)); /* it was kicked already */
 		}
-		(void)model_publish(&m);
+		(void)mock_publish_used(&m.dev);
 		assert_int_equal(vio_vring_take(vr, u, 16), 1);
 		close_ring(&m, vr);
 	}
@@ -345,13 +345,13 @@ static void arming_reports_what_was_used_in_between(void **state)
 		add(vr, 3, 1);
 		add(vr, 3, 2);
 		vio_vring_publish(vr);
-		model_put(&m, (uint32_t)model_pop(&m), 0);
-		assert_false(model_publish(&m));
+		mock_put(&m.dev, (uint32_t)model_pop(&m), 0, 1);
+		assert_false(mock_publish_used(&m.dev));
 		assert_true(vio_vring_arm(vr));
 		assert_int_equal(vio_vring_take(vr, u, 16), 1);
 		assert_false(vio_vring_arm(vr));
-		model_put(&m, (uint32_t)model_pop(&m), 0);
-		assert_true(model_publish(&m));
+		mock_put(&m.dev, (uint32_t)model_pop(&m), 0, 1);
+		assert_true(mock_publish_used(&m.dev));
 		vio_vring_park(vr);
 		assert_int_equal(vio_vring_take(vr, u, 16), 1);
 		close_ring(&m, vr);
@@ -374,12 +374,12 @@ static void expect_refused(struct model *m, struct vio_vring *vr)
 	assert_int_equal(vio_vring_add(vr, make(1, 1), 1, tokens), -ENOSPC);
 	/* After a reset it works again. */
 	vio_vring_reset(vr);
-	m->last_avail = m->used_idx = m->published = 0;
+	m->dev.next = m->dev.used = m->dev.published = 0;
 	assert_int_equal(vio_vring_outstanding(vr), 0);
 	add(vr, 3, 9);
 	vio_vring_publish(vr);
-	model_put(m, (uint32_t)model_pop(m), 1);
-	model_publish(m);
+	mock_put(&m->dev, (uint32_t)model_pop(m), 1, 1);
+	mock_publish_used(&m->dev);
 	assert_int_equal(vio_vring_take(vr, u, 64), 1);
 	assert_ptr_equal(u[0].token, &tokens[9]);
 }
@@ -397,8 +397,8 @@ static void ids_that_are_not_outstanding_heads_are_refused(void **state)
 		add(vr, 5, 1); /* groups 0 and 1 */
 		vio_vring_publish(vr);
 		assert_int_equal(model_pop(&m), 0);
-		model_put(&m, lies[i], 0);
-		model_publish(&m);
+		mock_put(&m.dev, lies[i], 0, 1);
+		mock_publish_used(&m.dev);
 		expect_refused(&m, vr);
 		close_ring(&m, vr);
 	}
@@ -415,9 +415,9 @@ static void an_id_returned_twice_is_refused_and_what_was_right_before_is_kept(vo
 	add(vr, 3, 2);
 	vio_vring_publish(vr);
 	int head = model_pop(&m);
-	model_put(&m, (uint32_t)head, 11);
-	model_put(&m, (uint32_t)head, 12);
-	model_publish(&m);
+	mock_put(&m.dev, (uint32_t)head, 11, 1);
+	mock_put(&m.dev, (uint32_t)head, 12, 1);
+	mock_publish_used(&m.dev);
 	assert_int_equal(vio_vring_take(vr, u, 8), 1);
 	assert_ptr_equal(u[0].token, &tokens[1]);
 	expect_refused(&m, vr);
@@ -436,7 +436,7 @@ static void a_used_index_beyond_what_was_published_is_refused(void **state)
 		add(vr, 3, 1);
 		vio_vring_publish(vr);
 		add(vr, 3, 2); /* not published: does not count */
-		model_put(&m, (uint32_t)model_pop(&m), 0);
+		mock_put(&m.dev, (uint32_t)model_pop(&m), 0, 1);
 		vio_store_release(&m.cfg.used->idx, vio_le16(jumps[i]));
 		expect_refused(&m, vr);
 		close_ring(&m, vr);
@@ -452,8 +452,8 @@ static void an_id_that_was_never_published_is_refused(void **state)
 	add(vr, 3, 1);
 	vio_vring_publish(vr);
 	add(vr, 3, 2); /* group 1, id 4 */
-	model_put(&m, 4, 0);
-	model_publish(&m);
+	mock_put(&m.dev, 4, 0, 1);
+	mock_publish_used(&m.dev);
 	expect_refused(&m, vr);
 	close_ring(&m, vr);
 }
@@ -519,7 +519,7 @@ static void reset_forgets_everything_and_zeroes_the_rings(void **state)
 	assert_int_equal(m.cfg.avail->ring[64], 0);
 	add(vr, 7, 5);
 	vio_vring_publish(vr);
-	m.last_avail = 0;
+	m.dev.next = 0;
 	expect_chain(&m, model_pop(&m), 7, 5);
 	close_ring(&m, vr);
 }
@@ -531,7 +531,7 @@ static void the_same_request_is_written_again_after_a_reset(void **state)
 
 	(void)state;
 	for (unsigned round = 0; round < 3; round++) {
-		m.last_avail = 0;
+		m.dev.next = 0;
 		for (unsigned i = 0; i < 16; i++)
 			add(vr, 1 + i, i + 1);
 		vio_vring_publish(vr);
@@ -592,8 +592,8 @@ static void in_order_completion_leaves_available_entries_as_they_are(void **stat
 	vio_vring_publish(vr);
 	for (unsigned turn = 0; turn < 40; turn++) {
 		for (unsigned i = 0; i < 7; i++)
-			model_put(&m, (uint32_t)model_pop(&m), 0);
-		model_publish(&m);
+			mock_put(&m.dev, (uint32_t)model_pop(&m), 0, 1);
+		mock_publish_used(&m.dev);
 		assert_int_equal(vio_vring_take(vr, u, 7), 7);
 		memset(m.cfg.avail->ring, 0xee, sizeof(m.cfg.avail->ring[0]) * 16);
 		for (unsigned i = 0; i < 7; i++)
@@ -637,8 +637,8 @@ static void single_descriptors_survive_mixed_lengths_out_of_order(void **state)
 		} else if (n > 0) {
 			unsigned i = (unsigned)rand() % n;
 
-			model_put(&m, (uint32_t)head[i], 0);
-			model_publish(&m);
+			mock_put(&m.dev, (uint32_t)head[i], 0, 1);
+			mock_publish_used(&m.dev);
 			assert_int_equal(vio_vring_take(vr, &u, 1), 1);
 			assert_ptr_equal(u.token, &tokens[salt[i] % 32768]);
 			free_descs += len[i];

@@ -10,7 +10,7 @@
 #include <linux/virtio_config.h>
 
 #include "guest/vring.h"
-#include "vq/packed.h"
+#include "vq/mock.h"
 
 #define MAX 64u
 
@@ -19,7 +19,7 @@ struct rig {
 	struct vio_vring *vr;
 	struct vio_packed_desc *ring;
 	uint32_t *driver, *device; /* event words */
-	uint16_t avail, used;      /* the device's, free-running */
+	struct mock dev;
 	int tokens[4096];
 };
 
@@ -43,6 +43,7 @@ static void start(struct rig *r, uint16_t size, uint8_t group, bool event_idx, b
 		r->cfg.tables = aligned_alloc(VIO_CACHE_LINE, vio_vring_tables_bytes(size, group));
 	r->cfg.tables_at.v = 0x100000;
 	assert_int_equal(vio_vring_new(&r->cfg, &r->vr, &err), 0);
+	mock_init(&r->dev, size, r->cfg.features, r->ring, r->driver, r->device);
 }
 
 static void stop(struct rig *r)
@@ -65,32 +66,15 @@ static int add(struct rig *r, unsigned n, unsigned token)
 	return vio_vring_add(r->vr, seg, n, &r->tokens[token]);
 }
 
-/* The device takes the next chain: its descriptors, their number in *n; false: there is none. */
+/* The device takes the next chain: its descriptors, their number in *n; false: there is none. Chains become visible whole. */
 static bool device_pop(struct rig *r, uint16_t *id, unsigned *n)
 {
-	*n = 0;
-	for (;;) {
-		const uint16_t idx = (uint16_t)(r->avail + *n);
-		const uint64_t tail = vio_load_acquire(&r->ring[idx & (r->cfg.size - 1)].tail);
+	struct mock_seg seg[VIO_DMA_MAX_SEG];
+	const int k = mock_pop(&r->dev, seg, VIO_DMA_MAX_SEG, id);
 
-		if (!vio_packed_is_avail(tail, idx, r->cfg.size)) {
-			assert_int_equal(*n, 0); /* chains become visible whole */
-			return false;
-		}
-		*id = vio_packed_id(tail);
-		++*n;
-		if (!(vio_packed_flags(tail) & VRING_DESC_F_NEXT))
-			break;
-	}
-	r->avail = (uint16_t)(r->avail + *n);
-	return true;
-}
-
-static void device_push(struct rig *r, uint16_t id, unsigned n, uint32_t len)
-{
-	vio_store_release(&r->ring[r->used & (r->cfg.size - 1)].tail,
-			  vio_packed_tail(len, id, vio_packed_used_bits(r->used, r->cfg.size)));
-	r->used = (uint16_t)(r->used + n);
+	assert_true(k >= 0);
+	*n = (unsigned)k;
+	return k > 0;
 }
 
 static void nothing_is_visible_before_publish_and_all_of_it_after(void **state)
@@ -109,12 +93,12 @@ static void nothing_is_visible_before_publish_and_all_of_it_after(void **state)
 		assert_false(device_pop(&r, &id, &n));
 		vio_vring_publish(r.vr);
 		for (unsigned k = 0; k < 3; k++) {
-			const struct vio_packed_desc *d = &r.ring[r.avail & 15];
+			const struct vio_packed_desc *d = &r.ring[r.dev.next & 15];
 
 			assert_int_equal(vio_le64(d->addr), 0x10000ull * (10 * round + k));
 			assert_true(device_pop(&r, &id, &n));
 			assert_int_equal(n, 1 + (round + k) % 4);
-			device_push(&r, id, n, round + k);
+			mock_give(&r.dev, id, round + k);
 		}
 		assert_false(device_pop(&r, &id, &n));
 		assert_int_equal(vio_vring_outstanding(r.vr), 3);
@@ -158,7 +142,7 @@ static void a_ring_takes_as_many_chains_as_it_says_and_gets_them_back_in_any_ord
 			for (k = 0; k < t[i].room; k++)
 				assert_true(device_pop(&r, &id[k], &n[k]));
 			for (k = t[i].room; k-- > 0;)
-				device_push(&r, id[k], n[k], k);
+				mock_give(&r.dev, id[k], k);
 			assert_int_equal(vio_vring_take(r.vr, u, 64), t[i].room);
 			for (k = 0; k < t[i].room; k++)
 				assert_ptr_equal(u[k].token, &r.tokens[t[i].room - 1 - k]);
@@ -181,20 +165,20 @@ static void a_device_that_returns_what_it_does_not_have_is_found_out(void **stat
 		assert_int_equal(add(&r, 1, 1), 0);
 		vio_vring_publish(r.vr);
 		assert_true(device_pop(&r, &id, &n));
-		device_push(&r, id, 1, 0);
+		mock_put(&r.dev, id, 0, 1);
 		switch (lie) {
 		case 0:
-			device_push(&r, id, 1, 0); /* twice */
+			mock_put(&r.dev, id, 0, 1); /* twice */
 			break;
 		case 1:
-			device_push(&r, 16, 1, 0); /* no such id */
+			mock_put(&r.dev, 16, 0, 1); /* no such id */
 			break;
 		case 2:
-			device_push(&r, 0xffff, 1, 0);
+			mock_put(&r.dev, 0xffff, 0, 1);
 			break;
 		default: /* added, and not made available */
 			assert_int_equal(add(&r, 1, 2), 0);
-			device_push(&r, 2, 1, 0);
+			mock_put(&r.dev, 2, 0, 1);
 			break;
 		}
 		assert_int_equal(vio_vring_take(r.vr, u, MAX), 1); /* what came before was right */
@@ -239,7 +223,7 @@ static void kicks_and_wishes_are_those_of_the_specification(void **state)
 		assert_int_equal(*r.driver,
 				 event_idx ? vio_packed_ask_at(0, 16) : vio_packed_ask());
 		assert_true(device_pop(&r, &id, &n));
-		device_push(&r, id, 1, 0);
+		mock_put(&r.dev, id, 0, 1);
 		assert_true(vio_vring_arm(r.vr));
 		assert_int_equal(vio_vring_take(r.vr, u, MAX), 1);
 		stop(&r);

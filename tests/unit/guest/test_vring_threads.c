@@ -56,7 +56,7 @@ static void *device(void *arg)
 		unsigned n = 0, limit = 1 + (unsigned)rand_r(&seed) % 16;
 
 		while (n < limit && (head[n] = model_pop(&p->m)) >= 0) {
-			struct model_seg seg[VIO_DMA_MAX_SEG];
+			struct mock_seg seg[VIO_DMA_MAX_SEG];
 			int k = model_chain(&p->m, head[n], seg);
 
 			/* The driver put the count into the first segment's length. */
@@ -65,14 +65,14 @@ static void *device(void *arg)
 			n++;
 		}
 		if (n == 0) {
-			if (model_arm(&p->m))
+			if (mock_arm(&p->m.dev))
 				continue;
 			p->slept[0]++;
 			if (!wait_for(p->to_device)) {
 				p->stuck = true;
 				break;
 			}
-			model_park(&p->m);
+			mock_park(&p->m.dev);
 			continue;
 		}
 		for (unsigned i = 0; i < n; i++) {
@@ -80,12 +80,12 @@ static void *device(void *arg)
 			int h = head[j];
 
 			head[j] = head[i];
-			model_put(&p->m, (uint32_t)h, 0);
+			mock_put(&p->m.dev, (uint32_t)h, 0, 1);
 		}
 		done += n;
 		if (done % 64 < n)
-			model_park(&p->m);
-		if (model_publish(&p->m)) {
+			mock_park(&p->m.dev);
+		if (mock_publish_used(&p->m.dev)) {
 			p->notified[1]++;
 			notify(p->to_driver);
 		}

@@ -263,8 +263,7 @@ static void open_guest(struct aw *w)
 					   at | TCE_READ | TCE_WRITE),
 				 0);
 	memset(&w->crq, 0, sizeof(w->crq));
-	memset(w->avail_idx, 0, sizeof(w->avail_idx));
-	memset(w->used_seen, 0, sizeof(w->used_seen));
+	memset(w->ring, 0, sizeof(w->ring));
 }
 
 void aw_server(struct aw *w, uint8_t proto, uint8_t ring_levels, uint8_t payload_levels)
@@ -530,7 +529,8 @@ void aw_queue(struct aw *w, uint16_t q)
 						    .arg16 = q,
 						    .arg = aw_at(w, at[part] + q * AW_QUEUE).v}),
 			0xff);
-	w->avail_idx[q] = w->used_seen[q] = 0;
+	mock_init(&w->ring[q], AW_SIZE, 0, w->gmem + AW_DESC + q * AW_QUEUE,
+		  w->gmem + AW_AVAIL + q * AW_QUEUE, w->gmem + AW_USED + q * AW_QUEUE);
 }
 
 void aw_bring_up(struct aw *w, enum vio_ring_access ring, enum vio_payload payload,
@@ -550,31 +550,25 @@ void aw_bring_up(struct aw *w, enum vio_ring_access ring, enum vio_payload paylo
 
 void aw_request(struct aw *w, uint16_t q)
 {
-	struct vring_desc *d = (void *)(w->gmem + AW_DESC + q * AW_QUEUE);
-	struct vring_avail *avail = (void *)(w->gmem + AW_AVAIL + q * AW_QUEUE);
-	uint16_t slot = w->avail_idx[q] % AW_SIZE, head = (uint16_t)(slot % 4 * 4);
-	uint64_t buf = AW_BUF + slot % 4 * 0x1000;
-	struct virtio_blk_outhdr hdr = {.type = vio_le32(VIRTIO_BLK_T_IN)};
+	const uint16_t slot = w->ring[q].next % AW_SIZE;
+	const uint64_t buf = AW_BUF + slot % 4 * 0x1000;
+	const struct virtio_blk_outhdr hdr = {.type = vio_le32(VIRTIO_BLK_T_IN)};
+	const struct mock_seg seg[] = {{.at = aw_at(w, buf).v, .len = 16},
+				       {aw_at(w, buf + 0x200).v, 512, .dev_writes = true},
+				       {aw_at(w, buf + 16).v, 1, .dev_writes = true}};
 
 	memcpy(w->gmem + buf, &hdr, sizeof(hdr));
-	d[head] = (struct vring_desc){vio_le64(aw_at(w, buf).v), vio_le32(16),
-				      vio_le16(VRING_DESC_F_NEXT), vio_le16((uint16_t)(head + 1))};
-	d[head + 1] = (struct vring_desc){vio_le64(aw_at(w, buf + 0x200).v), vio_le32(512),
-					  vio_le16(VRING_DESC_F_NEXT | VRING_DESC_F_WRITE),
-					  vio_le16((uint16_t)(head + 2))};
-	d[head + 2] = (struct vring_desc){vio_le64(aw_at(w, buf + 16).v), vio_le32(1),
-					  vio_le16(VRING_DESC_F_WRITE), 0};
-	avail->ring[slot] = vio_le16(head);
-	vio_store_release(&avail->idx, vio_le16(++w->avail_idx[q]));
+	mock_add(&w->ring[q], (uint16_t)(slot % 4 * 4), seg, VIO_ARRAY_SIZE(seg));
+	mock_publish(&w->ring[q]);
 	aw_send_raw(w, (struct vio_msg){.version = w->fsm.version, .op = VIO_OP_KICK, .arg16 = q});
 }
 
 unsigned aw_used(struct aw *w, uint16_t q)
 {
-	struct vring_used *used = (void *)(w->gmem + AW_USED + q * AW_QUEUE);
-	uint16_t idx = vio_le16(vio_load_acquire(&used->idx));
-	unsigned n = (uint16_t)(idx - w->used_seen[q]);
+	uint32_t id, len;
+	unsigned n = 0;
 
-	w->used_seen[q] = idx;
+	while (mock_used(&w->ring[q], &id, &len))
+		n++;
 	return n;
 }

@@ -11,6 +11,7 @@
 
 #include "proto/fsm.h"
 #include "server/adapter.h"
+#include "vq/mock.h"
 
 /* The guest's memory, by guest-logical address; all of it is TCE-mapped 1:1 for reading and writing. */
 #define AW_CRQ    0x1000ull
@@ -69,7 +70,7 @@ struct aw {
 	unsigned used_messages;
 	uint16_t window_id[3]; /* of aw_windows() */
 	uint64_t cookie[3];
-	uint16_t avail_idx[AW_QUEUES], used_seen[AW_QUEUES];
+	struct mock ring[AW_QUEUES]; /* their driver */
 	enum vio_link_event link_event;
 };
 

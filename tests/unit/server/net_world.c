@@ -334,7 +334,7 @@ void nw_check_leaks(struct nw *w)
 			assert_int_equal((uint16_t)(q->last_avail - q->used_idx), noted);
 			assert_int_equal(q->in_flight, 0);
 			if (!q->pull)
-				assert_int_equal(q->used_idx, g->avail_idx[k]);
+				assert_int_equal(q->used_idx, g->ring[k].next);
 		}
 	}
 }
@@ -466,7 +466,7 @@ void nw_queue(struct nw *w, struct nw_guest *g, uint16_t q)
 							  .arg16 = q,
 							  .arg = nw_at(g, at + part * 0x1000).v}),
 				 0xff);
-	g->avail_idx[q] = g->used_seen[q] = 0;
+	mock_init(&g->ring[q], NW_SIZE, 0, g->mem + at, g->mem + at + 0x1000, g->mem + at + 0x2000);
 }
 
 void nw_up(struct nw *w, struct nw_guest *g, const struct nw_arm *arm, uint64_t features)
@@ -500,37 +500,26 @@ void nw_reopen(struct nw *w, struct nw_guest *g)
 	nw_run(w);
 	phyp_vcpu_destroy(g->vcpu);
 	phyp_close(g->part);
-	memset(g->avail_idx, 0, sizeof(g->avail_idx));
+	memset(g->ring, 0, sizeof(g->ring));
 	open_guest(w, g->index);
 	nw_crq(w, g);
 }
 
 /* ------------------------------------------------------------------------------- the rings ---- */
 
-static uint8_t *ring(struct nw_guest *g, uint16_t q, uint64_t part)
-{
-	return g->mem + NW_RINGS + q * 0x10000ull + part * 0x1000;
-}
-
 void nw_desc(struct nw_guest *g, uint16_t q, unsigned i, uint64_t gla, uint32_t len, unsigned flags,
 	     unsigned next)
 {
-	((struct vring_desc *)(void *)ring(g, q, 0))[i] =
-		(struct vring_desc){vio_le64(nw_at(g, gla).v), vio_le32(len),
-				    vio_le16((uint16_t)flags), vio_le16((uint16_t)next)};
+	mock_desc(&g->ring[q], i, nw_at(g, gla).v, len, flags, next);
 }
 
 void nw_publish(struct nw_guest *g, uint16_t q, uint16_t head)
 {
-	struct vring_avail *avail = (void *)ring(g, q, 1);
-	const struct vring_used *used = (const void *)ring(g, q, 2);
 	const struct vio_msg m = {.version = VIO_PROTO_V2, .op = VIO_OP_KICK, .arg16 = q};
 	uint64_t hi, lo;
 
-	avail->ring[g->avail_idx[q] % NW_SIZE] = vio_le16(head);
-	vio_store_release(&avail->idx, vio_le16(++g->avail_idx[q]));
-	vio_fence_full();
-	if (g->arm->notify != VIO_NOTIFY_CRQ && (vio_le16(used->flags) & VRING_USED_F_NO_NOTIFY))
+	mock_entry(&g->ring[q], head);
+	if (!mock_publish(&g->ring[q]) && g->arm->notify != VIO_NOTIFY_CRQ)
 		return;
 	vio_msg_encode(&m, &hi, &lo);
 	h_send_crq(g->vcpu, g->u->unit, hi, lo);
@@ -538,15 +527,7 @@ void nw_publish(struct nw_guest *g, uint16_t q, uint16_t head)
 
 bool nw_used(struct nw_guest *g, uint16_t q, uint32_t *id, uint32_t *len)
 {
-	const struct vring_used *used = (const void *)ring(g, q, 2);
-	const struct vring_used_elem *e = &used->ring[g->used_seen[q] % NW_SIZE];
-
-	if (vio_le16(vio_load_acquire(&used->idx)) == g->used_seen[q])
-		return false;
-	*id = vio_le32(e->id);
-	*len = vio_le32(e->len);
-	g->used_seen[q]++;
-	return true;
+	return mock_used(&g->ring[q], id, len) > 0;
 }
 
 void nw_post(struct nw_guest *g, unsigned p, unsigned n, uint32_t len)
@@ -555,7 +536,7 @@ void nw_post(struct nw_guest *g, unsigned p, unsigned n, uint32_t len)
 
 	g->buf_len = len;
 	for (unsigned i = 0; i < n; i++) {
-		uint16_t slot = g->avail_idx[q] % NW_SIZE;
+		uint16_t slot = g->ring[q].next % NW_SIZE;
 
 		nw_desc(g, q, slot, NW_RX + p * 0x100000ull + slot * 0x1000ull, len,
 			VRING_DESC_F_WRITE, 0);

@@ -11,6 +11,7 @@
 
 #include "server/adapter.h"
 #include "server/net_priv.h"
+#include "vq/mock.h"
 
 #define NW_GUESTS 3u
 #define NW_QUEUES 5u /* two pairs and the control queue */
@@ -55,10 +56,10 @@ struct nw_guest {
 	unsigned messages, needs_resets, used_messages;
 	uint64_t features;
 	const struct nw_arm *arm;
-	uint16_t avail_idx[NW_QUEUES], used_seen[NW_QUEUES];
-	uint32_t buf_len;   /* of receive buffers */
-	unsigned tx_next;   /* slot */
-	uint16_t window[2]; /* ids: rings, buffers */
+	struct mock ring[NW_QUEUES]; /* their driver */
+	uint32_t buf_len;            /* of receive buffers */
+	unsigned tx_next;            /* slot */
+	uint16_t window[2];          /* ids: rings, buffers */
 	/* Server's side. */
 	struct vio_net *net;
 	struct vio_adapter *a;

@@ -158,7 +158,7 @@ a_lying_available_index_stops_the_device_with_a_sentence_and_a_reset_mends_it(vo
 	aw_guest(w, 2);
 	zero_copy(w);
 	works(w);
-	vio_store_release(&avail->idx, vio_le16((uint16_t)(w->avail_idx[0] + AW_SIZE + 1)));
+	vio_store_release(&avail->idx, vio_le16((uint16_t)(w->ring[0].next + AW_SIZE + 1)));
 	aw_run(w);
 	assert_int_equal(w->last.op, VIO_OP_NEEDS_RESET);
 	assert_int_equal(w->last.status, VIO_ST_AVAIL_IDX);

@@ -47,7 +47,8 @@ static void chain(struct world *w, uint16_t id, unsigned n, unsigned writable)
 	struct mock_seg seg[8];
 
 	for (unsigned i = 0; i < n; i++)
-		seg[i] = (struct mock_seg){w_at(w, W_BUF + 64 * i).v, 16, i + writable >= n};
+		seg[i] = (struct mock_seg){w_at(w, W_BUF + 64 * i).v, 16,
+					   .dev_writes = i + writable >= n};
 	mock_add(&w->ring, id, seg, n);
 }
 
@@ -243,9 +244,9 @@ static void request(struct world *w, uint16_t id, uint32_t type)
 	const uint64_t hdr = W_BUF + 0x100ull * id;
 	const struct virtio_blk_outhdr h = {.type = vio_le32(type)};
 	const struct mock_seg seg[3] = {
-		{w_at(w, hdr).v, sizeof(h), false},
-		{w_at(w, W_BUF + 0x10000).v, 512, type == VIRTIO_BLK_T_IN},
-		{w_at(w, hdr + sizeof(h)).v, 1, true},
+		{w_at(w, hdr).v, sizeof(h), .dev_writes = false},
+		{w_at(w, W_BUF + 0x10000).v, 512, .dev_writes = type == VIRTIO_BLK_T_IN},
+		{w_at(w, hdr + sizeof(h)).v, 1, .dev_writes = true},
 	};
 
 	memcpy(w->gmem + hdr, &h, sizeof(h));

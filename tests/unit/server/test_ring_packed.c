@@ -37,7 +37,7 @@ static void chain(struct world *w, uint16_t id, unsigned n)
 	struct mock_seg seg[8];
 
 	for (unsigned i = 0; i < n; i++)
-		seg[i] = (struct mock_seg){w_at(w, W_BUF + 64 * i).v, 16, false};
+		seg[i] = (struct mock_seg){w_at(w, W_BUF + 64 * i).v, 16, .dev_writes = false};
 	mock_add(&w->ring, id, seg, n);
 	mock_publish(&w->ring);
 }
