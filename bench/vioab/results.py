@@ -20,7 +20,7 @@ from vioab.stats import duet
 SCHEMA = "virtio-vio-ab/3"
 # In the order of the report. An analysis returns None when its samples were not taken.
 ANALYSES = ("overview", "disk_peers", "ladder", "losses", "sizes", "network", "network_latency", "costs", "cycles_model", "mapping",
-            "batch", "latency", "poller", "exposure", "anchors", "instrument")
+            "layout", "batch", "latency", "poller", "exposure", "anchors", "instrument")
 ALL_PLATEAUS = ("cycles_model", "instrument")  # look at all of them themselves
 SUMMARY = ("ns_per_request", "ns_experienced", "p50_ns", "p99_ns")
 EXACT = ("hcalls", "tce_updates", "rdma_bytes", "rdma_calls", "guest_bytes", "server_bytes", "kicks", "irqs", "wakes")

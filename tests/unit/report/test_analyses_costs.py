@@ -10,7 +10,7 @@ import numpy as np
 
 from simulate import context, counters, simulate
 from vioab import plots, time_model
-from vioab.analyses import costs, cycles_model, ladder, mapping
+from vioab.analyses import costs, cycles_model, ladder, layout, mapping
 from vioab.model import METRICS, Point, Samples
 from vioab.stats.plateaus import Plateau
 
@@ -102,6 +102,21 @@ class Mapping(unittest.TestCase):
                          ["faster", "faster", "no difference shown", "faster"], answers)
         self.assertIsNone(mapping.analyse(context(s.where(slot="zero-copy"))))
         sound(self, mapping.analyse(context(s.where(slot=("zero-copy", "zero-copy,mapping=cached")))))
+
+
+class Layout(unittest.TestCase):
+    def test_planted_layouts_are_told_apart_within_an_arm(self):
+        times = {"split": 1000, "packed": 900, "split-in-order": 1000, "packed-in-order": 700}
+        arms = [layout.arm_of(b, x) for b in ("zero-copy", "copy") for x in layout.LAYOUTS]
+
+        def truth(arm, _):
+            return times[arm.split("layout=")[1] if "layout=" in arm else "split"] * (4 if arm.startswith("copy") else 1)
+        s = simulate(arms, [POINT], 12, truth=truth, again=["zero-copy"], experiment="layout", noise=0.01, spikes=0)
+        section = layout.analyse(context(s, noise=0.03))
+        sound(self, section)
+        self.assertEqual([v.answer for v in section.verdicts], 2 * ["faster", "no difference shown", "faster"])
+        self.assertIsNone(layout.analyse(context(s.where(slot="zero-copy"))))
+        sound(self, layout.analyse(context(s.where(slot=("copy", "copy,layout=packed-in-order")))))
 
 
 class Costs(unittest.TestCase):
