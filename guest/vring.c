@@ -18,7 +18,7 @@ static const struct {
 	{0, &vring_split},
 };
 
-static const struct vring_layout *layout_of(uint64_t features)
+static const struct vring_layout *vring_layout_of(uint64_t features)
 {
 	unsigned i = 0;
 
@@ -29,7 +29,7 @@ static const struct vring_layout *layout_of(uint64_t features)
 
 bool vio_vring_desc_written(uint64_t features)
 {
-	return layout_of(features)->desc_written;
+	return vring_layout_of(features)->desc_written;
 }
 
 static void *lines(size_t n, size_t each)
@@ -108,7 +108,7 @@ int vio_vring_new(const struct vio_vring_cfg *cfg, struct vio_vring **out, struc
 	vr->shift = cfg->group == 1 ? 0 : 2;
 	vr->event_idx = cfg->event_idx;
 	vr->indirect = cfg->indirect;
-	vr->layout = layout_of(cfg->features);
+	vr->layout = vring_layout_of(cfg->features);
 	vr->desc = cfg->desc;
 	vr->avail = cfg->avail;
 	vr->used = cfg->used;
