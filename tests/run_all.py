@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""./run test: the tests in the ordinary build, then the same under the sanitizers; one closing line for all."""
+"""./run test: the tests in the ordinary build, then the same under the sanitizers; one closing line for all. quick: the ordinary
+build alone, without the tests of the suite `long`."""
 
 import json
 import os
@@ -64,7 +65,8 @@ def main():
         log = os.path.join(directory, "meson-logs", "testlog.json")
         if os.path.exists(log):
             os.unlink(log)
-        run(["meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs", "--num-processes", "2"], env)
+        run(["meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs", "--num-processes", "2",
+             *(["--no-suite", "long"] if quick else [])], env)
         ok, bad, skip, names, skips = results_of(directory)
         passed, failed, skipped = passed + ok, failed + bad, skipped + skip
         print(f"== {what}: {ok} passed, {bad} failed, {skip} skipped in {time.monotonic() - t0:.0f} s")
