@@ -8,42 +8,35 @@
 
 static const struct {
 	uint16_t op;
-	uint8_t n_args;
+	uint8_t n_args, n_ret;
 	hv_call *call;
 	const char *name;
 } ops[] = {
-	{H_GET_TCE, 2, hv_get_tce, "H_GET_TCE"},
-	{H_PUT_TCE, 3, hv_put_tce, "H_PUT_TCE"},
-	{H_REG_CRQ, 3, hv_reg_crq, "H_REG_CRQ"},
-	{H_FREE_CRQ, 1, hv_free_crq, "H_FREE_CRQ"},
-	{H_VIO_SIGNAL, 2, hv_vio_signal, "H_VIO_SIGNAL"},
-	{H_SEND_CRQ, 3, hv_send_crq, "H_SEND_CRQ"},
-	{H_COPY_RDMA, 5, hv_copy_rdma, "H_COPY_RDMA"},
-	{H_WRITE_RDMA, 9, hv_write_rdma, "H_WRITE_RDMA"},
-	{H_READ_RDMA, 3, hv_read_rdma, "H_READ_RDMA"},
-	{H_STUFF_TCE, 4, hv_stuff_tce, "H_STUFF_TCE"},
-	{H_PUT_TCE_INDIRECT, 4, hv_put_tce_indirect, "H_PUT_TCE_INDIRECT"},
-	{H_GRANT_LOGICAL, 5, hv_grant_logical, "H_GRANT_LOGICAL"},
-	{H_RESCIND_LOGICAL, 2, hv_rescind_logical, "H_RESCIND_LOGICAL"},
-	{H_ACCEPT_LOGICAL, 2, hv_accept_logical, "H_ACCEPT_LOGICAL"},
-	{H_RETURN_LOGICAL, 1, hv_return_logical, "H_RETURN_LOGICAL"},
-	{H_ENABLE_CRQ, 1, hv_enable_crq, "H_ENABLE_CRQ"},
+#define ROW(op, n_args, n_ret, call) {op, n_args, n_ret, call, #op},
+	HV_CALLS(ROW)
+#undef ROW
 };
 static_assert(VIO_ARRAY_SIZE(ops) <= PHYP_N_OPS, "a counter for each call");
 
-/*
- * 1 + the position in ops[] by opcode / 4: opcodes are multiples of 4. Each call goes through here
- * once or twice.
- */
-#define POS(op) [(op) / 4]
-static const uint8_t position[H_ENABLE_CRQ / 4 + 1] = {
-	POS(H_GET_TCE) = 1,          POS(H_PUT_TCE) = 2,           POS(H_REG_CRQ) = 3,
-	POS(H_FREE_CRQ) = 4,         POS(H_VIO_SIGNAL) = 5,        POS(H_SEND_CRQ) = 6,
-	POS(H_COPY_RDMA) = 7,        POS(H_WRITE_RDMA) = 8,        POS(H_READ_RDMA) = 9,
-	POS(H_STUFF_TCE) = 10,       POS(H_PUT_TCE_INDIRECT) = 11, POS(H_GRANT_LOGICAL) = 12,
-	POS(H_RESCIND_LOGICAL) = 13, POS(H_ACCEPT_LOGICAL) = 14,   POS(H_RETURN_LOGICAL) = 15,
-	POS(H_ENABLE_CRQ) = 16,
+/* Positions in ops[]. */
+enum {
+#define AT(op, n_args, n_ret, call) AT_##op,
+	HV_CALLS(AT)
+#undef AT
 };
+
+/*
+ * 1 + the position in ops[] by opcode / 4. Each call goes through here once or twice. The size is that
+ * of the largest opcode.
+ */
+static const uint8_t position[] = {
+#define POSITION(op, n_args, n_ret, call) [(op) / 4] = AT_##op + 1,
+	HV_CALLS(POSITION)
+#undef POSITION
+};
+#define MULTIPLE_OF_4(op, n_args, n_ret, call) static_assert((op) % 4 == 0, #op);
+HV_CALLS(MULTIPLE_OF_4)
+#undef MULTIPLE_OF_4
 
 static const struct {
 	int64_t rc;
@@ -95,6 +88,15 @@ unsigned hv_op_args(uint64_t op)
 	int i = phyp_op_index(op);
 
 	return i < 0 ? 0 : ops[i].n_args;
+}
+
+unsigned hv_op_results(uint64_t op, const uint64_t *args)
+{
+	int i = phyp_op_index(op);
+
+	if (i < 0)
+		return 0;
+	return ops[i].n_ret == HV_RET_DATA ? (unsigned)((args[0] + 7) / 8) : ops[i].n_ret;
 }
 
 const char *phyp_rc_name(int64_t rc)

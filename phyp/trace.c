@@ -11,22 +11,6 @@ struct trace {
 	char who[PHYP_NAME_LEN];
 };
 
-/* How many registers a successful call returns. */
-static unsigned results(uint64_t op, const uint64_t *args)
-{
-	switch (op) {
-	case H_GET_TCE:
-	case H_GRANT_LOGICAL:
-		return 1;
-	case H_ACCEPT_LOGICAL:
-		return 3;
-	case H_READ_RDMA:
-		return (unsigned)((args[0] + 7) / 8);
-	default:
-		return 0;
-	}
-}
-
 static int64_t trace_hcall(struct phyp_filter *self, struct phyp_vcpu *v, uint64_t op,
 			   const uint64_t args[PHYP_REGS], uint64_t ret[PHYP_REGS])
 {
@@ -46,7 +30,7 @@ static int64_t trace_hcall(struct phyp_filter *self, struct phyp_vcpu *v, uint64
 		at += snprintf(line + at, sizeof(line) - (size_t)at, "%s0x%llx", i ? ", " : "",
 			       (unsigned long long)a[i]);
 	at += snprintf(line + at, sizeof(line) - (size_t)at, ") = %s", phyp_rc_name(rc));
-	for (unsigned i = 0; rc == H_SUCCESS && i < results(op, a); i++)
+	for (unsigned i = 0; rc == H_SUCCESS && i < hv_op_results(op, a); i++)
 		at += snprintf(line + at, sizeof(line) - (size_t)at, " 0x%llx",
 			       (unsigned long long)ret[i]);
 	/* One write a line, so that lines of several threads don't mix. */
