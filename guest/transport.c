@@ -107,7 +107,7 @@ static bool send_init(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t 
 
 	do {
 		rc = h_send_crq(vcpu, t->u->unit, hi, lo);
-	} while ((vio_t_busy(rc) || rc == H_DROPPED) && vio_t_again(vcpu, since, VIO_T_KICK_NS));
+	} while ((phyp_rc_busy(rc) || rc == H_DROPPED) && vio_t_again(vcpu, since, VIO_T_KICK_NS));
 	if (rc == H_SUCCESS)
 		trace(t, hi, lo, true);
 	return rc == H_SUCCESS;
@@ -207,7 +207,7 @@ static void rx(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t hi, uin
 		vio_t_new_session(t, VIO_T_DOWN);
 		break;
 	case VIO_LINK_RESUMED:
-		for (uint64_t since = vio_now_ns(); vio_t_busy(h_enable_crq(vcpu, t->u->unit));)
+		for (uint64_t since = vio_now_ns(); phyp_rc_busy(h_enable_crq(vcpu, t->u->unit));)
 			if (!vio_t_again(vcpu, since, VIO_T_BUSY_NS))
 				break;
 		vio_t_hello(t, vcpu);
@@ -268,7 +268,7 @@ int vio_t_send(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *
 		return vio_err_set(err, bad, "%s can't be sent in state %s", vio_op_name(m->op),
 				   vio_gstate_name(vio_t_gstate(t)));
 	vio_msg_encode(m, &hi, &lo);
-	while ((rc = h_send_crq(vcpu, t->u->unit, hi, lo)) == H_DROPPED || vio_t_busy(rc)) {
+	while ((rc = h_send_crq(vcpu, t->u->unit, hi, lo)) == H_DROPPED || phyp_rc_busy(rc)) {
 		/* Its queue is full. It may be waiting for room in ours. */
 		vio_t_drain(t, vcpu);
 		if (vio_load_relaxed(&t->session) != session)
@@ -373,7 +373,7 @@ int vio_transport_kick(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t
 	if (vio_unlikely(vio_load_relaxed(&t->state) != VIO_T_RUNNING))
 		return -ENOTCONN;
 	while (vio_unlikely((rc = h_send_crq(vcpu, t->u->unit, hi, 0)) != H_SUCCESS)) {
-		if (rc != H_DROPPED && !vio_t_busy(rc)) {
+		if (rc != H_DROPPED && !phyp_rc_busy(rc)) {
 			uint32_t session = vio_load_relaxed(&t->session);
 
 			vio_t_lock(t);

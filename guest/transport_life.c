@@ -22,11 +22,11 @@ static int crq_register(struct vio_transport *t, struct vio_err *err)
 	vio_link_init(&t->link, vio_now_ns());
 	vio_t_new_session(t, VIO_T_DOWN);
 	vio_t_unlock(t);
-	while (vio_t_busy(
+	while (phyp_rc_busy(
 		rc = h_reg_crq(t->vcpu, t->u->unit, vio_t_page_at(t, VIO_T_CRQ), VIO_T_PAGE)))
 		if (!vio_t_again(t->vcpu, since, VIO_T_BUSY_NS))
 			break;
-	if (rc == H_RESOURCE || vio_t_busy(rc))
+	if (rc == H_RESOURCE || phyp_rc_busy(rc))
 		return vio_err_set(err, -EBUSY, "unit %u (0x%x): its CRQ is in use already (%s)",
 				   t->cfg.unit, t->u->unit, phyp_rc_name(rc));
 	if (rc != H_SUCCESS && rc != H_CLOSED)
@@ -55,7 +55,7 @@ static bool crq_free(struct vio_transport *t)
 {
 	uint64_t since = vio_now_ns();
 
-	while (t->registered && vio_t_busy(h_free_crq(t->vcpu, t->u->unit)))
+	while (t->registered && phyp_rc_busy(h_free_crq(t->vcpu, t->u->unit)))
 		if (!vio_t_again(t->vcpu, since, VIO_T_BUSY_NS))
 			return false;
 	t->registered = false;

@@ -26,7 +26,7 @@ static void window_unmap(struct vio_transport *t, struct ioba at, uint64_t len)
 	while (left > 0) {
 		uint64_t n = left < TCE_MAX_MULTI ? left : TCE_MAX_MULTI, since = vio_now_ns();
 
-		while (vio_t_busy(h_stuff_tce(t->vcpu, t->u->liobn, at, 0, n)))
+		while (phyp_rc_busy(h_stuff_tce(t->vcpu, t->u->liobn, at, 0, n)))
 			if (!vio_t_again(t->vcpu, since, VIO_T_BUSY_NS))
 				break;
 		at = ioba_add(at, n << t->u->page_shift);
@@ -46,7 +46,7 @@ static int64_t put_list(struct vio_transport *t, struct ioba at, struct gla from
 	do {
 		rc = h_put_tce_indirect(t->vcpu, t->u->liobn, at,
 					gla_add(t->control.at, VIO_T_LIST * VIO_T_PAGE), n);
-	} while (vio_t_busy(rc) && vio_t_again(t->vcpu, since, VIO_T_BUSY_NS));
+	} while (phyp_rc_busy(rc) && vio_t_again(t->vcpu, since, VIO_T_BUSY_NS));
 	return rc;
 }
 
@@ -84,7 +84,7 @@ static int map_control_page(struct vio_transport *t, uint64_t off, uint64_t perm
 	do {
 		rc = h_put_tce(t->vcpu, t->u->liobn, ioba_add(t->u->window, off),
 			       (t->control.at.v + off) | perm);
-	} while (vio_t_busy(rc) && vio_t_again(t->vcpu, since, VIO_T_BUSY_NS));
+	} while (phyp_rc_busy(rc) && vio_t_again(t->vcpu, since, VIO_T_BUSY_NS));
 	if (rc == H_SUCCESS)
 		return 0;
 	return vio_err_set(err, rc == H_RESOURCE ? -ENOSPC : phyp_rc_errno(rc),
@@ -154,14 +154,14 @@ static bool rescind(struct vio_transport *t, struct phyp_vcpu *vcpu, uint64_t co
 	/* Normal succeeds once the server has returned it. */
 	do {
 		rc = h_rescind_logical(vcpu, RESCIND_NORMAL, cookie);
-	} while (vio_t_busy(rc) && vio_t_again(vcpu, since, VIO_T_BUSY_NS));
-	if (rc != H_RESOURCE && !vio_t_busy(rc))
+	} while (phyp_rc_busy(rc) && vio_t_again(vcpu, since, VIO_T_BUSY_NS));
+	if (rc != H_RESOURCE && !phyp_rc_busy(rc))
 		return true; /* done, or there is nothing left to take back */
 	since = vio_now_ns();
 	do {
 		rc = h_rescind_logical(vcpu, RESCIND_FORCED, cookie);
-	} while ((rc == H_PARTIAL || vio_t_busy(rc)) && vio_t_again(vcpu, since, limit));
-	if (rc != H_PARTIAL && !vio_t_busy(rc)) {
+	} while ((rc == H_PARTIAL || phyp_rc_busy(rc)) && vio_t_again(vcpu, since, limit));
+	if (rc != H_PARTIAL && !phyp_rc_busy(rc)) {
 		t->stuck = false;
 		return true;
 	}
@@ -193,7 +193,7 @@ static int grant(struct vio_transport *t, struct phyp_vcpu *vcpu, struct gla fro
 	flags |= perm & TCE_WRITE ? 0 : GRANT_NO_WRITE;
 	do {
 		rc = h_grant_logical(vcpu, flags, from, len, t->u->unit, cookie);
-	} while (vio_t_busy(rc) && vio_t_again(vcpu, since, VIO_T_BUSY_NS));
+	} while (phyp_rc_busy(rc) && vio_t_again(vcpu, since, VIO_T_BUSY_NS));
 	if (rc == H_SUCCESS)
 		return 0;
 	return vio_err_set(err, phyp_rc_errno(rc),

@@ -120,12 +120,6 @@ static inline bool vio_t_waiting(const struct vio_transport *t)
 	return (be64toh(vio_load_relaxed(vio_load_relaxed(&t->slot))) >> 56) != CRQ_FREE;
 }
 
-/* PAPR's "not now": H_BUSY and the long-busy hints. */
-static inline bool vio_t_busy(int64_t rc)
-{
-	return rc == H_BUSY || (rc >= 9900 && rc <= 9905);
-}
-
 static inline void *vio_t_page(const struct vio_transport *t, unsigned page)
 {
 	return t->control.va + (size_t)page * VIO_T_PAGE;

@@ -126,8 +126,9 @@ static bool op_of(const char *p, size_t len, uint64_t *op)
 
 static bool rc_of(const char *p, size_t len, int64_t *rc)
 {
-	/* The codes lie in this range; those without a name are "H_?". */
-	for (int64_t i = -64; i <= 64; i++) {
+	/* The codes lie in these ranges; those without a name are "H_?". */
+	for (int64_t i = -64; i <= H_LONG_BUSY_ORDER_100_SEC;
+	     i = i == 64 ? H_LONG_BUSY_ORDER_1_MSEC : i + 1) {
 		const char *name = phyp_rc_name(i);
 
 		if (strlen(name) == len && !strncmp(name, p, len) && name[2] != '?') {

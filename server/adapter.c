@@ -79,11 +79,9 @@ static void resume(struct vio_adapter *a)
 {
 	uint64_t hi, lo;
 	int64_t rc;
-	unsigned tries = 0;
 
-	while ((rc = h_enable_crq(a->vcpu, a->u->unit)) == H_BUSY && ++tries < VIO_ADAPTER_RETRIES)
-		vio_cpu_relax();
-	a->todo = rc == H_BUSY ? VIO_ATODO_ENABLE : VIO_ATODO_NOTHING;
+	rc = PHYP_RETRY(VIO_ADAPTER_RETRIES, h_enable_crq(a->vcpu, a->u->unit));
+	a->todo = phyp_rc_busy(rc) ? VIO_ATODO_ENABLE : VIO_ATODO_NOTHING;
 	if (a->todo != VIO_ATODO_NOTHING)
 		return;
 	vio_link_hello(&a->link, &hi, &lo);
@@ -164,23 +162,21 @@ static int register_crq(struct vio_adapter *a, struct vio_err *err)
 {
 	uint64_t hi, lo;
 	int64_t rc;
-	unsigned tries = 0;
 
 	memset(a->cfg.mem, 0, VIO_ADAPTER_CRQ_BYTES);
 	a->crq = (struct phyp_crq){.entry = a->cfg.mem,
 				   .n = VIO_ADAPTER_CRQ_BYTES / CRQ_ENTRY_BYTES};
-	while ((rc = h_reg_crq(a->vcpu, a->u->unit, ioba_add(a->u->window, a->cfg.mem_gla.v),
-			       VIO_ADAPTER_CRQ_BYTES)) == H_BUSY &&
-	       ++tries < VIO_ADAPTER_RETRIES)
-		vio_cpu_relax();
+	rc = PHYP_RETRY(VIO_ADAPTER_RETRIES,
+			h_reg_crq(a->vcpu, a->u->unit, ioba_add(a->u->window, a->cfg.mem_gla.v),
+				  VIO_ADAPTER_CRQ_BYTES));
 	/* A partition that is stopped inside a call keeps the queue: the others don't wait for it. */
-	if (rc == H_BUSY && a->todo != VIO_ATODO_REGISTER)
+	if (phyp_rc_busy(rc) && a->todo != VIO_ATODO_REGISTER)
 		vio_asay(
 			a,
 			"%s: its queue is held by a partition that stands still; it is registered as soon as that goes on",
 			a->u->partner);
-	a->todo = rc == H_BUSY ? VIO_ATODO_REGISTER : VIO_ATODO_NOTHING;
-	if (rc == H_BUSY)
+	a->todo = phyp_rc_busy(rc) ? VIO_ATODO_REGISTER : VIO_ATODO_NOTHING;
+	if (phyp_rc_busy(rc))
 		return 0;
 	/* Closed: registered, the partner is not there yet. */
 	if (rc != H_SUCCESS && rc != H_CLOSED)
@@ -256,14 +252,12 @@ static int map_local(struct vio_adapter *a, struct vio_err *err)
 				   u->unit, u->window_bytes >> 20, size >> 20);
 	for (uint64_t at = 0; at < size;) {
 		uint64_t n = 0;
-		unsigned tries = 0;
 
 		for (; n < TCE_MAX_MULTI && at + n * page < size; n++)
 			list[n] = htobe64((at + n * page) | TCE_READ | TCE_WRITE);
-		while ((rc = h_put_tce_indirect(a->vcpu, u->liobn, ioba_add(u->window, at),
-						a->cfg.mem_gla, n)) == H_BUSY &&
-		       ++tries < VIO_ADAPTER_RETRIES)
-			vio_cpu_relax();
+		rc = PHYP_RETRY(VIO_ADAPTER_RETRIES,
+				h_put_tce_indirect(a->vcpu, u->liobn, ioba_add(u->window, at),
+						   a->cfg.mem_gla, n));
 		if (rc != H_SUCCESS)
 			return vio_err_set(err, phyp_rc_errno(rc),
 					   "unit 0x%x: H_PUT_TCE_INDIRECT at 0x%" PRIx64 ": %s",
@@ -389,12 +383,11 @@ void vio_adapter_stop(struct vio_adapter *a)
 
 void vio_adapter_destroy(struct vio_adapter *a)
 {
-	unsigned tries = 0;
 
 	if (!a)
 		return;
-	while (h_free_crq(a->vcpu, a->u->unit) == H_BUSY && ++tries < VIO_ADAPTER_RETRIES)
-		vio_cpu_relax();
+	/* Still busy: phypd closes it when the process has ended, and so does who registers it next. */
+	(void)PHYP_RETRY(VIO_ADAPTER_RETRIES, h_free_crq(a->vcpu, a->u->unit));
 	/* With requests still at the backend (the process is ending), their memory must stay where it is. */
 	if (a->active && !vio_adrained(a)) {
 		vio_adrain_never(a);

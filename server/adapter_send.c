@@ -23,12 +23,9 @@ void vio_atrace(struct vio_adapter *a, uint64_t hi, uint64_t lo, bool to_server)
 static bool try_send(struct vio_adapter *a, uint64_t hi, uint64_t lo)
 {
 	int64_t rc;
-	unsigned tries = 0;
 
-	while ((rc = h_send_crq(a->vcpu, a->u->unit, hi, lo)) == H_BUSY &&
-	       ++tries < VIO_ADAPTER_RETRIES)
-		vio_cpu_relax();
-	if (rc == H_DROPPED || rc == H_BUSY)
+	rc = PHYP_RETRY(VIO_ADAPTER_RETRIES, h_send_crq(a->vcpu, a->u->unit, hi, lo));
+	if (rc == H_DROPPED || phyp_rc_busy(rc))
 		return false;
 	if (rc == H_SUCCESS)
 		vio_atrace(a, hi, lo, false);
@@ -93,11 +90,9 @@ void vio_adone(struct vio_adapter *a, const struct vio_msg *m, uint8_t status)
 uint8_t vio_aread(struct vio_adapter *a, struct ioba at, uint32_t len, uint64_t buf[PHYP_REGS])
 {
 	int64_t rc;
-	unsigned tries = 0;
 
-	while ((rc = h_read_rdma(a->vcpu, len, a->u->remote_liobn, at, buf)) == H_BUSY &&
-	       ++tries < VIO_ADAPTER_RETRIES)
-		vio_cpu_relax();
+	rc = PHYP_RETRY(VIO_ADAPTER_RETRIES,
+			h_read_rdma(a->vcpu, len, a->u->remote_liobn, at, buf));
 	return rc == H_SUCCESS ? VIO_ST_OK : VIO_ST_NO_DMA;
 }
 
@@ -109,12 +104,10 @@ uint8_t vio_awrite(struct vio_adapter *a, struct ioba at, const void *bytes, uin
 		uint32_t part = len < H_WRITE_RDMA_MAX ? len : H_WRITE_RDMA_MAX;
 		uint64_t data[H_WRITE_RDMA_MAX / 8] = {0};
 		int64_t rc;
-		unsigned tries = 0;
 
 		memcpy(data, src, part);
-		while ((rc = h_write_rdma(a->vcpu, part, a->u->remote_liobn, at, data)) == H_BUSY &&
-		       ++tries < VIO_ADAPTER_RETRIES)
-			vio_cpu_relax();
+		rc = PHYP_RETRY(VIO_ADAPTER_RETRIES,
+				h_write_rdma(a->vcpu, part, a->u->remote_liobn, at, data));
 		if (rc != H_SUCCESS)
 			return VIO_ST_NO_DMA;
 		src += part;

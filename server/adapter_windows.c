@@ -20,10 +20,8 @@ struct grant {
 static int64_t give_back(struct vio_adapter *a, uint64_t cookie)
 {
 	int64_t rc;
-	unsigned tries = 0;
 
-	while ((rc = h_return_logical(a->vcpu, cookie)) == H_BUSY && ++tries < VIO_ADAPTER_RETRIES)
-		vio_cpu_relax();
+	rc = PHYP_RETRY(VIO_ADAPTER_RETRIES, h_return_logical(a->vcpu, cookie));
 	return rc;
 }
 
@@ -83,11 +81,8 @@ static uint8_t take(struct vio_adapter *a, uint64_t cookie, struct grant *g)
 	const uint64_t args[PHYP_REGS] = {cookie, a->u->unit};
 	uint64_t ret[PHYP_REGS] = {0};
 	int64_t rc;
-	unsigned tries = 0;
 
-	while ((rc = phyp_hcall(a->vcpu, H_ACCEPT_LOGICAL, args, ret)) == H_BUSY &&
-	       ++tries < VIO_ADAPTER_RETRIES)
-		vio_cpu_relax();
+	rc = PHYP_RETRY(VIO_ADAPTER_RETRIES, phyp_hcall(a->vcpu, H_ACCEPT_LOGICAL, args, ret));
 	if (rc != H_SUCCESS) {
 		vio_asay(a, "%s: H_ACCEPT_LOGICAL of grant 0x%" PRIx64 ": %s", a->u->partner,
 			 cookie, phyp_rc_name(rc));

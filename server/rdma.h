@@ -41,11 +41,8 @@ static inline uint8_t vio_rdma_read(struct vio_squeue *q, struct ioba src, uint3
 				    uint64_t buf[PHYP_REGS])
 {
 	int64_t rc;
-	unsigned tries = 0;
 
-	while ((rc = h_read_rdma(q->vcpu, len, q->remote_liobn, src, buf)) == H_BUSY &&
-	       ++tries < VIO_RDMA_RETRIES)
-		vio_cpu_relax();
+	rc = PHYP_RETRY(VIO_RDMA_RETRIES, h_read_rdma(q->vcpu, len, q->remote_liobn, src, buf));
 	return vio_rdma_status(rc);
 }
 
@@ -55,12 +52,9 @@ static inline uint8_t vio_rdma_write(struct vio_squeue *q, struct ioba dst, uint
 {
 	uint64_t data[H_WRITE_RDMA_MAX / 8] = {0};
 	int64_t rc;
-	unsigned tries = 0;
 
 	memcpy(data, bytes, len);
-	while ((rc = h_write_rdma(q->vcpu, len, q->remote_liobn, dst, data)) == H_BUSY &&
-	       ++tries < VIO_RDMA_RETRIES)
-		vio_cpu_relax();
+	rc = PHYP_RETRY(VIO_RDMA_RETRIES, h_write_rdma(q->vcpu, len, q->remote_liobn, dst, data));
 	return vio_rdma_status(rc);
 }
 
@@ -70,16 +64,11 @@ static inline uint8_t vio_rdma_copy(struct vio_squeue *q, struct ioba remote, st
 {
 	while (len > 0) {
 		uint64_t part = len < H_COPY_RDMA_MAX ? len : H_COPY_RDMA_MAX;
-		int64_t rc = H_BUSY;
+		int64_t rc = PHYP_RETRY(
+			VIO_RDMA_RETRIES,
+			in ? h_copy_rdma(q->vcpu, part, q->remote_liobn, remote, q->liobn, local)
+			   : h_copy_rdma(q->vcpu, part, q->liobn, local, q->remote_liobn, remote));
 
-		for (unsigned tries = 0; rc == H_BUSY && tries < VIO_RDMA_RETRIES; tries++) {
-			if (tries > 0)
-				vio_cpu_relax();
-			rc = in ? h_copy_rdma(q->vcpu, part, q->remote_liobn, remote, q->liobn,
-					      local)
-				: h_copy_rdma(q->vcpu, part, q->liobn, local, q->remote_liobn,
-					      remote);
-		}
 		if (rc != H_SUCCESS)
 			return vio_rdma_status(rc);
 		remote = ioba_add(remote, part);

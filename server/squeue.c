@@ -32,8 +32,7 @@ static void notify(struct vio_squeue *q)
 	vio_msg_encode(&m, &hi, &lo);
 	rc = h_send_crq(q->vcpu, q->unit, hi, lo);
 	q->renotify = rc == H_DROPPED || rc == H_RESOURCE || rc == H_NO_MEM ||
-		      rc == H_NOT_ENOUGH_RESOURCES ||
-		      (rc > H_SUCCESS && rc != H_CLOSED); /* busy, of any length */
+		      rc == H_NOT_ENOUGH_RESOURCES || phyp_rc_busy(rc);
 	if (rc != H_SUCCESS)
 		return;
 	vio_counter_add(&q->stats.notifications, 1);

@@ -64,8 +64,7 @@ int vio_mapper_span(const struct vio_mapper *m, const struct vio_dma_seg *seg, s
 /* May the same call succeed later? */
 static bool later(int64_t rc)
 {
-	return rc == H_BUSY || (rc >= 9900 && rc <= 9905) || rc == H_RESOURCE ||
-	       rc == H_NOT_ENOUGH_RESOURCES;
+	return phyp_rc_busy(rc) || rc == H_RESOURCE || rc == H_NOT_ENOUGH_RESOURCES;
 }
 
 /* Make a call again as long as it is worth it; `since` is 0 before the first answer. */

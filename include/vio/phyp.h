@@ -28,6 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vio/atomics.h"
 #include "vio/err.h"
 #include "vio/papr.h"
 #include "vio/types.h"
@@ -270,6 +271,26 @@ uint64_t phyp_op_at(unsigned index);
 const char *phyp_op_name(uint64_t op);
 /* "H_SUCCESS" ...; a static string, "H_?" when unknown. */
 const char *phyp_rc_name(int64_t rc);
+/* PAPR's "not now": nothing was done, and the same call may succeed later. Its only meaning in this tree. */
+static inline bool phyp_rc_busy(int64_t rc)
+{
+	return rc == H_BUSY || (rc >= H_LONG_BUSY_ORDER_1_MSEC && rc <= H_LONG_BUSY_ORDER_100_SEC);
+}
+
+/*
+ * Make `call` again while it is busy, `times` in all at most, and answer what it answered last: still
+ * busy is for the caller to handle. For who may not wait (an lcore); who may, sleeps between two tries
+ * (vio_t_again()).
+ */
+#define PHYP_RETRY(times, call)                                                                    \
+	({                                                                                         \
+		int64_t retry_rc_;                                                                 \
+		unsigned retry_n_ = 0;                                                             \
+		while (phyp_rc_busy(retry_rc_ = (call)) && ++retry_n_ < (times))                   \
+			vio_cpu_relax();                                                           \
+		retry_rc_;                                                                         \
+	})
+
 /* The one translation of a PAPR return code into a negative errno (0 for H_SUCCESS). */
 int phyp_rc_errno(int64_t rc);
 

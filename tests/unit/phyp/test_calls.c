@@ -127,6 +127,28 @@ static void a_fault_answers_the_chosen_calls_and_no_other(void **state)
 	assert_int_equal(get(w), H_SUCCESS);
 }
 
+static void a_busy_call_is_made_again_whatever_the_hint_and_not_for_ever(void **state)
+{
+	struct world *w = *state;
+	struct phyp_filter *f = fault(
+		"H_GET_TCE@1=H_BUSYx2,H_GET_TCE@4=H_LONG_BUSY_ORDER_100_SECx2,H_GET_TCE@7=H_BUSYx9,H_GET_TCE@16=H_HARDWARE");
+	const uint64_t *calls = &phyp_vcpu_counters(w->g.v)->hcall[phyp_op_index(H_GET_TCE)];
+
+	phyp_filter_push(w->g.part, f);
+	assert_int_equal(PHYP_RETRY(3, get(w)), H_SUCCESS);
+	assert_int_equal(*calls, 3);
+	assert_int_equal(PHYP_RETRY(3, get(w)), H_SUCCESS);
+	assert_int_equal(*calls, 6);
+	assert_int_equal(PHYP_RETRY(9, get(w)), H_BUSY); /* the caller decides what now */
+	assert_int_equal(*calls, 15);
+	assert_int_equal(PHYP_RETRY(9, get(w)),
+			 H_HARDWARE); /* what is not busy is not tried again */
+	assert_int_equal(*calls, 16);
+	phyp_filter_pop(w->g.part);
+	phyp_fault_free(f);
+	assert_false(phyp_rc_busy(H_CLOSED) || phyp_rc_busy(H_PARTIAL) || phyp_rc_busy(H_RESOURCE));
+}
+
 static void a_late_unmap_takes_effect_with_the_next_call(void **state)
 {
 	struct world *w = *state;
@@ -356,6 +378,7 @@ int main(void)
 		WORLD_TEST(an_unknown_opcode_answers_h_function),
 		WORLD_TEST(counters_are_exact_per_vcpu_and_summed_per_partition),
 		WORLD_TEST(a_fault_answers_the_chosen_calls_and_no_other),
+		WORLD_TEST(a_busy_call_is_made_again_whatever_the_hint_and_not_for_ever),
 		WORLD_TEST(a_late_unmap_takes_effect_with_the_next_call),
 		cmocka_unit_test(a_bad_fault_is_refused_with_what_is_wrong),
 		WORLD_TEST(a_trace_line_names_caller_call_arguments_and_answer),

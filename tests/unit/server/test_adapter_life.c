@@ -365,16 +365,13 @@ static void a_stop_in_the_middle_of_a_reset_ends_both(void **state)
 	assert_int_equal(w->b.queues_open, 0);
 }
 
-static void a_busy_hypervisor_is_asked_again(void **state)
+static void works_with(struct aw *w, const char *faults)
 {
-	struct aw *w = *state;
 	struct phyp_filter *f;
 	struct vio_err err = {""};
 
 	aw_guest(w, 2);
-	if (phyp_fault_create(
-		    "H_SEND_CRQ@1=H_BUSYx5,H_READ_RDMA@1=H_BUSYx5,H_WRITE_RDMA@2=H_BUSYx3,H_ACCEPT_LOGICAL@1=H_BUSYx2,H_RETURN_LOGICAL@1=H_BUSYx2",
-		    &f, &err) < 0)
+	if (phyp_fault_create(faults, &f, &err) < 0)
 		fail_msg("%s", err.msg);
 	phyp_filter_push(w->sp, f);
 	zero_copy(w);
@@ -383,6 +380,20 @@ static void a_busy_hypervisor_is_asked_again(void **state)
 	rescind_all(w);
 	phyp_filter_pop(w->sp);
 	phyp_fault_free(f);
+}
+
+static void a_busy_hypervisor_is_asked_again(void **state)
+{
+	works_with(
+		*state,
+		"H_SEND_CRQ@1=H_BUSYx5,H_READ_RDMA@1=H_BUSYx5,H_WRITE_RDMA@2=H_BUSYx3,H_ACCEPT_LOGICAL@1=H_BUSYx2,H_RETURN_LOGICAL@1=H_BUSYx2");
+}
+
+static void a_hypervisor_that_hints_how_long_it_is_busy_is_asked_again(void **state)
+{
+	works_with(
+		*state,
+		"H_SEND_CRQ@1=H_LONG_BUSY_ORDER_1_MSECx5,H_READ_RDMA@1=H_LONG_BUSY_ORDER_1_MSECx5,H_WRITE_RDMA@2=H_LONG_BUSY_ORDER_1_SECx3,H_ACCEPT_LOGICAL@1=H_LONG_BUSY_ORDER_10_MSECx2,H_RETURN_LOGICAL@1=H_LONG_BUSY_ORDER_10_MSECx2");
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, aw_setup, aw_teardown)
@@ -403,6 +414,7 @@ int main(void)
 		T(a_stopping_server_finishes_what_is_in_flight_and_tells_the_guest),
 		T(a_stop_in_the_middle_of_a_reset_ends_both),
 		T(a_busy_hypervisor_is_asked_again),
+		T(a_hypervisor_that_hints_how_long_it_is_busy_is_asked_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
