@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The fault filter: answers chosen calls with chosen codes, delays TCE updates, or ends the process
- * at a call.
+ * The fault filter: answers chosen calls with chosen codes, delays TCE updates, or ends or stops the
+ * process at a call.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -11,11 +11,14 @@
 #include "phyp/hv.h"
 
 #define MAX_ITEMS 32
+/* How often STOP tries for the locks before it answers as the call would. */
+#define STOP_TRIES 100000
 
 enum kind {
 	FAULT_RC,
 	FAULT_DIE,
 	FAULT_LATE,
+	FAULT_STOP,
 };
 
 struct item {
@@ -64,6 +67,36 @@ static void leave_behind(struct fault *f, int i, uint64_t op, const uint64_t *ar
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* Does the call take the locks of CRQs that other partitions may want? */
+static bool takes_crq_locks(uint64_t op)
+{
+	return op == H_REG_CRQ || op == H_FREE_CRQ || op == H_ENABLE_CRQ || op == H_SEND_CRQ;
+}
+
+/*
+ * As a debugger or a freezer would, in the middle of a call: the process stands still with the locks
+ * of both ends' queues. Made when it goes on.
+ */
+static int64_t stop_in(struct fault *f, struct phyp_vcpu *v, uint64_t op, const uint64_t *args,
+		       uint64_t *ret)
+{
+	struct hv_seg *seg = v->part->seg;
+	struct hv_lunit *lu = takes_crq_locks(op) ? hv_own_unit(v->part, args[0]) : NULL;
+
+	if (lu) {
+		unsigned tries = 0;
+
+		while (!hv_pair_lock(seg, lu->u)) {
+			if (++tries == STOP_TRIES)
+				return H_BUSY;
+		}
+	}
+	kill(getpid(), SIGSTOP);
+	if (lu)
+		hv_pair_unlock(seg, lu->u);
+	return phyp_filter_next(&f->filter, v, op, args, ret);
+}
+
 static int64_t fault_hcall(struct phyp_filter *self, struct phyp_vcpu *v, uint64_t op,
 			   const uint64_t args[PHYP_REGS], uint64_t ret[PHYP_REGS])
 {
@@ -85,6 +118,8 @@ static int64_t fault_hcall(struct phyp_filter *self, struct phyp_vcpu *v, uint64
 			kill(getpid(), SIGKILL);
 		if (x->kind == FAULT_RC)
 			return x->rc;
+		if (x->kind == FAULT_STOP)
+			return stop_in(f, v, op, args, ret);
 		leave_behind(f, i, op, args);
 		return H_SUCCESS;
 	}
@@ -160,6 +195,8 @@ static const char *parse_item(const char **p, struct item *x)
 		x->kind = FAULT_DIE;
 	else if (len == 4 && !strncmp(*p, "LATE", len))
 		x->kind = FAULT_LATE;
+	else if (len == 4 && !strncmp(*p, "STOP", len))
+		x->kind = FAULT_STOP;
 	else if (!rc_of(*p, len, &x->rc))
 		return "unknown return code";
 	if (x->kind == FAULT_LATE && x->op != H_PUT_TCE && x->op != H_STUFF_TCE)
@@ -189,7 +226,7 @@ int phyp_fault_create(const char *spec, struct phyp_filter **out, struct vio_err
 		if (why)
 			vio_err_set(
 				err, -EINVAL,
-				"fault '%s': at '%.40s': %s; an item is CALL@N=CODE, CODE xCOUNT, DIE or LATE, like H_SEND_CRQ@3=H_BUSYx2",
+				"fault '%s': at '%.40s': %s; an item is CALL@N=CODE, CODE xCOUNT, DIE, STOP or LATE, like H_SEND_CRQ@3=H_BUSYx2",
 				spec, start, why);
 		f->n++;
 		if (*p != ',')

@@ -358,7 +358,8 @@ int64_t phyp_filter_next(struct phyp_filter *self, struct phyp_vcpu *vcpu, uint6
  * The fault filter: "OP@N=RC[xCOUNT]" items, comma separated, e.g.
  * "H_SEND_CRQ@3=H_BUSYx2,H_PUT_TCE@10=H_RESOURCE": from the N-th call of that opcode (1 = first)
  * on, COUNT calls (default 1) answer RC instead of being made. RC may be DIE: the process ends with
- * SIGKILL at that call (partner death at a chosen call), or LATE: the call is made but its effect
+ * SIGKILL at that call (partner death at a chosen call), STOP: the process stops by SIGSTOP inside
+ * that call, with the locks of both queues if it is a CRQ's, and makes it when it is continued, or LATE: the call is made but its effect
  * on a TCE is delayed until the next call of the same opcode (late unmap; H_PUT_TCE and H_STUFF_TCE
  * only). -EINVAL with a sentence. Freed by phyp_fault_free() after the pop.
  */

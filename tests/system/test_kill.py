@@ -27,12 +27,27 @@ def command_lines():
     return out
 
 
+# Where a guest stands still: with the locks of both queues (CRQ calls), in the middle of its memory's (grants, TCEs).
+STOPS = (("copy", "H_REG_CRQ@1=STOP"), ("copy", "H_SEND_CRQ@4=STOP"), ("copy", "H_SEND_CRQ@20=STOP"),
+         ("copy", "H_PUT_TCE_INDIRECT@40=STOP"), ("zero-copy", "H_GRANT_LOGICAL@2=STOP"))
+
+
+def two_guests():
+    return Machine(BUILD, phypd_args=["--guests", "2", "--server-memory", "128"],
+                   vios_args=["--disk", "memory,size=32M", "--disk", "memory,size=32M"])
+
+
+def stopped(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return f.read().rsplit(")", 1)[1].split()[0] == "T"
+
+
 class Kill(unittest.TestCase):
     def machine(self, disk="memory,size=32M"):
         return Machine(BUILD, phypd_args=["--server-memory", "96"], vios_args=["--disk", disk])
 
-    def check_disk(self, m, arm):
-        r = m.guest(["--arm", arm, *LOAD, "--count", count(2000)])
+    def check_disk(self, m, arm, partition="guest0"):
+        r = m.guest(["--partition", partition, "--arm", arm, *LOAD, "--count", count(2000)])
         self.assertEqual(r["run"]["mismatches"], 0)
 
     def test_a_killed_guest_is_noticed_and_a_new_one_finds_the_disk_working(self):
@@ -146,6 +161,35 @@ class Kill(unittest.TestCase):
                 g.proc.wait(20)
                 self.assertEqual(g.proc.returncode, -9, g.log())
                 self.check_disk(m, arm)
+
+    def test_a_guest_stopped_inside_a_hypercall_keeps_nobody_waiting(self):
+        # The neighbour needs the lcore that serves both; then the server is killed, comes back, and phypd is asked to end.
+        for arm, spec in STOPS:
+            with self.subTest(arm=arm, spec=spec), two_guests() as m:
+                a = m.start_guest(["--partition", "guest0", "--arm", arm, *LOAD, "--seconds", "60", "--fault", spec])
+                self.addCleanup(a.kill)
+                until(lambda: stopped(a.proc.pid), "guest0 to stand still")
+                for n in ("zero-copy", "copy"):
+                    self.check_disk(m, n, "guest1")
+                m.vios.kill()
+                until(lambda: "partition vios" in m.phypd.log() and "gone" in m.phypd.log(), "phypd's word on the death")
+                m.start_vios()
+                self.check_disk(m, "zero-copy", "guest1")
+                self.assertTrue(stopped(a.proc.pid))
+                m.phypd.signal(signal.SIGTERM)
+                m.phypd.proc.wait(20)
+                self.assertEqual(m.phypd.proc.returncode, 0, m.phypd.log())
+
+    def test_a_guest_stopped_inside_a_hypercall_goes_on_when_it_is_continued(self):
+        for arm, spec in STOPS:
+            with self.subTest(arm=arm, spec=spec), two_guests() as m:
+                a = m.start_guest(["--partition", "guest0", "--arm", arm, *LOAD, "--seconds", "2", "--fault", spec])
+                self.addCleanup(a.kill)
+                until(lambda: stopped(a.proc.pid), "guest0 to stand still")
+                self.check_disk(m, "copy", "guest1")
+                a.signal(signal.SIGCONT)
+                a.proc.wait(60)
+                self.assertEqual(a.proc.returncode, 0, a.log())
 
     def test_no_file_socket_or_process_is_left_behind(self):
         before = set(os.listdir("/dev/shm")) | set(os.listdir("/dev/hugepages") if os.path.isdir("/dev/hugepages") else [])
