@@ -4,8 +4,6 @@
  * death is the end of its connection, or of its process when a child that it forked keeps the
  * connection open.
  */
-#include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +17,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "phyp/phypd.h"
+#include "phyp/phypd_priv.h"
 #include "phyp/wire.h"
 #include "vio/cycles.h"
 
-#define MAX_CONNS 64
 /* Connections that have not greeted yet: so many at most, and so long each. */
 #define MAX_STRANGERS 8
 #define GREETING_NS   5000000000ull
@@ -33,41 +30,6 @@
 #define WATCHDOG_NAPS 20
 /* LoPAR: the platform waits at least this long between the transport event and the forced rescind. */
 #define GRACE_NS 2000000000ull
-
-struct conn {
-	int fd; /* -1: free */
-	int pidfd;
-	pid_t pid;
-	uint32_t part;     /* HV_NONE before the greeting */
-	uint64_t greet_by; /* 0: has greeted */
-};
-
-/* A queue that is still to be closed for a partition that ended. */
-struct late {
-	bool due;
-	uint8_t event;
-	uint32_t gen;
-};
-
-/* The grants of a partition that is no more, taken back by force when its time comes. */
-struct grace {
-	uint64_t at; /* 0: free */
-	uint32_t part, gen;
-};
-
-struct phypd {
-	const struct phypd_cfg *cfg;
-	struct phyp_machine *m;
-	int ep, listen, timer, signal;
-	bool bound;
-	struct conn conn[MAX_CONNS];
-	struct grace grace[MAX_CONNS];
-	struct late late[PHYP_MAX_UNITS];
-	uint32_t turn; /* the watchdog's: odd while an event is worked on */
-	sem_t end;     /* ends the watchdog */
-	pthread_t watchdog;
-	bool watched;
-};
 
 static int watch(struct phypd *d, int fd, uint64_t tag)
 {
@@ -173,7 +135,7 @@ static void start_grace(struct phypd *d, uint32_t part, uint32_t gen)
 }
 
 /* The partition behind a connection is no more; the connection stays. */
-static void end_partition(struct phypd *d, struct conn *c, bool orderly)
+void phypd_end_partition(struct phypd *d, struct conn *c, bool orderly)
 {
 	const uint8_t event = orderly ? CRQ_XPORT_PARTNER_DEREGISTERED : CRQ_XPORT_PARTNER_FAILED;
 	uint32_t p = c->part, gen;
@@ -198,7 +160,7 @@ static void end_partition(struct phypd *d, struct conn *c, bool orderly)
 
 static void drop(struct phypd *d, struct conn *c)
 {
-	end_partition(d, c, false);
+	phypd_end_partition(d, c, false);
 	close(c->fd);
 	if (c->pidfd >= 0) {
 		/* A partner may have it too, and then closing it does not end our watch. */
@@ -210,158 +172,6 @@ static void drop(struct phypd *d, struct conn *c)
 
 /* ------------------------------------------------------------------------------- requests ---- */
 
-static int no_such(const struct hv_seg *s, const char *name, struct vio_err *err)
-{
-	char names[160] = "";
-	size_t n = 0;
-
-	for (uint32_t p = 0; p < s->n_parts && n < sizeof(names); p++)
-		n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", p ? ", " : "",
-				      s->part[p].name);
-	return vio_err_set(err, -ESRCH,
-			   "there is no partition %s in phypd's profile; there are %s%s", name,
-			   names, n < sizeof(names) ? "" : " ...");
-}
-
-/* The process that is partition p; 0 for none. */
-static int owner(const struct phypd *d, uint32_t p)
-{
-	for (unsigned i = 0; i < MAX_CONNS; i++) {
-		if (d->conn[i].fd >= 0 && d->conn[i].part == p)
-			return (int)d->conn[i].pid;
-	}
-	return 0;
-}
-
-static void on_hello(struct phypd *d, struct conn *c, struct wire_req *req, struct wire_rep *rep)
-{
-	struct vio_err err = {{0}};
-	int p;
-
-	req->name[PHYP_NAME_LEN - 1] = 0;
-	p = hv_machine_find(d->m, req->name);
-	if (req->version != WIRE_VERSION)
-		rep->rc = vio_err_set(&err, -EPROTO,
-				      "phypd speaks version %u of its protocol, the program %u",
-				      WIRE_VERSION, req->version);
-	else if (c->part != HV_NONE)
-		rep->rc = vio_err_set(&err, -EINVAL, "the connection has a partition already");
-	else if (p < 0)
-		rep->rc = no_such(d->m->seg, req->name, &err);
-	else if (d->m->seg->part[p].active)
-		rep->rc = vio_err_set(
-			&err, -EBUSY,
-			"partition %s is in use by a live process (pid %d): end it, or be another partition",
-			req->name, owner(d, (uint32_t)p));
-	else
-		rep->rc = hv_machine_activate(d->m, (uint32_t)p, req->node, &err);
-	memcpy(rep->msg, err.msg, sizeof(rep->msg));
-	if (rep->rc)
-		return;
-	c->greet_by = 0;
-	c->part = rep->part = (uint32_t)p;
-	rep->gen = d->m->seg->part[p].active;
-	if (d->cfg->trace)
-		fprintf(stderr, "phypd: partition %s is active in pid %d, pages of %llu KiB\n",
-			req->name, (int)c->pid,
-			(unsigned long long)(d->m->seg->part[p].backing >> 10));
-}
-
-/* May the connection's partition have descriptors of p? Its own and its partners'. */
-static bool may_see(const struct phypd *d, const struct conn *c, uint32_t p)
-{
-	const struct hv_seg *s = d->m->seg;
-
-	if (c->part == HV_NONE || p >= s->n_parts)
-		return false;
-	if (p == c->part)
-		return true;
-	for (uint32_t i = 0; i < s->n_units; i++) {
-		if (s->unit[i].part == c->part && s->unit[i].partner != HV_NONE &&
-		    s->unit[s->unit[i].partner].part == p)
-			return true;
-	}
-	return false;
-}
-
-static unsigned on_lmbs(struct phypd *d, const struct conn *c, const struct wire_req *req,
-			struct wire_rep *rep, int *fd)
-{
-	const struct hv_part *p = &d->m->seg->part[req->part < PHYP_MAX_PARTS ? req->part : 0];
-	unsigned n = 0;
-
-	rep->rc = !may_see(d, c, req->part) ? -EPERM
-		  : p->active == 0          ? -ESRCH
-		  : req->first >= p->n_lmbs ? -EINVAL
-					    : 0;
-	if (rep->rc)
-		return 0;
-	rep->gen = p->active;
-	rep->total = p->n_lmbs;
-	for (uint32_t i = req->first; i < p->n_lmbs && n < WIRE_FDS; i++)
-		fd[n++] = d->m->lmb[req->part][i];
-	return n;
-}
-
-static unsigned on_pidfd(struct phypd *d, const struct conn *c, const struct wire_req *req,
-			 struct wire_rep *rep, int *fd)
-{
-	rep->rc = may_see(d, c, req->part) ? -ESRCH : -EPERM;
-	for (unsigned i = 0; i < MAX_CONNS && rep->rc == -ESRCH; i++) {
-		if (d->conn[i].fd < 0 || d->conn[i].part != req->part || d->conn[i].pidfd < 0)
-			continue;
-		rep->rc = 0;
-		rep->gen = d->m->seg->part[req->part].active;
-		*fd = d->conn[i].pidfd;
-	}
-	return rep->rc == 0;
-}
-
-static int reply_stats(struct phypd *d, const struct conn *c, uint32_t id)
-{
-	struct wire_stats s = {.rep = {.id = id}, .n = PHYP_MAX_PARTS};
-
-	hv_stats(d->m->seg, s.part, &s.n);
-	return wire_send(c->fd, &s, sizeof(s), NULL, 0, MSG_DONTWAIT);
-}
-
-/* 0, or the connection is to be dropped. */
-static int answer(struct phypd *d, struct conn *c, struct wire_req *req)
-{
-	struct wire_rep rep = {.id = req->id};
-	int fd[WIRE_FDS];
-	unsigned n = 0;
-
-	switch (req->op) {
-	case WIRE_HELLO:
-		on_hello(d, c, req, &rep);
-		fd[0] = d->m->seg_fd;
-		n = rep.rc == 0;
-		break;
-	case WIRE_LMBS:
-		n = on_lmbs(d, c, req, &rep, fd);
-		break;
-	case WIRE_EVFDS:
-		rep.rc = may_see(d, c, req->part) ? 0 : -EPERM;
-		if (rep.rc == 0)
-			memcpy(fd, d->m->evfd[req->part], sizeof(d->m->evfd[0]));
-		n = rep.rc == 0 ? HV_EVFDS : 0;
-		break;
-	case WIRE_STATS:
-		return c->part == HV_NONE ? -EPERM : reply_stats(d, c, req->id);
-	case WIRE_PIDFD:
-		n = on_pidfd(d, c, req, &rep, fd);
-		break;
-	case WIRE_BYE:
-		end_partition(d, c, true);
-		break;
-	default:
-		return -EINVAL;
-	}
-	/* A partition that does not read its replies is not waited for. */
-	return wire_send(c->fd, &rep, sizeof(rep), fd, n, MSG_DONTWAIT);
-}
-
 static void on_conn(struct phypd *d, struct conn *c)
 {
 	struct wire_req req;
@@ -369,7 +179,7 @@ static void on_conn(struct phypd *d, struct conn *c)
 
 	if (n == -EAGAIN)
 		return;
-	if (n != (ssize_t)sizeof(req) || answer(d, c, &req))
+	if (n != (ssize_t)sizeof(req) || phypd_answer(d, c, &req))
 		drop(d, c);
 }
 
