@@ -150,7 +150,7 @@ class Machine:
     def start_phypd(self):
         t0 = time.monotonic()
         self.phypd = Program("phypd", [self.path("phyp/phypd"), "--socket", self.socket, "--ready-fd", "@READY",
-                                       *self.phypd_args], self.dir, self.env)
+                                       "--all-statistics", *self.phypd_args], self.dir, self.env)
         self.phypd.wait_ready()
         self.phypd_seconds = time.monotonic() - t0
 

@@ -48,6 +48,9 @@ static const struct vio_option rows[] = {
 	{"exposure", NULL,
 	 "count how much guest memory TCEs expose, and for how long: each TCE call then costs tens of ns more",
 	 VIO_FLAG(O, exposure)},
+	{"all-statistics", NULL,
+	 "tell each partition the counters of all, not only its own: for measurements",
+	 VIO_FLAG(O, cfg.all_statistics)},
 	{"trace", NULL, "say on standard error who comes and goes", VIO_FLAG(O, cfg.trace)},
 	VIO_ROW_READY_FD(O, cfg.ready_fd, "partitions can connect"),
 	{0},
@@ -66,7 +69,8 @@ static const struct vio_program program = {
 		"                      \"memory_mib\": 256,    a multiple of lmb_mib, at most 256 LMBs\n"
 		"                      \"lmb_mib\": 16,        optional: a power of two, 2 or more (16)\n"
 		"                      \"pages\": \"auto\",      optional: auto, 4k, 2m\n"
-		"                      \"numa_node\": -1 },    optional: -1 is the node of the core that starts the partition\n"
+		"                      \"numa_node\": -1,      optional: -1 is the node of the core that starts the partition\n"
+		"                      \"uid\": 1000 },        optional: only this user's processes may be it; without, phypd's user's and root's\n"
 		"                    { \"name\": \"lpar1\", \"memory_mib\": 64 } ],\n"
 		"    \"adapters\": [ { \"server\": \"vios\", \"client\": \"lpar1\",\n"
 		"                    \"window_mib\": 0,        optional: each end's DMA window; 0 is twice the end's memory\n"

@@ -10,6 +10,7 @@ struct phypd_cfg {
 	struct phyp_profile profile;
 	int ready_fd; /* -1: none */
 	bool trace;
+	bool all_statistics; /* a partition is told the counters of all, not only its own */
 };
 
 /*

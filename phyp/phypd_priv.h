@@ -15,8 +15,9 @@ struct conn {
 	int fd; /* -1: free */
 	int pidfd;
 	pid_t pid;
+	uid_t uid;
 	uint32_t part;     /* HV_NONE before the greeting */
-	uint64_t greet_by; /* 0: has greeted */
+	uint64_t greet_by; /* dropped then unless it is a partition; 0: it is one */
 };
 
 /* A queue that is still to be closed for a partition that ended. */

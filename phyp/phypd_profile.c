@@ -82,9 +82,9 @@ int phypd_pages_parse(const char *text, enum phyp_pages *pages)
 
 static int read_part(const struct place *at, json_t *o, struct phyp_part_profile *p)
 {
-	static const char *const keys[] = {"name",  "memory_mib", "lmb_mib",
-					   "pages", "numa_node",  NULL};
-	json_int_t memory = 0, lmb = 0, node = -1;
+	static const char *const keys[] = {"name",      "memory_mib", "lmb_mib", "pages",
+					   "numa_node", "uid",        NULL};
+	json_int_t memory = 0, lmb = 0, node = -1, uid = -1;
 	json_t *pages = json_object_get(o, "pages");
 	int rc = known_keys(at, o, keys);
 
@@ -98,12 +98,16 @@ static int read_part(const struct place *at, json_t *o, struct phyp_part_profile
 		rc = get_int(at, o, "lmb_mib", 0, 1 << 20, &lmb);
 	if (rc == 0)
 		rc = get_int(at, o, "numa_node", -1, 1023, &node);
+	if (rc == 0)
+		rc = get_int(at, o, "uid", 0, UINT32_MAX - 1, &uid);
 	if (rc == 0 && pages &&
 	    (!json_is_string(pages) || phypd_pages_parse(json_string_value(pages), &p->pages)))
 		rc = complain(at, "pages", "must be \"auto\", \"4k\" or \"2m\"");
 	p->memory_mib = (uint32_t)memory;
 	p->lmb_mib = (uint32_t)lmb;
 	p->numa_node = (int)node;
+	p->owned = uid >= 0;
+	p->uid = p->owned ? (uint32_t)uid : 0;
 	return rc;
 }
 

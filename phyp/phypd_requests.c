@@ -2,6 +2,7 @@
 /* phypd's requests: who a program wants to be, and the descriptors that it may have. */
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "phyp/phypd_priv.h"
 #include "phyp/wire.h"
@@ -29,6 +30,21 @@ static int owner(const struct phypd *d, uint32_t p)
 	return 0;
 }
 
+/* May the process behind the connection be partition p? */
+static int check_user(const struct phypd *d, const struct conn *c, uint32_t p, struct vio_err *err)
+{
+	const struct phyp_part_profile *part = &d->m->profile.part[p];
+
+	if (part->owned ? c->uid == part->uid : c->uid == geteuid() || c->uid == 0)
+		return 0;
+	return vio_err_set(
+		err, -EACCES,
+		"partition %s may only be a process of uid %u (this one is of uid %u): %s",
+		part->name, part->owned ? part->uid : (unsigned)geteuid(), (unsigned)c->uid,
+		part->owned ? "be that user, or change uid in phypd's profile"
+			    : "be phypd's user, or give the partition a uid in its profile");
+}
+
 static void on_hello(struct phypd *d, struct conn *c, struct wire_req *req, struct wire_rep *rep)
 {
 	struct vio_err err = {{0}};
@@ -44,6 +60,8 @@ static void on_hello(struct phypd *d, struct conn *c, struct wire_req *req, stru
 		rep->rc = vio_err_set(&err, -EINVAL, "the connection has a partition already");
 	else if (p < 0)
 		rep->rc = no_such(d->m->seg, req->name, &err);
+	else if (check_user(d, c, (uint32_t)p, &err))
+		rep->rc = -EACCES;
 	else if (d->m->seg->part[p].active)
 		rep->rc = vio_err_set(
 			&err, -EBUSY,
@@ -118,6 +136,11 @@ static int reply_stats(struct phypd *d, const struct conn *c, uint32_t id)
 	struct wire_stats s = {.rep = {.id = id}, .n = PHYP_MAX_PARTS};
 
 	hv_stats(d->m->seg, s.part, &s.n);
+	if (!d->cfg->all_statistics) {
+		s.part[0] = s.part[c->part]; /* in the order of the partitions */
+		memset(&s.part[1], 0, sizeof(s.part) - sizeof(s.part[0]));
+		s.n = 1;
+	}
 	return wire_send(c->fd, &s, sizeof(s), NULL, 0, MSG_DONTWAIT);
 }
 

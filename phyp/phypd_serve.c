@@ -21,7 +21,7 @@
 #include "phyp/wire.h"
 #include "vio/cycles.h"
 
-/* Connections that have not greeted yet: so many at most, and so long each. */
+/* Connections that are no partition, not yet or no more: so many at most, and so long each. */
 #define MAX_STRANGERS 8
 #define GREETING_NS   5000000000ull
 /* A queue that could not be closed, because a partner that is perhaps stopped holds a lock: try again after this. */
@@ -144,6 +144,8 @@ void phypd_end_partition(struct phypd *d, struct conn *c, bool orderly)
 	if (p == HV_NONE)
 		return;
 	c->part = HV_NONE;
+	c->greet_by =
+		vio_now_ns() + GREETING_NS; /* a place here is for who is a partition, or will be */
 	gen = d->m->seg->part[p].active;
 	poke(d, hv_machine_deactivate(d->m, p, event, &late));
 	for (; late; late &= late - 1)
@@ -186,7 +188,7 @@ static void on_conn(struct phypd *d, struct conn *c)
 static void on_listen(struct phypd *d)
 {
 	int fd = accept4(d->listen, NULL, NULL, SOCK_CLOEXEC), rc;
-	struct ucred cred = {.pid = -1};
+	struct ucred cred = {.pid = -1, .uid = (uid_t)-1};
 	socklen_t len = sizeof(cred);
 	unsigned i = 0, strangers = 0, oldest = 0;
 
@@ -214,6 +216,7 @@ static void on_listen(struct phypd *d)
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
 	d->conn[i] = (struct conn){.fd = fd,
 				   .pid = cred.pid,
+				   .uid = cred.uid,
 				   .part = HV_NONE,
 				   .pidfd = -1,
 				   .greet_by = vio_now_ns() + GREETING_NS};
@@ -271,11 +274,22 @@ static bool somebody_listens(const struct sockaddr_un *sa)
 	return yes;
 }
 
+/* For phypd's user only, unless the profile names others: these are told apart when they greet. */
+static mode_t socket_mode(const struct phyp_profile *p)
+{
+	for (unsigned i = 0; i < p->n_parts; i++) {
+		if (p->part[i].owned && p->part[i].uid != geteuid())
+			return 0666;
+	}
+	return 0600;
+}
+
 static int open_socket(struct phypd *d, struct vio_err *err)
 {
 	const char *path = d->cfg->socket;
 	struct sockaddr_un sa;
 	struct stat st;
+	mode_t old;
 	int rc = wire_address(path, &sa, err);
 
 	if (rc)
@@ -293,9 +307,14 @@ static int open_socket(struct phypd *d, struct vio_err *err)
 		unlink(path); /* of a phypd that died */
 	}
 	d->listen = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (d->listen < 0 || bind(d->listen, (const struct sockaddr *)&sa, sizeof(sa)))
-		return vio_err_set(err, -errno, "%s: cannot make the control socket: %s", path,
-				   strerror(errno));
+	/* No moment in which it is anybody else's: by the umask, not by a chmod() after. */
+	old = umask(0777 & ~socket_mode(&d->cfg->profile));
+	rc = d->listen < 0 || bind(d->listen, (const struct sockaddr *)&sa, sizeof(sa)) ? -errno
+											: 0;
+	umask(old);
+	if (rc)
+		return vio_err_set(err, rc, "%s: cannot make the control socket: %s", path,
+				   strerror(-rc));
 	d->bound = true;
 	if (listen(d->listen, 16))
 		return vio_err_set(err, -errno, "%s: %s", path, strerror(errno));

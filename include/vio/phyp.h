@@ -79,6 +79,9 @@ struct phyp_part_profile {
 	uint32_t lmb_mib;    /* power of two, >= 2; 0 = 16 */
 	enum phyp_pages pages;
 	int numa_node; /* -1: the node of the core that runs first */
+	/* phypd: only a process of this user may be the partition. Not owned: phypd's user, and root. */
+	bool owned;
+	uint32_t uid;
 };
 
 struct phyp_adapter_profile {
@@ -125,7 +128,7 @@ void phyp_local_kill(struct phyp_machine *m, const char *partition);
 /*
  * Attach this process to phypd as `partition`. -ENOENT/-ECONNREFUSED no phypd at that socket, nor
  * within two seconds (so that a script may start both at once), -ESRCH no such partition in its
- * profile, -EBUSY a live process has it. A sentence in err for each. Starts one sleeping thread,
+ * profile, -EBUSY a live process has it, -EACCES it is another user's. A sentence in err for each. Starts one sleeping thread,
  * the hypervisor's agent in this process: it removes translations on a forced rescind and notices
  * phypd's death.
  */
@@ -317,7 +320,8 @@ static inline uint64_t phyp_exposure(uint64_t p0, uint64_t a0, uint64_t t0, uint
 /*
  * Counters of every partition of the machine, by name: for a measurement that must read both ends
  * at one instant. Asks phypd (a round trip on the control socket); call it with no request in
- * flight. `n` in: room; out: filled.
+ * flight. `n` in: room; out: filled. A phypd without --all-statistics tells a partition its own only;
+ * the in-process machine all.
  */
 struct phyp_part_stats {
 	char name[PHYP_NAME_LEN];

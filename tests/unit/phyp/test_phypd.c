@@ -76,6 +76,7 @@ static void start_phypd(struct machine *m)
 			(char *)(uintptr_t) "32",
 			(char *)(uintptr_t) "--guests",
 			(char *)(uintptr_t) "2",
+			(char *)(uintptr_t) "--all-statistics",
 			NULL};
 
 	m->phypd = child_start(argv, false, m->log);
@@ -536,6 +537,8 @@ static void a_bad_profile_is_refused_with_file_and_field(void **state)
 	profile(m, "{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16, \"pages\": \"1g\"}]}",
 		"partitions[0].pages");
 	profile(m, "{\"partitions\": [{\"memory_mib\": 16}]}", "partitions[0].name");
+	profile(m, "{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16, \"uid\": -1}]}",
+		"partitions[0].uid");
 	profile(m, "{\"partitions\": [3]}", "partitions[0]");
 	profile(m,
 		"{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}], \"adapters\": [{\"server\": \"a\", \"client\": \"b\"}]}",
