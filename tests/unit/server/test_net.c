@@ -1024,11 +1024,12 @@ static const struct vio_port_ops keeper_ops = {.kind = "keeper", .deliver = keep
 static void held_frame_is_returned_when_it_is_let_go_of(void **state)
 {
 	struct nw *w = *state;
-	struct keeper k = {.port = {.ops = &keeper_ops, .name = "keeper"}};
+	static struct keeper k; /* the switch has it until the tear-down */
 	struct vio_err err;
 	struct nw_guest *g = &w->g[0];
 	uint32_t id, len;
 
+	k = (struct keeper){.port = {.ops = &keeper_ops, .name = "keeper"}};
 	vio_port_defaults(&k.port);
 	assert_int_equal(vio_switch_add(w->sw, &k.port, &err), 0);
 	two_up(w, NW_ZERO_COPY, NW_ZERO_COPY, NW_ALL);
@@ -1064,10 +1065,11 @@ static void held_frame_is_returned_when_it_is_let_go_of(void **state)
 static void held_frames_survive_the_guest(void **state)
 {
 	struct nw *w = *state;
-	struct keeper k = {.port = {.ops = &keeper_ops, .name = "keeper"}};
+	static struct keeper k; /* the switch has it until the tear-down */
 	struct vio_err err;
 	struct nw_guest *g = &w->g[0];
 
+	k = (struct keeper){.port = {.ops = &keeper_ops, .name = "keeper"}};
 	vio_port_defaults(&k.port);
 	assert_int_equal(vio_switch_add(w->sw, &k.port, &err), 0);
 	two_up(w, NW_ZERO_COPY, NW_ZERO_COPY, NW_ALL);
