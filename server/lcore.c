@@ -184,9 +184,11 @@ static bool stop_turn(struct lcore *lc, uint64_t deadline)
 	return vio_load_acquire(&lc->set->left) == 0 || vio_now_ns() > deadline;
 }
 
+/* What is looked for now and then: changes that somebody wants, and whether the machine is there. */
 static bool hypervisor_gone(struct lcore *lc)
 {
 	lc->since_alive = 0;
+	vio_control_serve(&lc->box);
 	if (phyp_alive(lc->set->part))
 		return false;
 	vio_store_release(&lc->set->gone, true);

@@ -10,6 +10,7 @@
 #define VIO_SERVER_LCORE_H
 
 #include "server/adapter.h"
+#include "server/control.h"
 
 struct vio_lcores;
 struct vio_duet;
@@ -44,6 +45,14 @@ void vio_lcores_add_adapter(struct vio_lcores *l, unsigned lcore, unsigned unit,
  * this lcore never sleeps. Before run.
  */
 void vio_lcores_set_switch(struct vio_lcores *l, unsigned (*fn)(void *ctx), void *ctx, bool awake);
+
+/*
+ * Have `fn` called by an lcore between two of its turns: see vio_control_ask(), whose result it is.
+ * Lcore 0 has the switch and all network queues; vio_lcores_place(l, i) that of the i-th adapter's
+ * control path and disk queues start from.
+ */
+int vio_lcores_call(struct vio_lcores *l, unsigned lcore, vio_control_fn *fn, void *ctx,
+		    struct vio_err *err);
 
 /* What an adapter's environment needs; see struct vio_env. */
 void vio_lcores_assign(struct vio_lcores *l, struct vio_squeue *q);

@@ -11,6 +11,7 @@
 #include <rte_rcu_qsbr.h>
 
 #include "duet/score.h"
+#include "server/control.h"
 #include "server/lcore.h"
 
 /*
@@ -44,6 +45,7 @@ struct lcore {
 	/* Queues given to it, for choosing; changed by adapters' lcores. */
 	unsigned load __attribute__((aligned(VIO_CACHE_LINE)));
 	unsigned core;
+	struct vio_control_box box; /* what somebody wants it to change */
 } __attribute__((aligned(VIO_CACHE_LINE)));
 
 struct owner {

@@ -172,6 +172,17 @@ void vio_lcores_set_switch(struct vio_lcores *l, unsigned (*fn)(void *ctx), void
 	l->lc[0].awake = awake;
 }
 
+static void wake(void *ctx)
+{
+	phyp_vcpu_prod(((struct lcore *)ctx)->vcpu);
+}
+
+int vio_lcores_call(struct vio_lcores *l, unsigned lcore, vio_control_fn *fn, void *ctx,
+		    struct vio_err *err)
+{
+	return vio_control_ask(&l->lc[lcore].box, fn, ctx, wake, &l->lc[lcore], err);
+}
+
 bool vio_lcores_stats(const struct vio_lcores *l, unsigned i, struct vio_lcore_stats *out)
 {
 	const struct lcore *lc = &l->lc[i];

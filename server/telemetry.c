@@ -342,6 +342,38 @@ COMMAND(memory, 0)
 COMMAND(sw, 0)
 COMMAND(port, 1)
 
+/* DPDK says which command it is, and hands over what follows the first comma. */
+static int on_set(const char *cmd, const char *params, struct rte_tel_data *d)
+{
+	struct vio_err why = {""};
+	int rc = -1;
+
+	pthread_mutex_lock(&shown.lock);
+	for (unsigned i = 0; shown.t && i < shown.t->n_control; i++) {
+		const struct vio_control_cmd *c = shown.t->control[i];
+
+		if (strcmp(c->name, cmd))
+			continue;
+		rc = c->run(shown.t->control_ctx, params ? params : "", &why);
+		rte_tel_data_start_dict(d);
+		if (rc == 0)
+			num(d, "done", 1);
+		else
+			text(d, "error", why.msg);
+		rc = 0;
+		break;
+	}
+	pthread_mutex_unlock(&shown.lock);
+	return rc;
+}
+
+static int register_cmd(const char *name, telemetry_cb fn, const char *help, struct vio_err *err)
+{
+	int rc = rte_telemetry_register_cmd(name, fn, help);
+
+	return rc < 0 ? vio_err_set(err, rc, "telemetry command %s: %s", name, strerror(-rc)) : 0;
+}
+
 int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 {
 	static const struct {
@@ -361,18 +393,16 @@ int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 		{"/vio/memory", on_memory,
 		 "Windows and memory of this process, bytes. No parameters"},
 	};
-	int rc;
+	int rc = 0;
 
 	pthread_mutex_lock(&shown.lock);
 	shown.t = t;
 	pthread_mutex_unlock(&shown.lock);
-	for (unsigned i = 0; i < VIO_ARRAY_SIZE(cmd); i++) {
-		rc = rte_telemetry_register_cmd(cmd[i].name, cmd[i].fn, cmd[i].help);
-		if (rc < 0)
-			return vio_err_set(err, rc, "telemetry command %s: %s", cmd[i].name,
-					   strerror(-rc));
-	}
-	return 0;
+	for (unsigned i = 0; rc == 0 && i < VIO_ARRAY_SIZE(cmd); i++)
+		rc = register_cmd(cmd[i].name, cmd[i].fn, cmd[i].help, err);
+	for (unsigned i = 0; rc == 0 && i < t->n_control; i++)
+		rc = register_cmd(t->control[i]->name, on_set, t->control[i]->help, err);
+	return rc;
 }
 
 void vio_telemetry_stop(void)

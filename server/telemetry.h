@@ -12,12 +12,14 @@
  *   /vio/port,P           a port: counters, drops by reason
  *   /vio/hcalls           hypervisor calls of this partition, by name
  *   /vio/lcores           busy and empty turns, sleeps
+ *   /vio/set/...          changes (server/control.h): {"done": 1}, or {"error": why not}
  *   /vio/memory           windows, hugepages and resident memory of this process
  */
 #ifndef VIO_SERVER_TELEMETRY_H
 #define VIO_SERVER_TELEMETRY_H
 
 #include "server/adapter.h"
+#include "server/control.h"
 #include "server/lcore.h"
 #include "server/switch.h"
 
@@ -26,8 +28,11 @@ struct vio_telemetry {
 	const struct vio_lcores *lcores;
 	unsigned n_adapters;
 	struct vio_adapter *const *adapter;
-	struct vio_backend *const *backend; /* one each */
-	const struct vio_switch *sw;        /* NULL: no adapter is a network */
+	struct vio_backend *const *backend;           /* one each */
+	const struct vio_switch *sw;                  /* NULL: no adapter is a network */
+	const struct vio_control_cmd *const *control; /* n_control of them */
+	unsigned n_control;
+	void *control_ctx;
 };
 
 /*
