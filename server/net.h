@@ -7,6 +7,7 @@
  *   net.c       features, configuration, life; transmit: guest to switch
  *   net_rx.c    receive: switch to guest
  *   net_ctrl.c  control queue
+ *   net_options.c  the words of --net
  */
 #ifndef VIO_SERVER_NET_H
 #define VIO_SERVER_NET_H

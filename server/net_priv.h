@@ -125,6 +125,8 @@ static inline unsigned vio_net_pair(struct vio_net *n, struct vio_frame *f)
 	return vio_likely(n->pairs == 1) ? 0 : vio_net_choose_pair(n, f);
 }
 
+/* net_options.c: a spec of vio_net_create(), cut up; -EINVAL with a sentence. */
+int vio_net_parse(struct vio_net *n, char *text, struct vio_err *err);
 /* net_rx.c */
 /* vio_dev_ops.complete of queues that keep nothing back: 0. */
 unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max);
