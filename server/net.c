@@ -55,7 +55,7 @@ static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_
 	c.status = vio_le16((vio_load_relaxed(&n->port.up) ? VIRTIO_NET_S_LINK_UP : 0) |
 			    (vio_load_relaxed(&n->announce) ? VIRTIO_NET_S_ANNOUNCE : 0));
 	c.max_virtqueue_pairs = vio_le16(n->max_pairs);
-	c.mtu = vio_le16(n->port.mtu);
+	c.mtu = vio_le16(vio_load_relaxed(&n->shown_mtu));
 	static_assert(offsetof(struct virtio_net_config, speed) == 12, "mac, status, pairs, mtu");
 	memcpy(out, &c, len);
 	return len;
@@ -543,6 +543,7 @@ static void queue_off(struct vio_squeue *q)
 		vio_store_relaxed(&n->announce, false);
 		vio_net_show_station(n);
 		vio_switch_gone(&n->port);
+		vio_store_relaxed(&n->shown_mtu, vio_load_relaxed(&n->port.mtu));
 	}
 	if (q->index == n->ctrl)
 		vio_net_show_mac(n, n->mac); /* a reset takes ADDR_SET back */
@@ -659,8 +660,11 @@ static const struct vio_backend_ops be_ops = {
 	.window_busy = window_busy,
 };
 
-static const struct vio_port_ops port_ops = {
-	.kind = "guest", .addresses = VIO_FDB_GUEST, .deliver = vio_net_deliver};
+static const struct vio_port_ops port_ops = {.kind = "guest",
+					     .addresses = VIO_FDB_GUEST,
+					     .deliver = vio_net_deliver,
+					     .may_change = vio_net_may_change,
+					     .changed = vio_net_changed};
 
 /* --------------------------------------------------------------------------------- life ---- */
 
@@ -700,6 +704,8 @@ int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *
 		 n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5],
 		 n->port.vlan.trunk ? "trunk, native" : "access,", n->port.vlan.pvid, n->port.mtu,
 		 n->max_pairs);
+	n->number = number;
+	n->shown_mtu = n->port.mtu;
 	vio_net_show_mac(n, n->mac);
 	vio_net_filter_reset(n);
 	*out = n;

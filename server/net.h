@@ -7,6 +7,7 @@
  *   net.c       features, configuration, life; transmit: guest to switch
  *   net_rx.c    receive: switch to guest
  *   net_ctrl.c  control queue
+ *   net_change.c  what is changed while it runs
  *   net_options.c  the words of --net
  */
 #ifndef VIO_SERVER_NET_H
@@ -27,6 +28,8 @@ struct vio_net;
 struct vio_net_env {
 	int (*mem_add)(void *ctx, void *va, uint64_t len);
 	void (*mem_del)(void *ctx, void *va, uint64_t len);
+	/* The config space of the adapter with this `number` is not what it was. */
+	void (*config_changed)(void *ctx, unsigned number);
 	void *ctx;
 };
 

@@ -22,7 +22,7 @@ void vio_net_show_mac(struct vio_net *n, const uint8_t mac[6])
 
 void vio_net_show_station(struct vio_net *n)
 {
-	uint64_t vid = n->port.vlan.pvid, mac = vio_load_relaxed(&n->shown_mac);
+	uint64_t vid = vio_load_relaxed(&n->port.vlan.pvid), mac = vio_load_relaxed(&n->shown_mac);
 	/* On a trunk without a native VLAN nobody knows where it is until it has said something. */
 	bool there = vid != 0 && vio_load_relaxed(&n->rx[0]) != NULL;
 

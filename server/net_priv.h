@@ -73,7 +73,13 @@ struct vio_net {
 	struct vio_net_env env;
 	uint8_t mac[6];
 	uint64_t shown_mac; /* in the config space: this one until ADDR_SET; any lcore, relaxed */
+	unsigned number;    /* as vio_net_create() was told */
 	uint16_t max_pairs;
+	/*
+	 * In the config space; any lcore, relaxed. It stays until the guest resets the device whatever the port's
+	 * becomes (5.1.4.1: "MUST NOT modify mtu once it has been set").
+	 */
+	uint16_t shown_mtu;
 	bool announce; /* the guest is to announce itself and has not said that it did; any lcore, relaxed */
 	bool follows; /* link=uplink */
 	bool locked;  /* lock-mac=on */
@@ -127,6 +133,10 @@ static inline unsigned vio_net_pair(struct vio_net *n, struct vio_frame *f)
 
 /* net_options.c: a spec of vio_net_create(), cut up; -EINVAL with a sentence. */
 int vio_net_parse(struct vio_net *n, char *text, struct vio_err *err);
+/* net_change.c: vio_port_ops of a guest's port. */
+int vio_net_may_change(const struct vio_port *p, const struct vio_port_change *to,
+		       struct vio_err *err);
+void vio_net_changed(struct vio_port *p);
 /* net_rx.c */
 /* vio_dev_ops.complete of queues that keep nothing back: 0. */
 unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max);

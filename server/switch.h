@@ -46,6 +46,7 @@
 
 struct vio_switch;
 struct vio_port;
+struct vio_port_change;
 
 /* Why a frame was dropped. Words: vio_drop_name(). */
 enum vio_drop {
@@ -91,6 +92,13 @@ struct vio_port_ops {
 	unsigned (*poll)(struct vio_port *p);
 	/* Optional: about ten times a second. Link state. */
 	void (*tick)(struct vio_port *p);
+	/*
+	 * Optional: may the port be changed so (vio_switch_change())? 0, or -errno with a sentence. And: it
+	 * was.
+	 */
+	int (*may_change)(const struct vio_port *p, const struct vio_port_change *to,
+			  struct vio_err *err);
+	void (*changed)(struct vio_port *p);
 	/* Optional: let go of frames that have left, if it does not do so by itself. */
 	void (*reap)(struct vio_port *p);
 };
@@ -155,6 +163,11 @@ struct vio_port {
  * (switch_fdb.c); behind a table so that all else builds without.
  */
 struct vio_fdb;
+struct vio_fdb_row {
+	uint64_t key;
+	unsigned port;
+	uint32_t seen; /* seconds: of the last frame from there */
+};
 struct vio_fdb_ops {
 	/*
 	 * 1: new, VIO_FDB_MOVED + the port where it was: moved, 0: known; -ENOSPC: no room, or the port has `limit` addresses already,
@@ -172,7 +185,7 @@ struct vio_fdb_ops {
 	 * An entry of a walk that begins with *at = 0 and ends with false. What is learnt or forgotten
 	 * meanwhile may be missed.
 	 */
-	bool (*walk)(struct vio_fdb *t, uint32_t *at, uint64_t *key, unsigned *port);
+	bool (*walk)(struct vio_fdb *t, uint32_t *at, struct vio_fdb_row *row);
 	unsigned (*count)(const struct vio_fdb *t);
 	void (*free)(struct vio_fdb *t);
 };
@@ -243,6 +256,26 @@ static inline bool vio_port_in_vlan(const struct vio_port *p, uint16_t vid)
 {
 	return vid == p->vlan.pvid || (p->vlan.trunk && (p->vlan.member[vid / 64] >> vid % 64 & 1));
 }
+
+/*
+ * While frames flow: what is set there becomes the port's. What was learnt at a port that changes link or
+ * VLAN is forgotten. -errno with a sentence, and nothing is changed: the port refuses. The switch's
+ * lcore.
+ */
+struct vio_port_change {
+	bool set_up, set_vlan, set_mtu, set_storm;
+	bool up;
+	uint16_t mtu;
+	uint32_t storm;
+	struct vio_vlan_cfg vlan;
+};
+int vio_switch_change(struct vio_port *p, const struct vio_port_change *to, struct vio_err *err);
+/*
+ * Up to `max` addresses of the table from *at on (0: its beginning), with their age in seconds in
+ * `seen`; *at is where the next call goes on, 0 at the end. Their number. The switch's lcore.
+ */
+unsigned vio_switch_rows(struct vio_switch *sw, uint32_t *at, struct vio_fdb_row *row,
+			 unsigned max);
 
 /* Any thread: NULL past the end; for telemetry. */
 const struct vio_port *vio_switch_port(const struct vio_switch *sw, unsigned i);

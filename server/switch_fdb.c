@@ -108,7 +108,7 @@ static void fdb_forget(struct vio_fdb *t, unsigned port)
 	}
 }
 
-static bool fdb_walk(struct vio_fdb *t, uint32_t *walk, uint64_t *key, unsigned *port)
+static bool fdb_walk(struct vio_fdb *t, uint32_t *walk, struct vio_fdb_row *row)
 {
 	struct fdb *f = of(t);
 	const void *k;
@@ -117,8 +117,9 @@ static bool fdb_walk(struct vio_fdb *t, uint32_t *walk, uint64_t *key, unsigned 
 
 	if (at < 0)
 		return false;
-	memcpy(key, k, sizeof(*key));
-	*port = f->entry[at].port;
+	memcpy(&row->key, k, sizeof(row->key));
+	row->port = f->entry[at].port;
+	row->seen = f->entry[at].seen;
 	return true;
 }
 

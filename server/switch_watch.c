@@ -28,6 +28,44 @@ void vio_switch_link(struct vio_port *p, bool up)
 	forget(p);
 }
 
+int vio_switch_change(struct vio_port *p, const struct vio_port_change *to, struct vio_err *err)
+{
+	int rc = p->ops->may_change ? p->ops->may_change(p, to, err) : 0;
+
+	if (rc < 0)
+		return rc;
+	if (to->set_vlan) {
+		vio_store_relaxed(&p->vlan.pvid, to->vlan.pvid);
+		p->vlan.trunk = to->vlan.trunk;
+		memcpy(p->vlan.member, to->vlan.member, sizeof(p->vlan.member));
+		forget(p);
+	}
+	if (to->set_mtu)
+		vio_store_relaxed(&p->mtu, to->mtu);
+	if (to->set_storm)
+		p->storm = to->storm;
+	if (to->set_up)
+		vio_switch_link(p, to->up);
+	if (p->ops->changed)
+		p->ops->changed(p);
+	return 0;
+}
+
+unsigned vio_switch_rows(struct vio_switch *sw, uint32_t *at, struct vio_fdb_row *row, unsigned max)
+{
+	unsigned n = 0;
+
+	while (n < max) {
+		if (!sw->fdb->ops->walk(sw->fdb, at, &row[n])) {
+			*at = 0;
+			break;
+		}
+		row[n].seen = sw->now - row[n].seen;
+		n++;
+	}
+	return n;
+}
+
 void vio_switch_gone(struct vio_port *p)
 {
 	if (p->sw)
@@ -79,14 +117,16 @@ static void put_rarp(struct vio_frame *f, uint64_t key)
 /* The next station that is not behind the port itself; false: there are no more. */
 static bool next_station(struct vio_switch *sw, uint64_t *key)
 {
-	unsigned port;
+	struct vio_fdb_row row;
 
 	while (!sw->learnt_done) {
-		sw->learnt_done = !sw->fdb->ops->walk(sw->fdb, &sw->walk, key, &port);
-		if (sw->learnt_done)
+		sw->learnt_done = !sw->fdb->ops->walk(sw->fdb, &sw->walk, &row);
+		if (sw->learnt_done) {
 			sw->walk = 0;
-		else if (port != sw->announce->index)
+		} else if (row.port != sw->announce->index) {
+			*key = row.key;
 			return true;
+		}
 	}
 	while (sw->walk < sw->n) { /* those that have not said anything yet */
 		const struct vio_port *p = sw->port[sw->walk++];

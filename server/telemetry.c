@@ -38,7 +38,7 @@ static unsigned parse_args(const char *params, unsigned arg[2])
 	return n;
 }
 
-static answer_fn port;
+static answer_fn port, fdb;
 
 static int answer(answer_fn *fn, unsigned wants, const char *params, struct rte_tel_data *d)
 {
@@ -46,7 +46,8 @@ static int answer(answer_fn *fn, unsigned wants, const char *params, struct rte_
 	int rc = -1;
 
 	pthread_mutex_lock(&shown.lock);
-	if (shown.t && n == wants && (wants == 0 || fn == port || arg[0] < shown.t->n_adapters))
+	if (shown.t && n == wants &&
+	    (wants == 0 || fn == port || fn == fdb || arg[0] < shown.t->n_adapters))
 		rc = fn(shown.t, n, arg, d);
 	pthread_mutex_unlock(&shown.lock);
 	return rc;
@@ -326,6 +327,62 @@ static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2]
 	return 0;
 }
 
+/* Rows in one answer: they fit the socket's message. */
+#define FDB_ROWS 64u
+
+static bool add_row(struct rte_tel_data *d, unsigned i, const struct vio_fdb_row *row)
+{
+	struct rte_tel_data *one = rte_tel_data_alloc();
+	char name[16], mac[20];
+	uint64_t k = row->key;
+
+	if (!one)
+		return false;
+	rte_tel_data_start_dict(one);
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", (unsigned)k & 0xff,
+		 (unsigned)(k >> 8) & 0xff, (unsigned)(k >> 16) & 0xff, (unsigned)(k >> 24) & 0xff,
+		 (unsigned)(k >> 32) & 0xff, (unsigned)(k >> 40) & 0xff);
+	text(one, "address", mac);
+	num(one, "vlan", k >> 48);
+	num(one, "port", row->port);
+	num(one, "age", row->seen);
+	snprintf(name, sizeof(name), "row_%u", i);
+	if (rte_tel_data_add_dict_container(d, name, one, 0)) {
+		rte_tel_data_free(one);
+		return false;
+	}
+	return true;
+}
+
+/* The one question whose answer an lcore has to look up: nobody else may walk over its table. */
+static int fdb(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+	       struct rte_tel_data *d)
+{
+	struct vio_fdb_row row[FDB_ROWS];
+	struct vio_err why = {""};
+	uint32_t at = n ? arg[0] : 0;
+	int rows = vio_port_rows(t->ports, &at, row, FDB_ROWS, &why);
+
+	rte_tel_data_start_dict(d);
+	if (rows < 0) {
+		text(d, "error", why.msg);
+		return 0;
+	}
+	num(d, "rows", (uint64_t)rows);
+	num(d, "next", at);
+	for (unsigned i = 0; i < (unsigned)rows; i++) {
+		if (!add_row(d, i, &row[i]))
+			return -1;
+	}
+	return 0;
+}
+
+static int on_fdb(const char *cmd, const char *params, struct rte_tel_data *d)
+{
+	(void)cmd;
+	return answer(fdb, params && *params ? 1 : 0, params, d);
+}
+
 #define COMMAND(name, wants)                                                                       \
 	static int on_##name(const char *cmd, const char *params, struct rte_tel_data *d)          \
 	{                                                                                          \
@@ -390,6 +447,8 @@ int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 		{"/vio/switch", on_sw, "Ports and addresses of the switch. No parameters"},
 		{"/vio/port", on_port,
 		 "Counters of a port of the switch, drops by reason. Parameter: port"},
+		{"/vio/fdb", on_fdb,
+		 "Addresses of the switch. Parameter: where to go on (next of the last answer), or none"},
 		{"/vio/memory", on_memory,
 		 "Windows and memory of this process, bytes. No parameters"},
 	};

@@ -9,6 +9,7 @@
  *   /vio/queue,I,Q        counters of the Q-th active queue of adapter I
  *   /vio/backend,I        the disk behind it
  *   /vio/switch           ports and addresses of the switch
+ *   /vio/fdb[,AT]         addresses of the switch: address, VLAN, port, age; 64 an answer, and where the next one begins
  *   /vio/port,P           a port: counters, drops by reason
  *   /vio/hcalls           hypervisor calls of this partition, by name
  *   /vio/lcores           busy and empty turns, sleeps
@@ -21,6 +22,7 @@
 #include "server/adapter.h"
 #include "server/control.h"
 #include "server/lcore.h"
+#include "server/port_set.h"
 #include "server/switch.h"
 
 struct vio_telemetry {
@@ -30,6 +32,7 @@ struct vio_telemetry {
 	struct vio_adapter *const *adapter;
 	struct vio_backend *const *backend;           /* one each */
 	const struct vio_switch *sw;                  /* NULL: no adapter is a network */
+	const struct vio_port_set *ports;             /* how the switch is asked and changed */
 	const struct vio_control_cmd *const *control; /* n_control of them */
 	unsigned n_control;
 	void *control_ctx;

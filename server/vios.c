@@ -55,6 +55,7 @@ struct vios {
 		struct vios *v;
 		unsigned source; /* of messages */
 	} guest[PHYP_MAX_UNITS];
+	struct vio_port_set ports;
 	struct vio_telemetry telemetry;
 };
 
@@ -300,6 +301,24 @@ static void net_mem_del(void *ctx, void *va, uint64_t len)
 	vio_uplink_mem_del(v->uplink, v->o.n_uplinks, va, len);
 }
 
+static void net_config_changed(void *ctx, unsigned number)
+{
+	struct vios *v = ctx;
+
+	if (v->adapter[number])
+		vio_adapter_config_changed(v->adapter[number]);
+}
+
+static int call_switch(void *ctx, vio_control_fn *fn, void *arg, struct vio_err *err)
+{
+	return vio_lcores_call(((struct vios *)ctx)->lcores, 0, fn, arg, err);
+}
+
+static int set_port(void *ctx, const char *params, struct vio_err *err)
+{
+	return vio_port_set(&((struct vios *)ctx)->ports, params, err);
+}
+
 static int open_devices(struct vios *v, struct vio_err *err)
 {
 	struct vio_backend_env env = {.server_memory = server_memory,
@@ -307,7 +326,10 @@ static int open_devices(struct vios *v, struct vio_err *err)
 				      .say = say_of_disk,
 				      .others = v->backend,
 				      .n_others = PHYP_MAX_UNITS};
-	const struct vio_net_env net = {.mem_add = net_mem_add, .mem_del = net_mem_del, .ctx = v};
+	const struct vio_net_env net = {.mem_add = net_mem_add,
+					.mem_del = net_mem_del,
+					.config_changed = net_config_changed,
+					.ctx = v};
 
 	for (unsigned i = 0; i < v->n_adapters; i++) {
 		unsigned k = i < v->o.n_devices ? i : v->o.n_devices - 1;
@@ -520,6 +542,11 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		.say = env_say,
 		.trace = o->trace ? env_trace : NULL,
 	};
+	static const struct vio_control_cmd set_port_cmd = {
+		"/vio/set/port",
+		"Change a port of the switch. Parameters: port, then link=, vlan=, trunk=, mtu=, storm=",
+		set_port};
+	static const struct vio_control_cmd *const control[] = {&set_port_cmd};
 	uint64_t share = v->mem_top / v->n_adapters / CRQ_PAGE_BYTES * CRQ_PAGE_BYTES;
 
 	for (unsigned i = 0; i < v->n_adapters; i++) {
@@ -548,12 +575,17 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		say("%s: %s %s", phyp_unit(v->part, v->unit[i])->partner,
 		    v->net[i] ? "network" : "disk", v->backend[i]->what);
 	}
+	v->ports = (struct vio_port_set){.sw = v->sw, .call = call_switch, .ctx = v};
 	v->telemetry = (struct vio_telemetry){.part = v->part,
 					      .lcores = v->lcores,
 					      .n_adapters = v->n_adapters,
 					      .adapter = v->adapter,
 					      .backend = v->backend,
-					      .sw = v->sw};
+					      .sw = v->sw,
+					      .ports = &v->ports,
+					      .control = control,
+					      .n_control = VIO_ARRAY_SIZE(control),
+					      .control_ctx = v};
 	return vio_telemetry_start(&v->telemetry, err);
 }
 

@@ -628,11 +628,21 @@ static void reap(struct vio_port *p)
 					0); /* not all devices have it; those free on their own */
 }
 
+static int may_change(const struct vio_port *p, const struct vio_port_change *to,
+		      struct vio_err *err)
+{
+	(void)p;
+	if (!to->set_up && !to->set_mtu)
+		return 0;
+	return vio_err_set(err, -EINVAL, "the link and the MTU of an uplink are its device's");
+}
+
 static const struct vio_port_ops ops = {.kind = "uplink",
 					.outside = true,
 					.deliver = deliver,
 					.poll = poll_port,
 					.tick = tick,
+					.may_change = may_change,
 					.reap = reap};
 
 /* ------------------------------------------------------------------------------- memory ---- */

@@ -47,9 +47,9 @@ static void no_forget(struct vio_fdb *t, unsigned port)
 {
 	(void)t, (void)port;
 }
-static bool no_walk(struct vio_fdb *t, uint32_t *at, uint64_t *key, unsigned *port)
+static bool no_walk(struct vio_fdb *t, uint32_t *at, struct vio_fdb_row *row)
 {
-	(void)t, (void)at, (void)key, (void)port;
+	(void)t, (void)at, (void)row;
 	return false;
 }
 static unsigned no_count(const struct vio_fdb *t)

@@ -57,6 +57,16 @@ class Telemetry(unittest.TestCase):
             self.assertEqual(adapter["ring"], "direct", seen["text"])
             self.assertGreater(queue["reads"], 100, seen["text"])
 
+    def test_a_port_is_changed_while_vios_runs_and_refusals_say_why(self):
+        """No guest is up and no uplink polls, so the lcore sleeps: it is woken for each of these."""
+        with Machine(BUILD, vios_args=["--net", "vlan=10"]) as m:
+            answers, text = ask(m, "/vio/set/port,0,vlan=20,mtu=9000,link=down", "/vio/port,0", "/vio/fdb", "/vio/set/port,7,link=up")
+            port = next(v for k, v in answers.items() if k.startswith("/vio/port"))
+            self.assertEqual((port["vlan"], port["mtu"], port["link"]), (20, 9000, "down"), text)
+            table = next(v for k, v in answers.items() if k.startswith("/vio/fdb"))
+            self.assertEqual((table["rows"], table["next"]), (0, 0), text)
+            self.assertIn("there is no port 7", text)
+
 
 if __name__ == "__main__":
     main()

@@ -100,14 +100,14 @@ static void f_forget(struct vio_fdb *t, unsigned port)
 	}
 }
 
-static bool f_walk(struct vio_fdb *t, uint32_t *at, uint64_t *key, unsigned *port)
+static bool f_walk(struct vio_fdb *t, uint32_t *at, struct vio_fdb_row *row)
 {
 	struct fdb *f = vio_container_of(t, struct fdb, fdb);
 
 	if (*at >= f->n)
 		return false;
-	*key = f->e[*at].key;
-	*port = f->e[(*at)++].port;
+	*row = (struct vio_fdb_row){f->e[*at].key, f->e[*at].port, f->e[*at].seen};
+	++*at;
 	return true;
 }
 

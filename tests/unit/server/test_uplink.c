@@ -835,9 +835,9 @@ static void addresses_are_learnt_moved_aged_and_forgotten(void **state)
 {
 	struct vio_err err = {""};
 	struct vio_fdb *t;
-	unsigned n = 0, port, seen = 0;
+	unsigned n = 0, seen = 0;
 	uint32_t at = 0;
-	uint64_t key;
+	struct vio_fdb_row row;
 
 	(void)state;
 	assert_int_equal(vio_fdb_rte_create(&t, &err), 0);
@@ -848,9 +848,9 @@ static void addresses_are_learnt_moved_aged_and_forgotten(void **state)
 	assert_int_equal(t->ops->learn(t, 5, 2, 9, 150), VIO_FDB_MOVED + 1);
 	assert_int_equal(t->ops->lookup(t, 5), 2);
 	assert_int_equal(t->ops->learn(t, 6, 3, 9, 100), 1);
-	while (t->ops->walk(t, &at, &key, &port))
-		seen += (unsigned)key * port;
-	assert_int_equal(seen, 5 * 2 + 6 * 3);
+	while (t->ops->walk(t, &at, &row))
+		seen += (unsigned)row.key * row.port + row.seen;
+	assert_int_equal(seen, 5 * 2 + 150 + 6 * 3 + 100);
 	for (unsigned i = 0; i < 4; i++)
 		n += t->ops->age(t, 200, 100);
 	assert_int_equal(n, 1);
