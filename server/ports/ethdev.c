@@ -749,9 +749,11 @@ int vio_uplink_vdev(const char *devargs, struct vio_err *err)
 }
 
 /*
- * Software drivers whose code was read: they copy a frame with the CPU out of whatever address an
- * mbuf names. Others may hand the address to another process or a kernel that does not have the
- * page (net_virtio_user, net_memif with zero-copy, net_af_xdp): what is not known gets copies.
+ * Software drivers whose transmit function needs no more of a frame's address than that this process can
+ * read it (drivers/net of DPDK): af_packet and memif copy, pcap copies or hands it to libpcap, tap to
+ * writev(), null drops the frame or copies its start, ring passes the mbuf on to who polls the ring, which
+ * here is this process too. Others may hand the address to another process or a kernel that does not
+ * have the page (net_virtio_user, net_memif with zero-copy, net_af_xdp): what is not known gets copies.
  */
 static bool reads_our_memory(const struct rte_eth_dev_info *info)
 {
