@@ -8,6 +8,7 @@ import random
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
@@ -42,6 +43,13 @@ class Order(unittest.TestCase):
 
 
 class File(unittest.TestCase):
+    def test_two_slots_get_their_order_at_the_first_try_as_none_could_be_better(self):
+        rng = random.Random(1)
+        rng.shuffle = unittest.mock.Mock(side_effect=rng.shuffle)
+        rows = score.order(["arm", "R"], 40, rng)
+        self.assertEqual(rng.shuffle.call_count, 20)  # one a square of two rows
+        self.assertEqual([sum(r[0] == s for r in rows) for s in ("arm", "R")], [20, 20])
+
     def test_the_sizes_are_those_of_the_header_in_c(self):
         self.assertEqual([d.itemsize for d in (score.HEAD, score.LINE, score.TURN, score.GUEST_RECORD, score.SERVER_RECORD)],
                          [256, 256, 20, 64, 32])
