@@ -30,6 +30,19 @@ def asked(argv):
     return p.parse_args(argv)
 
 
+def one_start(make, keys, block, first):
+    """[windows]: all arms together and each of ASKED alone, for each kind of disk, in random order."""
+    rows, rng = [], random.Random(block)
+    todo = [(k, {s: ps for s, ps in of.items() if s in some}, alone) for k, of in keys.items()
+            for some, alone in [(set(ARMS), False), *(({a}, True) for a in ASKED)]]
+    for key, of, alone in rng.sample(todo, len(todo)):
+        make.specials = (windows.ROUND_TRIP,) if alone else windows.SPECIALS
+        named = {s + ALONE: ps for s, ps in of.items()} if alone else of
+        rows += make.run(block, key, named, rng, first + len(rows))[1]
+        print(".", end="", file=sys.stderr, flush=True)
+    return rows
+
+
 def measure(args):
     """(windows, header): slots are the arms in the duet, and the same arms with ALONE behind their names."""
     e = experiment.parse({"title": "alone", "arms": ARMS, "sweep": SWEEPS, "duet": {"seconds": 0.5}}, "alone", "alone")
@@ -39,15 +52,11 @@ def measure(args):
     cores = environment.choose_cores(args.build, args.cores)
     make = duet_trial.DuetTrial(args.build, cores, e, None, header["tick_hz"], (header["slots"], header["points"]))
     rows = []
-    for block in range(args.starts):
-        rng = random.Random(block)
-        todo = [(k, {s: ps for s, ps in of.items() if s in some}, alone) for k, of in keys.items()
-                for some, alone in [(set(ARMS), False), *(({a}, True) for a in ASKED)]]
-        for key, of, alone in rng.sample(todo, len(todo)):
-            make.specials = (windows.ROUND_TRIP,) if alone else windows.SPECIALS
-            named = {s + ALONE: ps for s, ps in of.items()} if alone else of
-            rows += make.run(block, key, named, rng, len(rows))[1]
-            print(".", end="", file=sys.stderr, flush=True)
+    try:
+        for block in range(args.starts):
+            rows += one_start(make, keys, block, len(rows))
+    except KeyboardInterrupt:
+        print(" interrupted: from what was measured", end="", file=sys.stderr)
     print(file=sys.stderr)
     return np.concatenate(rows), header
 

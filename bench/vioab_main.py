@@ -7,7 +7,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-COMMANDS = {"ab": "vioab.cli", "compare": "vioab.compare", "paper": "vioab.papers"}
+COMMANDS = {"ab": "vioab.cli", "compare": "vioab.compare", "paper": "vioab.paper_run"}
 
 
 def main(argv):

@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Published claims, tested here: runs papers/NAME's experiment, judges it by thresholds committed beforehand, writes RESULT.md.
+"""Published claims, tested here: a paper's samples are judged by thresholds committed beforehand. paper_run.py measures.
 
 papers/NAME has CLAIM.md (for people), claim.toml (every threshold), experiment.toml and analyse.py. The rule of the verdict is
 here and the same for all papers (docs/papers.md).
 """
 
-import argparse
-import dataclasses
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
-import sys
-import time
 import tomllib
 from dataclasses import dataclass, field
 
@@ -357,11 +353,16 @@ def result_markdown(name, claim, result, samples, meta):
             f"is wholly on the other; else *inconclusive*. Intervals are {stats.LEVEL:.0%}, by bootstrap over process starts (n), "
             "paired by block; of exact counts, smallest to largest. A ratio of times that is nearer to its threshold than "
             "identical arms were to each other at the same points (A/A floor) is undecided.", ""]
+    if meta.get("plateau"):
+        out += [f"The arms took turns of about half a millisecond (docs/method.md); everything here holds while {meta['plateau']}, "
+                "the plateau of most samples" + (", except the last table of tests." if meta["others"] else "."), ""]
     out += tests_table(result.tests)
     for p in result.paragraphs:
         out += [p, ""]
     if result.svg:
         out += ["![figure](figure.svg)", "", result.caption, "", limits_line(meta["limits"]), ""]
+    for plateau, tests in meta.get("others", {}).items():
+        out += [f"## The same tests while {plateau}", "", "Reported, without a part in the verdict.", ""] + tests_table(tests)
     out += ["## Published figures", ""] + markdown_table(
         ["figure", "tag", "where"], [[f["figure"], f["tag"], f["url"]] for f in claim["figures"]])
     out += ["Tags: [P] seen in the primary source, [2nd] in a summary of it, [D] derived here by arithmetic.", ""]
@@ -386,87 +387,3 @@ def environment_lines(samples, env, meta):
               f"{cores.get('reason', '')}", ""]
     rows = [[k, json.dumps(v) if isinstance(v, (dict, list)) else str(v)] for k, v in sorted(env.items())]
     return lines + markdown_table(["what", "value"], rows)
-
-
-# --- running -----------------------------------------------------------------------------------------------------------
-
-def measure(name, args, out):
-    """Run papers/NAME/experiment.toml: (samples, limits, header, events). The only call of the runner."""
-    from vioab import experiment, runner
-    exp = experiment.load(os.path.join(args.papers, name, "experiment.toml"))
-    if args.sketch:
-        exp = dataclasses.replace(exp, blocks=dataclasses.replace(exp.blocks, pilot=1, min=1, max=1),
-                                  measure=dataclasses.replace(exp.measure, seconds=0.01, warm_seconds=0.002))
-    return runner.run(exp, out, build=args.build, fresh=True)
-
-
-def run_paper(name, args):
-    """Measure, judge, write. Returns the exit code: 0 when a verdict was reached, whatever it is."""
-    from vioab import plots, store
-    claim, module = load_claim(name, args.papers), load_analysis(name, args.papers)
-    prov = provenance(name, args.papers)
-    began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    out = os.path.join(args.out, name)
-    os.makedirs(out, exist_ok=True)
-    if prov["dirty"]:
-        print(f"warning: papers/{name}: {', '.join(prov['dirty'])} not committed; this run can give no verdict", file=sys.stderr)
-    extra = module.gather(args.build) if hasattr(module, "gather") else {}
-    samples, limits, header, events = measure(name, args, out)
-    extra["floors"] = noise_floors(samples)
-    store.write_csv(samples, os.path.join(out, "samples.csv"))
-    result = module.analyse(samples, limits, claim, extra)
-    meta = {"provenance": prov, "began": began, "environment": header["environment"], "cores": header.get("cores", {}),
-            "seed": header.get("seed"), "events": events, "limits": limits, "sketch": args.sketch,
-            "raw": os.path.join(os.path.relpath(out), "samples.csv"), "command": f"./run paper {name}"}
-    target = out if args.sketch else os.path.join(args.papers, name)
-    with open(os.path.join(target, "RESULT.md"), "w") as f:
-        f.write(result_markdown(name, claim, result, samples, meta))
-    if result.svg:
-        with open(os.path.join(target, "figure.svg"), "w") as f:
-            f.write(plots.standalone(result.svg))
-    report(result, target)
-    print(f"{name}: {final_verdict(result.tests, prov, args.sketch)}")
-    return 1 if prov["dirty"] else 0
-
-
-def report(result, target):
-    for t in result.tests:
-        role = "" if t.required else "(reported) "
-        print(f"  {answer(t):15} {role}{t.claim}: {interval_text(t.measured, t.unit)}; {t.threshold}")
-    print(f"\n{os.path.relpath(target)}/RESULT.md, figure.svg")
-
-
-def list_papers(folder):
-    for n in names(folder):
-        claim = load_claim(n, folder)
-        print(f"{n:14} {claim['title']}\n{'':14} {claim['claim']}")
-
-
-def parse_args(argv):
-    p = argparse.ArgumentParser(prog="./run paper", description="Test a published claim; without a name: list them.")
-    p.add_argument("name", nargs="?", help="a folder of papers/")
-    p.add_argument("--build", default="build", help="build directory (build)")
-    p.add_argument("--out", default=os.path.join("report", "papers"), help="where raw samples go (report/papers)")
-    p.add_argument("--sketch", action="store_true", help="one tiny block, to see that everything runs: its result goes to --out, "
-                   "and there are too few samples for any interval")
-    p.add_argument("--papers", default=FOLDER, help=argparse.SUPPRESS)
-    return p.parse_args(argv)
-
-
-def main(argv):
-    from machine import MachineError
-    from vioab.experiment import ExperimentError
-    from vioab.store import StoreError
-    args = parse_args(argv)
-    known = names(args.papers)
-    if args.name is None:
-        list_papers(args.papers)
-        return 0
-    if args.name not in known:
-        print(f"./run paper {args.name}: no such paper; there are {', '.join(known)}", file=sys.stderr)
-        return 2
-    try:
-        return run_paper(args.name, args)
-    except (PaperError, ExperimentError, StoreError, MachineError, OSError) as e:
-        print(f"./run paper {args.name}: {e}", file=sys.stderr)
-        return 1

@@ -13,7 +13,7 @@ import numpy as np
 
 import simulate
 from simulate_windows import World, simulate_windows
-from vioab import experiment, first_screen, plateau_samples, report_html, report_md, report_model, results, screen, store, windows
+from vioab import experiment, first_screen, paper_run, plateau_samples, report_html, report_md, report_model, results, screen, store, windows
 from vioab.model import AGAIN, STARTS_OF
 
 spec = importlib.util.spec_from_file_location("recompute", os.path.join(simulate.ROOT, "tests", "report", "recompute.py"))
@@ -75,6 +75,16 @@ class Report(unittest.TestCase):
 
     def section(self, name):
         return next(s for s in self.json["sections"] if s["id"] == name)
+
+    def test_a_papers_samples_are_one_plateaus_and_whole_starts_are_not_among_them(self):
+        trials = store.read(os.path.join(self.dir.name, "raw", "quick.jsonl"))[1]
+        main, others, name = paper_run.by_plateau("quick", self.dir.name, trials, "plain")
+        self.assertEqual({name, *others}, {p.name() for p in self.ctx.plateaus})
+        for samples in (main, *others.values()):
+            self.assertEqual(len({(s.experiment, s.plateau) for s in samples}), 1)
+            self.assertFalse([s for s in samples if s.values.get("ns_per_request") == 1e6])  # what the whole start says
+        danceless = [{**t, "danced": False} for t in trials]
+        self.assertEqual(paper_run.by_plateau("quick", self.dir.name, danceless, "plain"), ("plain", {}, ""))
 
     def test_each_plateau_has_its_own_ratio_and_it_is_the_planted_one(self):
         """Pooled over plateaus, or with labels that mean nothing, no ratio would be near."""

@@ -19,7 +19,7 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
-from vioab import experiment, papers  # noqa: E402
+from vioab import experiment, paper_run, papers  # noqa: E402
 from vioab.model import Interval, Sample, Samples  # noqa: E402
 
 PAPERS = ["kvmforum2010", "markuze2016", "viommu2011", "wang2018", "xen2012"]
@@ -324,7 +324,7 @@ class Provenance(unittest.TestCase):
 
 
 class Result(unittest.TestCase):
-    def text(self, name="wang2018", dirty=()):
+    def text(self, name="wang2018", dirty=(), **more):
         truth, extra = WORLDS[name]
         samples = plant(name, truth)
         extra = {**extra, "floors": papers.noise_floors(samples)}
@@ -332,7 +332,7 @@ class Result(unittest.TestCase):
         result = papers.load_analysis(name).analyse(samples, LIMITS, claim, extra)
         meta = {"provenance": {"known": True, "dirty": list(dirty), "commit": "abc1234", "date": "then"}, "began": "now",
                 "environment": {"cpu": "x"}, "events": [], "limits": LIMITS, "cores": {}, "seed": 1, "raw": "samples.csv",
-                "sketch": False, "command": f"./run paper {name}"}
+                "sketch": False, "command": f"./run paper {name}", **{k: v(result) for k, v in more.items()}}
         return papers.result_markdown(name, claim, result, samples, meta)
 
     def test_a_result_has_everything_that_a_reader_needs_to_doubt_it(self):
@@ -342,6 +342,14 @@ class Result(unittest.TestCase):
                          "What differs from the source", "## Environment", f"./run paper {name}", "[P]", "n = ", "figure.svg"):
                 self.assertIn(part, text, name)
             self.assertNotIn("nan", text)
+
+    def test_a_danced_result_says_the_plateau_of_its_verdict_and_what_the_tests_say_on_the_other(self):
+        text = self.text(plateau=lambda _: "R = 104 ns", 
+                         others=lambda r: {"R = 500 ns": [dataclasses.replace(t, passed=False) for t in r.tests]})
+        self.assertIn("## Verdict: same shape", text)  # the other plateau has no part in it
+        self.assertIn("everything here holds while R = 104 ns", text)
+        other = text[text.index("## The same tests while R = 500 ns"):text.index("## Published figures")]
+        self.assertIn("not as claimed", other)
 
     def test_the_floor_of_a_test_is_that_of_identical_arms_at_its_own_points(self):
         a, b = (dataclasses.replace(loaded("wang2018").points["copy"][0], bs=n) for n in (512, 1024))
@@ -362,7 +370,7 @@ class CommandLine(unittest.TestCase):
     def run_main(self, *argv):
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            rc = papers.main(list(argv))
+            rc = paper_run.main(list(argv))
         return rc, out.getvalue(), err.getvalue()
 
     def test_an_unknown_paper_is_refused_with_the_names_of_those_that_exist(self):
