@@ -19,6 +19,7 @@ HEAD_WORDS = ("4 KiB reads from memory, one at a time, every byte checked", "the
 ARMS = ("copy-tuned", "premapped", "zero-copy")  # drawn against copy
 TOP = 30  # of the picture's scale; what is above is written
 WIDTH = 900  # of the picture, SVG units
+GROUP = {("null", "read"): "null", ("memory", "read"): "memory, reads", ("memory", "write"): "writes"}  # of the picture's points
 N = 256  # entries of the ring that the copy arm fetches and puts back whole for each kick
 
 
@@ -172,7 +173,7 @@ def panel(ax, ctx, points):
         if len(ns) and math.isfinite(least):
             most = float(np.median(ns)) / least
             if most > TOP:
-                ax.text(i, 0.86, f"{most:.0f}×\n↑", transform=ax.get_xaxis_transform(), ha="center", va="top", fontsize=9)
+                ax.text(i, 0.985, f"↑ {most:.0f}×", transform=ax.get_xaxis_transform(), ha="center", va="top", fontsize=9)
             else:
                 ax.plot([i - 0.42, i + 0.42], [most, most], color=plots.INK, linewidth=2.6, label="the machine's bound")
     ax.axhline(1, color=plots.ARM_COLOUR["copy"], linewidth=1.4, label="copy (2010)")
@@ -181,12 +182,12 @@ def panel(ax, ctx, points):
     cut = [i for i in range(1, len(points)) if (points[i - 1].backend, points[i - 1].op) != (points[i].backend, points[i].op)]
     for i in cut:
         ax.axvline(i - 0.5, color=plots.RULE, linewidth=0.8)
-    for i in [0, *cut]:
-        name = points[i].backend + (f",\n{points[i].op}s" if points[i].op != "read" else "")
-        ax.text(i - 0.45, 0.985, name, transform=ax.get_xaxis_transform(), va="top", fontsize=10, color=plots.SOFT)
+    for i in [0, *cut]:  # above the axes: a bound may lie anywhere in them
+        name = GROUP.get((points[i].backend, points[i].op), f"{points[i].backend}, {points[i].op}s")
+        ax.text(i - 0.45, 1.015, name, transform=ax.get_xaxis_transform(), va="bottom", fontsize=10, color=plots.SOFT)
     ax.set_xticks(range(len(points)), [short(p) for p in points])
     ax.grid(False, axis="x")
-    ax.set_title(ctx.plateau_name() or "R not measured in the same windows", fontsize=12)
+    ax.set_title(ctx.plateau_name() or "R not measured in the same windows", fontsize=12, pad=20)
 
 
 def picture(ctx, at_plateaus):

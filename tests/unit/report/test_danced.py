@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 import unittest
+import unittest.mock
 
 import numpy as np
 
@@ -75,6 +76,21 @@ class Report(unittest.TestCase):
 
     def section(self, name):
         return next(s for s in self.json["sections"] if s["id"] == name)
+
+    def test_in_the_first_picture_no_word_lies_on_a_bound_or_on_another_word(self):
+        with unittest.mock.patch.object(first_screen.plots, "to_svg", side_effect=lambda fig, *_: fig):
+            fig = first_screen.picture(self.ctx, [self.ctx, *(results.at_plateau(self.ctx, q) for q in range(len(self.ctx.plateaus)))]).svg
+        fig.draw_without_rendering()
+        panels = [ax for ax in fig.axes if ax.texts]
+        self.assertTrue(panels)
+        for ax in panels:
+            words = [(t.get_text(), t.get_window_extent()) for t in ax.texts]
+            bounds = [("bound", ln.get_window_extent()) for ln in ax.lines if ln.get_label() == "the machine's bound"]
+            self.assertTrue(bounds)
+            for n, (text, box) in enumerate(words):
+                for other, there in words[n + 1:] + bounds:
+                    self.assertFalse(box.x0 < there.x1 and there.x0 < box.x1 and box.y0 < there.y1 and there.y0 < box.y1,
+                                     f"{text!r} lies on {other!r}")
 
     def test_a_papers_samples_are_one_plateaus_and_whole_starts_are_not_among_them(self):
         trials = store.read(os.path.join(self.dir.name, "raw", "quick.jsonl"))[1]
