@@ -121,6 +121,12 @@
 			"bytes of each block that the program touches, none, the first 64 (headers), or all, patterns written and checked", \
 			VIO_WORD(type, field, vio_touch_words), .def = "all"                                                                \
 	}
+#define VIO_ROW_CACHE(type, field)                                                                                              \
+	{                                                                                                                       \
+		"cache", "MODE",                                                                                                \
+			"the disk's write cache: as the server has it (as-is), writeback, or writethrough, each write durable", \
+			VIO_WORD(type, field, vio_cache_words), .def = "as-is"                                                  \
+	}
 #define VIO_ROW_SEED(type, field)                                                                  \
 	{                                                                                          \
 		"seed", "N", "of data and order", VIO_NUMBER(type, field, 0, UINT64_MAX / 4),      \
@@ -129,5 +135,7 @@
 
 /* none, headers, all. */
 extern const char *const vio_touch_words[];
+/* as-is, writeback, writethrough: enum vio_blk_cache. */
+extern const char *const vio_cache_words[];
 
 #endif

@@ -10,6 +10,7 @@
 
 const char *const vio_off_on[] = {"off", "on", NULL};
 const char *const vio_touch_words[] = {"none", "headers", "all", NULL};
+const char *const vio_cache_words[] = {"as-is", "writeback", "writethrough", NULL};
 
 /* A row and the struct in which its place lies. */
 struct entry {

@@ -15,7 +15,13 @@
 #define FEATURES                                                                                   \
 	(1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_RO |  \
 	 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_DISCARD |                               \
-	 1ull << VIRTIO_BLK_F_WRITE_ZEROES | 1ull << VIRTIO_BLK_F_MQ)
+	 1ull << VIRTIO_BLK_F_CONFIG_WCE | 1ull << VIRTIO_BLK_F_WRITE_ZEROES |                     \
+	 1ull << VIRTIO_BLK_F_MQ)
+
+static void blk_config_changed(void *ctx)
+{
+	blk_take_size(ctx);
+}
 
 static int blk_start(struct vio_blk *b, struct vio_err *err)
 {
@@ -24,6 +30,8 @@ static int blk_start(struct vio_blk *b, struct vio_err *err)
 
 	tc->type = VIRTIO_ID_BLOCK;
 	tc->features |= FEATURES;
+	tc->config_changed = blk_config_changed;
+	tc->config_ctx = b;
 	if (rc == 0)
 		rc = vio_transport_open(b->q[0].v.vcpu, b->f.mem, tc, &b->f.t, err);
 	if (rc == 0)
@@ -33,7 +41,11 @@ static int blk_start(struct vio_blk *b, struct vio_err *err)
 	if (rc == 0)
 		memcpy(b->identity, vio_transport_get_info(b->f.t)->identity, sizeof(b->identity));
 	if (rc == 0)
+		rc = blk_tell_cache(b, err);
+	if (rc == 0)
 		rc = blk_setup(b, err);
+	if (rc == 0)
+		blk_take_size(b); /* it may have grown since config space was read */
 	return rc ? rc : vio_front_go(&b->f, err);
 }
 
@@ -92,9 +104,26 @@ void vio_blk_close(struct vio_blk *b)
 	free(b);
 }
 
+int vio_blk_set_cache(struct vio_blk *b, enum vio_blk_cache cache, struct vio_err *err)
+{
+	const enum vio_blk_cache before = b->cfg.cache;
+	int rc;
+
+	b->cfg.cache = cache;
+	rc = blk_tell_cache(b, err);
+	if (rc)
+		b->cfg.cache = before;
+	return rc;
+}
+
 const struct vio_blk_info *vio_blk_get_info(const struct vio_blk *b)
 {
 	return &b->info;
+}
+
+uint64_t vio_blk_sectors(const struct vio_blk *b)
+{
+	return vio_load_relaxed(&b->info.sectors);
 }
 
 struct phyp_counters *vio_blk_counters(struct vio_blk *b, unsigned q)

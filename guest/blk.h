@@ -23,10 +23,14 @@
  */
 #define VIO_BLK_SHORTEST 64u
 
+/* The disk's write cache: left as the server has it, or as the guest wants it, after each restart too. */
+enum vio_blk_cache { VIO_BLK_CACHE_AS_IS, VIO_BLK_CACHE_WRITEBACK, VIO_BLK_CACHE_WRITETHROUGH };
+
 struct vio_blk_cfg {
 	struct vio_transport_cfg transport; /* num_queues, queue_size, arm ... */
-	uint32_t max_len;     /* largest data of one request, bytes, multiple of 512; 0 = 64 KiB */
-	uint32_t depth;       /* requests in flight per queue; 0 = 32; bounded by queue_size / 4 */
+	uint32_t max_len; /* largest data of one request, bytes, multiple of 512; 0 = 64 KiB */
+	uint32_t depth;   /* requests in flight per queue; 0 = 32; bounded by queue_size / 4 */
+	enum vio_blk_cache cache;
 	uint64_t buffers_len; /* room for vio_blk_alloc(), bytes */
 	/*
 	 * Mapping pool: bytes of the pool's data buffers, shared out evenly among the queues; 0 =
@@ -45,7 +49,7 @@ struct vio_blk_cfg {
 };
 
 struct vio_blk_info {
-	uint64_t sectors; /* of 512 bytes */
+	uint64_t sectors; /* of 512 bytes; grows with the disk: vio_blk_sectors() while it runs */
 	uint32_t
 		block_size; /* what a request's length is a multiple of; below 512: short requests */
 	uint32_t max_len;
@@ -93,6 +97,14 @@ const struct vio_blk_info *vio_blk_get_info(const struct vio_blk *b);
  * bytes, to 512 from 512 bytes on, to 4 KiB from 4 KiB on.
  */
 int vio_blk_alloc(struct vio_blk *b, uint32_t len, struct gla *at, struct vio_err *err);
+/*
+ * Change the write cache of a disk that runs: with WRITETHROUGH each write from now on is answered when
+ * it would survive a loss of power (what was answered before needs a FLUSH). By queue 0's owner. -ENOTSUP:
+ * the disk can't. Not AS_IS. Waits for the server's answer.
+ */
+int vio_blk_set_cache(struct vio_blk *b, enum vio_blk_cache cache, struct vio_err *err);
+/* The disk's size now, in sectors: it may have grown since it was opened. One load; any thread. */
+uint64_t vio_blk_sectors(const struct vio_blk *b);
 /* Counters of queue q's virtual processor. */
 struct phyp_counters *vio_blk_counters(struct vio_blk *b, unsigned q);
 

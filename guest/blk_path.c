@@ -32,7 +32,8 @@ static unsigned blk_segs(const struct vio_blk *b, const struct vio_blk_req *r)
 static bool range_ok(const struct vio_blk_info *i, uint64_t sector, uint64_t len)
 {
 	return !((sector * VIO_SECTOR | len) & (i->block_size - 1)) &&
-	       vio_range_ok(sector, len / VIO_SECTOR + (len % VIO_SECTOR != 0), i->sectors);
+	       vio_range_ok(sector, len / VIO_SECTOR + (len % VIO_SECTOR != 0),
+			    vio_load_relaxed(&i->sectors));
 }
 
 /* 0, or why it is refused here. */

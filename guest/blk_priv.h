@@ -100,6 +100,13 @@ static inline void blk_slot_free(struct blk_queue *q, struct blk_slot *s)
 /* Geometry and limits from config space; -EPROTO when they make no sense. */
 int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size_max,
 		    struct vio_err *err);
+/* Have the write cache as b->cfg.cache says. After vio_transport_start(). */
+int blk_tell_cache(struct vio_blk *b, struct vio_err *err);
+/*
+ * The disk's size out of config space as it is now. A value that the server is just writing is taken as it
+ * is: it is announced when it is written, and taken again. Any thread.
+ */
+void blk_take_size(struct vio_blk *b);
 /* Carve and map everything, once. After vio_transport_start(). */
 int blk_setup(struct vio_blk *b, struct vio_err *err);
 void blk_teardown(struct vio_blk *b);

@@ -19,13 +19,18 @@ static unsigned blk_held(const struct vio_front *f)
 	return n;
 }
 
-static bool another(const struct vio_blk *b, const struct vio_transport_info *now)
+/* Do both say which disk they are? */
+static bool known(const struct vio_blk *b, const struct vio_transport_info *now)
 {
 	static const uint8_t unknown[sizeof(b->identity)];
 
 	return memcmp(b->identity, unknown, sizeof(unknown)) != 0 &&
-	       memcmp(now->identity, unknown, sizeof(unknown)) != 0 &&
-	       memcmp(b->identity, now->identity, sizeof(unknown)) != 0;
+	       memcmp(now->identity, unknown, sizeof(unknown)) != 0;
+}
+
+static bool another(const struct vio_blk *b, const struct vio_transport_info *now)
+{
+	return known(b, now) && memcmp(b->identity, now->identity, sizeof(b->identity)) != 0;
 }
 
 /* A disk that came back must be the one that went. */
@@ -53,14 +58,16 @@ static int same_disk(struct vio_front *f, struct vio_err *err)
 	rc = blk_read_config(b, &now, &size_max, err);
 	if (rc)
 		return rc;
-	if (now.sectors != is->sectors || now.block_size != is->block_size ||
-	    now.read_only != is->read_only || now.num_queues < is->num_queues ||
-	    size_max < b->size_max)
+	/* The same one may have grown; of one that can't be told from others the size has to do. */
+	if (now.sectors < is->sectors || (now.sectors > is->sectors && !known(b, ti)) ||
+	    now.block_size != is->block_size || now.read_only != is->read_only ||
+	    now.num_queues < is->num_queues || size_max < b->size_max)
 		return vio_err_set(err, -ENOTSUP,
 				   "the VIO server came back with another disk (%" PRIu64
 				   " sectors, before %" PRIu64 "); open it anew",
 				   now.sectors, is->sectors);
-	return 0;
+	blk_take_size(b);
+	return blk_tell_cache(b, err);
 }
 
 const struct vio_front_ops blk_front_ops = {

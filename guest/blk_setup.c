@@ -83,6 +83,38 @@ int blk_read_config(struct vio_blk *b, struct vio_blk_info *info, uint32_t *size
 	return 0;
 }
 
+void blk_take_size(struct vio_blk *b)
+{
+	struct virtio_blk_config c = {0};
+	uint64_t sectors;
+
+	vio_transport_config(b->f.t, &c, sizeof(c));
+	sectors = vio_le64(c.capacity);
+	/* Nobody's disk becomes smaller: should it, the server answers with errors, and nothing is refused here. */
+	if (sectors > 0 && sectors <= UINT64_MAX / VIO_SECTOR)
+		vio_store_relaxed(&b->info.sectors, sectors);
+}
+
+int blk_tell_cache(struct vio_blk *b, struct vio_err *err)
+{
+	const uint64_t has = vio_transport_get_info(b->f.t)->features;
+	const bool back = b->cfg.cache == VIO_BLK_CACHE_WRITEBACK;
+
+	if (b->cfg.cache == VIO_BLK_CACHE_AS_IS)
+		return 0;
+	if (has >> VIRTIO_BLK_F_CONFIG_WCE & 1)
+		return vio_transport_config_set(b->f.t, b->q[0].v.vcpu,
+						offsetof(struct virtio_blk_config, wce), 1, back,
+						err);
+	/* 5.2.5.2: who can't flush has no cache to turn off. */
+	if (!back && !(has >> VIRTIO_BLK_F_FLUSH & 1))
+		return 0;
+	return vio_err_set(
+		err, -ENOTSUP,
+		"this disk's write cache can't be turned %s (no VIRTIO_BLK_F_CONFIG_WCE)",
+		back ? "on" : "off");
+}
+
 /* -------------------------------------------------------------- area, payload, mapping ---- */
 
 /* Bounce buffers and room for vio_blk_alloc(): as much as the load needs, or what fits into cfg.pool_len. */

@@ -177,8 +177,10 @@ static void rx_message(struct vio_transport *t, const struct vio_msg *m)
 		stop(t, VIO_T_NEEDS_RESET, t->fsm.why,
 		     "the server sent %s, which is not allowed now", vio_op_name(m->op));
 		break;
-	case VIO_GE_CONFIG: /* a network card's link; capacity and limits of an open disk don't change here */
+	case VIO_GE_CONFIG:
 		vio_store_release(&t->config_changes, t->config_changes + 1); /* pair S */
+		if (t->cfg.config_changed)
+			t->cfg.config_changed(t->cfg.config_ctx);
 		break;
 	case VIO_GE_LATE:
 		break;

@@ -30,7 +30,13 @@ struct vio_transport_cfg {
 	uint16_t
 		queue_size; /* wanted, power of two; 0 = the server's largest. v1 always uses the server's */
 	unsigned timeout_ms; /* of each step; 0 = 5000 */
-	FILE *trace;         /* --trace: each message a line; NULL off */
+	/*
+	 * Config space has changed (CONFIG): vio_transport_config() may be called, nothing else. By whichever
+	 * thread drained the CRQ; one at a time. May be NULL.
+	 */
+	void (*config_changed)(void *ctx);
+	void *config_ctx;
+	FILE *trace; /* --trace: each message a line; NULL off */
 	/* A line for the person (fallback, reconnect, NEEDS_RESET); may be NULL. */
 	void (*say)(void *ctx, const char *line);
 	void *say_ctx;
@@ -164,6 +170,13 @@ void vio_transport_run_on(struct vio_transport *t, struct phyp_vcpu *vcpu);
  */
 uint32_t vio_transport_config_changes(const struct vio_transport *t);
 uint32_t vio_transport_config(const struct vio_transport *t, void *config, uint16_t len);
+/*
+ * Write `len` (1 to 8) bytes at `off` of config space, after vio_transport_start(). `vcpu`: the calling
+ * thread's. -ENOTSUP: protocol 1 has no message for it; -EPERM: refused, and nothing has changed; and
+ * what vio_transport_driver_ok() answers when there is no server. Waits for the answer.
+ */
+int vio_transport_config_set(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t off,
+			     uint8_t len, uint64_t value, struct vio_err *err);
 /* The last NEEDS_RESET or refusal as a sentence. */
 /*
  * The session is over for good: free the CRQ and take back, by force, every page that the server was

@@ -349,3 +349,18 @@ int vio_transport_driver_ok(struct vio_transport *t, struct vio_err *err)
 	vio_t_unlock(t);
 	return 0;
 }
+
+int vio_transport_config_set(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t off,
+			     uint8_t len, uint64_t value, struct vio_err *err)
+{
+	struct vio_msg m = {.op = VIO_OP_CONFIG_SET, .arg8 = len, .arg16 = off, .arg = value};
+	int rc;
+
+	if (t->info.version == VIO_PROTO_V1)
+		return vio_err_set(err, -ENOTSUP,
+				   "protocol 1 has no message that writes config space");
+	pthread_mutex_lock(&t->txn);
+	rc = vio_t_ask(t, vcpu, &m, err);
+	pthread_mutex_unlock(&t->txn);
+	return rc;
+}

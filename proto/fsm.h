@@ -73,7 +73,7 @@ struct vio_gfsm {
 	enum vio_gstate state;
 	uint8_t max_version; /* highest that this guest speaks */
 	uint8_t version;     /* agreed, valid from VIO_G_PROBED; 0 before */
-	bool window_pending; /* a WINDOW_ADD or WINDOW_DEL is unanswered; one at a time */
+	bool window_pending; /* a WINDOW_ADD, WINDOW_DEL or CONFIG_SET is unanswered; one at a time */
 	uint8_t pending_op;
 	uint8_t why; /* enum vio_status of the last refusal */
 };
@@ -132,6 +132,7 @@ enum vio_stodo {
 	VIO_TODO_WINDOW_ADD,
 	VIO_TODO_WINDOW_DEL,
 	VIO_TODO_RESET,
+	VIO_TODO_CONFIG_SET, /* give m->arg8 bytes at m->arg16 of config space to the device */
 	VIO_TODO_KICK,
 	VIO_TODO_REFUSE, /* the message is not allowed here: done() with the status in *why makes the reply or NEEDS_RESET */
 };

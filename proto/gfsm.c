@@ -26,6 +26,7 @@ static const struct tx_rule {
 	{VIO_OP_RESET, 1, ANY & ~IN(VIO_G_RESETTING), VIO_G_RESETTING, VIO_G_RESETTING},
 	{VIO_OP_WINDOW_ADD, 2, IN(VIO_G_FEATURES) | IN(VIO_G_RUNNING), STAY, STAY},
 	{VIO_OP_WINDOW_DEL, 2, IN(VIO_G_FEATURES) | IN(VIO_G_RUNNING), STAY, STAY},
+	{VIO_OP_CONFIG_SET, 2, IN(VIO_G_FEATURES) | IN(VIO_G_RUNNING), STAY, STAY},
 	{VIO_OP_KICK, 1, IN(VIO_G_RUNNING), STAY, STAY},
 };
 
@@ -50,6 +51,7 @@ static const struct rx_rule {
 	/* In OVER too: a withdrawal that crossed NEEDS_RESET is still waited for. */
 	{VIO_OP_WINDOW_ADD | VIO_OP_REPLY, 2, CONFIGURED | OVER, 0, VIO_GE_WINDOW_DONE, STAY},
 	{VIO_OP_WINDOW_DEL | VIO_OP_REPLY, 2, CONFIGURED | OVER, 0, VIO_GE_WINDOW_DONE, STAY},
+	{VIO_OP_CONFIG_SET | VIO_OP_REPLY, 2, CONFIGURED | OVER, 0, VIO_GE_WINDOW_DONE, STAY},
 	{VIO_OP_WINDOW_LOST, 2, CONFIGURED | OVER, 0, VIO_GE_WINDOW_LOST, STAY},
 	/* A queue's own lcore sends USED: it may overtake DRIVER_OK's answer, or come after a restart. */
 	{VIO_OP_USED, 1, IN(VIO_G_STARTING) | IN(VIO_G_RUNNING), ANY, VIO_GE_USED, STAY},
@@ -89,9 +91,10 @@ void vio_gfsm_init(struct vio_gfsm *f, uint8_t max_version)
 	*f = (struct vio_gfsm){.state = VIO_G_IDLE, .max_version = max_version};
 }
 
+/* Those that a running device answers: one at a time, and a refusal leaves the device as it was. */
 static bool is_window_op(uint8_t op)
 {
-	return op == VIO_OP_WINDOW_ADD || op == VIO_OP_WINDOW_DEL;
+	return op == VIO_OP_WINDOW_ADD || op == VIO_OP_WINDOW_DEL || op == VIO_OP_CONFIG_SET;
 }
 
 static bool tx_fields_ok(const struct vio_gfsm *f, const struct vio_msg *m)
@@ -101,6 +104,7 @@ static bool tx_fields_ok(const struct vio_gfsm *f, const struct vio_msg *m)
 		return m->arg8 <= (f->version >= VIO_PROTO_V2 ? VIO_QUEUE_SIZE : VIO_QUEUE_USED);
 	case VIO_OP_WINDOW_ADD:
 	case VIO_OP_WINDOW_DEL:
+	case VIO_OP_CONFIG_SET:
 		return !f->window_pending;
 	default:
 		return true;

@@ -56,6 +56,11 @@ enum vio_op {
 	VIO_OP_CONFIG = 0x22, /*   server to guest: config space changed (and was written again) */
 	VIO_OP_NEEDS_RESET =
 		0x23, /*   server to guest. status: why; arg16: queue or 0xffff; arg: detail */
+	/*
+	 * v2, R, guest to server: the driver writes a field of config space. arg16: its offset; arg8: its
+	 * bytes, 1 to 8; arg: its value. The values are in the message, so that nothing is read twice.
+	 */
+	VIO_OP_CONFIG_SET = 0x24,
 };
 
 enum vio_queue_part {

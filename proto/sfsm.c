@@ -36,6 +36,7 @@ static const struct rule {
 	 VIO_S_IDLE, VIO_S_IDLE},
 	{VIO_OP_WINDOW_ADD, 2, true, ACTIVE, 0, ACTIVE | OVER, VIO_TODO_WINDOW_ADD, STAY, STAY},
 	{VIO_OP_WINDOW_DEL, 2, true, ACTIVE, 0, ACTIVE | OVER, VIO_TODO_WINDOW_DEL, STAY, STAY},
+	{VIO_OP_CONFIG_SET, 2, true, ACTIVE, 0, ACTIVE | OVER, VIO_TODO_CONFIG_SET, STAY, STAY},
 	/* In IDLE too: another thread of the guest may kick just after its control thread has sent RESET. */
 	{VIO_OP_KICK, 1, false, IN(VIO_S_RUNNING), OVER | IN(VIO_S_IDLE), IN(VIO_S_RUNNING),
 	 VIO_TODO_KICK, STAY, STAY},
@@ -89,6 +90,12 @@ static uint8_t check_fields(uint8_t version, const struct vio_msg *m)
 		if (m->arg8 > (version == VIO_PROTO_V1 ? VIO_QUEUE_USED : VIO_QUEUE_SIZE))
 			return VIO_ST_BAD_MESSAGE;
 		return m->arg16 < VIO_MAX_QUEUES ? VIO_ST_OK : VIO_ST_QUEUE;
+	case VIO_OP_CONFIG_SET:
+		return m->arg8 >= 1 && m->arg8 <= sizeof(m->arg) &&
+				       m->arg16 + m->arg8 <= VIO_MAX_CONFIG &&
+				       (m->arg8 == sizeof(m->arg) || m->arg >> 8 * m->arg8 == 0)
+			       ? VIO_ST_OK
+			       : VIO_ST_BAD_MESSAGE;
 	case VIO_OP_KICK:
 		return m->arg16 < VIO_MAX_QUEUES ? VIO_ST_OK : VIO_ST_QUEUE;
 	default:

@@ -35,6 +35,9 @@ static bool dispatch(struct vio_adapter *a, const struct vio_msg *m)
 	case VIO_TODO_QUEUE:
 		why = vio_aqueue_part(a, m);
 		break;
+	case VIO_TODO_CONFIG_SET:
+		why = vio_aconfig_set(a, m);
+		break;
 	case VIO_TODO_START:
 		why = vio_achoice_again(a);
 		if (why == VIO_ST_OK)

@@ -19,10 +19,27 @@ uint64_t vio_aoffer(const struct vio_adapter *a)
 	return a->cfg.dev->features(a->cfg.backend) | NEEDED | RING | vio_layout_features();
 }
 
-/* Version 1 has 32 bits of them. */
+/* Version 1 has 32 bits of them, and no message by which a driver could write config space. */
 static uint64_t offered(const struct vio_adapter *a)
 {
-	return a->fsm.version == VIO_PROTO_V1 ? a->offered & UINT32_MAX : a->offered;
+	if (a->fsm.version == VIO_PROTO_V1)
+		return a->offered & UINT32_MAX & ~a->cfg.dev->config_set_features;
+	return a->offered;
+}
+
+static void negotiated(const struct vio_adapter *a, uint64_t features)
+{
+	if (a->cfg.dev->negotiated)
+		a->cfg.dev->negotiated(a->cfg.backend, features);
+}
+
+/* Config space as it is now, to where the guest wants it. */
+static uint8_t write_config(struct vio_adapter *a)
+{
+	uint8_t config[VIO_MAX_CONFIG] = {0};
+	uint16_t len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
+
+	return vio_awrite(a, a->config, config, len);
 }
 
 static uint8_t write_v1(struct vio_adapter *a, uint16_t config_len)
@@ -96,6 +113,7 @@ uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m)
 		return VIO_ST_BAD_VERSION;
 	}
 	a->header = (struct ioba){m->arg};
+	negotiated(a, offered(a));
 	a->config_len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
 	if (a->fsm.version == VIO_PROTO_V1)
 		return write_v1(a, a->config_len);
@@ -105,24 +123,29 @@ uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m)
 
 uint8_t vio_aconfig(struct vio_adapter *a, const struct vio_msg *m)
 {
-	uint8_t config[VIO_MAX_CONFIG] = {0};
-	uint16_t len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
-
-	if (m->arg16 < len)
+	if (m->arg16 < a->config_len)
 		return VIO_ST_BAD_MESSAGE;
 	a->config = (struct ioba){m->arg};
-	return vio_awrite(a, a->config, config, len);
+	return write_config(a);
+}
+
+uint8_t vio_aconfig_set(struct vio_adapter *a, const struct vio_msg *m)
+{
+	const struct vio_dev_ops *dev = a->cfg.dev;
+
+	if (!dev->config_set ||
+	    !dev->config_set(a->cfg.backend, a->features, m->arg16, m->arg8, m->arg))
+		return VIO_ST_BAD_MESSAGE;
+	return write_config(a); /* the driver reads what it wrote */
 }
 
 void vio_aconfig_again(struct vio_adapter *a)
 {
 	const struct vio_msg m = {.version = a->fsm.version, .op = VIO_OP_CONFIG};
-	uint8_t config[VIO_MAX_CONFIG] = {0};
-	uint16_t len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
 
 	if (a->config.v == 0 || a->fsm.state < VIO_S_ACKED || a->fsm.state > VIO_S_RUNNING)
 		return; /* it reads the new one when it comes to it */
-	if (vio_awrite(a, a->config, config, len) == VIO_ST_OK)
+	if (write_config(a) == VIO_ST_OK)
 		vio_asend_msg(a, &m);
 }
 
@@ -184,9 +207,13 @@ uint8_t vio_achoice(struct vio_adapter *a)
 
 	if (why == VIO_ST_OK)
 		why = judge(a, &c);
-	if (why == VIO_ST_OK)
-		accept_choice(a, &c);
-	return why;
+	if (why != VIO_ST_OK)
+		return why;
+	accept_choice(a, &c);
+	if (!a->cfg.dev->negotiated)
+		return VIO_ST_OK;
+	negotiated(a, a->features);
+	return write_config(a);
 }
 
 uint8_t vio_achoice_again(struct vio_adapter *a)

@@ -184,6 +184,8 @@ uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m);
 uint8_t vio_aconfig(struct vio_adapter *a, const struct vio_msg *m);
 /* Config space has changed: write it again and tell the guest. */
 void vio_aconfig_again(struct vio_adapter *a);
+/* The driver writes a field of it. A refusal leaves the device as it was. */
+uint8_t vio_aconfig_set(struct vio_adapter *a, const struct vio_msg *m);
 uint8_t vio_achoice(struct vio_adapter *a);
 uint8_t vio_aqueue_part(struct vio_adapter *a, const struct vio_msg *m);
 /* DRIVER_OK: the features again, which must not have changed (v2), or for the first time (v1). */

@@ -11,7 +11,7 @@
 
 /* ------------------------------------------------------------------ what it offers ---- */
 
-static uint64_t features(const struct vio_backend *be)
+static uint64_t blk_features(const struct vio_backend *be)
 {
 	uint64_t f = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
 		     1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
@@ -20,7 +20,7 @@ static uint64_t features(const struct vio_backend *be)
 	if (be->read_only)
 		f |= 1ull << VIRTIO_BLK_F_RO;
 	if (be->can_flush)
-		f |= 1ull << VIRTIO_BLK_F_FLUSH;
+		f |= 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_CONFIG_WCE;
 	if (be->can_discard && !be->read_only)
 		f |= 1ull << VIRTIO_BLK_F_DISCARD;
 	if (be->can_zero && !be->read_only)
@@ -43,7 +43,7 @@ static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_
 	const uint32_t blocks = physical_block(be) / be->block_size;
 
 	memset(&c, 0, sizeof(c));
-	c.capacity = vio_le64(be->size / SECTOR);
+	c.capacity = vio_le64(vio_load_relaxed(&be->size) / SECTOR);
 	/*
 	 * Their product is what one request may carry, so that a driver that keeps to both never
 	 * makes a larger one.
@@ -53,6 +53,7 @@ static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_
 	c.blk_size = vio_le32(be->block_size);
 	c.physical_block_exp = (uint8_t)(31 - __builtin_clz(blocks));
 	c.min_io_size = vio_le16((uint16_t)blocks);
+	c.wce = be->can_flush && !vio_load_relaxed(&be->write_through);
 	c.num_queues = vio_le16(num_queues);
 	if (be->can_discard && !be->read_only) {
 		c.max_discard_sectors = vio_le32(vio_blk_max_range(be));
@@ -69,14 +70,34 @@ static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_
 	return len;
 }
 
-static uint8_t start(struct vio_backend *be, uint64_t negotiated, uint64_t queues)
+/* 5.2.6.2: who can't flush must find every write that was answered after a loss of power. */
+static void negotiated(struct vio_backend *be, uint64_t features)
+{
+	vio_store_relaxed(&be->write_through,
+			  be->can_flush &&
+				  (be->cache_off || !(features & 1ull << VIRTIO_BLK_F_FLUSH)));
+}
+
+static bool config_set(struct vio_backend *be, uint64_t features, uint16_t off, uint8_t len,
+		       uint64_t value)
+{
+	if (!(features & 1ull << VIRTIO_BLK_F_CONFIG_WCE) ||
+	    off != offsetof(struct virtio_blk_config, wce) || len != 1 || value > 1)
+		return false;
+	if (value == 1 && !(features & 1ull << VIRTIO_BLK_F_FLUSH))
+		return false; /* nothing that it wrote could ever be made durable */
+	vio_store_relaxed(&be->write_through, value == 0);
+	return true;
+}
+
+static uint8_t start(struct vio_backend *be, uint64_t features, uint64_t queues)
 {
 	/* 5.2.2: without MQ there is one queue. */
-	if (!(negotiated & 1ull << VIRTIO_BLK_F_MQ) && queues != 1)
+	if (!(features & 1ull << VIRTIO_BLK_F_MQ) && queues != 1)
 		return VIO_ST_QUEUE;
-	/* 5.2.6.2: who can't flush must find every write that was answered after a loss of power. */
-	vio_store_relaxed(&be->write_through,
-			  be->can_flush && !(negotiated & 1ull << VIRTIO_BLK_F_FLUSH));
+	/* With CONFIG_WCE the driver may have said more since FEATURES_OK. */
+	if (!(features & 1ull << VIRTIO_BLK_F_CONFIG_WCE))
+		negotiated(be, features);
 	return VIO_ST_OK;
 }
 
@@ -138,7 +159,10 @@ static inline bool ending(const struct vio_squeue *q)
 static inline bool more_to_do(const struct vio_squeue *q, const struct vio_backend *be,
 			      struct vio_req *r)
 {
-	if (vio_likely(r->kind != VIO_BLK_RANGES && !be->write_through))
+	/* Once for the request's answer: a driver may write the field meanwhile. */
+	const bool through = vio_load_relaxed(&be->write_through);
+
+	if (vio_likely(r->kind != VIO_BLK_RANGES && !through))
 		return false;
 	if (r->result != 0 || ending(q))
 		return false;
@@ -150,7 +174,7 @@ static inline bool more_to_do(const struct vio_squeue *q, const struct vio_backe
 		}
 	}
 	/* Also after a range: what was zeroed must be zeroes after a loss of power. */
-	if (!be->write_through || r->io == VIO_IO_READ || r->io == VIO_IO_FLUSH)
+	if (!through || r->io == VIO_IO_READ || r->io == VIO_IO_FLUSH)
 		return false;
 	r->io = VIO_IO_FLUSH;
 	return true;
@@ -307,7 +331,10 @@ const struct vio_dev_ops vio_dev_blk = {
 	.min_proto = VIO_PROTO_V1,
 	.hdr_len = sizeof(struct virtio_blk_outhdr),
 	.has_status = true,
-	.features = features,
+	.features = blk_features,
+	.negotiated = negotiated,
+	.config_set = config_set,
+	.config_set_features = 1ull << VIRTIO_BLK_F_CONFIG_WCE,
 	.config = config,
 	.start = start,
 	.submit = submit,

@@ -20,7 +20,7 @@ typedef struct virtio_blk_discard_write_zeroes range_t;
 
 uint32_t vio_blk_max_range(const struct vio_backend *be)
 {
-	uint64_t sectors = be->size / SECTOR;
+	uint64_t sectors = vio_load_relaxed(&be->size) / SECTOR;
 	uint32_t most = (be->ops->at ? INLINE_RANGE : LONGEST_RANGE) / SECTOR;
 
 	return sectors < most ? (uint32_t)sectors : most; /* both are whole blocks */
@@ -97,9 +97,11 @@ static bool refuse_long(struct vio_req *r)
 /* Are [sector, +bytes) whole blocks of this disk? Nothing here can wrap. */
 static bool bounds_ok(const struct vio_backend *be, uint64_t sector, uint64_t bytes)
 {
-	if (sector > be->size / SECTOR)
+	const uint64_t size = vio_load_relaxed(&be->size); /* once: it may grow */
+
+	if (sector > size / SECTOR)
 		return false;
-	return vio_range_ok(sector * SECTOR, bytes, be->size) &&
+	return vio_range_ok(sector * SECTOR, bytes, size) &&
 	       sector * SECTOR % be->block_size == 0 && bytes % be->block_size == 0;
 }
 

@@ -31,6 +31,18 @@ struct vio_dev_ops {
 	/* The rest, but for submit and complete, is optional. Can these features be had together? */
 	bool (*features_ok)(const struct vio_backend *be, uint64_t features);
 	/*
+	 * Optional. PROBE (all that is offered) and FEATURES_OK (what was agreed): config space is to be what
+	 * these features make of it (5.2.5.2). Adapter's lcore; no queue is polled.
+	 */
+	void (*negotiated)(struct vio_backend *be, uint64_t features);
+	/*
+	 * Optional. The driver writes `len` (1 to 8) bytes at `off` of config space. False: that is no field
+	 * it may write with these features, or no value of it. Adapter's lcore; queues may be polled.
+	 */
+	bool (*config_set)(struct vio_backend *be, uint64_t features, uint16_t off, uint8_t len,
+			   uint64_t value);
+	uint64_t config_set_features; /* those that mean nothing where a driver can't write */
+	/*
 	 * DRIVER_OK: the device begins anew with these features and this mask of queues. An enum
 	 * vio_status. Adapter's lcore; no queue is polled.
 	 */

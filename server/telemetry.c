@@ -153,7 +153,7 @@ static int backend(const struct vio_telemetry *t, unsigned n, const unsigned arg
 	rte_tel_data_start_dict(d);
 	text(d, "kind", be->ops->name);
 	text(d, "what", be->what);
-	num(d, "size", be->size);
+	num(d, "size", vio_load_relaxed(&be->size));
 	num(d, "block_size", be->block_size);
 	num(d, "physical_block", be->physical);
 	num(d, "read_only", be->read_only);
@@ -172,6 +172,27 @@ static int backend(const struct vio_telemetry *t, unsigned n, const unsigned arg
 		snprintf(name, sizeof(name), "error_%s", strerrorname_np((int)e));
 		num(d, name, count);
 	}
+	return 0;
+}
+
+/* The one command that changes something: the disk has become larger, look. */
+static int resize(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		  struct rte_tel_data *d)
+{
+	struct vio_backend *be = t->backend[arg[0]];
+	int rc = vio_backend_resize(be);
+
+	(void)n;
+	if (rc == 1)
+		vio_adapter_config_changed(t->adapter[arg[0]]);
+	rte_tel_data_start_dict(d);
+	num(d, "size", vio_load_relaxed(&be->size));
+	text(d, "answer",
+	     rc == 1             ? "grown, the guest is told"
+	     : rc == 0           ? "as it was"
+	     : rc == -ENOSPC     ? "refused: it has become smaller"
+	     : rc == -EOPNOTSUPP ? "refused: this kind of disk has a fixed size"
+				 : strerrordesc_np(-rc));
 	return 0;
 }
 
@@ -393,6 +414,7 @@ COMMAND(list, 0)
 COMMAND(adapter, 1)
 COMMAND(queue, 2)
 COMMAND(backend, 1)
+COMMAND(resize, 1)
 COMMAND(hcalls, 0)
 COMMAND(lcores, 0)
 COMMAND(memory, 0)
@@ -442,6 +464,8 @@ int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 		{"/vio/adapter", on_adapter, "State of an adapter. Parameter: index"},
 		{"/vio/queue", on_queue, "Counters of a queue. Parameters: adapter's index, queue"},
 		{"/vio/backend", on_backend, "The disk behind an adapter. Parameter: index"},
+		{"/vio/blk/resize", on_resize,
+		 "Look whether the disk behind an adapter has grown, and tell its guest. Parameter: index"},
 		{"/vio/hcalls", on_hcalls, "Hypervisor calls of this partition. No parameters"},
 		{"/vio/lcores", on_lcores, "Busy and empty turns of each lcore. No parameters"},
 		{"/vio/switch", on_sw, "Ports and addresses of the switch. No parameters"},

@@ -8,6 +8,7 @@
  *   /vio/adapter,I        state, protocol, levels, windows, resets of adapter I
  *   /vio/queue,I,Q        counters of the Q-th active queue of adapter I
  *   /vio/backend,I        the disk behind it
+ *   /vio/blk/resize,I     looks whether that disk has grown, and tells the guest
  *   /vio/switch           ports and addresses of the switch
  *   /vio/fdb[,AT]         addresses of the switch: address, VLAN, port, age; 64 an answer, and where the next one begins
  *   /vio/port,P           a port: counters, drops by reason

@@ -71,6 +71,7 @@ static int start_disk(struct vdisk *d, const struct vdisk_cfg *cfg, struct vio_e
 			      .timeout_ms = 5000,
 			      .say = disk_say,
 			      .trace = cfg->trace ? stderr : NULL},
+		.cache = cfg->cache,
 		.max_len = VDISK_MAX_LEN,
 		.depth = VDISK_DEPTH,
 		.buffers_len = (uint64_t)VDISK_MAX_LEN * VDISK_DEPTH * cfg->queues,

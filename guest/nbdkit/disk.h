@@ -21,6 +21,7 @@ struct vdisk_cfg {
 	unsigned unit, queues;
 	uint8_t proto;
 	bool trace;
+	enum vio_blk_cache cache;
 };
 
 struct vdisk {

@@ -47,6 +47,7 @@ static const struct vio_option rows[] = {
 	 "queues, each with a thread; each needs 17 MiB of the guest's memory: phypd's default of 64 MiB is enough for 3 (phypd --guest-memory)",
 	 VIO_NUMBER(C, queues, 1, VIO_MAX_QUEUES), .def = "1"},
 	VIO_ROW_PROTO(C, proto, VIO_PROTO_LATEST),
+	VIO_ROW_CACHE(C, cache),
 	{"trace", "BOOL", "print each message to standard error", VIO_CALL(C, trace, set_bool)},
 	{0},
 };
@@ -157,7 +158,8 @@ static int plugin_zero(void *h, uint32_t count, uint64_t offset, uint32_t flags)
 static int64_t plugin_get_size(void *h)
 {
 	const struct vdisk *d = h;
-	uint64_t size = vio_blk_get_info(d->blk)->sectors * VIO_SECTOR;
+	uint64_t size = vio_blk_sectors(d->blk) *
+			VIO_SECTOR; /* a client that comes later finds a disk that has grown */
 
 	return (int64_t)(size - size % vdisk_block(d));
 }

@@ -38,6 +38,7 @@ static const struct vio_option rows[] = {
 	{"pool-kib", "N",
 	 "mapping=pool: size of the data buffers' pool, all queues; requests wait for room; 0: what the load needs",
 	 VIO_NUMBER(O, blk.pool_len, 0, 1u << 22), .unit = 1024, .def = "0"},
+	VIO_ROW_CACHE(O, blk.cache),
 	VIO_ROWS(O, c, vio_rows_spin),
 	VIO_ROW_IDLE(O, c, "never"),
 	VIO_LINES("load\n"),

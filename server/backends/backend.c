@@ -3,6 +3,7 @@
  * What backends share: their words on the command line and their one line on standard error or
  * wherever the program wants it.
  */
+#include <limits.h>
 #include <string.h>
 
 #include "server/backends/priv.h"
@@ -44,6 +45,9 @@ static size_t key_len(const char *start, const char *end)
 	return (size_t)((eq ? eq : end) - start);
 }
 
+/* Keys that every disk has. */
+static const char *const common[] = {"cache", NULL};
+
 static bool key_is(const char *start, const char *end, const char *key)
 {
 	return key_len(start, end) == strlen(key) && memcmp(start, key, strlen(key)) == 0;
@@ -81,6 +85,8 @@ static int bad_key(const char *backend, const char *start, const char *end,
 
 	for (unsigned i = 0; keys[i] && n < sizeof(list); i++)
 		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", keys[i]);
+	for (unsigned i = 0; common[i] && n < sizeof(list); i++)
+		n += (size_t)snprintf(list + n, sizeof(list) - n, ", %s", common[i]);
 	return vio_err_set(err, -EINVAL, "backend %s: '%.*s' %s; its keys are: %s", backend,
 			   (int)(end - start > 60 ? 60 : end - start), start, what, list);
 }
@@ -97,7 +103,14 @@ int vio_spec_check(const char *backend, const char *spec, const char *const keys
 
 		while (keys[i] && !key_is(start, end, keys[i]))
 			i++;
-		if (!keys[i])
+		if (!keys[i]) {
+			unsigned k = 0;
+
+			while (common[k] && !key_is(start, end, common[k]))
+				k++;
+			i = common[k] ? i + k : UINT_MAX;
+		}
+		if (i == UINT_MAX)
 			return bad_key(backend, key, stop, keys, "is not one of its keys", err);
 		if (stop == end)
 			return bad_key(backend, key, stop, keys, "has no value (write key=value)",
@@ -249,4 +262,24 @@ void vio_backend_close(struct vio_backend *be)
 {
 	if (be)
 		be->ops->close(be);
+}
+
+int vio_backend_resize(struct vio_backend *be)
+{
+	const uint64_t before = vio_load_relaxed(&be->size);
+	uint64_t now = before;
+	int rc = be->ops->look_size ? be->ops->look_size(be, &now) : -EOPNOTSUPP;
+
+	if (rc < 0 || now == before)
+		return rc;
+	vio_backend_say(
+		be,
+		now > before
+			? "has grown from %llu to %llu bytes"
+			: "had %llu bytes and has %llu now: its guest still has the former size, and requests behind the end fail",
+		(unsigned long long)before, (unsigned long long)now);
+	if (now < before)
+		return -ENOSPC;
+	vio_store_relaxed(&be->size, now);
+	return 1;
 }

@@ -30,7 +30,8 @@ struct vio_backend_errors {
  */
 struct vio_backend {
 	const struct vio_backend_ops *ops;
-	uint64_t size; /* bytes, multiple of 512 */
+	uint64_t
+		size; /* bytes, multiple of 512; relaxed: vio_backend_resize() lets it grow at any time */
 	uint32_t
 		block_size; /* logical block, bytes: requests must be multiples. 512 or more; less: vio_spec_short() */
 	uint32_t
@@ -39,14 +40,15 @@ struct vio_backend {
 	bool touches_data; /* false: null, and reports say so */
 	bool can_discard, can_zero, can_flush;
 	bool can_unmap;     /* a ZERO with r->unmap may give space back */
-	bool write_through; /* the device's, at its start: a write is answered when it is flushed */
+	bool write_through; /* the device's; relaxed: a write is answered when it is flushed */
+	bool cache_off; /* cache=writethrough: what write_through is until the driver says otherwise */
 	uint16_t max_queues; /* at once; 0: any number */
 	/* What an earlier server had in flight may still be executed: guests must not send it again. */
 	bool unfenced;
 	/* Which disk it is: another one of the same shape has another. Zero: not known. */
 	uint8_t identity[20];
-	char id[20];         /* GET_ID string, zero-padded */
-	char what[160];      /* for messages and reports: "file /tmp/x.img, O_DIRECT" */
+	char id[20];    /* GET_ID string, zero-padded */
+	char what[160]; /* for messages and reports: "file /tmp/x.img, O_DIRECT" */
 	/* Lines for people, without the newline. Any thread; must not wait. NULL: standard error. */
 	void (*say)(void *ctx, const char *line);
 	void *say_ctx;
@@ -106,6 +108,11 @@ struct vio_backend_ops {
 	 */
 	void *(*at)(struct vio_backend *be, uint64_t off, uint64_t len, struct gla *logical);
 	/*
+	 * Optional: what size would be if the disk were opened now. -errno. May wait. Any thread, one at a
+	 * time.
+	 */
+	int (*look_size)(struct vio_backend *be, uint64_t *size);
+	/*
 	 * Start `n` requests. A ZERO answers 0 only when a read gives zeroes afterwards; without
 	 * r->unmap the range keeps its space, with it the disk gives space back where it can. A
 	 * DISCARD promises nothing about the bytes. (r->io, r->offset, r->length, r->iov). Those finished at once go to
@@ -124,6 +131,13 @@ extern const struct vio_backend_ops vio_backend_null, vio_backend_memory, vio_ba
 int vio_backend_open(const char *text, const struct vio_backend_env *env, struct vio_backend **out,
 		     struct vio_err *err);
 void vio_backend_close(struct vio_backend *be);
+/*
+ * Look how large the disk is. 1: it has grown, and be->size says so (the guest is still to be told); 0: it is
+ * as it was. -ENOSPC: it has become smaller, which is said; be->size stays, for the guest counts on
+ * it: what lies behind the end fails. -EOPNOTSUPP: its size can't change. May wait; any thread, one at a
+ * time; queues may be polled.
+ */
+int vio_backend_resize(struct vio_backend *be);
 /*
  * The disk has answered r with r->result, a negative errno: counted, and said, once in 10 s for each
  * errno, with how many others there were. Owning lcore; no system call but a clock's.

@@ -295,6 +295,20 @@ static int set_up(struct vio_file *f, const struct options *o, const struct stat
 	return 0;
 }
 
+static int file_look_size(struct vio_backend *be, uint64_t *size)
+{
+	const struct vio_file *f = vio_container_of(be, struct vio_file, be);
+	struct stat st;
+
+	if (fstat(f->fd, &st))
+		return -errno;
+	*size = (uint64_t)st.st_size;
+	if (S_ISBLK(st.st_mode) && ioctl(f->fd, BLKGETSIZE64, size))
+		return -errno;
+	*size -= *size % be->block_size;
+	return 0;
+}
+
 static void file_close(struct vio_backend *be)
 {
 	struct vio_file *f = vio_container_of(be, struct vio_file, be);
@@ -374,6 +388,7 @@ const struct vio_backend_ops vio_backend_file = {
 	.close = file_close,
 	.queue_open = vio_file_queue_open,
 	.queue_close = vio_file_queue_close,
+	.look_size = file_look_size,
 	.window_add = vio_file_window_add,
 	.window_del = vio_file_window_del,
 	.submit = vio_file_submit,

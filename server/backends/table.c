@@ -15,8 +15,15 @@ static int open_one(const struct vio_backend_ops *ops, const char *spec,
 		    const struct vio_backend_env *env, struct vio_backend **out,
 		    struct vio_err *err)
 {
-	int rc = ops->open(spec, env, out, err);
+	static const char *const caches[] = {"writeback", "writethrough", NULL};
+	unsigned cache;
+	int rc = vio_spec_word(ops->name, spec, "cache", caches, 0, &cache, err);
 
+	if (rc)
+		return rc;
+	rc = ops->open(spec, env, out, err);
+	if (rc == 0)
+		(*out)->cache_off = (*out)->write_through = cache == 1 && (*out)->can_flush;
 	if (rc == 0 && env) {
 		(*out)->say = env->say;
 		(*out)->say_ctx = env->say_ctx;

@@ -295,6 +295,9 @@ static void message(struct fake_server *s, const struct vio_msg *m)
 	case VIO_TODO_RESET:
 		forget(s);
 		break;
+	case VIO_TODO_CONFIG_SET: /* it offers no field that could be written */
+		why = VIO_ST_BAD_MESSAGE;
+		break;
 	case VIO_TODO_KICK:
 		vio_counter_add(&s->kicks, 1);
 		s->q[m->arg16].kicked = true;

@@ -51,6 +51,8 @@ static const struct sent {
 	{0, VIO_G_RUNNING, VIO_OP_KICK, VIO_G_RUNNING},
 	{2, VIO_G_RUNNING, VIO_OP_WINDOW_ADD, VIO_G_RUNNING},
 	{2, VIO_G_RUNNING, VIO_OP_WINDOW_DEL, VIO_G_RUNNING},
+	{2, VIO_G_FEATURES, VIO_OP_CONFIG_SET, VIO_G_FEATURES},
+	{2, VIO_G_RUNNING, VIO_OP_CONFIG_SET, VIO_G_RUNNING},
 	{0, VIO_G_IDLE, VIO_OP_RESET, VIO_G_RESETTING},
 	{0, VIO_G_PROBING, VIO_OP_RESET, VIO_G_RESETTING},
 	{0, VIO_G_PROBED, VIO_OP_RESET, VIO_G_RESETTING},
@@ -97,7 +99,7 @@ static void only_the_legal_messages_of_each_state_may_be_sent(void **state)
 				assert_int_equal(m.version, v);
 				legal++;
 			}
-	assert_int_equal(legal, 17 + 22);
+	assert_int_equal(legal, 17 + 24);
 }
 
 static void the_size_of_a_queue_is_said_in_version_2_only(void **state)

@@ -39,6 +39,8 @@ static const struct accepted {
 	{0, VIO_S_FEATURES, VIO_OP_DRIVER_OK, VIO_TODO_START, VIO_S_RUNNING, true},
 	{2, VIO_S_RUNNING, VIO_OP_WINDOW_ADD, VIO_TODO_WINDOW_ADD, VIO_S_RUNNING, true},
 	{2, VIO_S_RUNNING, VIO_OP_WINDOW_DEL, VIO_TODO_WINDOW_DEL, VIO_S_RUNNING, true},
+	{2, VIO_S_FEATURES, VIO_OP_CONFIG_SET, VIO_TODO_CONFIG_SET, VIO_S_FEATURES, true},
+	{2, VIO_S_RUNNING, VIO_OP_CONFIG_SET, VIO_TODO_CONFIG_SET, VIO_S_RUNNING, true},
 	{0, VIO_S_RUNNING, VIO_OP_KICK, VIO_TODO_KICK, VIO_S_RUNNING, false},
 	{0, VIO_S_IDLE, VIO_OP_RESET, VIO_TODO_RESET, VIO_S_IDLE, true},
 	{0, VIO_S_PROBED, VIO_OP_RESET, VIO_TODO_RESET, VIO_S_IDLE, true},
@@ -62,7 +64,7 @@ static bool has_reply(unsigned op)
 {
 	return op == VIO_OP_PROBE || op == VIO_OP_ACKNOWLEDGE || op == VIO_OP_FEATURES_OK ||
 	       op == VIO_OP_DRIVER_OK || op == VIO_OP_RESET || op == VIO_OP_WINDOW_ADD ||
-	       op == VIO_OP_WINDOW_DEL;
+	       op == VIO_OP_WINDOW_DEL || op == VIO_OP_CONFIG_SET;
 }
 
 static bool is_ignored(unsigned s, unsigned op)
@@ -137,6 +139,7 @@ static void every_message_in_every_state_is_accepted_ignored_or_refused(void **s
 				const struct vio_msg m = {
 					.version = v,
 					.op = (uint8_t)op,
+					.arg8 = op == VIO_OP_CONFIG_SET,
 					.arg16 = op == VIO_OP_PROBE ? VIO_DEV_HEADER_BYTES : 5};
 				const struct accepted *want = find_accepted(v, s, op);
 				struct vio_msg reply;

@@ -349,6 +349,68 @@ static void too_little_server_memory_refuses_driver_ok(void **state)
 	assert_true(aw_said(w, "server memory"));
 }
 
+static uint8_t set(struct aw *w, uint16_t off, uint8_t len, uint64_t value)
+{
+	return aw_step(
+		w,
+		(struct vio_msg){.op = VIO_OP_CONFIG_SET, .arg16 = off, .arg8 = len, .arg = value});
+}
+
+static void a_driver_writes_the_fields_that_are_its_and_no_others(void **state)
+{
+	const uint16_t at = offsetof(struct virtio_blk_config, wce);
+	const uint64_t f = 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_CONFIG_WCE;
+	struct aw *w = *state;
+	const uint8_t *wce = w->gmem + AW_CONFIG + at;
+
+	w->b.be.can_flush = true;
+	aw_server_gone(w);
+	aw_server(w, 2, 7, 0xf);
+	aw_guest(w, 2);
+	assert_int_equal(aw_probe(w), VIO_ST_OK);
+	assert_int_equal(*wce, 1);
+	assert_int_equal(
+		aw_features(w, NEEDED | f, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
+		VIO_ST_OK);
+	assert_int_equal(set(w, at, 1, 0), VIO_ST_OK);
+	assert_int_equal(*wce, 0); /* the driver reads what it wrote */
+	assert_true(w->b.be.write_through);
+	assert_int_equal(set(w, at, 1, 77), VIO_ST_BAD_MESSAGE);
+	assert_int_equal(set(w, at, 8, 1), VIO_ST_BAD_MESSAGE);
+	assert_int_equal(set(w, 0, 8, 1), VIO_ST_BAD_MESSAGE);
+	assert_int_equal(set(w, VIO_MAX_CONFIG - 1, 8, 1), VIO_ST_BAD_MESSAGE);
+	assert_int_equal(set(w, at, 1, 0x100), VIO_ST_BAD_MESSAGE);
+	assert_int_equal(set(w, 0xffff, 200, 0), VIO_ST_BAD_MESSAGE);
+	assert_int_equal(set(w, at, 0, 0), VIO_ST_BAD_MESSAGE);
+	assert_int_equal(*wce, 0);
+	aw_queue(w, 0);
+	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_DRIVER_OK}), VIO_ST_OK);
+	assert_true(w->b.be.write_through); /* what it wrote before DRIVER_OK counts */
+	assert_int_equal(set(w, at, 1, 1), VIO_ST_OK);
+	assert_false(w->b.be.write_through);
+	assert_int_equal(set(w, at, 1, 0), VIO_ST_OK);
+	/* A new session knows nothing of it. */
+	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
+	assert_int_equal(aw_probe(w), VIO_ST_OK);
+	assert_int_equal(*wce, 1);
+}
+
+static void a_driver_without_flush_finds_the_cache_off(void **state)
+{
+	struct aw *w = *state;
+
+	w->b.be.can_flush = true;
+	aw_server_gone(w);
+	aw_server(w, 2, 7, 0xf);
+	aw_guest(w, 2);
+	assert_int_equal(aw_probe(w), VIO_ST_OK);
+	assert_int_equal(aw_features(w, NEEDED | 1ull << VIRTIO_BLK_F_CONFIG_WCE, VIO_RING_COPY,
+				     VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ),
+			 VIO_ST_OK);
+	assert_int_equal(w->gmem[AW_CONFIG + offsetof(struct virtio_blk_config, wce)], 0);
+	assert_int_equal(set(w, offsetof(struct virtio_blk_config, wce), 1, 1), VIO_ST_BAD_MESSAGE);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, aw_setup, aw_teardown)
 
 int main(void)
@@ -380,6 +442,8 @@ int main(void)
 		T(a_ring_that_runs_out_of_the_dma_window_is_refused),
 		T(a_disk_that_opens_no_queue_refuses_driver_ok_and_leaves_nothing),
 		T(too_little_server_memory_refuses_driver_ok),
+		T(a_driver_writes_the_fields_that_are_its_and_no_others),
+		T(a_driver_without_flush_finds_the_cache_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -288,6 +288,49 @@ static void a_comma_in_a_path_is_written_twice(void **state)
 	rig_stop(&g);
 }
 
+static void a_file_that_grows_is_a_larger_disk_when_looked_at_and_never_a_smaller_one(void **state)
+{
+	struct rig g;
+	char path[100];
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s", path);
+	assert_int_equal(vio_backend_resize(g.be), 0);
+	assert_int_equal(truncate(path, 2 * DISK + 100), 0);
+	assert_int_equal(g.be->size, DISK); /* not before it is asked for */
+	assert_int_equal(vio_backend_resize(g.be), 1);
+	assert_int_equal(g.be->size, 2 * DISK); /* whole blocks */
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 2 * DISK - 4096, 4096), 0);
+	assert_int_equal(truncate(path, DISK), 0);
+	assert_int_equal(vio_backend_resize(g.be), -ENOSPC);
+	assert_int_equal(g.be->size, 2 * DISK);
+	assert_true(rig_one(&g, VIO_IO_READ, 2 * DISK - 4096, 4096) < 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, DISK - 4096, 4096), 0);
+	rig_close(&g);
+	rig_open(&g, "null,size=1M");
+	assert_int_equal(vio_backend_resize(g.be), -EOPNOTSUPP);
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void the_cache_of_a_disk_is_as_its_spec_says(void **state)
+{
+	struct rig g;
+
+	(void)state;
+	rig_start(&g);
+	rig_open(&g, "null,size=1M,cache=writethrough");
+	assert_int_equal(g.be->cache_off, g.be->can_flush);
+	rig_close(&g);
+	rig_open(&g, "null,size=1M,cache=writeback");
+	assert_false(g.be->cache_off);
+	rig_refused("null,size=1M,cache=none", -EINVAL, "writeback, writethrough");
+	rig_refused("null,size=1M,cache=writeback,cache=writeback", -EINVAL, "twice");
+	rig_stop(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -299,6 +342,9 @@ int main(void)
 		cmocka_unit_test(the_id_is_the_files_own_or_the_serial),
 		cmocka_unit_test(one_file_for_two_guests_is_refused_by_its_name),
 		cmocka_unit_test(a_comma_in_a_path_is_written_twice),
+		cmocka_unit_test(
+			a_file_that_grows_is_a_larger_disk_when_looked_at_and_never_a_smaller_one),
+		cmocka_unit_test(the_cache_of_a_disk_is_as_its_spec_says),
 	};
 	int rc;
 

@@ -262,6 +262,49 @@ static void a_guest_that_cannot_flush_is_answered_when_its_write_is_durable(void
 	}
 }
 
+static void what_the_driver_writes_to_writeback_is_how_its_writes_are_answered(void **state)
+{
+	const uint64_t f = 1ull << VIRTIO_BLK_F_FLUSH, w_ce = 1ull << VIRTIO_BLK_F_CONFIG_WCE;
+	const uint16_t at = offsetof(struct virtio_blk_config, wce);
+	struct world *w = *state;
+	struct vio_backend *be = &w->b.be;
+	struct virtio_blk_config c;
+	uint8_t raw[VIO_MAX_CONFIG];
+	uint32_t len;
+
+	fresh(w, 0);
+	for (unsigned back = 2; back-- > 0;) {
+		unsigned before = w->b.submits;
+
+		vio_dev_blk.negotiated(be, f | w_ce);
+		assert_true(vio_dev_blk.config_set(be, f | w_ce, at, 1, back));
+		assert_int_equal(vio_dev_blk.start(be, f | w_ce, 1), VIO_ST_OK);
+		vio_dev_blk.config(be, 1, raw);
+		memcpy(&c, raw, offsetof(struct virtio_blk_config, max_secure_erase_sectors));
+		assert_int_equal(c.wce, back);
+		w_blk(w, 0, VIRTIO_BLK_T_OUT, 1, HDR, DATA, 512);
+		assert_int_equal(go(w, &len), VIRTIO_BLK_S_OK);
+		assert_int_equal(w->b.submits - before, back ? 1 : 2);
+		assert_int_equal(w->b.last_io, back ? VIO_IO_WRITE : VIO_IO_FLUSH);
+	}
+	/* Nothing else of config space, no other value, not without the feature, no cache without FLUSH. */
+	assert_false(vio_dev_blk.config_set(be, f | w_ce, at, 1, 77));
+	assert_false(vio_dev_blk.config_set(be, f | w_ce, at, 2, 1));
+	assert_false(vio_dev_blk.config_set(be, f | w_ce, 0, 8, 1));
+	assert_false(vio_dev_blk.config_set(be, f, at, 1, 1));
+	assert_false(vio_dev_blk.config_set(be, w_ce, at, 1, 1));
+	assert_true(be->write_through); /* as the last good one said */
+	/* Another session begins as the server has it; 5.2.5.2: without FLUSH with 0. */
+	vio_dev_blk.negotiated(be, w_ce);
+	assert_true(be->write_through);
+	be->cache_off = true;
+	vio_dev_blk.negotiated(be, f | w_ce);
+	assert_true(be->write_through);
+	be->cache_off = false;
+	vio_dev_blk.negotiated(be, f | w_ce);
+	assert_false(be->write_through);
+}
+
 /* ------------------------------------------------------------------------- ranges ---- */
 
 static void ranges(struct world *w, uint32_t type, const struct virtio_blk_discard_write_zeroes *r,
@@ -441,6 +484,8 @@ int main(void)
 		cmocka_unit_test(a_used_length_is_no_more_than_what_was_written_from_the_start),
 		cmocka_unit_test(without_mq_there_is_one_queue),
 		cmocka_unit_test(a_guest_that_cannot_flush_is_answered_when_its_write_is_durable),
+		cmocka_unit_test(
+			what_the_driver_writes_to_writeback_is_how_its_writes_are_answered),
 		cmocka_unit_test(every_range_of_a_request_is_done_and_none_when_one_is_bad),
 		cmocka_unit_test(the_unmap_flag_of_each_range_reaches_the_disk),
 		cmocka_unit_test(the_disks_own_pieces_are_in_its_topology),
