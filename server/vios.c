@@ -138,6 +138,17 @@ __attribute__((format(printf, 2, 3))) static void env_say(void *ctx, const char 
 	va_end(ap);
 }
 
+/* The switch's, which are of no single guest. */
+__attribute__((format(printf, 2, 3))) static void switch_say(void *ctx, const char *fmt, ...)
+{
+	const struct vios *v = ctx;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsay(1 + v->n_adapters, fmt, ap);
+	va_end(ap);
+}
+
 static void say_of_disk(void *ctx, const char *line)
 {
 	env_say(ctx, "%s", line);
@@ -436,7 +447,7 @@ static int start_switch(struct vios *v, struct vio_err *err)
 			if (rc == 0)
 				rc = vio_switch_create(fdb, &v->sw, err);
 			if (rc == 0)
-				vio_switch_set_say(v->sw, env_say, v);
+				vio_switch_set_say(v->sw, switch_say, v);
 		}
 		if (rc == 0)
 			rc = vio_switch_add(v->sw, vio_net_port(v->net[i]), err);
