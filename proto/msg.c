@@ -52,6 +52,7 @@ static const struct {
 	{VIO_OP_USED, "USED"},
 	{VIO_OP_CONFIG, "CONFIG"},
 	{VIO_OP_CONFIG_SET, "CONFIG_SET"},
+	{VIO_OP_CONFIG_SET | VIO_OP_REPLY, "CONFIG_SET reply"},
 	{VIO_OP_NEEDS_RESET, "NEEDS_RESET"},
 };
 

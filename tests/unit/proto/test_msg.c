@@ -31,6 +31,8 @@ static const uint8_t all_ops[] = {
 	VIO_OP_KICK,
 	VIO_OP_USED,
 	VIO_OP_CONFIG,
+	VIO_OP_CONFIG_SET,
+	VIO_OP_CONFIG_SET | VIO_OP_REPLY,
 	VIO_OP_NEEDS_RESET,
 };
 
