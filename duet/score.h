@@ -10,7 +10,7 @@
  * wakes both sides of the next slot. No other process takes part, and who has no turn sleeps in a
  * futex. Barriers: pair M of docs/memory-order.md.
  *
- * Python writes and reads the same file: bench/vioab/score.py.
+ * Python writes and reads the same file: bench/ab/instrument/score.py.
  */
 #ifndef VIO_DUET_SCORE_H
 #define VIO_DUET_SCORE_H

@@ -3,8 +3,9 @@
 
 import numpy as np
 
-from vioab import papers, plots, slides
-from vioab.model import Interval, Table
+from ab.papers import papers, slides
+from ab.report import plots
+from ab.instrument.model import Interval, Table
 
 COPY, DIRECT = "copy", "copy,ring=direct"
 HEADER, STATUS = 16, 1  # bytes of a request that are not rings: virtio_blk's

@@ -5,8 +5,9 @@ import math
 
 import numpy as np
 
-from vioab import papers, plots
-from vioab.model import Table, size_name
+from ab.papers import papers
+from ab.report import plots
+from ab.instrument.model import Table, size_name
 
 BOUNCE, RDMA, IN_PLACE, TOP = ("premapped", "mapping=single-use,payload=rdma,ring=direct,notify=poll",
                                "zero-copy,mapping=single-use", "unprotected")

@@ -3,8 +3,9 @@
 
 import numpy as np
 
-from vioab import papers, plots
-from vioab.model import Table
+from ab.papers import papers
+from ab.report import plots
+from ab.instrument.model import Table
 
 LADDER = ("single-use", "deferred", "cached", "pool")
 RDMA = {m: f"mapping={m},payload=rdma,ring=direct,notify=poll" for m in LADDER}

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One factor, ring access, exchanged in two surroundings: small requests and bulk."""
 
-from vioab import papers, plots
-from vioab.model import size_name
+from ab.papers import papers
+from ab.report import plots
+from ab.instrument.model import size_name
 
 # surroundings -> (copied ring, copy-delta, in place)
 STEPS = {"copy": ("copy", "copy,ring=copy-delta", "copy,ring=direct"),

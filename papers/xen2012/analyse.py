@@ -3,8 +3,9 @@
 
 import numpy as np
 
-from vioab import papers, plots
-from vioab.model import Table
+from ab.papers import papers
+from ab.report import plots
+from ab.instrument.model import Table
 
 PERSISTENT, COPY, MAP = "premapped", "mapping=single-use,payload=rdma,ring=direct,notify=poll", "zero-copy,mapping=single-use"
 NAMES = {PERSISTENT: "copy, mapped once", COPY: "single-use, payload by RDMA", MAP: "single-use, in place"}

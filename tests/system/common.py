@@ -9,7 +9,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 from machine import Machine, MachineError, Program  # noqa: E402,F401
-from vioab.telemetry import ask_within  # noqa: E402
+from ab.instrument.telemetry import ask_within  # noqa: E402
 
 BUILD = os.environ.get("VIO_BUILD", os.path.join(ROOT, "build"))
 ARMS = ["copy", "copy-tuned", "premapped", "zero-copy"]

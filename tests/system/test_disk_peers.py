@@ -16,7 +16,7 @@ import unittest
 from common import BUILD, main
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bench"))
-from vioab import disk_peers  # noqa: E402
+from ab.drivers import disk_peers  # noqa: E402
 
 CORES = {"guest_core": min(os.sched_getaffinity(0)), "server_core": max(os.sched_getaffinity(0))}
 CLIENT = os.path.join(BUILD, "bench/vhost-blk")

@@ -13,7 +13,8 @@ from unittest import mock
 
 from common import BUILD, SLOW, main
 from machine import MachineError
-from vioab import disk_peers, duet, duet_trial, environment, experiment, runner, score, store, windows
+from ab.drivers import disk_peers, duet_trial
+from ab.instrument import duet, environment, experiment, runner, score, store, windows
 
 CORES = sorted(os.sched_getaffinity(0))[:2]
 DOC = {"title": "tiny", "question": "?", "arms": ["copy", "copy-tuned", "premapped", "zero-copy"], "again": ["zero-copy"],

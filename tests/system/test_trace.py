@@ -5,7 +5,7 @@
 import unittest
 
 from common import BUILD, main
-from vioab.slides import SERVER, guest_steps, in_order, record
+from ab.papers.slides import SERVER, guest_steps, in_order, record
 
 
 class Trace(unittest.TestCase):

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "bench/anchors.h"
+#include "bench/anchors/anchors.h"
 
 #define MOMENT 600000u /* ns */
 #define ALL    ((1u << ANCHORS_N_POINTS) - 1)

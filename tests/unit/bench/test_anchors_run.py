@@ -9,8 +9,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../../../bench"))
 
 from machine import MachineError
-from vioab import anchors_run
-from vioab.analyses import anchors
+from ab.drivers import anchors_run
+from ab.analyses import anchors
 
 BUILD = sys.argv.pop() if len(sys.argv) > 1 else "build"
 

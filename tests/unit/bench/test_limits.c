@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "bench/limits_measure.h"
+#include "bench/limits/limits_measure.h"
 
 #define MOMENT 2000000u /* ns */
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "bench/topology.h"
+#include "bench/limits/topology.h"
 
 static hwloc_topology_t machine(const char *synthetic)
 {

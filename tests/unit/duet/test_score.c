@@ -463,12 +463,12 @@ static void a_file_that_is_no_score_is_refused(void **state)
 
 int main(void)
 {
-	/* bench/vioab/score.py has the same numbers. */
+	/* bench/ab/instrument/score.py has the same numbers. */
 	_Static_assert(sizeof(struct vio_duet_head) == 256 && sizeof(struct vio_duet_line) == 256 &&
 			       sizeof(struct vio_duet_turn) == 20 &&
 			       sizeof(struct vio_duet_guest_record) == 64 &&
 			       sizeof(struct vio_duet_server_record) == 32,
-		       "bench/vioab/score.py has these sizes");
+		       "bench/ab/instrument/score.py has these sizes");
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_turn_is_played_by_its_slot_in_order),
 		cmocka_unit_test(records_agree_with_what_each_side_did),

@@ -9,7 +9,7 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
-from vioab.model import AGAIN, Context, Sample, Samples  # noqa: E402
+from ab.instrument.model import AGAIN, Context, Sample, Samples  # noqa: E402
 
 FACTORS = ("mapping", "payload", "ring", "notify")
 NAMED = {"copy": ("single-use", "rdma", "copy", "crq"), "copy-tuned": ("deferred", "rdma", "copy-delta", "suppress"),
@@ -119,7 +119,7 @@ def simulate(arms, points, blocks=10, seed=1, noise=0.03, truth=default_truth, a
 
 def context(samples, noise=None, r_ns=130.0):
     """A Context of simulated samples; noise: the A/A floor, by default that of the samples."""
-    from vioab import stats
+    from ab import stats
     limits = [{"memcpy": [{"size_bytes": b, "level": "memory", "gb_per_s": 8.0, "median_ns": b / 8.0} for b in (4096, 65536)],
                "round_trip": {"median_ns": r_ns}}]
     return Context(samples=samples, limits=limits, environment={}, experiments={}, r_ns=r_ns,

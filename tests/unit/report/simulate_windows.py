@@ -6,8 +6,8 @@ import dataclasses
 import numpy as np
 
 import simulate  # noqa: F401 (puts bench/ on the path)
-from vioab import windows
-from vioab.model import Point
+from ab.instrument import windows
+from ab.instrument.model import Point
 
 HZ = 2_500_000_000
 WINDOW_NS = 500_000.0

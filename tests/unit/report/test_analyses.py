@@ -8,10 +8,11 @@ import warnings
 
 import numpy as np
 import simulate as sim
-from vioab import plots
-from vioab.analyses import anchors, batch, exposure, latency, losses, overview, parts, poller, sizes
-from vioab.model import Point, Samples
-from vioab.report_model import Report, problems
+from ab.report import plots
+from ab.analyses import anchors, batch, exposure, latency, losses, overview, poller, sizes
+from ab.report import parts
+from ab.instrument.model import Point, Samples
+from ab.report.report_model import Report, problems
 
 SIZES = [64 << i for i in range(0, 15, 2)]  # to 1 MiB
 

@@ -9,10 +9,11 @@ import unittest
 import numpy as np
 
 from simulate import context, counters, simulate
-from vioab import plots, time_model
-from vioab.analyses import costs, cycles_model, ladder, layout, mapping
-from vioab.model import METRICS, Point, Samples
-from vioab.stats.plateaus import Plateau
+from ab.report import plots
+from ab.stats import time_model
+from ab.analyses import costs, cycles_model, ladder, layout, mapping
+from ab.instrument.model import METRICS, Point, Samples
+from ab.stats.plateaus import Plateau
 
 POINT = Point(backend="memory")
 WORTH = {"mapping": 1.3, "payload": 1.1, "ring": 2.0, "notify": 1.5}

@@ -14,8 +14,10 @@ import numpy as np
 
 import simulate
 from simulate_windows import World, simulate_windows
-from vioab import experiment, first_screen, paper_run, plateau_samples, report_html, report_md, report_model, results, screen, store, windows
-from vioab.model import AGAIN, STARTS_OF
+from ab.instrument import experiment, plateau_samples, store, windows
+from ab.papers import paper_run
+from ab.report import first_screen, report_html, report_md, report_model, results, screen
+from ab.instrument.model import AGAIN, STARTS_OF
 
 spec = importlib.util.spec_from_file_location("recompute", os.path.join(simulate.ROOT, "tests", "report", "recompute.py"))
 recompute = importlib.util.module_from_spec(spec)

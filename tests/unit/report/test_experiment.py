@@ -18,8 +18,10 @@ sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
 import numpy as np  # noqa: E402
 from machine import MachineError, WrongResult  # noqa: E402
-from vioab import cli, compare, environment, experiment, results, runner, store, trial  # noqa: E402
-from vioab.model import AGAIN, Point  # noqa: E402
+from ab.drivers import trial  # noqa: E402
+from ab.instrument import cli, environment, experiment, runner, store  # noqa: E402
+from ab.report import compare, results  # noqa: E402
+from ab.instrument.model import AGAIN, Point  # noqa: E402
 
 GOOD = {"title": "t", "arms": ["copy", "zero-copy"], "again": ["copy"], "sweep": [{"bs": ["4k", 512], "depth": [1, 32]}]}
 

@@ -5,10 +5,10 @@
 import unittest
 
 import simulate as sim
-from vioab import targets
-from vioab.analyses import network, network_latency
-from vioab.model import Point, Samples
-from vioab.report_model import Report, problems
+from ab.report import targets
+from ab.analyses.peers import network, network_latency
+from ab.instrument.model import Point, Samples
+from ab.report.report_model import Report, problems
 
 ARMS = ["copy", "premapped", "zero-copy", "unprotected", *(a for a, _ in network.LADDER[1:-1]), *network.PEERS]
 POINTS = [Point(backend="net", op=op, bs=bs, touch="headers") for op in ("tx", "rx") for bs in (64, 1514)]

@@ -14,8 +14,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
 from machine import MachineError, WrongResult  # noqa: E402
-from vioab import environment, experiment, net_trial, peers, runner, targets  # noqa: E402
-from vioab.model import METRICS, Point, Sample, Samples  # noqa: E402
+from ab.drivers import net_trial, peers  # noqa: E402
+from ab.instrument import environment, experiment, runner  # noqa: E402
+from ab.report import targets  # noqa: E402
+from ab.instrument.model import METRICS, Point, Sample, Samples  # noqa: E402
 
 CORES = {"guest_core": 0, "server_core": 1}
 

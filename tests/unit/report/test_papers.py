@@ -19,8 +19,9 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
-from vioab import experiment, paper_run, papers  # noqa: E402
-from vioab.model import Interval, Sample, Samples  # noqa: E402
+from ab.instrument import experiment  # noqa: E402
+from ab.papers import paper_run, papers  # noqa: E402
+from ab.instrument.model import Interval, Sample, Samples  # noqa: E402
 
 PAPERS = ["kvmforum2010", "markuze2016", "viommu2011", "wang2018", "xen2012"]
 LIMITS = [{"round_trip": {"median_ns": 200.0}, "memcpy": [{"level": "memory", "size_bytes": 65536, "median_ns": 8000.0}]}]

@@ -15,9 +15,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
 import numpy as np  # noqa: E402
-from vioab import datapath, plots, report_html, report_md, report_model  # noqa: E402
-from vioab.analyses import cycles_model  # noqa: E402
-from vioab.model import Context, Figure, Interval, Sample, Samples, Section, Table, Verdict  # noqa: E402
+from ab.report import datapath, plots, report_html, report_md, report_model  # noqa: E402
+from ab.analyses import cycles_model  # noqa: E402
+from ab.instrument.model import Context, Figure, Interval, Sample, Samples, Section, Table, Verdict  # noqa: E402
 
 HOSTILE = '<script>alert("x")</script> & </svg> "quoted" | bar'
 ARMS = list(plots.NAMED)

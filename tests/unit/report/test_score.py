@@ -14,8 +14,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
 import numpy as np  # noqa: E402
-from vioab import duet, duet_trial, experiment, runner, score, store, windows  # noqa: E402
-from vioab.model import Point  # noqa: E402
+from ab.drivers import duet_trial  # noqa: E402
+from ab.instrument import duet, experiment, runner, score, store, windows  # noqa: E402
+from ab.instrument.model import Point  # noqa: E402
 
 HZ = 2e9
 

@@ -8,8 +8,8 @@ import unittest
 import numpy as np
 
 from simulate import context, simulate
-from vioab import stats
-from vioab.model import AGAIN, Interval, Point
+from ab import stats
+from ab.instrument.model import AGAIN, Interval, Point
 
 POINTS = [Point(backend=b, bs=s, depth=d) for b in ("null", "memory") for s in (512, 4096, 65536) for d in (1, 32)]
 

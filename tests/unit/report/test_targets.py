@@ -10,10 +10,10 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
-from vioab import targets  # noqa: E402
-from vioab.model import Context, Point, Sample, Samples  # noqa: E402
-from vioab.stats.plateaus import Plateau  # noqa: E402
-from vioab.runner import LIMITS, LIMITS_OF  # noqa: E402
+from ab.report import targets  # noqa: E402
+from ab.instrument.model import Context, Point, Sample, Samples  # noqa: E402
+from ab.stats.plateaus import Plateau  # noqa: E402
+from ab.instrument.runner import LIMITS, LIMITS_OF  # noqa: E402
 
 BLOCKS = 12
 

@@ -16,8 +16,9 @@ import simulate
 
 ROOT = simulate.ROOT
 sys.path.insert(0, os.path.join(ROOT, "bench"))
-from vioab import experiment, report_html, report_md, report_model, results, screen, store  # noqa: E402
-from vioab.model import Samples  # noqa: E402
+from ab.instrument import experiment, store  # noqa: E402
+from ab.report import report_html, report_md, report_model, results, screen  # noqa: E402
+from ab.instrument.model import Samples  # noqa: E402
 
 spec = importlib.util.spec_from_file_location("recompute", os.path.join(ROOT, "tests", "report", "recompute.py"))
 recompute = importlib.util.module_from_spec(spec)

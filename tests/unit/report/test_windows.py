@@ -8,9 +8,10 @@ import unittest
 import numpy as np
 
 from simulate_windows import World, linear, simulate_windows
-from vioab import stats, windows
-from vioab.model import AGAIN, Point
-from vioab.stats import duet, plateaus, variance
+from ab import stats
+from ab.instrument import windows
+from ab.instrument.model import AGAIN, Point
+from ab.stats import duet, plateaus, variance
 
 R = windows.ROUND_TRIP
 

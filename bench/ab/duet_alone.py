@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Does an arm in a duet run as it does alone? Arms of a dance of five beside the same arm that dances with nobody but a line that
+goes to and fro (so that R is known): same windows, no other arm's lines in the caches. By plateau of R, one value a start.
+
+    bench/ab/duet_alone.py [--build build] [--starts 6] [--cores G,S]
+"""
+
+import argparse
+import os
+import random
+import sys
+
+import numpy as np
+
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from ab import stats  # noqa: E402
+from ab.drivers import duet_trial  # noqa: E402
+from ab.instrument import environment, experiment, runner, windows  # noqa: E402
+from ab.stats import duet, plateaus  # noqa: E402
+
+ALONE = " alone"
+ARMS = ["copy", "copy-tuned", "premapped", "zero-copy", "unprotected"]
+ASKED = ["copy", "premapped", "zero-copy"]
+SWEEPS = [{"backend": "null", "depth": [1, 32]}, {"backend": "memory", "bs": "4k", "depth": [1, 32]},
+          {"backend": "memory", "bs": "64k", "depth": 1}]
+
+
+def asked(argv):
+    p = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    p.add_argument("--build", default="build")
+    p.add_argument("--starts", type=int, default=6)
+    p.add_argument("--cores")
+    return p.parse_args(argv)
+
+
+def one_start(make, keys, block, first):
+    """[windows]: all arms together and each of ASKED alone, for each kind of disk, in random order."""
+    rows, rng = [], random.Random(block)
+    todo = [(k, {s: ps for s, ps in of.items() if s in some}, alone) for k, of in keys.items()
+            for some, alone in [(set(ARMS), False), *(({a}, True) for a in ASKED)]]
+    for key, of, alone in rng.sample(todo, len(todo)):
+        make.specials = (windows.ROUND_TRIP,) if alone else windows.SPECIALS
+        named = {s + ALONE: ps for s, ps in of.items()} if alone else of
+        rows += make.run(block, key, named, rng, first + len(rows))[1]
+        print(".", end="", file=sys.stderr, flush=True)
+    return rows
+
+
+def measure(args):
+    """(windows, header): slots are the arms in the duet, and the same arms with ALONE behind their names."""
+    e = experiment.parse({"title": "alone", "arms": ARMS, "sweep": SWEEPS, "duet": {"seconds": 0.5}}, "alone", "alone")
+    keys, header = runner.danced_keys(e), runner.window_header(e, args.build)
+    e.slots |= {a + ALONE: a for a in ASKED}
+    header["slots"] = [*e.slots, *windows.SPECIALS]
+    cores = environment.choose_cores(args.build, args.cores)
+    make = duet_trial.DuetTrial(args.build, cores, e, None, header["tick_hz"], (header["slots"], header["points"]))
+    rows = []
+    try:
+        for block in range(args.starts):
+            rows += one_start(make, keys, block, len(rows))
+    except KeyboardInterrupt:
+        print(" interrupted: from what was measured", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    return np.concatenate(rows), header
+
+
+def start_times(m, slot, point, plateau):
+    """{block: median time of a request, ns}"""
+    own = (m.rows["slot"] == m.header["slots"].index(slot)) & (m.rows["point"] == point) & m.counts() & (m.plateau == plateau)
+    return {b: float(np.median(m.ns[own & (m.rows["block"] == b)])) for b in np.unique(m.rows["block"][own])
+            if (own & (m.rows["block"] == b)).sum() >= duet.LEAST}
+
+
+def main(argv):
+    m = duet.measure(*measure(asked(argv)))
+    print(f"{'point':<34}{'R, ns':>7}  {'arm':<12}{'alone, ns':>11}{'in the duet':>13}  ratio, 99 % interval of the starts")
+    for k, point in enumerate(m.header["points"]):
+        for q, plateau in enumerate(m.plateaus):
+            for arm in ASKED:
+                alone, both = start_times(m, arm + ALONE, k, q), start_times(m, arm, k, q)
+                starts = sorted(set(alone) & set(both))
+                if len(starts) < 3 or q == plateaus.NONE:
+                    continue
+                r = stats.ratio([alone[b] for b in starts], [both[b] for b in starts])
+                print(f"{', '.join(f'{x} {y}' for x, y in point.items()) or 'null':<34}{plateau.r_ns:>7.0f}  {arm:<12}"
+                      f"{np.median(list(alone.values())):>11.1f}{np.median(list(both.values())):>13.1f}  "
+                      f"{r.estimate:.3f} [{r.low:.3f}, {r.high:.3f}], {len(starts)} starts")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
