@@ -14,6 +14,7 @@ import sys
 import numpy as np
 
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from machine import MachineError  # noqa: E402
 from ab import stats  # noqa: E402
 from ab.drivers import duet_trial  # noqa: E402
 from ab.instrument import environment, experiment, runner, windows  # noqa: E402
@@ -34,6 +35,17 @@ def asked(argv):
     return p.parse_args(argv)
 
 
+def danced(make, *what):
+    """[windows], tried again as an experiment's blocks are."""
+    for left in reversed(range(runner.TRIAL_TRIES)):
+        try:
+            return make.run(*what)[1]
+        except MachineError as err:
+            print(f" {err}\n tried again {left} times at most ", end="", file=sys.stderr)
+            if not left:
+                raise
+
+
 def one_start(make, keys, block, first):
     """[windows]: all arms together and each of ASKED alone, for each kind of disk, in random order."""
     rows, rng = [], random.Random(block)
@@ -42,7 +54,7 @@ def one_start(make, keys, block, first):
     for key, of, alone in rng.sample(todo, len(todo)):
         make.specials = (windows.ROUND_TRIP,) if alone else windows.SPECIALS
         named = {s + ALONE: ps for s, ps in of.items()} if alone else of
-        rows += make.run(block, key, named, rng, first + len(rows))[1]
+        rows += danced(make, block, key, named, rng, first + len(rows))
         print(".", end="", file=sys.stderr, flush=True)
     return rows
 

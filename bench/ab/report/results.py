@@ -21,8 +21,8 @@ from ab.stats import duet
 
 SCHEMA = "virtio-vio-ab/3"
 # In the order of the report. An analysis returns None when its samples were not taken.
-PEERS = ("disk_peers", "network", "network_latency")  # analyses in which other projects' programs stand beside the arms
-ANALYSES = ("overview", "disk_peers", "ladder", "losses", "sizes", "network", "network_latency", "costs", "cycles_model", "mapping",
+PEERS = ("disk_peers", "network", "network_arms", "network_latency")  # analyses in which other projects' programs stand beside the arms
+ANALYSES = ("overview", "disk_peers", "ladder", "losses", "sizes", "network", "network_arms", "network_latency", "costs", "cycles_model", "mapping",
             "layout", "batch", "latency", "poller", "exposure", "anchors", "instrument")
 ALL_PLATEAUS = ("cycles_model", "instrument")  # look at all of them themselves
 SUMMARY = ("ns_per_request", "ns_experienced", "p50_ns", "p99_ns")

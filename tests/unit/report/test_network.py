@@ -6,7 +6,7 @@ import unittest
 
 import simulate as sim
 from ab.report import targets
-from ab.analyses.peers import network, network_latency
+from ab.analyses.peers import network, network_arms, network_latency
 from ab.instrument.model import Point, Samples
 from ab.report.report_model import Report, problems
 
@@ -128,6 +128,18 @@ class BothWays(unittest.TestCase):
     def test_a_peer_that_is_missing_at_one_size_is_named_with_it(self):
         samples = Samples(s for s in taken() if s.arm != "memif" or s.point.bs != 1514)
         self.assertIn("memif (1514 B, guest to port; 1514 B, port to guest)", " ".join(self.section(samples).text))
+
+
+class Arms(unittest.TestCase):
+    def test_the_danced_arms_have_a_section_of_their_own_although_no_peer_and_no_other_experiment_ran(self):
+        arms = ["copy", "premapped", "zero-copy"]
+        samples = sim.simulate(arms, POINTS, blocks=10, experiment="net-arms", truth=lambda a, p: NS[a], count=count, noise=0.01)
+        got = network_arms.analyse(sim.context(samples))
+        self.assertEqual(problems(Report(title="t", when="w", headline="h", sections=[got])), [])
+        self.assertEqual(len(got.verdicts), 2 * len(POINTS))
+        r = next(r for r in got.data["ratios"] if (r["arm"], r["rival"], r["op"], r["bs"]) == ("zero-copy", "copy", "rx", 1514))
+        self.assertAlmostEqual(r["interval"]["estimate"] / 4, 1, delta=0.05)
+        self.assertIsNone(network_arms.analyse(sim.context(taken())))
 
 
 class FromGuestToGuest(unittest.TestCase):

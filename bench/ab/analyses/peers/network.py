@@ -71,14 +71,14 @@ def rate_rows(samples, points):
     return out
 
 
-def comparisons(ctx, samples, points):
+def comparisons(ctx, samples, points, rivals=RIVALS):
     """Every named arm against each rival at the same point, so at equal touching. Both ways at once: the sum of both."""
     out = []
     for p in points:
         here = samples.at(p)
         noise = ctx.noise_in(here.items[0].experiment)
         for arm in [a for a in order(here) if a in parts.ORDER]:
-            for rival in [r for r in RIVALS if r != arm]:
+            for rival in [r for r in rivals if r != arm]:
                 mine, other = here.where(slot=arm), here.where(slot=rival)
                 iv = parts.speed(samples, p, arm, rival)
                 if iv is not None:
