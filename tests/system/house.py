@@ -29,10 +29,10 @@ MAX_LINES, MAX_FILES = 500, 15
 # what: the most that there may be.
 CEILING = {
     "tests of a level outside of its table": 0,
-    "files above 500 lines": 8,
+    "files above 500 lines": 7,
     "test files above 500 lines": 14,
-    "folders above 15 source files": 5,
-    "loops that retry a busy hypercall": 12,
+    "folders above 15 source files": 4,
+    "loops that retry a busy hypercall": 0,
     "names of static functions in more than one file": 50,
     "options written more than once": 0,
 }
