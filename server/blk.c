@@ -36,7 +36,7 @@ static uint32_t physical_block(const struct vio_backend *be)
 	return be->physical > least ? be->physical : least;
 }
 
-static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_t *out)
+static uint16_t blk_config(const struct vio_backend *be, uint16_t num_queues, uint8_t *out)
 {
 	struct virtio_blk_config c;
 	const uint16_t len = offsetof(struct virtio_blk_config, max_secure_erase_sectors);
@@ -111,7 +111,7 @@ static void count(struct vio_squeue *q, const struct vio_req *r)
 		vio_counter_add(&s->flushes, 1);
 	} else if (r->kind != VIO_BLK_RW) {
 		vio_counter_add(&s->others, 1);
-	} else if (r->io == VIO_IO_READ) {
+	} else if (r->io.op == VIO_IO_READ) {
 		vio_counter_add(&s->reads, 1);
 		vio_counter_add(&s->bytes_read, r->data_len);
 	} else {
@@ -128,11 +128,11 @@ static uint32_t used_len(const struct vio_req *r)
 {
 	const bool more = r->n_seg != r->n_readable; /* than the status, which was cut off */
 
-	if (vio_unlikely(r->result != 0 || r->n_seg > VIO_MAX_SEGS))
+	if (vio_unlikely(r->io.result != 0 || r->n_seg > VIO_MAX_SEGS))
 		return !more;
 	if (vio_unlikely(r->kind == VIO_BLK_GET_ID))
-		return r->data_len + (r->length == r->data_len);
-	return r->io == VIO_IO_READ ? r->data_len + 1 : !more;
+		return r->data_len + (r->io.length == r->data_len);
+	return r->io.op == VIO_IO_READ ? r->data_len + 1 : !more;
 }
 
 /* What the guest will see. */
@@ -140,8 +140,10 @@ static void finish(struct vio_squeue *q, struct vio_req *r)
 {
 	r->state = VIO_REQ_DONE;
 	r->used_len = used_len(r);
-	if (vio_unlikely(r->result != 0)) {
-		r->dev_status = r->result == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+	if (vio_unlikely(r->io.result != 0)) {
+		r->dev_status =
+			r->io.result == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+		r->to_guest = false;
 		vio_counter_add(&q->stats.errors, 1);
 		return;
 	}
@@ -164,40 +166,44 @@ static inline bool more_to_do(const struct vio_squeue *q, const struct vio_backe
 
 	if (vio_likely(r->kind != VIO_BLK_RANGES && !through))
 		return false;
-	if (r->result != 0 || ending(q))
+	if (r->io.result != 0 || ending(q))
 		return false;
-	if (r->kind == VIO_BLK_RANGES && r->io != VIO_IO_FLUSH) {
+	if (r->kind == VIO_BLK_RANGES && r->io.op != VIO_IO_FLUSH) {
 		while (++r->range < r->n_ranges) {
 			vio_blk_load_range(r);
-			if (r->length > 0)
+			if (r->io.length > 0)
 				return true;
 		}
 	}
 	/* Also after a range: what was zeroed must be zeroes after a loss of power. */
-	if (!through || r->io == VIO_IO_READ || r->io == VIO_IO_FLUSH)
+	if (!through || r->io.op == VIO_IO_READ || r->io.op == VIO_IO_FLUSH)
 		return false;
-	r->io = VIO_IO_FLUSH;
+	r->io.op = VIO_IO_FLUSH;
 	return true;
 }
 
-/* Those of from[] that are finished to done[], their number; the others to more[]. */
-static inline unsigned sort_answers(struct vio_squeue *q, struct vio_req *const from[], unsigned n,
-				    struct vio_req *done[], struct vio_req *more[],
-				    unsigned *n_more)
+static inline struct vio_req *req_of(struct vio_io *io)
+{
+	return vio_container_of(io, struct vio_req, io);
+}
+
+/* The requests of from[] that are finished to done[], their number; the others to more[]. */
+static inline unsigned sort_answers(struct vio_squeue *q, struct vio_io *const from[], unsigned n,
+				    struct vio_req *done[], struct vio_io *more[], unsigned *n_more)
 {
 	struct vio_backend *be = q->backend->be;
 	unsigned n_done = 0;
 
 	*n_more = 0;
 	for (unsigned i = 0; i < n; i++) {
-		struct vio_req *r = from[i];
+		struct vio_req *r = req_of(from[i]);
 
 		if (vio_unlikely(more_to_do(q, be, r))) {
-			more[(*n_more)++] = r;
+			more[(*n_more)++] = &r->io;
 			continue;
 		}
-		if (vio_unlikely(r->result != 0))
-			vio_backend_failed(be, r);
+		if (vio_unlikely(r->io.result != 0))
+			vio_backend_failed(be, &r->io);
 		finish(q, r);
 		done[n_done++] = r;
 	}
@@ -205,14 +211,15 @@ static inline unsigned sort_answers(struct vio_squeue *q, struct vio_req *const 
 }
 
 /*
- * Requests that the disk has answered: those that are finished to the front of done[], their number;
- * the others go to the disk again. n <= VIO_BURST.
+ * What the disk has answered: the requests that are finished to done[], their number; the others go
+ * to the disk again. n <= VIO_BURST.
  */
-static inline unsigned answered(struct vio_squeue *q, struct vio_req *done[], unsigned n)
+static inline unsigned answered(struct vio_squeue *q, struct vio_io *const io[], unsigned n,
+				struct vio_req *done[])
 {
 	struct vio_backend *be = q->backend->be;
-	struct vio_req *more[VIO_BURST], *back[VIO_BURST];
-	unsigned n_more, n_done = sort_answers(q, done, n, done, more, &n_more);
+	struct vio_io *more[VIO_BURST], *back[VIO_BURST];
+	unsigned n_more, n_done = sort_answers(q, io, n, done, more, &n_more);
 
 	/* Bounded: each turn does a range or a flush of each. */
 	while (vio_unlikely(n_more > 0)) {
@@ -228,12 +235,12 @@ static inline unsigned answered(struct vio_squeue *q, struct vio_req *done[], un
 static void move(struct vio_squeue *q, struct vio_req *r, struct vio_backend *be)
 {
 	struct gla logical = {0};
-	void *disk = be->ops->at(be, r->offset, r->length, &logical);
+	void *disk = be->ops->at(be, r->io.offset, r->io.length, &logical);
 
 	if (vio_likely(disk != NULL))
 		q->payload->move(q, r, disk, ioba_add(q->local_base, logical.v));
 	else
-		r->result = -EIO;
+		r->io.result = -EIO;
 	finish(q, r);
 }
 
@@ -253,8 +260,9 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 		      struct vio_req *done[], bool again)
 {
 	struct vio_backend *be = q->backend->be;
-	struct vio_req *go[VIO_BURST], *wait[VIO_BURST];
-	unsigned n_go = 0, n_wait = 0, n_done = 0, fin;
+	struct vio_io *go[VIO_BURST], *fin[VIO_BURST];
+	struct vio_req *wait[VIO_BURST];
+	unsigned n_go = 0, n_wait = 0, n_done = 0;
 
 	q->payload->get(q, r, n);
 	for (unsigned i = 0; i < n; i++) {
@@ -268,15 +276,17 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 			done[n_done++] = r[i];
 		} else {
 			r[i]->state = VIO_REQ_SUBMITTED;
-			go[n_go++] = r[i];
+			r[i]->io.iov = r[i]->iov;
+			r[i]->io.n_iov = r[i]->n_iov;
+			go[n_go++] = &r[i]->io;
 		}
 	}
 	if (vio_unlikely(n_wait > 0))
 		vio_sq_wait(q, wait, n_wait, again);
 	if (n_go == 0)
 		return n_done;
-	fin = be->ops->submit(q->backend, go, n_go, done + n_done);
-	return n_done + answered(q, done + n_done, fin);
+	n = be->ops->submit(q->backend, go, n_go, fin);
+	return n_done + answered(q, fin, n, done + n_done);
 }
 
 static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
@@ -293,7 +303,7 @@ static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned
 			if (r[i]->fault == VIO_ST_OK)
 				finish(q, r[i]);
 			done[n_done++] = r[i];
-		} else if (be->ops->at && r[i]->io <= VIO_IO_WRITE && r[i]->kind == VIO_BLK_RW) {
+		} else if (be->ops->at && r[i]->io.op <= VIO_IO_WRITE && r[i]->kind == VIO_BLK_RW) {
 			move(q, r[i], be);
 			done[n_done++] = r[i];
 		} else {
@@ -312,15 +322,17 @@ static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned
 static unsigned complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
 {
 	const struct vio_backend_ops *ops = q->backend->be->ops;
-	unsigned n = ops->poll ? ops->poll(q->backend, done, max) : 0, k = 0;
+	struct vio_io *fin[VIO_BURST];
 	struct vio_req *again[VIO_BURST];
+	unsigned n = ops->poll ? ops->poll(q->backend, fin, max < VIO_BURST ? max : VIO_BURST) : 0;
+	unsigned k = 0;
 
-	n = answered(q, done, n);
+	n = answered(q, fin, n, done);
 	if (vio_likely(!q->wait_head))
 		return n;
 	while (q->wait_head && k < VIO_BURST && n + k < max) {
 		again[k++] = q->wait_head;
-		q->wait_head = q->wait_head->be_next;
+		q->wait_head = q->wait_head->next;
 	}
 	return k ? n + issue(q, again, k, done + n, true) : n;
 }
@@ -335,7 +347,7 @@ const struct vio_dev_ops vio_dev_blk = {
 	.negotiated = negotiated,
 	.config_set = config_set,
 	.config_set_features = 1ull << VIRTIO_BLK_F_CONFIG_WCE,
-	.config = config,
+	.config = blk_config,
 	.start = start,
 	.submit = submit,
 	.complete = complete,

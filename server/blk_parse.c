@@ -36,7 +36,7 @@ static bool refuse(struct vio_req *r, int result)
 {
 	r->n_data = 0;
 	r->data_len = 0;
-	r->result = result;
+	r->io.result = result;
 	return false;
 }
 
@@ -56,7 +56,7 @@ static uint64_t sum_data(const struct vio_req *r)
  */
 static bool cut_frame(struct vio_req *r, unsigned *first)
 {
-	uint32_t skip = sizeof(r->hdr);
+	uint32_t skip = sizeof(struct virtio_blk_outhdr);
 	struct vio_seg *last;
 
 	if (vio_unlikely(r->n_seg == r->n_readable)) {
@@ -105,11 +105,13 @@ static bool bounds_ok(const struct vio_backend *be, uint64_t sector, uint64_t by
 	       sector * SECTOR % be->block_size == 0 && bytes % be->block_size == 0;
 }
 
-static bool parse_rw(struct vio_req *r, const struct vio_backend *be, bool write, unsigned first)
+static bool parse_rw(struct vio_req *r, const struct vio_backend *be, bool write, uint64_t sector,
+		     unsigned first)
 {
-	uint64_t sector = vio_le64(r->hdr.sector), sum;
+	uint64_t sum;
 
-	r->io = write ? VIO_IO_WRITE : VIO_IO_READ;
+	r->io.op = write ? VIO_IO_WRITE : VIO_IO_READ;
+	r->to_guest = !write;
 	r->data = &r->seg[write ? first : r->n_readable];
 	r->n_data = write ? (uint8_t)(r->n_readable - first) : (uint8_t)(r->n_seg - r->n_readable);
 	sum = sum_data(r);
@@ -117,8 +119,8 @@ static bool parse_rw(struct vio_req *r, const struct vio_backend *be, bool write
 			 (write && be->read_only)))
 		return refuse(r, -EIO);
 	r->data_len = (uint32_t)sum;
-	r->offset = sector * SECTOR;
-	r->length = sum;
+	r->io.offset = sector * SECTOR;
+	r->io.length = sum;
 	if (vio_unlikely(sum == 0))
 		return refuse(r, 0); /* nothing asked, nothing done */
 	return true;
@@ -129,10 +131,10 @@ void vio_blk_load_range(struct vio_req *r)
 	range_t range;
 
 	memcpy(&range, (const uint8_t *)r->iov + r->range * sizeof(range), sizeof(range));
-	r->offset = vio_le64(range.sector) * SECTOR;
-	r->length = (uint64_t)vio_le32(range.num_sectors) * SECTOR;
-	r->unmap = r->io == VIO_IO_ZERO &&
-		   (vio_le32(range.flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+	r->io.offset = vio_le64(range.sector) * SECTOR;
+	r->io.length = (uint64_t)vio_le32(range.num_sectors) * SECTOR;
+	r->io.unmap = r->io.op == VIO_IO_ZERO &&
+		      (vio_le32(range.flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
 }
 
 /* What the guest wrote, read once, into r->iov. */
@@ -190,13 +192,13 @@ static bool parse_ranges(struct vio_squeue *q, struct vio_req *r, const struct v
 		return false;
 	r->n_data = 0;
 	r->kind = VIO_BLK_RANGES;
-	r->io = zero ? VIO_IO_ZERO : VIO_IO_DISCARD;
+	r->io.op = zero ? VIO_IO_ZERO : VIO_IO_DISCARD;
 	rc = judge_ranges(r, be, zero);
 	if (rc)
 		return refuse(r, rc);
 	for (r->range = 0; r->range < r->n_ranges; r->range++) {
 		vio_blk_load_range(r);
-		if (r->length > 0)
+		if (r->io.length > 0)
 			return true;
 	}
 	return refuse(r, 0);
@@ -204,7 +206,7 @@ static bool parse_ranges(struct vio_squeue *q, struct vio_req *r, const struct v
 
 /*
  * The id goes into the first VIRTIO_BLK_ID_BYTES of the data; a longer buffer is cut, a shorter one
- * gets what fits. r->length: what the buffer had.
+ * gets what fits. r->io.length: what the buffer had.
  */
 static bool parse_get_id(struct vio_req *r)
 {
@@ -212,10 +214,11 @@ static bool parse_get_id(struct vio_req *r)
 	unsigned n = 0;
 
 	r->kind = VIO_BLK_GET_ID;
-	r->io = VIO_IO_READ;
+	r->io.op = VIO_IO_READ;
+	r->to_guest = true;
 	r->data = &r->seg[r->n_readable];
 	r->n_data = (uint8_t)(r->n_seg - r->n_readable);
-	r->length = sum_data(r);
+	r->io.length = sum_data(r);
 	for (; n < r->n_data && left > 0; n++) {
 		if (r->data[n].len > left)
 			r->data[n].len = left;
@@ -228,25 +231,28 @@ static bool parse_get_id(struct vio_req *r)
 
 bool vio_blk_parse(struct vio_squeue *q, struct vio_req *r, const struct vio_backend *be)
 {
+	struct virtio_blk_outhdr hdr;
 	unsigned first;
 
+	memcpy(&hdr, r->hdr, sizeof(hdr));
 	r->kind = VIO_BLK_RW;
 	r->n_data = r->n_iov = 0;
+	r->to_guest = false;
 	r->data_len = 0;
-	r->result = 0;
+	r->io.result = 0;
 	if (vio_unlikely(r->n_seg > VIO_MAX_SEGS))
 		return refuse_long(r);
 	if (vio_unlikely(!cut_frame(r, &first)))
 		return false;
-	switch (vio_le32(r->hdr.type)) {
+	switch (vio_le32(hdr.type)) {
 	case VIRTIO_BLK_T_IN:
-		return parse_rw(r, be, false, first);
+		return parse_rw(r, be, false, vio_le64(hdr.sector), first);
 	case VIRTIO_BLK_T_OUT:
-		return parse_rw(r, be, true, first);
+		return parse_rw(r, be, true, vio_le64(hdr.sector), first);
 	case VIRTIO_BLK_T_FLUSH:
 		r->kind = VIO_BLK_FLUSH;
-		r->io = VIO_IO_FLUSH;
-		r->offset = r->length = 0;
+		r->io.op = VIO_IO_FLUSH;
+		r->io.offset = r->io.length = 0;
 		return be->can_flush ? true : refuse(r, -EOPNOTSUPP);
 	case VIRTIO_BLK_T_GET_ID:
 		return parse_get_id(r);

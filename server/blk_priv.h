@@ -3,6 +3,8 @@
 #ifndef VIO_SERVER_BLK_PRIV_H
 #define VIO_SERVER_BLK_PRIV_H
 
+#include <linux/virtio_blk.h>
+
 #include "server/device.h"
 
 #define VIO_BLK_SECTOR 512u
@@ -12,6 +14,8 @@ static_assert(VIO_BLK_MAX_RANGES * sizeof(struct virtio_blk_discard_write_zeroes
 		      sizeof(((struct vio_req *)0)->iov),
 	      "the ranges have room");
 
+static_assert(sizeof(struct virtio_blk_outhdr) <= VIO_REQ_HDR, "a header has room");
+
 /* vio_req.kind */
 enum vio_blk_kind { VIO_BLK_RW, VIO_BLK_FLUSH, VIO_BLK_GET_ID, VIO_BLK_RANGES };
 
@@ -20,10 +24,10 @@ uint32_t vio_blk_max_range(const struct vio_backend *be);
 uint32_t vio_blk_max_ranges(const struct vio_backend *be);
 /*
  * True: a request for the disk (GET_ID: for its data to be mapped). False: it is finished, with
- * r->result, or it has a fault. Owning lcore.
+ * r->io.result, or it has a fault. Owning lcore.
  */
 bool vio_blk_parse(struct vio_squeue *q, struct vio_req *r, const struct vio_backend *be);
-/* Range r->range of the request into r->offset, r->length, r->unmap. It was judged before. */
+/* Range r->range of the request into r->io. It was judged before. */
 void vio_blk_load_range(struct vio_req *r);
 
 #endif

@@ -190,8 +190,7 @@ static inline bool judge_chain(struct vio_squeue *q, struct vio_net *n, struct v
 	r->n_data = 0;
 	r->data_len = 0;
 	r->bounce = NULL;
-	r->result = 0;
-	r->io = VIO_IO_WRITE;
+	r->to_guest = false;
 	if (vio_unlikely(r->fault != VIO_ST_OK))
 		return false;
 	for (unsigned i = 0; i < r->n_seg; i++)
@@ -218,7 +217,7 @@ static void on_released(struct vio_hold *h)
 	struct vio_req *old = vio_load_relaxed(&nh->nq->finished);
 
 	do {
-		nh->r->be_next = old;
+		nh->r->next = old;
 	} while (!vio_cas(&nh->nq->finished, old,
 			  nh->r)); /* pair X: the body is not touched any more */
 }
@@ -319,7 +318,7 @@ static void keep(struct vio_squeue *q, const struct vio_plain *v)
 	r->fault = VIO_ST_OK;
 	r->used_len = 0;
 	r->data_len = v->len;
-	r->io = VIO_IO_WRITE;
+	r->to_guest = false;
 	r->bounce = q->payload->plain_put ? v->va : NULL; /* put gives it back */
 	r->state = VIO_REQ_SUBMITTED;
 }
@@ -431,14 +430,14 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 		vio_switch_reap(vio_net_of(q)->port.sw);
 	if (!nq->ready)
 		nq->ready = vio_xchg_acq_rel(&nq->finished, NULL); /* pair X */
-	for (; nq->ready && n < max; nq->ready = nq->ready->be_next) {
+	for (; nq->ready && n < max; nq->ready = nq->ready->next) {
 		nq->ready->state = VIO_REQ_DONE;
 		vio_store_release(&nq->hold[nq->ready->head].to, 0); /* pair Y */
 		done[n++] = nq->ready;
 	}
 	while (q->wait_head && k < VIO_BURST && n + k < max) {
 		again[k++] = q->wait_head;
-		q->wait_head = q->wait_head->be_next;
+		q->wait_head = q->wait_head->next;
 	}
 	return k ? n + issue(q, again, k, done + n, true) : n;
 }

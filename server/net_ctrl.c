@@ -184,8 +184,7 @@ unsigned vio_net_ctrl_submit(struct vio_squeue *q, struct vio_req *const r[], un
 		r[i]->n_data = 0;
 		r[i]->data_len = 0;
 		r[i]->bounce = NULL;
-		r[i]->result = 0;
-		r[i]->io = VIO_IO_WRITE;
+		r[i]->to_guest = false;
 		if (r[i]->fault == VIO_ST_OK)
 			run(q, r[i]);
 		r[i]->state = VIO_REQ_DONE;

@@ -61,8 +61,7 @@ static bool refill(struct vio_squeue *q, struct vio_net_queue *nq, unsigned fram
 		}
 		r->data = r->seg;
 		r->bounce = NULL;
-		r->io = VIO_IO_READ;
-		r->result = 0;
+		r->to_guest = true;
 		r->data_len = sum > VIO_MAX_DATA
 				      ? VIO_MAX_DATA
 				      : (uint32_t)sum; /* its capacity, until it is used */
@@ -494,8 +493,7 @@ static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const str
 		r->seg[0] = (struct vio_seg){.at = v[i].at, .len = v[i].len, .dev_writes = true};
 		r->data = r->seg;
 		r->bounce = NULL;
-		r->io = VIO_IO_READ;
-		r->result = 0;
+		r->to_guest = true;
 		r->data_len = v[i].len;
 		nq->held[nq->held_n++] = r;
 	}

@@ -3,7 +3,7 @@
  * A request on its way through the server, and the queue that it came from.
  *
  * Life of a request (all on the lcore that owns the queue; never two threads):
- *   FREE --ring->pop--> POPPED --payload->fetch, dev->submit--> SUBMITTED --backend--> DONE --ring->push-->
+ *   FREE --ring->pop--> POPPED --payload->fetch, dev->submit--> SUBMITTED --> DONE --ring->push-->
  * FREE Requests are preallocated, one per descriptor-table entry, and indexed by chain head: a head that is
  * in flight can't come in again (the guest would be lying), so the number in flight is bounded by the queue
  * size.
@@ -19,11 +19,11 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include <linux/virtio_blk.h>
 #include <linux/virtio_ring.h>
 
 #include "notify/notify.h"
 #include "proto/msg.h"
+#include "server/backends/io.h"
 #include "vio/arm.h"
 #include "vio/atomics.h"
 #include "vio/phyp.h"
@@ -45,10 +45,8 @@ struct vio_wtable;
  * Only devices whose requests end in a status get such.
  */
 #define VIO_SEGS_MORE (VIO_MAX_SEGS + 1)
-/* Requests handled in one burst. */
-#define VIO_BURST 32
-/* Largest data of one request, bytes; advertised through SIZE_MAX * SEG_MAX and checked. */
-#define VIO_MAX_DATA (1u << 20)
+/* Bytes of a device's request header that payload->fetch takes, at most. */
+#define VIO_REQ_HDR 16u
 
 struct vio_seg {
 	struct ioba at;
@@ -58,11 +56,9 @@ struct vio_seg {
 
 enum vio_req_state { VIO_REQ_FREE, VIO_REQ_POPPED, VIO_REQ_SUBMITTED, VIO_REQ_DONE };
 
-enum vio_io { VIO_IO_READ, VIO_IO_WRITE, VIO_IO_FLUSH, VIO_IO_DISCARD, VIO_IO_ZERO };
-
 /*
  * What every request of a burst needs lies in the first two lines (a chain of three included), then
- * the rare long chains, then what a backend needs. The size is an odd number of lines: chain heads
+ * the rare long chains, then what a store needs. The size is an odd number of lines: chain heads
  * are usually multiples of four, and an even stride would put the hot lines of all of them into few
  * sets of the cache.
  */
@@ -75,40 +71,39 @@ struct vio_req {
 	uint8_t state;      /* enum vio_req_state */
 	uint8_t fault;      /* enum vio_status: not VIO_ST_OK stops the device (NEEDS_RESET) */
 	/* Set by the device. */
-	uint8_t io;         /* enum vio_io, for the backend */
-	uint8_t dev_status; /* VIRTIO_BLK_S_* to be stored */
+	uint8_t dev_status; /* to be stored at status_at, where the device has one */
 	uint8_t n_data;     /* segments in data[] */
 	uint8_t n_iov;      /* set by payload->get */
-	bool waits;         /* set by payload->get: no bounce room now, try again later */
-	uint8_t kind;       /* the device's own */
-	uint32_t data_len;  /* sum over data[] */
+	bool to_guest; /* data[] is for the guest; false at the end: nothing of it is worth copying */
+	bool waits;    /* set by payload->get: no bounce room now, try again later */
+	uint8_t kind; /* the device's own, as are these two */
+	uint8_t range, n_ranges;
+	uint32_t data_len; /* sum over data[] */
 	uint32_t
 		used_len; /* bytes written from the first device-writable one on, for the used element */
-	int32_t result;        /* set by the backend: 0 or -errno */
-	uint64_t offset;       /* byte offset on the disk; bounds already checked */
-	uint64_t length;       /* bytes; == data_len for read and write */
 	struct ioba status_at; /* where the status byte goes */
 	struct vio_seg *data;  /* inside seg[]: what is left of it without header and status */
+	void *bounce;          /* payload rdma: server-side buffer, or NULL */
+	struct vio_req *next;  /* the device's lists */
 
-	/* Line 1. hdr: snapshot by payload->fetch. */
-	struct virtio_blk_outhdr hdr;
+	/* Line 1. hdr: snapshot by payload->fetch, in the device's own format. */
+	uint8_t hdr[VIO_REQ_HDR] __attribute__((aligned(8)));
 	struct vio_seg seg[VIO_MAX_SEGS];
 
-	/* A line of the payload level and the backend. */
-	void *bounce __attribute__((
-		aligned(VIO_CACHE_LINE))); /* payload rdma: server-side buffer, or NULL */
-	struct ioba bounce_at;             /* its IOBA in the server's own window */
-	struct vio_req *
-		be_next; /* backend: intrusive list (before the backend has it: the device's waiting list) */
-	bool unmap;              /* set by the device, for ZERO: the disk may give the space back */
-	uint8_t range, n_ranges; /* the device's own: DISCARD and WRITE_ZEROES go range by range */
-	struct iovec iov
-		[VIO_MAX_SEGS]; /* payload->get: where the data is for the server's CPU or kernel */
+	/* A line of the payload level and the store. */
+	struct vio_io io __attribute__((aligned(VIO_CACHE_LINE)));
+	/* payload->get: where the data is for the server's CPU or kernel. */
+	struct iovec iov[VIO_MAX_SEGS];
+	uint8_t odd[VIO_CACHE_LINE]; /* see above */
 };
 static_assert(offsetof(struct vio_req, hdr) == VIO_CACHE_LINE, "line 0 is full");
 static_assert(offsetof(struct vio_req, seg) + 3 * sizeof(struct vio_seg) == 2 * VIO_CACHE_LINE,
 	      "a chain of 3 in line 1");
+static_assert(offsetof(struct vio_req, iov) + sizeof(struct iovec) <=
+		      offsetof(struct vio_req, io) + VIO_CACHE_LINE,
+	      "a store's work and its first piece in one line");
 static_assert((sizeof(struct vio_req) / VIO_CACHE_LINE) % 2 == 1, "odd stride");
+static_assert(VIO_MAX_SEGS == VIO_IO_MAX_IOV, "a chain's data is one piece of work");
 
 /*
  * A chain that is one descriptor, of a queue whose device asks for such (struct vio_dev_ops): a
@@ -267,9 +262,9 @@ static inline void vio_sq_wait(struct vio_squeue *q, struct vio_req *const r[], 
 	struct vio_req *head = NULL, *tail = NULL;
 
 	for (unsigned i = 0; i < n; i++) {
-		r[i]->be_next = NULL;
+		r[i]->next = NULL;
 		if (tail)
-			tail->be_next = r[i];
+			tail->next = r[i];
 		else
 			head = r[i];
 		tail = r[i];
@@ -280,10 +275,10 @@ static inline void vio_sq_wait(struct vio_squeue *q, struct vio_req *const r[], 
 		q->wait_head = head;
 		q->wait_tail = tail;
 	} else if (front) {
-		tail->be_next = q->wait_head;
+		tail->next = q->wait_head;
 		q->wait_head = head;
 	} else {
-		q->wait_tail->be_next = head;
+		q->wait_tail->next = head;
 		q->wait_tail = tail;
 	}
 }

@@ -150,7 +150,7 @@ static unsigned drain(struct vio_squeue *q)
 	struct vio_req *done[VIO_BURST];
 	unsigned n = 0, waiting = 0;
 
-	for (; q->wait_head; q->wait_head = q->wait_head->be_next)
+	for (; q->wait_head; q->wait_head = q->wait_head->next)
 		waiting++;
 	if (q->in_flight > waiting)
 		n = q->dev->complete(q, done, VIO_BURST);

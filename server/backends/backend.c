@@ -234,7 +234,7 @@ void vio_backend_say(const struct vio_backend *be, const char *fmt, ...)
 		fprintf(stderr, "vios: %s\n", line);
 }
 
-void vio_backend_failed(struct vio_backend *be, const struct vio_req *r)
+void vio_backend_failed(struct vio_backend *be, const struct vio_io *r)
 {
 	static const char *const op[] = {"read", "write", "flush", "discard", "write zeroes"};
 	unsigned e = r->result < 0 && r->result > -VIO_BACKEND_ERRNOS ? (unsigned)-r->result : EIO;
@@ -252,7 +252,7 @@ void vio_backend_failed(struct vio_backend *be, const struct vio_req *r)
 	if (others > 0)
 		snprintf(more, sizeof(more), " (and %llu more like it since the last line)",
 			 (unsigned long long)others);
-	vio_backend_say(be, "%s of %llu bytes at sector %llu failed: %s%s", op[r->io],
+	vio_backend_say(be, "%s of %llu bytes at sector %llu failed: %s%s", op[r->op],
 			(unsigned long long)r->length,
 			(unsigned long long)(r->offset / VIO_DISK_UNIT), strerrordesc_np((int)e),
 			more);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Backends: what a disk is made of. One file each: null.c, memory.c, file.c, nbd.c, and one line in
- * table.c.
+ * table.c. They take work as struct vio_io and know neither queues of a guest nor virtio.
  */
 #ifndef VIO_SERVER_BACKEND_H
 #define VIO_SERVER_BACKEND_H
 
-#include "server/req.h"
+#include "server/backends/io.h"
 #include "vio/err.h"
 #include "vio/number.h"
+#include "vio/types.h"
 
 struct vio_backend_ops;
 
@@ -115,13 +116,13 @@ struct vio_backend_ops {
 	/*
 	 * Start `n` requests. A ZERO answers 0 only when a read gives zeroes afterwards; without
 	 * r->unmap the range keeps its space, with it the disk gives space back where it can. A
-	 * DISCARD promises nothing about the bytes. (r->io, r->offset, r->length, r->iov). Those finished at once go to
+	 * DISCARD promises nothing about the bytes. Those finished at once go to
 	 * done[]; returns their number; r->result is set for them. Others come from poll(). Takes
 	 * all of them always (in flight is bounded by `depth`).
 	 */
-	unsigned (*submit)(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			   struct vio_req *done[]);
-	unsigned (*poll)(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max);
+	unsigned (*submit)(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			   struct vio_io *done[]);
+	unsigned (*poll)(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max);
 };
 
 extern const struct vio_backend_ops vio_backend_null, vio_backend_memory, vio_backend_file,
@@ -142,7 +143,7 @@ int vio_backend_resize(struct vio_backend *be);
  * The disk has answered r with r->result, a negative errno: counted, and said, once in 10 s for each
  * errno, with how many others there were. Owning lcore; no system call but a clock's.
  */
-void vio_backend_failed(struct vio_backend *be, const struct vio_req *r);
+void vio_backend_failed(struct vio_backend *be, const struct vio_io *r);
 /* One line a backend, for --help. NULL past the end. */
 const char *vio_backend_usage(unsigned i);
 

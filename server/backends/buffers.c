@@ -25,7 +25,7 @@ void vio_be_buffers_close(struct vio_be_buffers *b)
 	memset(b, 0, sizeof(*b));
 }
 
-void vio_be_gather(const struct vio_req *r, void *buf)
+void vio_be_gather(const struct vio_io *r, void *buf)
 {
 	uint8_t *p = buf;
 
@@ -35,7 +35,7 @@ void vio_be_gather(const struct vio_req *r, void *buf)
 	}
 }
 
-void vio_be_scatter(const struct vio_req *r, const void *buf)
+void vio_be_scatter(const struct vio_io *r, const void *buf)
 {
 	const uint8_t *p = buf;
 

@@ -100,7 +100,7 @@ struct vio_file_fixed {
 
 /* A request that the kernel has. */
 struct vio_file_slot {
-	struct vio_req *r;
+	struct vio_io *r;
 	void *buffer;  /* the aligned one, or NULL */
 	uint64_t done; /* bytes */
 	uint32_t tries;
@@ -125,9 +125,9 @@ struct vio_file_queue {
 	struct vio_file_slot *slot; /* depth of them */
 	uint16_t *
 		free; /* indices of those not in use; the last one given back is the next one taken */
-	struct iovec (*rest)[VIO_MAX_SEGS]; /* one a slot: what is left after a short transfer */
-	struct vio_file_fixed *fixed;       /* sorted by va */
-	uint16_t *fixed_free;               /* n_fixed_free indices of the ring's table */
+	struct iovec (*rest)[VIO_IO_MAX_IOV]; /* one a slot: what is left after a short transfer */
+	struct vio_file_fixed *fixed;         /* sorted by va */
+	uint16_t *fixed_free;                 /* n_fixed_free indices of the ring's table */
 	struct vio_be_buffers buffers;
 	/* For tests and reports; written by the owning lcore. */
 	uint64_t n_fixed_io, n_plain_io, n_buffered;
@@ -145,9 +145,9 @@ void vio_file_window_add(struct vio_backend_queue *bq, void *va, uint64_t len, b
 void vio_file_window_del(struct vio_backend_queue *bq, void *va, uint64_t len);
 /* The fixed buffer that [p, p+len) lies in, -1 when in none. */
 int vio_file_find_fixed(struct vio_file_queue *q, const void *p, uint64_t len);
-unsigned vio_file_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			 struct vio_req *done[]);
-unsigned vio_file_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max);
+unsigned vio_file_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			 struct vio_io *done[]);
+unsigned vio_file_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max);
 /* A ring with `entries`, with the flags that this kernel knows. -errno. */
 int vio_file_ring(unsigned entries, struct io_uring *ring);
 

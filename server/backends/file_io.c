@@ -13,13 +13,13 @@
 /* EAGAIN is tried again this often; a kernel that has no memory for so long is an error. */
 #define MAX_TRIES 10000u
 
-static inline bool moves_data(const struct vio_req *r)
+static inline bool moves_data(const struct vio_io *r)
 {
-	return r->io == VIO_IO_READ || r->io == VIO_IO_WRITE;
+	return r->op == VIO_IO_READ || r->op == VIO_IO_WRITE;
 }
 
 /* With O_DIRECT: can the kernel use the memory as it lies? */
-static inline bool aligned(const struct vio_file *f, const struct vio_req *r)
+static inline bool aligned(const struct vio_file *f, const struct vio_io *r)
 {
 	uintptr_t mem = 0, len = 0;
 
@@ -32,11 +32,11 @@ static inline bool aligned(const struct vio_file *f, const struct vio_req *r)
 
 /* One piece of memory, from `done` on: through a fixed buffer when it lies in one. */
 static void prep_flat(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd,
-		      const struct vio_req *r, uint8_t *base, uint64_t done)
+		      const struct vio_io *r, uint8_t *base, uint64_t done)
 {
 	unsigned len = (unsigned)(r->length - done);
 	int index = vio_file_find_fixed(q, base + done, len);
-	bool read = r->io == VIO_IO_READ;
+	bool read = r->op == VIO_IO_READ;
 
 	if (vio_likely(index >= 0)) {
 		io_uring_prep_rw(read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED, sqe, fd,
@@ -51,7 +51,7 @@ static void prep_flat(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd
 }
 
 /* r->iov without its first `done` bytes. */
-static unsigned iov_rest(const struct vio_req *r, uint64_t done, struct iovec *rest)
+static unsigned iov_rest(const struct vio_io *r, uint64_t done, struct iovec *rest)
 {
 	unsigned n = 0;
 
@@ -71,7 +71,7 @@ static unsigned iov_rest(const struct vio_req *r, uint64_t done, struct iovec *r
 static void prep_data(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd,
 		      struct vio_file_slot *s)
 {
-	struct vio_req *r = s->r;
+	struct vio_io *r = s->r;
 	const struct iovec *iov = r->iov;
 	unsigned n = r->n_iov;
 
@@ -87,7 +87,7 @@ static void prep_data(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd
 		iov = q->rest[s - q->slot];
 		n = iov_rest(r, s->done, q->rest[s - q->slot]);
 	}
-	io_uring_prep_rw(r->io == VIO_IO_READ ? IORING_OP_READV : IORING_OP_WRITEV, sqe, fd, iov, n,
+	io_uring_prep_rw(r->op == VIO_IO_READ ? IORING_OP_READV : IORING_OP_WRITEV, sqe, fd, iov, n,
 			 r->offset + s->done);
 	q->n_plain_io++;
 }
@@ -95,7 +95,7 @@ static void prep_data(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd
 static void prep_zero(struct vio_file_queue *q, struct io_uring_sqe *sqe, int fd,
 		      const struct vio_file_slot *s)
 {
-	const struct vio_req *r = s->r;
+	const struct vio_io *r = s->r;
 	uint64_t left = r->length - s->done;
 	int mode = FALLOC_FL_KEEP_SIZE |
 		   (s->zero == VIO_FILE_ZERO_RANGE ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE);
@@ -114,7 +114,7 @@ static void prep(struct vio_file_queue *q, struct vio_file_slot *s)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
 	int fd = q->fixed_file ? 0 : q->f->fd;
 
-	switch (s->r->io) {
+	switch (s->r->op) {
 	case VIO_IO_READ:
 	case VIO_IO_WRITE:
 		prep_data(q, sqe, fd, s);
@@ -145,12 +145,12 @@ static uint8_t next_zero(const struct vio_file_queue *q, uint8_t zero)
 }
 
 /* True: it is in the ring, or waits for a buffer. False: finished with r->result. */
-static bool start(struct vio_file_queue *q, struct vio_req *r)
+static bool start(struct vio_file_queue *q, struct vio_io *r)
 {
 	struct vio_file_slot *s;
 	void *buffer = NULL;
 
-	if (vio_unlikely((r->length == 0 && r->io != VIO_IO_FLUSH) ||
+	if (vio_unlikely((r->length == 0 && r->op != VIO_IO_FLUSH) ||
 			 (moves_data(r) && r->length > VIO_MAX_DATA))) {
 		r->result = r->length ? -EINVAL : 0;
 		return false;
@@ -161,13 +161,13 @@ static bool start(struct vio_file_queue *q, struct vio_req *r)
 			vio_be_list_add(&q->waiting, r);
 			return true;
 		}
-		if (r->io == VIO_IO_WRITE)
+		if (r->op == VIO_IO_WRITE)
 			vio_be_gather(r, buffer);
 		q->n_buffered++;
 	}
 	s = &q->slot[q->free[--q->n_free]]; /* the caller keeps to the depth */
 	*s = (struct vio_file_slot){.r = r, .buffer = buffer};
-	if (vio_unlikely(r->io == VIO_IO_ZERO))
+	if (vio_unlikely(r->op == VIO_IO_ZERO))
 		s->zero = next_zero(q, r->unmap ? VIO_FILE_PUNCH_HOLE : VIO_FILE_ZERO_RANGE);
 	prep(q, s);
 	return true;
@@ -175,10 +175,10 @@ static bool start(struct vio_file_queue *q, struct vio_req *r)
 
 static void finish(struct vio_file_queue *q, struct vio_file_slot *s)
 {
-	struct vio_req *r = s->r;
+	struct vio_io *r = s->r;
 
 	if (vio_unlikely(s->buffer != NULL)) {
-		if (r->io == VIO_IO_READ && r->result == 0)
+		if (r->op == VIO_IO_READ && r->result == 0)
 			vio_be_scatter(r, s->buffer);
 		vio_be_buffer_put(&q->buffers, s->buffer);
 	}
@@ -243,8 +243,8 @@ static inline void flush_ring(struct vio_file_queue *q)
 	}
 }
 
-unsigned vio_file_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			 struct vio_req *done[])
+unsigned vio_file_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			 struct vio_io *done[])
 {
 	struct vio_file_queue *q = vio_file_queue_of(bq);
 	unsigned n_done = 0;
@@ -267,12 +267,12 @@ static bool zero_otherwise(struct vio_file_queue *q, struct vio_file_slot *s)
 }
 
 /* The kernel has done it all: is it what the guest is told? */
-static int judge(const struct vio_file_queue *q, const struct vio_req *r)
+static int judge(const struct vio_file_queue *q, const struct vio_io *r)
 {
 	struct stat st;
 
 	/* Behind the end of a file that was cut short nothing was zeroed, and nothing can be read. */
-	if (vio_unlikely(r->io == VIO_IO_ZERO && q->f->regular) &&
+	if (vio_unlikely(r->op == VIO_IO_ZERO && q->f->regular) &&
 	    (fstat(q->f->fd, &st) || (uint64_t)st.st_size < r->offset + r->length))
 		return -EIO;
 	return 0;
@@ -281,8 +281,8 @@ static int judge(const struct vio_file_queue *q, const struct vio_req *r)
 /* The kernel's answer. True: r->result is set; false: there is more to do, and it is in the ring. */
 static bool answer(struct vio_file_queue *q, struct vio_file_slot *s, int res)
 {
-	struct vio_req *r = s->r;
-	bool transfer = moves_data(r) || (r->io == VIO_IO_ZERO && s->zero == VIO_FILE_WRITE_ZEROES);
+	struct vio_io *r = s->r;
+	bool transfer = moves_data(r) || (r->op == VIO_IO_ZERO && s->zero == VIO_FILE_WRITE_ZEROES);
 
 	r->result = 0;
 	if (vio_likely(transfer ? (res > 0 && (uint64_t)res == r->length - s->done) : res == 0))
@@ -291,9 +291,9 @@ static bool answer(struct vio_file_queue *q, struct vio_file_slot *s, int res)
 		r->result = -EIO;
 		if (++s->tries > MAX_TRIES)
 			return true;
-	} else if (res == -EOPNOTSUPP && r->io == VIO_IO_ZERO && zero_otherwise(q, s)) {
+	} else if (res == -EOPNOTSUPP && r->op == VIO_IO_ZERO && zero_otherwise(q, s)) {
 		s->done = 0;
-	} else if (res == -EOPNOTSUPP && r->io == VIO_IO_DISCARD) {
+	} else if (res == -EOPNOTSUPP && r->op == VIO_IO_DISCARD) {
 		return true; /* this place of the disk can't, and a discard is a hint */
 	} else if (res <= 0 || !transfer) {
 		/* 0 bytes: the file has been made shorter under us. */
@@ -321,7 +321,7 @@ static void start_waiting(struct vio_file_queue *q)
 		start(q, vio_be_list_take(&q->waiting));
 }
 
-static unsigned take_failed(struct vio_file_queue *q, struct vio_req *done[], unsigned max)
+static unsigned take_failed(struct vio_file_queue *q, struct vio_io *done[], unsigned max)
 {
 	unsigned n = 0;
 
@@ -331,7 +331,7 @@ static unsigned take_failed(struct vio_file_queue *q, struct vio_req *done[], un
 	return n;
 }
 
-unsigned vio_file_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max)
+unsigned vio_file_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max)
 {
 	struct vio_file_queue *q = vio_file_queue_of(bq);
 	struct io_uring_cqe *cqe[VIO_BURST];

@@ -130,13 +130,13 @@ static void *memory_at(struct vio_backend *be, uint64_t off, uint64_t len, struc
 	return m->mem + off;
 }
 
-static int run(struct memory *m, struct vio_req *r)
+static int run(struct memory *m, struct vio_io *r)
 {
-	if (r->io == VIO_IO_FLUSH)
+	if (r->op == VIO_IO_FLUSH)
 		return 0; /* as durable as it gets */
 	if (!vio_range_ok(r->offset, r->length, m->be.size))
 		return -EIO;
-	switch (r->io) {
+	switch (r->op) {
 	case VIO_IO_READ:
 		vio_be_scatter(r, m->mem + r->offset);
 		return 0;
@@ -152,8 +152,8 @@ static int run(struct memory *m, struct vio_req *r)
 	}
 }
 
-static unsigned memory_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			      struct vio_req *done[])
+static unsigned memory_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			      struct vio_io *done[])
 {
 	for (unsigned i = 0; i < n; i++) {
 		r[i]->result = run(of(bq->be), r[i]);
@@ -162,7 +162,7 @@ static unsigned memory_submit(struct vio_backend_queue *bq, struct vio_req *cons
 	return n;
 }
 
-static unsigned memory_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max)
+static unsigned memory_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max)
 {
 	(void)bq;
 	(void)done;

@@ -63,11 +63,11 @@ enum vio_nbd_state { VIO_NBD_UP, VIO_NBD_CONNECTING, VIO_NBD_DOWN };
 /* A request that is in the server. */
 struct vio_nbd_slot {
 	struct vio_nbd_queue *q;
-	struct vio_req *r; /* NULL: not in use */
-	void *buffer;      /* when the iov can't be used as it is, or NULL */
-	uint64_t next;     /* discard and zero: bytes of it asked for so far */
-	uint32_t pending;  /* commands, and one while it is being issued */
-	int error;         /* the first, 0 or a positive errno */
+	struct vio_io *r; /* NULL: not in use */
+	void *buffer;     /* when the iov can't be used as it is, or NULL */
+	uint64_t next;    /* discard and zero: bytes of it asked for so far */
+	uint32_t pending; /* commands, and one while it is being issued */
+	int error;        /* the first, 0 or a positive errno */
 };
 
 struct vio_nbd_queue {
@@ -115,8 +115,8 @@ int vio_nbd_fence_start(struct vio_nbd *n, struct nbd_handle *h, struct vio_err 
 void vio_nbd_revive(struct vio_nbd_queue *q);
 /* nbd_io.c: every request in the server is finished with EIO; the handle is closed. */
 void vio_nbd_abandon(struct vio_nbd_queue *q);
-unsigned vio_nbd_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			struct vio_req *done[]);
-unsigned vio_nbd_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max);
+unsigned vio_nbd_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			struct vio_io *done[]);
+unsigned vio_nbd_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max);
 
 #endif

@@ -11,16 +11,16 @@ static_assert(VIO_IO_READ < VIO_IO_FLUSH && VIO_IO_WRITE < VIO_IO_FLUSH &&
 		      VIO_IO_FLUSH < VIO_IO_DISCARD && VIO_IO_FLUSH < VIO_IO_ZERO,
 	      "those behind flush are ranges");
 
-static inline bool moves_data(const struct vio_req *r)
+static inline bool moves_data(const struct vio_io *r)
 {
-	return r->io == VIO_IO_READ || r->io == VIO_IO_WRITE;
+	return r->op == VIO_IO_READ || r->op == VIO_IO_WRITE;
 }
 
 /* Give the slot back; r->result from its error. */
 static void finish(struct vio_nbd_slot *s)
 {
 	struct vio_nbd_queue *q = s->q;
-	struct vio_req *r = s->r;
+	struct vio_io *r = s->r;
 
 	/* What the connection itself died of is an I/O error to the guest. */
 	if (s->error == ENOTCONN || s->error == ESHUTDOWN || s->error == EPIPE ||
@@ -28,11 +28,11 @@ static void finish(struct vio_nbd_slot *s)
 		s->error = EIO;
 	r->result = -s->error;
 	if (vio_unlikely(s->buffer != NULL)) {
-		if (r->io == VIO_IO_READ && s->error == 0)
+		if (r->op == VIO_IO_READ && s->error == 0)
 			vio_be_scatter(r, s->buffer);
 		vio_be_buffer_put(&q->buffers, s->buffer);
 	}
-	if (r->io != VIO_IO_READ && r->io != VIO_IO_FLUSH && s->error == 0 &&
+	if (r->op != VIO_IO_READ && r->op != VIO_IO_FLUSH && s->error == 0 &&
 	    !vio_load_relaxed(&q->n->unflushed))
 		vio_store_relaxed(&q->n->unflushed, 1);
 	s->r = NULL;
@@ -50,7 +50,7 @@ static int completed(void *arg, int *error)
 	if (--s->pending > 0)
 		return 1; /* retire the command */
 	/* Discard and zero may have more to ask for; that is done outside the callback. */
-	if (s->r->io <= VIO_IO_FLUSH || s->next >= s->r->length || s->error)
+	if (s->r->op <= VIO_IO_FLUSH || s->next >= s->r->length || s->error)
 		finish(s);
 	else
 		s->q->n_long++;
@@ -76,7 +76,7 @@ static void issue_piece(struct vio_nbd_slot *s, uint8_t *mem, uint64_t off, uint
 		size_t n = len < s->q->n->max_payload ? len : s->q->n->max_payload;
 
 		s->pending++;
-		issued(s, s->r->io == VIO_IO_READ ? nbd_aio_pread(s->q->h, mem, n, off, cb, 0)
+		issued(s, s->r->op == VIO_IO_READ ? nbd_aio_pread(s->q->h, mem, n, off, cb, 0)
 						  : nbd_aio_pwrite(s->q->h, mem, n, off, cb, 0));
 		mem += n;
 		off += n;
@@ -86,7 +86,7 @@ static void issue_piece(struct vio_nbd_slot *s, uint8_t *mem, uint64_t off, uint
 
 static void issue_data(struct vio_nbd_slot *s)
 {
-	struct vio_req *r = s->r;
+	struct vio_io *r = s->r;
 	uint64_t off = r->offset;
 
 	if (s->buffer) {
@@ -103,14 +103,14 @@ static void issue_data(struct vio_nbd_slot *s)
 static void issue_range(struct vio_nbd_slot *s)
 {
 	nbd_completion_callback cb = {.callback = completed, .user_data = s};
-	struct vio_req *r = s->r;
+	struct vio_io *r = s->r;
 	uint64_t len = r->length - s->next, off = r->offset + s->next;
 
 	if (len > VIO_NBD_RANGE_MAX)
 		len = VIO_NBD_RANGE_MAX;
 	s->next += len;
 	s->pending++;
-	issued(s, r->io == VIO_IO_ZERO ? nbd_aio_zero(s->q->h, len, off, cb,
+	issued(s, r->op == VIO_IO_ZERO ? nbd_aio_zero(s->q->h, len, off, cb,
 						      r->unmap ? 0 : LIBNBD_CMD_FLAG_NO_HOLE)
 				       : nbd_aio_trim(s->q->h, len, off, cb, 0));
 }
@@ -120,7 +120,7 @@ static void issue(struct vio_nbd_slot *s)
 	nbd_completion_callback cb = {.callback = completed, .user_data = s};
 
 	s->pending++; /* ours: completions during the calls don't finish it */
-	switch (s->r->io) {
+	switch (s->r->op) {
 	case VIO_IO_READ:
 	case VIO_IO_WRITE:
 		issue_data(s);
@@ -141,7 +141,7 @@ static void issue(struct vio_nbd_slot *s)
 }
 
 /* The server takes multiples of min_block only: does every part of the data keep to that? */
-static bool needs_buffer(const struct vio_nbd *n, const struct vio_req *r)
+static bool needs_buffer(const struct vio_nbd *n, const struct vio_io *r)
 {
 	size_t len = 0;
 
@@ -153,7 +153,7 @@ static bool needs_buffer(const struct vio_nbd *n, const struct vio_req *r)
 }
 
 /* False: no buffer now. UP, or (to be told so at once) DOWN. */
-static bool start(struct vio_nbd_queue *q, struct vio_req *r)
+static bool start(struct vio_nbd_queue *q, struct vio_io *r)
 {
 	struct vio_nbd_slot *s;
 	void *buffer = NULL;
@@ -161,10 +161,10 @@ static bool start(struct vio_nbd_queue *q, struct vio_req *r)
 	r->result = 0;
 	if (q->state == VIO_NBD_DOWN || (moves_data(r) && r->length > VIO_MAX_DATA))
 		r->result = -EIO;
-	else if (r->io == VIO_IO_FLUSH && vio_load_relaxed(&q->n->flush_owed) &&
+	else if (r->op == VIO_IO_FLUSH && vio_load_relaxed(&q->n->flush_owed) &&
 		 vio_xchg_acq_rel(&q->n->flush_owed, 0))
 		r->result = -EIO;
-	if (vio_unlikely(r->result || (r->length == 0 && r->io != VIO_IO_FLUSH))) {
+	if (vio_unlikely(r->result || (r->length == 0 && r->op != VIO_IO_FLUSH))) {
 		vio_be_list_add(&q->ready, r);
 		return true;
 	}
@@ -172,7 +172,7 @@ static bool start(struct vio_nbd_queue *q, struct vio_req *r)
 		buffer = vio_be_buffer_get(&q->buffers);
 		if (!buffer)
 			return false;
-		if (r->io == VIO_IO_WRITE)
+		if (r->op == VIO_IO_WRITE)
 			vio_be_gather(r, buffer);
 	}
 	s = &q->slot[q->free[--q->n_free]]; /* the caller keeps to the depth */
@@ -201,7 +201,7 @@ void vio_nbd_abandon(struct vio_nbd_queue *q)
 static void start_waiting(struct vio_nbd_queue *q)
 {
 	while (q->waiting.head && q->state != VIO_NBD_CONNECTING) {
-		struct vio_req *r = q->waiting.head, *next = r->be_next;
+		struct vio_io *r = q->waiting.head, *next = r->next;
 
 		if (!start(q, r))
 			return;
@@ -222,7 +222,7 @@ static void go_on(struct vio_nbd_queue *q)
 	}
 }
 
-static unsigned take_ready(struct vio_nbd_queue *q, struct vio_req *done[], unsigned max)
+static unsigned take_ready(struct vio_nbd_queue *q, struct vio_io *done[], unsigned max)
 {
 	unsigned n = 0;
 
@@ -231,8 +231,8 @@ static unsigned take_ready(struct vio_nbd_queue *q, struct vio_req *done[], unsi
 	return n;
 }
 
-unsigned vio_nbd_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			struct vio_req *done[])
+unsigned vio_nbd_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			struct vio_io *done[])
 {
 	struct vio_nbd_queue *q = vio_nbd_queue_of(bq);
 
@@ -257,7 +257,7 @@ unsigned vio_nbd_submit(struct vio_backend_queue *bq, struct vio_req *const r[],
 	return take_ready(q, done, n);
 }
 
-unsigned vio_nbd_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max)
+unsigned vio_nbd_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max)
 {
 	struct vio_nbd_queue *q = vio_nbd_queue_of(bq);
 

@@ -72,8 +72,8 @@ static void null_queue_close(struct vio_backend_queue *bq)
 	free(bq);
 }
 
-static unsigned null_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			    struct vio_req *done[])
+static unsigned null_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			    struct vio_io *done[])
 {
 	(void)bq;
 	for (unsigned i = 0; i < n; i++) {
@@ -83,7 +83,7 @@ static unsigned null_submit(struct vio_backend_queue *bq, struct vio_req *const 
 	return n;
 }
 
-static unsigned null_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max)
+static unsigned null_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max)
 {
 	(void)bq;
 	(void)done;

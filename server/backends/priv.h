@@ -63,30 +63,30 @@ static inline void vio_be_buffer_put(struct vio_be_buffers *b, void *buf)
 	b->free[b->n_free++] = buf;
 }
 /* The bytes of r->iov, into and out of one buffer of r->length bytes. */
-void vio_be_gather(const struct vio_req *r, void *buf);
-void vio_be_scatter(const struct vio_req *r, const void *buf);
+void vio_be_gather(const struct vio_io *r, void *buf);
+void vio_be_scatter(const struct vio_io *r, const void *buf);
 
-/* A list of requests in order, through r->be_next. */
+/* A list of requests in order, through r->next. */
 struct vio_be_list {
-	struct vio_req *head, *tail;
+	struct vio_io *head, *tail;
 };
 
-static inline void vio_be_list_add(struct vio_be_list *l, struct vio_req *r)
+static inline void vio_be_list_add(struct vio_be_list *l, struct vio_io *r)
 {
-	r->be_next = NULL;
+	r->next = NULL;
 	if (l->head)
-		l->tail->be_next = r;
+		l->tail->next = r;
 	else
 		l->head = r;
 	l->tail = r;
 }
 
-static inline struct vio_req *vio_be_list_take(struct vio_be_list *l)
+static inline struct vio_io *vio_be_list_take(struct vio_be_list *l)
 {
-	struct vio_req *r = l->head;
+	struct vio_io *r = l->head;
 
 	if (r)
-		l->head = r->be_next;
+		l->head = r->next;
 	return r;
 }
 

@@ -20,7 +20,7 @@ typedef void *vio_in_place_ptr(struct vio_squeue *q, struct ioba at, uint64_t le
 static inline uint8_t vio_in_place_gather(struct vio_squeue *q, struct vio_req *r, uint32_t len,
 					  vio_in_place_ptr *ptr)
 {
-	uint8_t *dst = (uint8_t *)&r->hdr, why = VIO_ST_OK;
+	uint8_t *dst = r->hdr, why = VIO_ST_OK;
 
 	for (unsigned i = 0; len > 0; i++) {
 		uint32_t part;
@@ -56,7 +56,7 @@ static inline void vio_in_place_fetch(struct vio_squeue *q, struct vio_req *cons
 	}
 	for (unsigned i = 0; i < n; i++) {
 		if (vio_likely(hdr[i] != NULL)) {
-			vio_snapshot(&r[i]->hdr, hdr[i], len);
+			vio_snapshot(r[i]->hdr, hdr[i], len);
 			q->prev_hdr = hdr[i];
 		} else if (r[i]->fault == VIO_ST_OK) {
 			r[i]->fault = vio_in_place_gather(q, r[i], len, ptr);
@@ -79,7 +79,7 @@ static inline uint8_t vio_in_place_read(struct vio_squeue *q, struct ioba at, vo
 /* All of r->data[] into r->iov; false with r->fault set. */
 static inline bool vio_in_place_map(struct vio_squeue *q, struct vio_req *r, vio_in_place_ptr *ptr)
 {
-	uint8_t perm = r->io == VIO_IO_READ ? TCE_WRITE : TCE_READ;
+	uint8_t perm = r->to_guest ? TCE_WRITE : TCE_READ;
 
 	r->n_iov = 0;
 	r->waits = false;
@@ -134,7 +134,7 @@ static inline void vio_in_place_move(struct vio_squeue *q, struct vio_req *r, vo
 	if (r->fault != VIO_ST_OK || !vio_in_place_map(q, r, ptr))
 		return;
 	for (unsigned i = 0; i < r->n_iov; i++) {
-		if (r->io == VIO_IO_READ)
+		if (r->to_guest)
 			memcpy(r->iov[i].iov_base, at, r->iov[i].iov_len);
 		else
 			memcpy(at, r->iov[i].iov_base, r->iov[i].iov_len);

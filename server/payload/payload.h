@@ -34,7 +34,7 @@ struct vio_payload_ops {
 	uint8_t (*read)(struct vio_squeue *q, struct ioba at, void *buf, uint32_t len);
 	/*
 	 * Make r->data[] addressable: fill r->iov. Level rdma also copies in what the guest wrote
-	 * (r->io WRITE), and sets r->waits when it has no bounce room now: the caller tries again
+	 * (not r->to_guest), and sets r->waits when it has no bounce room now: the caller tries again
 	 * after a put (in order: one request of VIO_MAX_DATA always fits once nothing else is in
 	 * flight).
 	 */
@@ -53,11 +53,11 @@ struct vio_payload_ops {
 	void (*plain_put)(struct vio_squeue *q, const struct vio_plain v[], unsigned n);
 	uint8_t (*plain_out)(struct vio_squeue *q, const struct vio_plain *v, struct ioba from,
 			     uint32_t len);
-	/* The backend is done with r->iov. Level rdma copies out (r->io READ, r->result 0). */
+	/* The device is done with r->iov. Level rdma copies out (r->to_guest). */
 	void (*put)(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
 	/*
 	 * Instead of get/put, for a backend whose disk is server memory: one copy between r->data[]
-	 * and `local` (r->data_len bytes), to the guest for READ, from it for WRITE. `local_at`:
+	 * and `local` (r->data_len bytes), as r->to_guest says. `local_at`:
 	 * its IOBA in the server's window.
 	 */
 	void (*move)(struct vio_squeue *q, struct vio_req *r, void *local, struct ioba local_at);

@@ -75,7 +75,7 @@ static int rdma_attach(struct vio_squeue *q, struct vio_err *err)
 static uint8_t fetch_one(struct vio_squeue *q, struct vio_req *r, uint32_t len)
 {
 	uint64_t buf[PHYP_REGS];
-	uint8_t *dst = (uint8_t *)&r->hdr, why;
+	uint8_t *dst = r->hdr, why;
 
 	for (unsigned i = 0; len > 0; i++) {
 		uint32_t part;
@@ -122,12 +122,11 @@ static uint8_t rdma_read_once(struct vio_squeue *q, struct ioba at, void *buf, u
 	return why;
 }
 
-/* Copy between r->data[] and [local, local + r->data_len): to the guest for READ, from it for WRITE. */
+/* Copy between r->data[] and [local, local + r->data_len), as r->to_guest says. */
 static uint8_t copy_data(struct vio_squeue *q, const struct vio_req *r, struct ioba local)
 {
 	for (unsigned i = 0; i < r->n_data; i++) {
-		uint8_t why = vio_rdma_copy(q, r->data[i].at, local, r->data[i].len,
-					    r->io != VIO_IO_READ);
+		uint8_t why = vio_rdma_copy(q, r->data[i].at, local, r->data[i].len, !r->to_guest);
 
 		if (why != VIO_ST_OK)
 			return why;
@@ -139,6 +138,12 @@ static uint8_t copy_data(struct vio_squeue *q, const struct vio_req *r, struct i
 static uint32_t pages_of(const struct vio_req *r)
 {
 	return (r->data_len + VIO_ARENA_PAGE - 1) / VIO_ARENA_PAGE;
+}
+
+/* Where the bounce buffer is in the server's window. */
+static struct ioba bounce_at(const struct rdma *p, const struct vio_req *r)
+{
+	return ioba_add(p->at, (uint64_t)((const uint8_t *)r->bounce - p->mem));
 }
 
 static void give_bounce(struct rdma *p, struct vio_req *r)
@@ -173,9 +178,8 @@ static void rdma_get(struct vio_squeue *q, struct vio_req *const r[], unsigned n
 			continue;
 		}
 		r[i]->bounce = p->mem + (uint64_t)page * VIO_ARENA_PAGE;
-		r[i]->bounce_at = ioba_add(p->at, (uint64_t)page * VIO_ARENA_PAGE);
-		if (r[i]->io != VIO_IO_READ)
-			r[i]->fault = copy_data(q, r[i], r[i]->bounce_at);
+		if (!r[i]->to_guest)
+			r[i]->fault = copy_data(q, r[i], bounce_at(p, r[i]));
 		if (r[i]->fault != VIO_ST_OK) {
 			give_bounce(p, r[i]);
 			continue;
@@ -192,8 +196,8 @@ static void rdma_put(struct vio_squeue *q, struct vio_req *const r[], unsigned n
 	for (unsigned i = 0; i < n; i++) {
 		if (!r[i]->bounce)
 			continue;
-		if (r[i]->io == VIO_IO_READ && r[i]->result == 0 && r[i]->fault == VIO_ST_OK)
-			r[i]->fault = copy_data(q, r[i], r[i]->bounce_at);
+		if (r[i]->to_guest && r[i]->fault == VIO_ST_OK)
+			r[i]->fault = copy_data(q, r[i], bounce_at(p, r[i]));
 		give_bounce(p, r[i]);
 	}
 }

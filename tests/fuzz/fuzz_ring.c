@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <linux/virtio_blk.h>
 
 #include "server/adapter.h"
 #include "server/payload/payload.h"
@@ -25,18 +26,19 @@
 struct fuzz_disk {
 	struct vio_backend be; /* first */
 	const struct vio_wtable *windows;
-	struct vio_req *held[256];
+	struct vio_io *held[256];
 	unsigned n_held;
 	bool async, rdma; /* rdma: segments are the server's own */
 	uint8_t bytes[DISK_LEN];
 };
 
 /* What every backend may rely on. */
-static void check_request(const struct fuzz_disk *d, const struct vio_req *r)
+static void check_request(const struct fuzz_disk *d, const struct vio_io *r)
 {
+	const struct vio_req *req = vio_container_of(r, struct vio_req, io);
 	uint64_t sum = 0;
 
-	FUZZ_CHECK(r->fault == VIO_ST_OK);
+	FUZZ_CHECK(req->fault == VIO_ST_OK);
 	FUZZ_CHECK(vio_range_ok(r->offset, r->length, DISK_LEN));
 	FUZZ_CHECK(r->offset % d->be.block_size == 0 && r->length % d->be.block_size == 0);
 	for (unsigned i = 0; i < r->n_iov; i++) {
@@ -45,7 +47,7 @@ static void check_request(const struct fuzz_disk *d, const struct vio_req *r)
 
 		for (unsigned k = 0; k < d->windows->n; k++) {
 			const struct vio_window *w = &d->windows->w[k];
-			uint8_t perm = r->io == VIO_IO_READ ? TCE_WRITE : TCE_READ;
+			uint8_t perm = r->op == VIO_IO_READ ? TCE_WRITE : TCE_READ;
 
 			inside |= p >= w->va &&
 				  (uint64_t)(p - w->va) + r->iov[i].iov_len <= w->len &&
@@ -54,16 +56,16 @@ static void check_request(const struct fuzz_disk *d, const struct vio_req *r)
 		FUZZ_CHECK(inside || d->rdma);
 		sum += r->iov[i].iov_len;
 	}
-	if (r->io == VIO_IO_READ || r->io == VIO_IO_WRITE)
-		FUZZ_CHECK(sum == r->length && sum == r->data_len);
+	if (r->op == VIO_IO_READ || r->op == VIO_IO_WRITE)
+		FUZZ_CHECK(sum == r->length && sum == req->data_len);
 }
 
-static void do_io(struct fuzz_disk *d, struct vio_req *r)
+static void do_io(struct fuzz_disk *d, struct vio_io *r)
 {
 	uint64_t off = r->offset;
 
 	for (unsigned i = 0; i < r->n_iov; i++) {
-		if (r->io == VIO_IO_READ)
+		if (r->op == VIO_IO_READ)
 			memcpy(r->iov[i].iov_base, d->bytes + off, r->iov[i].iov_len);
 		else
 			memcpy(d->bytes + off, r->iov[i].iov_base, r->iov[i].iov_len);
@@ -72,8 +74,8 @@ static void do_io(struct fuzz_disk *d, struct vio_req *r)
 	r->result = 0;
 }
 
-static unsigned disk_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			    struct vio_req *done[])
+static unsigned disk_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			    struct vio_io *done[])
 {
 	struct fuzz_disk *d = (struct fuzz_disk *)bq->be;
 	unsigned fin = 0;
@@ -90,7 +92,7 @@ static unsigned disk_submit(struct vio_backend_queue *bq, struct vio_req *const 
 	return fin;
 }
 
-static unsigned disk_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max)
+static unsigned disk_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max)
 {
 	struct fuzz_disk *d = (struct fuzz_disk *)bq->be;
 	unsigned n = 0;

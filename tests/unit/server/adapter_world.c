@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <linux/virtio_config.h>
+#include <linux/virtio_blk.h>
 
 #include "adapter_world.h"
 #include "vio/atomics.h"
@@ -60,22 +61,22 @@ static void b_window_del(struct vio_backend_queue *bq, void *va, uint64_t len)
 	b->adds_in_flight += b->n_held > 0;
 }
 
-static void do_io(struct aw_backend *b, struct vio_req *r)
+static void do_io(struct aw_backend *b, struct vio_io *r)
 {
 	uint64_t off = r->offset;
 
 	r->result = 0;
 	for (unsigned i = 0; i < r->n_iov; i++) {
-		if (r->io == VIO_IO_READ)
+		if (r->op == VIO_IO_READ)
 			memcpy(r->iov[i].iov_base, b->disk + off, r->iov[i].iov_len);
-		else if (r->io == VIO_IO_WRITE)
+		else if (r->op == VIO_IO_WRITE)
 			memcpy(b->disk + off, r->iov[i].iov_base, r->iov[i].iov_len);
 		off += r->iov[i].iov_len;
 	}
 }
 
-static unsigned b_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			 struct vio_req *done[])
+static unsigned b_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			 struct vio_io *done[])
 {
 	struct aw_backend *b = of(bq->be);
 
@@ -85,13 +86,15 @@ static unsigned b_submit(struct vio_backend_queue *bq, struct vio_req *const r[]
 	return 0;
 }
 
-static unsigned b_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max)
+static unsigned b_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max)
 {
 	struct aw_backend *b = of(bq->be);
 	unsigned n = 0, kept = 0;
 
 	for (unsigned i = 0; i < b->n_held; i++) {
-		if (vio_load_relaxed(&b->slow) || b->held[i]->q->backend != bq || n == max) {
+		if (vio_load_relaxed(&b->slow) ||
+		    vio_container_of(b->held[i], struct vio_req, io)->q->backend != bq ||
+		    n == max) {
 			b->held[kept++] = b->held[i];
 			continue;
 		}

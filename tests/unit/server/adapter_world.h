@@ -31,7 +31,7 @@ struct aw_backend {
 	struct vio_backend be;
 	uint8_t disk[64 << 10];
 	bool slow; /* keep requests until it is cleared */
-	struct vio_req *held[64];
+	struct vio_io *held[64];
 	unsigned n_held;
 	unsigned queues_open, adds, dels;
 	unsigned adds_in_flight; /* window calls that came while something was in flight */

@@ -31,9 +31,8 @@ void rig_start(struct rig *g)
 	g->mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	assert_true(g->mem != MAP_FAILED);
 	close(fd);
-	g->req = aligned_alloc(VIO_CACHE_LINE, RIG_DEPTH * sizeof(g->req[0]));
+	g->req = calloc(RIG_DEPTH, sizeof(g->req[0]));
 	assert_non_null(g->req);
-	memset(g->req, 0, RIG_DEPTH * sizeof(g->req[0]));
 }
 
 void rig_stop(struct rig *g)
@@ -141,29 +140,28 @@ uint8_t *rig_piece(struct rig *g, unsigned i)
 	return g->mem + (size_t)i * RIG_PIECE;
 }
 
-struct vio_req *rig_req(struct rig *g, unsigned i, enum vio_io io, uint64_t off, uint64_t len,
-			unsigned askew)
+struct vio_io *rig_req(struct rig *g, unsigned i, enum vio_io_op io, uint64_t off, uint64_t len,
+		       unsigned askew)
 {
-	struct vio_req *r = &g->req[i];
+	struct vio_io *r = &g->req[i];
 
 	memset(r, 0, sizeof(*r));
-	r->head = (uint16_t)i;
-	r->io = (uint8_t)io;
+	r->iov = g->iov[i];
+	r->op = (uint8_t)io;
 	r->offset = off;
 	r->length = len;
 	r->result = 12345; /* the backend has to set it */
 	if (io == VIO_IO_READ || io == VIO_IO_WRITE) {
-		r->data_len = (uint32_t)len;
 		r->n_iov = 1;
 		r->iov[0] = (struct iovec){rig_piece(g, i) + askew, len};
 	}
 	return r;
 }
 
-void rig_run(struct rig *g, struct vio_req *const r[], unsigned n)
+void rig_run(struct rig *g, struct vio_io *const r[], unsigned n)
 {
 	uint64_t end = vio_now_ns() + PATIENCE_NS;
-	struct vio_req *done[RIG_DEPTH];
+	struct vio_io *done[RIG_DEPTH];
 	unsigned got = g->be->ops->submit(g->bq, r, n, done);
 
 	assert_true(got <= n);
@@ -180,9 +178,9 @@ void rig_run(struct rig *g, struct vio_req *const r[], unsigned n)
 	assert_int_equal(g->be->ops->poll(g->bq, done, RIG_DEPTH), 0);
 }
 
-int rig_one(struct rig *g, enum vio_io io, uint64_t off, uint64_t len)
+int rig_one(struct rig *g, enum vio_io_op io, uint64_t off, uint64_t len)
 {
-	struct vio_req *r = rig_req(g, 0, io, off, len, 0);
+	struct vio_io *r = rig_req(g, 0, io, off, len, 0);
 
 	rig_run(g, &r, 1);
 	return r->result;
@@ -191,7 +189,7 @@ int rig_one(struct rig *g, enum vio_io io, uint64_t off, uint64_t len)
 /* Cut the request's memory into several iovs, with gaps between them. */
 static void scatter(struct rig *g, unsigned i, const struct rig_mix *mix)
 {
-	struct vio_req *r = &g->req[i];
+	struct vio_io *r = &g->req[i];
 	uint64_t left = r->length, want = 1 + rig_random(g) % mix->max_iov, pos = 0;
 	unsigned n = 0;
 
@@ -217,7 +215,7 @@ static void make(struct rig *g, unsigned i, const struct rig_mix *mix)
 		 max = mix->longest / g->be->block_size;
 	uint64_t first = rig_random(g) % region, len = 1 + rig_random(g) % (region - first);
 	unsigned dice = (unsigned)(rig_random(g) % 20);
-	enum vio_io io = dice < 9 ? VIO_IO_READ : dice < 18 ? VIO_IO_WRITE : VIO_IO_FLUSH;
+	enum vio_io_op io = dice < 9 ? VIO_IO_READ : dice < 18 ? VIO_IO_WRITE : VIO_IO_FLUSH;
 
 	if (mix->ranges && dice == 17)
 		io = g->be->can_discard ? VIO_IO_DISCARD : VIO_IO_WRITE;
@@ -233,7 +231,7 @@ static void make(struct rig *g, unsigned i, const struct rig_mix *mix)
 }
 
 /* Fill the memory of a write, or dirty that of a read; tell the shadow. */
-static void prepare(struct rig *g, struct vio_req *r, uint8_t *shadow)
+static void prepare(struct rig *g, struct vio_io *r, uint8_t *shadow)
 {
 	uint8_t *at = shadow + r->offset;
 
@@ -243,26 +241,27 @@ static void prepare(struct rig *g, struct vio_req *r, uint8_t *shadow)
 
 		for (size_t b = 0; b < r->iov[k].iov_len; b++)
 			p[b] = (uint8_t)((x >> b % 57) + b * 3);
-		if (r->io == VIO_IO_WRITE)
+		if (r->op == VIO_IO_WRITE)
 			memcpy(at, p, r->iov[k].iov_len);
 		at += r->iov[k].iov_len;
 	}
-	if (r->io == VIO_IO_DISCARD || r->io == VIO_IO_ZERO)
+	if (r->op == VIO_IO_DISCARD || r->op == VIO_IO_ZERO)
 		memset(shadow + r->offset, 0, r->length);
 }
 
-static void check(const struct vio_req *r, const uint8_t *shadow)
+static void check(const struct rig *g, const struct vio_io *r, const uint8_t *shadow)
 {
 	const uint8_t *at = shadow + r->offset;
+	const unsigned i = (unsigned)(r - g->req);
 
 	if (r->result)
-		fail_msg("request %u (io %u, %llu+%llu): %d", r->head, r->io,
+		fail_msg("request %u (io %u, %llu+%llu): %d", i, r->op,
 			 (unsigned long long)r->offset, (unsigned long long)r->length, r->result);
 	for (unsigned k = 0; k < r->n_iov; k++) {
 		if (memcmp(at, r->iov[k].iov_base, r->iov[k].iov_len) != 0)
-			fail_msg("request %u (io %u, %llu+%llu): iov %u of %u differs", r->head,
-				 r->io, (unsigned long long)r->offset,
-				 (unsigned long long)r->length, k, r->n_iov);
+			fail_msg("request %u (io %u, %llu+%llu): iov %u of %u differs", i, r->op,
+				 (unsigned long long)r->offset, (unsigned long long)r->length, k,
+				 r->n_iov);
 		at += r->iov[k].iov_len;
 	}
 }
@@ -270,7 +269,7 @@ static void check(const struct vio_req *r, const uint8_t *shadow)
 void rig_shadow(struct rig *g, const struct rig_mix *mix)
 {
 	uint8_t *shadow = calloc(1, g->be->size);
-	struct vio_req *r[RIG_DEPTH];
+	struct vio_io *r[RIG_DEPTH];
 	uint64_t off, len;
 
 	assert_non_null(shadow);
@@ -287,7 +286,7 @@ void rig_shadow(struct rig *g, const struct rig_mix *mix)
 		}
 		rig_run(g, r, RIG_DEPTH);
 		for (unsigned i = 0; i < RIG_DEPTH; i++)
-			check(r[i], shadow);
+			check(g, r[i], shadow);
 	}
 	for (off = 0; off < g->be->size; off += len) {
 		len = g->be->size - off < VIO_MAX_DATA ? g->be->size - off : VIO_MAX_DATA;

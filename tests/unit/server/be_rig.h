@@ -13,7 +13,8 @@ struct rig {
 	struct vio_backend *be;
 	struct vio_backend_queue *bq;
 	uint8_t *mem; /* RIG_DEPTH * RIG_PIECE, shared memory as a guest's */
-	struct vio_req *req;
+	struct vio_io *req;
+	struct iovec iov[RIG_DEPTH][VIO_IO_MAX_IOV]; /* req[i]'s */
 	uint64_t rng;
 	char dir[64]; /* of this rig alone; removed with it */
 };
@@ -49,13 +50,13 @@ void rig_env_free(struct rig_env *e);
 
 uint64_t rig_random(struct rig *g);
 /* Request i: its data is `len` bytes of its piece of memory, in one iov, from `askew` on. */
-struct vio_req *rig_req(struct rig *g, unsigned i, enum vio_io io, uint64_t off, uint64_t len,
-			unsigned askew);
+struct vio_io *rig_req(struct rig *g, unsigned i, enum vio_io_op io, uint64_t off, uint64_t len,
+		       unsigned askew);
 uint8_t *rig_piece(struct rig *g, unsigned i);
 /* Run n requests (at once) to their end; fails the test when that doesn't come. */
-void rig_run(struct rig *g, struct vio_req *const r[], unsigned n);
+void rig_run(struct rig *g, struct vio_io *const r[], unsigned n);
 /* One request, and its result. */
-int rig_one(struct rig *g, enum vio_io io, uint64_t off, uint64_t len);
+int rig_one(struct rig *g, enum vio_io_op io, uint64_t off, uint64_t len);
 /* Random requests, RIG_DEPTH at a time and not overlapping, against a copy in memory; then the whole disk. */
 void rig_shadow(struct rig *g, const struct rig_mix *mix);
 

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <linux/virtio_config.h>
+#include <linux/virtio_blk.h>
 
 #include "adapter_world.h"
 #include "vio/atomics.h"

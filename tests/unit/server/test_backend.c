@@ -115,7 +115,7 @@ static void every_backend_has_its_line_of_help(void **state)
 static void null_takes_everything_and_touches_nothing(void **state)
 {
 	struct rig g;
-	struct vio_req *r[RIG_DEPTH];
+	struct vio_io *r[RIG_DEPTH];
 
 	(void)state;
 	rig_start(&g);
@@ -124,7 +124,7 @@ static void null_takes_everything_and_touches_nothing(void **state)
 	assert_false(g.be->touches_data);
 	assert_false(g.be->read_only);
 	for (unsigned i = 0; i < RIG_DEPTH; i++) {
-		r[i] = rig_req(&g, i, (enum vio_io)(i % 5), i * 512, 512, 0);
+		r[i] = rig_req(&g, i, (enum vio_io_op)(i % 5), i * 512, 512, 0);
 		memset(rig_piece(&g, i), (int)i, 512);
 	}
 	rig_run(&g, r, RIG_DEPTH);

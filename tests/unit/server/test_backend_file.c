@@ -149,7 +149,7 @@ static void direct_from_memory_that_lies_askew_equals_a_shadow(void **state)
 static void more_askew_requests_than_aligned_buffers_all_come_back(void **state)
 {
 	struct rig g;
-	struct vio_req *r[RIG_DEPTH];
+	struct vio_io *r[RIG_DEPTH];
 	char path[100];
 
 	(void)state;
@@ -348,7 +348,7 @@ static void zeroes_are_zeroes_in_each_way_to_make_them(void **state)
 static long blocks_after_zero(bool written, bool unmap)
 {
 	struct rig g;
-	struct vio_req *r;
+	struct vio_io *r;
 	struct stat st;
 	char path[100];
 
@@ -384,7 +384,7 @@ static void zeroes_keep_their_space_or_give_it_back_as_the_guest_said(void **sta
 static void zeroes_behind_the_end_of_a_file_cut_short_are_no_success(void **state)
 {
 	struct rig g;
-	struct vio_req *r;
+	struct vio_io *r;
 	char path[100];
 
 	(void)state;
@@ -499,7 +499,7 @@ static int break_ring(struct rig *g)
 
 static void write_all(struct rig *g, int byte, unsigned askew, int result)
 {
-	struct vio_req *r[RIG_DEPTH];
+	struct vio_io *r[RIG_DEPTH];
 
 	for (unsigned i = 0; i < RIG_DEPTH; i++) {
 		r[i] = rig_req(g, i, VIO_IO_WRITE, i * 8192ull, 8192, askew);
@@ -557,7 +557,7 @@ static void requests_that_the_kernel_never_takes_fail_and_it_is_said_once(void *
 static void requests_that_the_kernel_takes_later_do_not_fail(void **state)
 {
 	struct heard h = {0};
-	struct vio_req *r, *done[1];
+	struct vio_io *r, *done[1];
 	struct rig g;
 	char path[100];
 	int fd;

@@ -193,7 +193,7 @@ static void the_file_of_a_killed_server_can_be_served_again_at_once(void **state
 		pid = fork();
 		assert_true(pid >= 0);
 		if (pid == 0) {
-			struct vio_req *r[RIG_DEPTH], *done[RIG_DEPTH];
+			struct vio_io *r[RIG_DEPTH], *done[RIG_DEPTH];
 
 			if (serve(&g, path))
 				_exit(1); /* not into the other tests */

@@ -156,7 +156,7 @@ static struct vio_nbd_queue *queue(struct rig *g)
 }
 
 /* Requests until one succeeds; a lost connection is tried again once a second. */
-static int until_it_works(struct rig *g, enum vio_io io)
+static int until_it_works(struct rig *g, enum vio_io_op io)
 {
 	uint64_t end = vio_now_ns() + 20 * 1000000000ull;
 	int rc;
@@ -286,7 +286,7 @@ static void a_zero_that_must_keep_its_space_says_so_to_the_server(void **state)
 	open_disk(&g, &s);
 	assert_true(g.be->can_unmap);
 	for (unsigned i = 0; i < 3; i++) {
-		struct vio_req *r = rig_req(&g, 0, VIO_IO_ZERO, 4096 * i, 4096, 0);
+		struct vio_io *r = rig_req(&g, 0, VIO_IO_ZERO, 4096 * i, 4096, 0);
 
 		r->unmap = i == 2;
 		rig_run(&g, &r, 1);
@@ -451,7 +451,7 @@ static void requests_of_a_server_that_dies_fail_and_do_not_hang(void **state)
 {
 	struct rig g;
 	struct server s;
-	struct vio_req *r[RIG_DEPTH], *done[RIG_DEPTH];
+	struct vio_io *r[RIG_DEPTH], *done[RIG_DEPTH];
 	unsigned got;
 
 	(void)state;
@@ -460,7 +460,7 @@ static void requests_of_a_server_that_dies_fail_and_do_not_hang(void **state)
 	open_disk(&g, &s);
 	for (unsigned i = 0; i < RIG_DEPTH; i++)
 		r[i] = rig_req(&g, i,
-			       i % 4 < 2    ? (enum vio_io)(i % 2)
+			       i % 4 < 2    ? (enum vio_io_op)(i % 2)
 			       : i % 4 == 2 ? VIO_IO_DISCARD
 					    : VIO_IO_ZERO,
 			       i * 65536, 65536, 0);
@@ -477,7 +477,7 @@ static void requests_of_a_server_that_dies_fail_and_do_not_hang(void **state)
 	/* Nobody there: an answer at once, again and again. */
 	for (unsigned i = 0; i < 5; i++)
 		assert_int_equal(
-			rig_one(&g, (enum vio_io)(i % 3), 0, i % 3 == VIO_IO_FLUSH ? 0 : 4096),
+			rig_one(&g, (enum vio_io_op)(i % 3), 0, i % 3 == VIO_IO_FLUSH ? 0 : 4096),
 			-EIO);
 	assert_int_equal(queue(&g)->n_free, RIG_DEPTH);
 	teardown(&g, &s);
@@ -673,7 +673,7 @@ static void *let_it_go(void *arg)
 /* The write of a server (of ours) that is no more; its connection has ended, the request has not. */
 static void leave_a_write_behind(struct rig *g)
 {
-	struct vio_req *r = rig_req(g, 0, VIO_IO_WRITE, 0, 4096, 0), *done[RIG_DEPTH];
+	struct vio_io *r = rig_req(g, 0, VIO_IO_WRITE, 0, 4096, 0), *done[RIG_DEPTH];
 
 	memset(rig_piece(g, 0), 'o', 4096);
 	assert_int_equal(g->be->ops->submit(g->bq, &r, 1, done), 0);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <linux/virtio_blk.h>
 
 #include "world.h"
 

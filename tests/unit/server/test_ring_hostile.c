@@ -291,11 +291,11 @@ static void what_is_wrong_with_a_plain_ring_is_left_to_pop_which_says_the_same(v
 }
 
 /* What get says of an address: an RDMA call can't tell a page without a TCE, and a read is not copied before put. */
-static uint8_t fault_of(const struct world *w, uint8_t io, uint8_t want)
+static uint8_t fault_of(const struct world *w, bool to_guest, uint8_t want)
 {
 	if (w->cfg.payload != VIO_PAYLOAD_RDMA || want == VIO_ST_OK)
 		return want;
-	return io == VIO_IO_READ ? VIO_ST_OK : VIO_ST_DESC_PERM;
+	return to_guest ? VIO_ST_OK : VIO_ST_DESC_PERM;
 }
 
 /* Right as chains, and not what the device asks for or may have: they come as requests, judged as ever. */
@@ -348,9 +348,9 @@ static void descriptors_that_are_not_plain_come_as_requests_at(struct world *w,
 		out[0]->data = out[0]->seg;
 		out[0]->n_data = out[0]->n_seg;
 		out[0]->data_len = out[0]->seg[0].len;
-		out[0]->io = t[i].flags & VRING_DESC_F_WRITE ? VIO_IO_READ : VIO_IO_WRITE;
+		out[0]->to_guest = t[i].flags & VRING_DESC_F_WRITE;
 		w->q->payload->get(w->q, out, 1);
-		assert_int_equal(out[0]->fault, fault_of(w, out[0]->io, t[i].want));
+		assert_int_equal(out[0]->fault, fault_of(w, out[0]->to_guest, t[i].want));
 	}
 }
 

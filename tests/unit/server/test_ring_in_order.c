@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 
 #include "world.h"
@@ -284,7 +285,7 @@ static void held_back(struct world *w, const struct w_cfg *cfg)
 	assert_int_equal(w->q->in_flight, 1); /* what is held back is not in flight */
 	assert_int_equal(elements(w, &n), 0);
 	assert_int_equal(w_notifications(w), 0); /* there is nothing to be told */
-	w->b.held[w->b.n_held++] = &w->q->req[0];
+	w->b.held[w->b.n_held++] = &w->q->req[0].io;
 	w_run(w);
 	assert_int_equal(w->q->in_flight, 0);
 	assert_int_equal(elements(w, &n), 1);
@@ -305,7 +306,7 @@ static void stopped(struct world *w, const struct w_cfg *cfg)
 
 	one_waits(w);
 	vio_store_release(&w->q->ctl, VIO_SQ_STOP);
-	w->b.held[w->b.n_held++] = &w->q->req[0];
+	w->b.held[w->b.n_held++] = &w->q->req[0].io;
 	w_run(w);
 	assert_int_equal(w->q->in_flight, 0);
 	assert_int_equal(w->q->used_idx, used); /* a stopped queue touches nothing of the guest */

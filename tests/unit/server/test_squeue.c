@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <linux/virtio_blk.h>
 
 #include "vio/notify.h"
 #include "world.h"

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <linux/virtio_config.h>
+#include <linux/virtio_blk.h>
 
 #include "vio/atomics.h"
 #include "world.h"
@@ -18,7 +19,7 @@
 
 /* ---------------------------------------------------------------------- a backend ---- */
 
-static void do_io(struct w_backend *b, struct vio_req *r)
+static void do_io(struct w_backend *b, struct vio_io *r)
 {
 	uint64_t off = r->offset;
 
@@ -26,27 +27,27 @@ static void do_io(struct w_backend *b, struct vio_req *r)
 	if (b->fail)
 		return;
 	for (unsigned i = 0; i < r->n_iov; i++) {
-		if (r->io == VIO_IO_READ)
+		if (r->op == VIO_IO_READ)
 			memcpy(r->iov[i].iov_base, b->disk + off, r->iov[i].iov_len);
-		else if (r->io == VIO_IO_WRITE)
+		else if (r->op == VIO_IO_WRITE)
 			memcpy(b->disk + off, r->iov[i].iov_base, r->iov[i].iov_len);
 		off += r->iov[i].iov_len;
 	}
-	if (r->io == VIO_IO_ZERO)
+	if (r->op == VIO_IO_ZERO)
 		memset(b->disk + off, 0, r->length);
 }
 
-static unsigned b_submit(struct vio_backend_queue *bq, struct vio_req *const r[], unsigned n,
-			 struct vio_req *done[])
+static unsigned b_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			 struct vio_io *done[])
 {
 	struct w_backend *b = vio_container_of(bq->be, struct w_backend, be);
 	unsigned fin = 0;
 
 	for (unsigned i = 0; i < n; i++) {
 		if (b->submits < VIO_ARRAY_SIZE(b->seen))
-			b->seen[b->submits] = r[i]->io;
+			b->seen[b->submits] = r[i]->op;
 		b->submits++;
-		b->last_io = r[i]->io;
+		b->last_io = r[i]->op;
 		b->last_off = r[i]->offset;
 		b->last_len = r[i]->length;
 		b->last_unmap = r[i]->unmap;
@@ -60,7 +61,7 @@ static unsigned b_submit(struct vio_backend_queue *bq, struct vio_req *const r[]
 	return fin;
 }
 
-static unsigned b_poll(struct vio_backend_queue *bq, struct vio_req *done[], unsigned max)
+static unsigned b_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max)
 {
 	struct w_backend *b = vio_container_of(bq->be, struct w_backend, be);
 	unsigned n = b->async ? 0 : b->n_held;

@@ -29,13 +29,13 @@ struct w_backend {
 	struct gla disk_gla;
 	bool async; /* finish in poll() */
 	int fail;   /* result of every request */
-	struct vio_req *held[1024];
+	struct vio_io *held[1024];
 	unsigned n_held;
 	unsigned submits; /* requests that came */
-	enum vio_io last_io;
+	enum vio_io_op last_io;
 	uint64_t last_off, last_len;
 	bool last_unmap;
-	enum vio_io seen[64]; /* what came, in order, as far as there is room */
+	enum vio_io_op seen[64]; /* what came, in order, as far as there is room */
 };
 
 struct w_cfg {
