@@ -12,6 +12,7 @@
 
 #include "guest/blk.h"
 #include "server/adapter.h"
+#include "server/blk.h"
 
 #define READS 1000u
 #define BYTES 4096u
@@ -23,6 +24,7 @@ struct server {
 	struct phyp_vcpu *vcpu;
 	struct vio_adapter *adapter;
 	struct vio_backend *disk;
+	struct vio_disk device;
 	struct vio_squeue *queue; /* NULL until the guest says DRIVER_OK */
 	uint64_t turn;
 	int stop; /* written by the guest's thread */
@@ -82,8 +84,7 @@ static void *serve(void *arg)
 static int server_open(struct server *s, struct phyp_machine *m, struct vio_err *err)
 {
 	const struct vio_env env = {assign, unassign, quiesce_start, quiesce_done, say, NULL, s};
-	struct vio_adapter_cfg cfg = {.dev = &vio_dev_blk,
-				      .num_queues = 1,
+	struct vio_adapter_cfg cfg = {.num_queues = 1,
 				      .queue_size = 256,
 				      .proto = VIO_PROTO_V2,
 				      .ring_levels = (1u << VIO_N_RING) - 1,
@@ -98,7 +99,8 @@ static int server_open(struct server *s, struct phyp_machine *m, struct vio_err 
 		rc = vio_backend_open("null,size=64M", &(struct vio_backend_env){0}, &s->disk, err);
 	if (rc)
 		return rc;
-	cfg.backend = s->disk;
+	vio_disk_init(&s->device, s->disk);
+	cfg.dev = &s->device.dev;
 	cfg.mem = phyp_mem(s->part, cfg.mem_gla, cfg.mem_len);
 	return vio_adapter_create(s->vcpu, &cfg, &env, &s->adapter, err);
 }

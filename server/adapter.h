@@ -36,8 +36,7 @@ struct vio_env {
 
 struct vio_adapter_cfg {
 	unsigned unit; /* index for phyp_unit() */
-	const struct vio_dev_ops *dev;
-	struct vio_backend *backend;
+	struct vio_device *dev;
 	uint16_t num_queues; /* 1..VIO_MAX_QUEUES offered */
 	uint16_t queue_size; /* power of two */
 	uint8_t proto;       /* highest version: 1 or 2 */

@@ -16,28 +16,28 @@
 
 uint64_t vio_aoffer(const struct vio_adapter *a)
 {
-	return a->cfg.dev->features(a->cfg.backend) | NEEDED | RING | vio_layout_features();
+	return a->cfg.dev->kind->features(a->cfg.dev) | NEEDED | RING | vio_layout_features();
 }
 
 /* Version 1 has 32 bits of them, and no message by which a driver could write config space. */
 static uint64_t offered(const struct vio_adapter *a)
 {
 	if (a->fsm.version == VIO_PROTO_V1)
-		return a->offered & UINT32_MAX & ~a->cfg.dev->config_set_features;
+		return a->offered & UINT32_MAX & ~a->cfg.dev->kind->config_set_features;
 	return a->offered;
 }
 
 static void negotiated(const struct vio_adapter *a, uint64_t features)
 {
-	if (a->cfg.dev->negotiated)
-		a->cfg.dev->negotiated(a->cfg.backend, features);
+	if (a->cfg.dev->kind->negotiated)
+		a->cfg.dev->kind->negotiated(a->cfg.dev, features);
 }
 
 /* Config space as it is now, to where the guest wants it. */
 static uint8_t write_config(struct vio_adapter *a)
 {
 	uint8_t config[VIO_MAX_CONFIG] = {0};
-	uint16_t len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
+	uint16_t len = a->cfg.dev->kind->config(a->cfg.dev, a->cfg.num_queues, config);
 
 	return vio_awrite(a, a->config, config, len);
 }
@@ -45,7 +45,7 @@ static uint8_t write_config(struct vio_adapter *a)
 static uint8_t write_v1(struct vio_adapter *a, uint16_t config_len)
 {
 	const struct vio_dev_header_v1 h = {
-		.type = a->cfg.dev->type,
+		.type = a->cfg.dev->kind->type,
 		.num_vqs = (uint8_t)a->cfg.num_queues,
 		.vqs_size = (uint8_t)__builtin_ctz(a->cfg.queue_size),
 		.device_features = vio_to_be32((uint32_t)offered(a)),
@@ -64,7 +64,7 @@ static uint8_t write_v1(struct vio_adapter *a, uint16_t config_len)
 static uint8_t write_v2(struct vio_adapter *a, uint16_t config_len)
 {
 	const struct vio_dev_header_v2 h = {
-		.type = a->cfg.dev->type,
+		.type = a->cfg.dev->kind->type,
 		.num_vqs = vio_to_be16(a->cfg.num_queues),
 		.vqs_size = vio_to_be16(a->cfg.queue_size),
 		.config_len = vio_to_be16(config_len),
@@ -94,10 +94,10 @@ static uint32_t header_bytes(const struct vio_adapter *a)
 
 static uint8_t write_tail(struct vio_adapter *a)
 {
-	const struct vio_backend *be = a->cfg.backend;
-	struct vio_dev_header_tail t = {.flags = be->unfenced ? VIO_HEADER_UNFENCED : 0};
+	const struct vio_device *dev = a->cfg.dev;
+	struct vio_dev_header_tail t = {.flags = dev->unfenced ? VIO_HEADER_UNFENCED : 0};
 
-	memcpy(t.identity, be->identity, sizeof(t.identity));
+	memcpy(t.identity, dev->identity, sizeof(t.identity));
 	return vio_awrite(a, ioba_add(a->header, sizeof(struct vio_dev_header_v2)), &t, sizeof(t));
 }
 
@@ -107,14 +107,15 @@ uint8_t vio_aprobe(struct vio_adapter *a, const struct vio_msg *m)
 
 	if (m->arg16 < header_bytes(a))
 		return VIO_ST_BAD_MESSAGE;
-	if (a->fsm.version < a->cfg.dev->min_proto) {
+	if (a->fsm.version < a->cfg.dev->kind->min_proto) {
 		vio_asay(a, "%s: speaks protocol version %u, but device %s needs version %u",
-			 a->u->partner, a->fsm.version, a->cfg.dev->name, a->cfg.dev->min_proto);
+			 a->u->partner, a->fsm.version, a->cfg.dev->kind->noun,
+			 a->cfg.dev->kind->min_proto);
 		return VIO_ST_BAD_VERSION;
 	}
 	a->header = (struct ioba){m->arg};
 	negotiated(a, offered(a));
-	a->config_len = a->cfg.dev->config(a->cfg.backend, a->cfg.num_queues, config);
+	a->config_len = a->cfg.dev->kind->config(a->cfg.dev, a->cfg.num_queues, config);
 	if (a->fsm.version == VIO_PROTO_V1)
 		return write_v1(a, a->config_len);
 	why = write_v2(a, a->config_len);
@@ -131,10 +132,10 @@ uint8_t vio_aconfig(struct vio_adapter *a, const struct vio_msg *m)
 
 uint8_t vio_aconfig_set(struct vio_adapter *a, const struct vio_msg *m)
 {
-	const struct vio_dev_ops *dev = a->cfg.dev;
+	const struct vio_dev_kind *kind = a->cfg.dev->kind;
 
-	if (!dev->config_set ||
-	    !dev->config_set(a->cfg.backend, a->features, m->arg16, m->arg8, m->arg))
+	if (!kind->config_set ||
+	    !kind->config_set(a->cfg.dev, a->features, m->arg16, m->arg8, m->arg))
 		return VIO_ST_BAD_MESSAGE;
 	return write_config(a); /* the driver reads what it wrote */
 }
@@ -182,7 +183,8 @@ static uint8_t judge(const struct vio_adapter *a, const struct choice *c)
 		return VIO_ST_FEATURES;
 	if (a->fsm.version != VIO_PROTO_V1 && (c->features & NEEDED) != NEEDED)
 		return VIO_ST_FEATURES;
-	if (a->cfg.dev->features_ok && !a->cfg.dev->features_ok(a->cfg.backend, c->features))
+	if (a->cfg.dev->kind->features_ok &&
+	    !a->cfg.dev->kind->features_ok(a->cfg.dev, c->features))
 		return VIO_ST_FEATURES;
 	if (c->ring >= VIO_N_RING || c->payload >= VIO_N_PAYLOAD || c->notify >= VIO_N_NOTIFY)
 		return VIO_ST_LEVELS;
@@ -210,7 +212,7 @@ uint8_t vio_achoice(struct vio_adapter *a)
 	if (why != VIO_ST_OK)
 		return why;
 	accept_choice(a, &c);
-	if (!a->cfg.dev->negotiated)
+	if (!a->cfg.dev->kind->negotiated)
 		return VIO_ST_OK;
 	negotiated(a, a->features);
 	return write_config(a);

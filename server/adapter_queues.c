@@ -90,7 +90,7 @@ static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, un
 	q->windows = a->windows;
 	q->windows_src = &a->windows;
 	q->attention = &a->attention;
-	q->dev = a->cfg.dev;
+	q->dev = a->cfg.dev->kind->queue;
 	q->liobn = a->u->liobn;
 	q->remote_liobn = a->u->remote_liobn;
 	q->unit = a->u->unit;
@@ -105,7 +105,7 @@ static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, un
 	q->local_base = a->u->window;
 }
 
-static void tell_backend(const struct vio_adapter *a, struct vio_squeue *q, bool there)
+static void tell_device(const struct vio_adapter *a, struct vio_squeue *q, bool there)
 {
 	for (unsigned i = 0; a->windows && i < a->windows->n; i++)
 		vio_awindow_tell(a, q, &a->windows->w[i], there);
@@ -117,17 +117,18 @@ static void close_queue(struct vio_adapter *a, struct vio_squeue *q)
 		q->payload->detach(q);
 	if (q->ring)
 		q->ring->detach(q);
-	if (q->backend) {
-		tell_backend(a, q, false);
-		a->cfg.backend->ops->queue_close(q->backend);
+	if (q->dq) {
+		tell_device(a, q, false);
+		a->cfg.dev->kind->queue_close(q->dq);
 	}
 	free(q->req);
-	q->backend = NULL;
+	q->dq = NULL;
 	q->req = NULL;
 }
 
 static uint8_t open_queue(struct vio_adapter *a, struct vio_squeue *q)
 {
+	const struct vio_dev_kind *kind = a->cfg.dev->kind;
 	size_t bytes = q->size * sizeof(q->req[0]);
 	struct vio_err err = {""};
 	bool no_store = false;
@@ -137,10 +138,10 @@ static uint8_t open_queue(struct vio_adapter *a, struct vio_squeue *q)
 	q->req = aligned_alloc(VIO_CACHE_LINE, bytes);
 	if (q->req) {
 		memset(q->req, 0, bytes);
-		rc = a->cfg.backend->ops->queue_open(a->cfg.backend, q->size, &q->backend, &err);
+		rc = kind->queue_open(a->cfg.dev, q->size, &q->dq, &err);
 	}
 	if (rc == 0) {
-		tell_backend(a, q, true);
+		tell_device(a, q, true);
 		rc = q->ring->attach(q, &err);
 		if (rc == 0) {
 			rc = q->payload->attach(q, &err);
@@ -156,8 +157,8 @@ static uint8_t open_queue(struct vio_adapter *a, struct vio_squeue *q)
 		q->payload = NULL;
 	}
 	if (rc == 0) {
-		if (q->dev->queue_open)
-			q->dev->queue_open(q);
+		if (kind->queue_ready)
+			kind->queue_ready(q);
 		return VIO_ST_OK;
 	}
 	vio_asay(a, "%s %s", a->u->partner, err.msg);
@@ -205,8 +206,8 @@ uint8_t vio_astart(struct vio_adapter *a)
 	uint8_t why = want ? VIO_ST_OK : VIO_ST_QUEUE;
 	struct vio_squeue *q;
 
-	if (why == VIO_ST_OK && a->cfg.dev->start)
-		why = a->cfg.dev->start(a->cfg.backend, a->features, want);
+	if (why == VIO_ST_OK && a->cfg.dev->kind->start)
+		why = a->cfg.dev->kind->start(a->cfg.dev, a->features, want);
 	if (why == VIO_ST_OK)
 		set_alias(a);
 	for (uint16_t i = 0; why == VIO_ST_OK && i < a->cfg.num_queues; i++) {
@@ -229,8 +230,8 @@ uint8_t vio_astart(struct vio_adapter *a)
 	vio_aqueues(a, i, q) a->env.assign(a->env.ctx, q);
 	vio_aqueues(a, i, q)
 	{
-		if (a->cfg.dev->queue_on)
-			a->cfg.dev->queue_on(q);
+		if (a->cfg.dev->kind->queue_on)
+			a->cfg.dev->kind->queue_on(q);
 	}
 	announce(a);
 	return VIO_ST_OK;
@@ -254,8 +255,8 @@ void vio_aunassign(struct vio_adapter *a)
 
 	vio_aqueues(a, i, q)
 	{
-		if (a->cfg.dev->queue_off)
-			a->cfg.dev->queue_off(q);
+		if (a->cfg.dev->kind->queue_off)
+			a->cfg.dev->kind->queue_off(q);
 		a->env.unassign(a->env.ctx, q);
 	}
 }

@@ -154,23 +154,23 @@ void vio_areap(struct vio_adapter *a, bool all)
 
 bool vio_awindow_live(const struct vio_adapter *a)
 {
-	return a->cfg.backend->ops->window_busy != NULL;
+	return a->cfg.dev->live_windows;
 }
 
 void vio_awindow_tell(const struct vio_adapter *a, struct vio_squeue *q, const struct vio_window *w,
 		      bool there)
 {
-	const struct vio_backend_ops *ops = a->cfg.backend->ops;
+	const struct vio_dev_kind *kind = a->cfg.dev->kind;
 
-	if (w->role != VIO_WINDOW_BUFFERS)
+	if (w->role != VIO_WINDOW_BUFFERS || !a->cfg.dev->told_windows)
 		return;
-	if (there && ops->window_add)
-		ops->window_add(q->backend, w->va, w->len, w->perm & TCE_WRITE);
-	else if (!there && ops->window_del)
-		ops->window_del(q->backend, w->va, w->len);
+	if (there)
+		kind->window_add(q->dq, w->va, w->len, w->perm & TCE_WRITE);
+	else
+		kind->window_del(q->dq, w->va, w->len);
 }
 
-static void tell_backend(struct vio_adapter *a, const struct vio_window *w, bool there)
+static void tell_device(struct vio_adapter *a, const struct vio_window *w, bool there)
 {
 	struct vio_squeue *q;
 
@@ -201,14 +201,14 @@ static uint8_t add(struct vio_adapter *a, struct vio_window *w)
 		return why;
 	}
 	if (vio_awindow_live(a))
-		tell_backend(a, w, true);
+		tell_device(a, w, true);
 	publish(a, t);
 	return VIO_ST_OK;
 }
 
-static bool backend_cares(const struct vio_adapter *a, const struct vio_window *w)
+static bool device_cares(const struct vio_adapter *a, const struct vio_window *w)
 {
-	return a->active && w->role == VIO_WINDOW_BUFFERS && a->cfg.backend->ops->window_add &&
+	return a->active && w->role == VIO_WINDOW_BUFFERS && a->cfg.dev->told_windows &&
 	       !vio_awindow_live(a);
 }
 
@@ -227,7 +227,7 @@ bool vio_awindow_add(struct vio_adapter *a, const struct vio_msg *m, struct vio_
 	}
 	*answer = *m;
 	answer->arg16 = w.id;
-	if (!backend_cares(a, &w)) {
+	if (!device_cares(a, &w)) {
 		vio_adone(a, answer, VIO_ST_OK);
 		return false;
 	}
@@ -296,7 +296,7 @@ bool vio_awindow_busy(const struct vio_adapter *a)
 
 	vio_aqueues(a, i, q)
 	{
-		if (w && a->cfg.backend->ops->window_busy(q->backend, w->va, w->len))
+		if (w && a->cfg.dev->kind->window_busy(q->dq, w->va, w->len))
 			return true;
 	}
 	return false;
@@ -312,7 +312,7 @@ void vio_awindow_drained(struct vio_adapter *a)
 		a->op_table = NULL;
 	}
 	/* Held and with nothing in flight, a queue's owner does not touch its backend; or it is live. */
-	tell_backend(a, &a->op_window, add_it);
+	tell_device(a, &a->op_window, add_it);
 }
 
 void vio_awindow_quiesced(struct vio_adapter *a)

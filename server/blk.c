@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* virtio-blk (VIRTIO 1.2, section 5.2): what the device offers, and its requests on their way to the disk and back. */
 #include <endian.h>
-#include <linux/virtio_ids.h>
 #include <string.h>
 
 #include "server/blk_priv.h"
@@ -11,8 +10,14 @@
 
 /* ------------------------------------------------------------------ what it offers ---- */
 
-static uint64_t blk_features(const struct vio_backend *be)
+static struct vio_backend *store_of(const struct vio_device *dev)
 {
+	return vio_container_of(dev, struct vio_disk, dev)->be;
+}
+
+uint64_t vio_blk_features(const struct vio_device *dev)
+{
+	const struct vio_backend *be = store_of(dev);
 	uint64_t f = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
 		     1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
 		     1ull << VIRTIO_BLK_F_MQ;
@@ -36,8 +41,9 @@ static uint32_t physical_block(const struct vio_backend *be)
 	return be->physical > least ? be->physical : least;
 }
 
-static uint16_t blk_config(const struct vio_backend *be, uint16_t num_queues, uint8_t *out)
+uint16_t vio_blk_config(const struct vio_device *dev, uint16_t num_queues, uint8_t *out)
 {
+	const struct vio_backend *be = store_of(dev);
 	struct virtio_blk_config c;
 	const uint16_t len = offsetof(struct virtio_blk_config, max_secure_erase_sectors);
 	const uint32_t blocks = physical_block(be) / be->block_size;
@@ -71,16 +77,20 @@ static uint16_t blk_config(const struct vio_backend *be, uint16_t num_queues, ui
 }
 
 /* 5.2.6.2: who can't flush must find every write that was answered after a loss of power. */
-static void negotiated(struct vio_backend *be, uint64_t features)
+void vio_blk_negotiated(struct vio_device *dev, uint64_t features)
 {
+	struct vio_backend *be = store_of(dev);
+
 	vio_store_relaxed(&be->write_through,
 			  be->can_flush &&
 				  (be->cache_off || !(features & 1ull << VIRTIO_BLK_F_FLUSH)));
 }
 
-static bool config_set(struct vio_backend *be, uint64_t features, uint16_t off, uint8_t len,
-		       uint64_t value)
+bool vio_blk_config_set(struct vio_device *dev, uint64_t features, uint16_t off, uint8_t len,
+			uint64_t value)
 {
+	struct vio_backend *be = store_of(dev);
+
 	if (!(features & 1ull << VIRTIO_BLK_F_CONFIG_WCE) ||
 	    off != offsetof(struct virtio_blk_config, wce) || len != 1 || value > 1)
 		return false;
@@ -90,14 +100,14 @@ static bool config_set(struct vio_backend *be, uint64_t features, uint16_t off, 
 	return true;
 }
 
-static uint8_t start(struct vio_backend *be, uint64_t features, uint64_t queues)
+uint8_t vio_blk_start(struct vio_device *dev, uint64_t features, uint64_t queues)
 {
 	/* 5.2.2: without MQ there is one queue. */
 	if (!(features & 1ull << VIRTIO_BLK_F_MQ) && queues != 1)
 		return VIO_ST_QUEUE;
 	/* With CONFIG_WCE the driver may have said more since FEATURES_OK. */
 	if (!(features & 1ull << VIRTIO_BLK_F_CONFIG_WCE))
-		negotiated(be, features);
+		vio_blk_negotiated(dev, features);
 	return VIO_ST_OK;
 }
 
@@ -191,7 +201,7 @@ static inline struct vio_req *req_of(struct vio_io *io)
 static inline unsigned sort_answers(struct vio_squeue *q, struct vio_io *const from[], unsigned n,
 				    struct vio_req *done[], struct vio_io *more[], unsigned *n_more)
 {
-	struct vio_backend *be = q->backend->be;
+	struct vio_backend *be = vio_disk_queue_of(q)->be;
 	unsigned n_done = 0;
 
 	*n_more = 0;
@@ -217,13 +227,13 @@ static inline unsigned sort_answers(struct vio_squeue *q, struct vio_io *const f
 static inline unsigned answered(struct vio_squeue *q, struct vio_io *const io[], unsigned n,
 				struct vio_req *done[])
 {
-	struct vio_backend *be = q->backend->be;
+	struct vio_backend *be = vio_disk_queue_of(q)->be;
 	struct vio_io *more[VIO_BURST], *back[VIO_BURST];
 	unsigned n_more, n_done = sort_answers(q, io, n, done, more, &n_more);
 
 	/* Bounded: each turn does a range or a flush of each. */
 	while (vio_unlikely(n_more > 0)) {
-		n = be->ops->submit(q->backend, more, n_more, back);
+		n = be->ops->submit(vio_disk_queue_of(q)->bq, more, n_more, back);
 		n_done += sort_answers(q, back, n, done + n_done, more, &n_more);
 	}
 	return n_done;
@@ -259,7 +269,7 @@ static void fill_id(struct vio_req *r, const struct vio_backend *be)
 static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
 		      struct vio_req *done[], bool again)
 {
-	struct vio_backend *be = q->backend->be;
+	struct vio_backend *be = vio_disk_queue_of(q)->be;
 	struct vio_io *go[VIO_BURST], *fin[VIO_BURST];
 	struct vio_req *wait[VIO_BURST];
 	unsigned n_go = 0, n_wait = 0, n_done = 0;
@@ -285,14 +295,14 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 		vio_sq_wait(q, wait, n_wait, again);
 	if (n_go == 0)
 		return n_done;
-	n = be->ops->submit(q->backend, go, n_go, fin);
+	n = be->ops->submit(vio_disk_queue_of(q)->bq, go, n_go, fin);
 	return n_done + answered(q, fin, n, done + n_done);
 }
 
 static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
 		       struct vio_req *done[])
 {
-	struct vio_backend *be = q->backend->be;
+	struct vio_backend *be = vio_disk_queue_of(q)->be;
 	struct vio_req *go[VIO_BURST];
 	unsigned n_go = 0, n_done = 0;
 
@@ -321,10 +331,12 @@ static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned
 
 static unsigned complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
 {
-	const struct vio_backend_ops *ops = q->backend->be->ops;
+	const struct vio_backend_ops *ops = vio_disk_queue_of(q)->be->ops;
 	struct vio_io *fin[VIO_BURST];
 	struct vio_req *again[VIO_BURST];
-	unsigned n = ops->poll ? ops->poll(q->backend, fin, max < VIO_BURST ? max : VIO_BURST) : 0;
+	unsigned n = ops->poll ? ops->poll(vio_disk_queue_of(q)->bq, fin,
+					   max < VIO_BURST ? max : VIO_BURST)
+			       : 0;
 	unsigned k = 0;
 
 	n = answered(q, fin, n, done);
@@ -337,18 +349,10 @@ static unsigned complete(struct vio_squeue *q, struct vio_req *done[], unsigned 
 	return k ? n + issue(q, again, k, done + n, true) : n;
 }
 
-const struct vio_dev_ops vio_dev_blk = {
-	.name = "blk",
-	.type = VIRTIO_ID_BLOCK,
-	.min_proto = VIO_PROTO_V1,
+const struct vio_dev_ops vio_disk_queue_ops = {
+	.name = "disk",
 	.hdr_len = sizeof(struct virtio_blk_outhdr),
 	.has_status = true,
-	.features = blk_features,
-	.negotiated = negotiated,
-	.config_set = config_set,
-	.config_set_features = 1ull << VIRTIO_BLK_F_CONFIG_WCE,
-	.config = blk_config,
-	.start = start,
 	.submit = submit,
 	.complete = complete,
 };

@@ -21,9 +21,9 @@
 
 /* ---------------------------------------------------------------- features and config ---- */
 
-static uint64_t features(const struct vio_backend *be)
+static uint64_t features(const struct vio_device *dev)
 {
-	const struct vio_net *n = vio_container_of(be, struct vio_net, be);
+	const struct vio_net *n = vio_container_of(dev, struct vio_net, dev);
 
 	return F(MAC) | F(STATUS) | F(MTU) | F(MRG_RXBUF) | F(CSUM) | F(GUEST_CSUM) | F(HOST_TSO4) |
 	       F(HOST_TSO6) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(CTRL_VQ) | F(CTRL_RX) |
@@ -31,9 +31,9 @@ static uint64_t features(const struct vio_backend *be)
 }
 
 /* VIRTIO 1.2, 5.1.3.1. */
-static bool features_ok(const struct vio_backend *be, uint64_t f)
+static bool features_ok(const struct vio_device *dev, uint64_t f)
 {
-	(void)be;
+	(void)dev;
 	if ((f & (F(HOST_TSO4) | F(HOST_TSO6))) && !(f & F(CSUM)))
 		return false;
 	if ((f & (F(GUEST_TSO4) | F(GUEST_TSO6))) && !(f & F(GUEST_CSUM)))
@@ -42,9 +42,9 @@ static bool features_ok(const struct vio_backend *be, uint64_t f)
 	       (f & F(CTRL_VQ));
 }
 
-static uint16_t config(const struct vio_backend *be, uint16_t num_queues, uint8_t *out)
+static uint16_t config(const struct vio_device *dev, uint16_t num_queues, uint8_t *out)
 {
-	const struct vio_net *n = vio_container_of(be, struct vio_net, be);
+	const struct vio_net *n = vio_container_of(dev, struct vio_net, dev);
 	const uint16_t len = offsetof(struct virtio_net_config, speed);
 	const uint64_t mac = vio_load_relaxed(&n->shown_mac);
 	struct virtio_net_config c;
@@ -465,9 +465,9 @@ static const struct vio_dev_ops ctrl_ops = {.name = "net control",
 					    .complete = vio_net_no_complete};
 
 /* The control queue comes after as many pairs as were agreed on (5.1.2). */
-static uint8_t start(struct vio_backend *be, uint64_t f, uint64_t queues)
+static uint8_t start(struct vio_device *dev, uint64_t f, uint64_t queues)
 {
-	struct vio_net *n = vio_container_of(be, struct vio_net, be);
+	struct vio_net *n = vio_container_of(dev, struct vio_net, dev);
 	unsigned pairs = f & F(MQ) ? n->max_pairs : 1;
 	uint64_t allowed = (1ull << 2 * pairs) - 1;
 
@@ -503,7 +503,7 @@ static void hold_init(struct vio_squeue *q)
 	}
 }
 
-static void queue_open(struct vio_squeue *q)
+static void queue_ready(struct vio_squeue *q)
 {
 	struct vio_net *n = vio_net_of(q);
 
@@ -548,24 +548,10 @@ static void queue_off(struct vio_squeue *q)
 		vio_net_show_mac(n, n->mac); /* a reset takes ADDR_SET back */
 }
 
-const struct vio_dev_ops vio_dev_net = {
-	.name = "net",
-	.type = VIRTIO_ID_NET,
-	.min_proto = VIO_PROTO_V2,
-	.one_lcore = true,
-	.features = features,
-	.config = config,
-	.features_ok = features_ok,
-	.start = start,
-	.queue_open = queue_open,
-	.queue_on = queue_on,
-	.queue_off = queue_off,
-};
+/* ------------------------------------------------------------------------ queues, windows ---- */
 
-/* --------------------------------------------------------------------------- as backend ---- */
-
-static int be_queue_open(struct vio_backend *be, unsigned depth, struct vio_backend_queue **out,
-			 struct vio_err *err)
+static int net_queue_open(struct vio_device *dev, unsigned depth, struct vio_dev_queue **out,
+			  struct vio_err *err)
 {
 	struct vio_net_queue *nq = calloc(1, sizeof(*nq));
 
@@ -575,16 +561,16 @@ static int be_queue_open(struct vio_backend *be, unsigned depth, struct vio_back
 		free(nq);
 		return vio_err_set(err, -ENOMEM, "no memory for a queue of %u frames", depth);
 	}
-	nq->bq.be = be;
+	nq->dq.dev = dev;
 	nq->depth = depth;
-	*out = &nq->bq;
+	*out = &nq->dq;
 	return 0;
 }
 
-static void be_queue_close(struct vio_backend_queue *bq)
+static void net_queue_close(struct vio_dev_queue *dq)
 {
-	struct vio_net_queue *nq = vio_container_of(bq, struct vio_net_queue, bq);
-	struct vio_net *n = vio_container_of(bq->be, struct vio_net, be);
+	struct vio_net_queue *nq = vio_container_of(dq, struct vio_net_queue, dq);
+	struct vio_net *n = vio_container_of(dq->dev, struct vio_net, dev);
 
 	for (unsigned i = 0; i < VIO_NET_MAX_PAIRS; i++) {
 		if (nq->q && n->rx[i] == nq->q)
@@ -596,9 +582,9 @@ static void be_queue_close(struct vio_backend_queue *bq)
 }
 
 /* Told once for each queue; the uplinks hear of it once. */
-static void window_add(struct vio_backend_queue *bq, void *va, uint64_t len, bool writable)
+static void window_add(struct vio_dev_queue *dq, void *va, uint64_t len, bool writable)
 {
-	struct vio_net *n = vio_container_of(bq->be, struct vio_net, be);
+	struct vio_net *n = vio_container_of(dq->dev, struct vio_net, dev);
 	struct vio_net_region *r = n->region;
 
 	(void)writable;
@@ -614,9 +600,9 @@ static void window_add(struct vio_backend_queue *bq, void *va, uint64_t len, boo
 	r->users++;
 }
 
-static void window_del(struct vio_backend_queue *bq, void *va, uint64_t len)
+static void window_del(struct vio_dev_queue *dq, void *va, uint64_t len)
 {
-	struct vio_net *n = vio_container_of(bq->be, struct vio_net, be);
+	struct vio_net *n = vio_container_of(dq->dev, struct vio_net, dev);
 
 	for (unsigned i = 0; i < n->n_regions; i++) {
 		struct vio_net_region *r = &n->region[i];
@@ -630,9 +616,9 @@ static void window_del(struct vio_backend_queue *bq, void *va, uint64_t len)
 	}
 }
 
-static bool window_busy(struct vio_backend_queue *bq, const void *va, uint64_t len)
+static bool window_busy(struct vio_dev_queue *dq, const void *va, uint64_t len)
 {
-	const struct vio_net_queue *nq = vio_container_of(bq, struct vio_net_queue, bq);
+	const struct vio_net_queue *nq = vio_container_of(dq, struct vio_net_queue, dq);
 	uintptr_t at = (uintptr_t)va;
 
 	for (unsigned i = 0; i < nq->depth; i++) {
@@ -644,21 +630,6 @@ static bool window_busy(struct vio_backend_queue *bq, const void *va, uint64_t l
 	return false;
 }
 
-static void be_close(struct vio_backend *be)
-{
-	vio_net_destroy(vio_container_of(be, struct vio_net, be));
-}
-
-static const struct vio_backend_ops be_ops = {
-	.name = "switch",
-	.close = be_close,
-	.queue_open = be_queue_open,
-	.queue_close = be_queue_close,
-	.window_add = window_add,
-	.window_del = window_del,
-	.window_busy = window_busy,
-};
-
 static const struct vio_port_ops port_ops = {.kind = "guest",
 					     .addresses = VIO_FDB_GUEST,
 					     .deliver = vio_net_deliver,
@@ -667,7 +638,7 @@ static const struct vio_port_ops port_ops = {.kind = "guest",
 
 /* --------------------------------------------------------------------------------- life ---- */
 
-int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *env,
+int vio_net_create(const char *spec, unsigned number, const struct vio_dev_env *env,
 		   struct vio_net **out, struct vio_err *err)
 {
 	const uint8_t mac[6] = {0x02, 'V', 'I', 'O', (uint8_t)(number >> 8), (uint8_t)number};
@@ -697,8 +668,9 @@ int vio_net_create(const char *spec, unsigned number, const struct vio_net_env *
 	}
 	if (n->locked)
 		vio_port_lock(&n->port, n->mac);
-	n->be = (struct vio_backend){.ops = &be_ops, .block_size = 1, .touches_data = true};
-	snprintf(n->be.what, sizeof(n->be.what),
+	n->dev = (struct vio_device){
+		.kind = &vio_kind_net, .told_windows = true, .live_windows = true};
+	snprintf(n->dev.what, sizeof(n->dev.what),
 		 "%02x:%02x:%02x:%02x:%02x:%02x, %s VLAN %u, MTU %u, %u queue pair(s)", n->mac[0],
 		 n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5],
 		 n->port.vlan.trunk ? "trunk, native" : "access,", n->port.vlan.pvid, n->port.mtu,
@@ -716,39 +688,119 @@ void vio_net_destroy(struct vio_net *n)
 	free(n);
 }
 
-struct vio_backend *vio_net_backend(struct vio_net *n)
+struct vio_device *vio_net_device(struct vio_net *n)
 {
-	return &n->be;
-}
-
-uint16_t vio_net_queues(const struct vio_net *n)
-{
-	return (uint16_t)(2 * n->max_pairs + 1);
-}
-
-bool vio_net_follow(struct vio_net *n, bool up)
-{
-	if (!n->follows || n->port.up == up)
-		return false;
-	vio_switch_link(&n->port, up);
-	return true;
-}
-
-bool vio_net_follows(const struct vio_net *n)
-{
-	return n->follows;
-}
-
-bool vio_net_announce(struct vio_net *n)
-{
-	/* Until the first queue runs, nothing else of the session is there to be looked at (pair L). */
-	if (!vio_load_acquire(&n->rx[0]) || !vio_net_has(n, VIRTIO_NET_F_GUEST_ANNOUNCE))
-		return false;
-	vio_store_relaxed(&n->announce, true);
-	return true;
+	return &n->dev;
 }
 
 struct vio_port *vio_net_port(struct vio_net *n)
 {
 	return &n->port;
 }
+
+/* ---------------------------------------------------------------------------- as a kind ---- */
+
+static struct vio_net *net_of(struct vio_device *dev)
+{
+	return vio_container_of(dev, struct vio_net, dev);
+}
+
+static int net_open(const char *spec, const struct vio_dev_env *env, struct vio_device **out,
+		    struct vio_err *err)
+{
+	struct vio_net *n;
+	int rc = vio_net_create(spec, env->number, env, &n, err);
+
+	if (rc < 0)
+		return rc;
+	if (n->follows && env->n_uplinks == 0) {
+		vio_net_destroy(n);
+		return vio_err_set(err, -EINVAL,
+				   "link=uplink: there is no --uplink whose link it could follow");
+	}
+	*out = &n->dev;
+	return 0;
+}
+
+static void net_close(struct vio_device *dev)
+{
+	vio_net_destroy(net_of(dev));
+}
+
+static struct vio_port *net_port(struct vio_device *dev)
+{
+	return &net_of(dev)->port;
+}
+
+static uint16_t net_queues(const struct vio_device *dev, uint16_t most)
+{
+	(void)most;
+	return (uint16_t)(2 * vio_container_of(dev, struct vio_net, dev)->max_pairs + 1);
+}
+
+/* Until the first queue runs, nothing else of the session is there to be looked at (pair L). */
+static bool announces(const struct vio_net *n)
+{
+	return vio_load_acquire(&n->rx[0]) && vio_net_has(n, VIRTIO_NET_F_GUEST_ANNOUNCE);
+}
+
+static bool net_follow(struct vio_device *dev, bool up, bool announce)
+{
+	struct vio_net *n = net_of(dev);
+	bool changed = n->follows && n->port.up != up;
+
+	if (changed)
+		vio_switch_link(&n->port, up);
+	if (!announce || !announces(n))
+		return changed;
+	vio_store_relaxed(&n->announce, true);
+	return true;
+}
+
+static void net_show(const struct vio_device *dev, struct vio_show *s)
+{
+	const struct vio_net *n = vio_container_of(dev, struct vio_net, dev);
+
+	s->text(s, "kind", "net");
+	s->text(s, "what", dev->what);
+	s->text(s, "port", n->port.name);
+}
+
+static const char *net_usage(unsigned line)
+{
+	static const char *const lines[] = {
+		"[MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,storm=N|off]",
+		"[,link=up|down|uplink][,lock-mac=on|off]",
+		"vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or all; mtu: 68 to 9000 (1500);",
+		"queues: receive and transmit pairs, 1 to 31 (1); lock-mac: drop what comes from another address than MAC (off)",
+	};
+
+	return line < VIO_ARRAY_SIZE(lines) ? lines[line] : NULL;
+}
+
+const struct vio_dev_kind vio_kind_net = {
+	.row = {"net", "[KEY=VALUE,...]", "a port of the switch; --net= for all defaults",
+		VIO_OPTION_CALL, .set = vio_dev_option, .lines = net_usage},
+	.noun = "network",
+	.type = VIRTIO_ID_NET,
+	.min_proto = VIO_PROTO_V2,
+	.queue = &tx_ops, /* queue_ready knows better */
+	.open = net_open,
+	.close = net_close,
+	.queues = net_queues,
+	.port = net_port,
+	.follow = net_follow,
+	.show = net_show,
+	.features = features,
+	.config = config,
+	.features_ok = features_ok,
+	.start = start,
+	.queue_open = net_queue_open,
+	.queue_close = net_queue_close,
+	.queue_ready = queue_ready,
+	.queue_on = queue_on,
+	.queue_off = queue_off,
+	.window_add = window_add,
+	.window_del = window_del,
+	.window_busy = window_busy,
+};

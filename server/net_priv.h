@@ -37,7 +37,7 @@ struct vio_net_hold {
 };
 
 struct vio_net_queue {
-	struct vio_backend_queue bq;
+	struct vio_dev_queue dq;
 	struct vio_squeue *q; /* set when it is opened */
 	/* Transmit. */
 	struct vio_net_hold *hold; /* by chain head */
@@ -67,9 +67,9 @@ struct vio_net_region {
 };
 
 struct vio_net {
-	struct vio_backend be;
+	struct vio_device dev;
 	struct vio_port port;
-	struct vio_net_env env;
+	struct vio_dev_env env;
 	uint8_t mac[6];
 	uint64_t shown_mac; /* in the config space: this one until ADDR_SET; any lcore, relaxed */
 	unsigned number;    /* as vio_net_create() was told */
@@ -103,11 +103,11 @@ struct vio_net {
 
 static inline struct vio_net *vio_net_of(const struct vio_squeue *q)
 {
-	return vio_container_of(q->backend->be, struct vio_net, be);
+	return vio_container_of(q->dq->dev, struct vio_net, dev);
 }
 static inline struct vio_net_queue *vio_nq_of(const struct vio_squeue *q)
 {
-	return vio_container_of(q->backend, struct vio_net_queue, bq);
+	return vio_container_of(q->dq, struct vio_net_queue, dq);
 }
 static inline bool vio_net_has(const struct vio_net *n, unsigned feature)
 {

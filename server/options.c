@@ -6,7 +6,7 @@
 
 #include "common/option_rows.h"
 #include "proto/msg.h"
-#include "server/backends/backend.h"
+#include "server/device.h"
 #include "server/options.h"
 #include "vio/arm.h"
 
@@ -146,26 +146,10 @@ static int set_allow(const struct vio_option *row, void *to, const char *text, s
 	return vio_parse_allow(text, to, err);
 }
 
-static int add_device(struct vio_server_opts *o, bool is_net, const char *text, struct vio_err *err)
+/* A row for each kind of device. */
+static const struct vio_option *kind_row(unsigned i)
 {
-	if (o->n_devices == VIO_SERVER_MAX_DEVICES)
-		return vio_err_set(err, -EINVAL, "--%s %s: at most %u devices",
-				   is_net ? "net" : "disk", text, VIO_SERVER_MAX_DEVICES);
-	o->is_net[o->n_devices] = is_net;
-	o->device[o->n_devices++] = text;
-	return 0;
-}
-
-static int add_disk(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
-{
-	(void)row;
-	return add_device(to, false, text, err);
-}
-
-static int add_net(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
-{
-	(void)row;
-	return add_device(to, true, text, err);
+	return vio_dev_kinds[i] ? &vio_dev_kinds[i]->row : NULL;
 }
 
 static int add_port(const struct vio_option *row, const char *list[], unsigned *n, const char *text,
@@ -209,15 +193,8 @@ static const struct vio_option rows[] = {
 	{"lcores", "LIST", "processors to poll on, e.g. 1 or 1,3-5 (the last one that may be used)",
 	 VIO_CALL_ALL(set_cores)},
 	VIO_LINES(
-		"devices: one --disk or --net for each adapter, in order; when a --disk is the last one, it repeats\n"),
-	{"disk", "BACKEND[,KEY=VALUE...]", "a disk on one of these:", VIO_CALL_ALL(add_disk),
-	 .lines = vio_backend_usage},
-	VIO_LINES(
-		"    short=on: requests down to 64 bytes, positions still sectors; outside VIRTIO, for measurements only\n"),
-	{"net",
-	 "[MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,storm=N|off][,link=up|down|uplink][,lock-mac=on|off]",
-	 "a port of the switch. vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or all; mtu: 68 to 9000 (1500); queues: receive and transmit pairs, 1 to 31 (1); lock-mac: drop what comes from another address than MAC (off). --net= for all defaults",
-	 VIO_CALL_ALL(add_net)},
+		"devices: one for each adapter, in order; when a --disk is the last one, it repeats\n"),
+	{.kind = VIO_OPTION_ROWS, VIO_AT(O, devices), .each = kind_row},
 	{"uplink", "DEVARGS[,vlan=N][,trunk=LIST][,mtu=N][,storm=N|off]",
 	 "a DPDK port of the switch, e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or 0000:03:00.0, or net_bonding0,mode=1,slave=net_tap0,slave=net_tap1 of devices made before with --vdev",
 	 VIO_CALL_ALL(add_uplink)},
@@ -263,18 +240,21 @@ static const struct vio_program program = {
 
 static int opts_check(struct vio_server_opts *o, struct vio_err *err)
 {
-	bool net = false;
+	bool port = false;
 
-	if (o->n_devices == 0)
+	if (o->devices.n == 0)
 		return vio_err_set(
 			err, -EINVAL,
 			"--disk is missing, or --net: what shall be served? e.g. --disk memory,size=256M, or --net vlan=1");
-	for (unsigned i = 0; i < o->n_devices; i++)
-		net |= o->is_net[i];
-	if (net && o->proto < VIO_PROTO_V2)
-		return vio_err_set(err, -EINVAL, "--proto %u: --net needs version %u", o->proto,
-				   VIO_PROTO_V2);
-	if (o->n_uplinks > 0 && !net)
+	for (unsigned i = 0; i < o->devices.n; i++) {
+		const struct vio_dev_kind *kind = o->devices.d[i].kind;
+
+		port |= kind->port != NULL;
+		if (kind->min_proto > o->proto)
+			return vio_err_set(err, -EINVAL, "--proto %u: --%s needs version %u",
+					   o->proto, kind->row.name, kind->min_proto);
+	}
+	if (o->n_uplinks > 0 && !port)
 		return vio_err_set(err, -EINVAL,
 				   "--uplink %s: needs a --net, or nobody is there to use it",
 				   o->uplink[0]);

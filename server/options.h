@@ -6,24 +6,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/device.h"
 #include "vio/err.h"
 #include "vio/phyp.h"
 
 #define VIO_SERVER_MAX_LCORES  PHYP_MAX_VCPUS
-#define VIO_SERVER_MAX_DEVICES PHYP_MAX_UNITS
 #define VIO_SERVER_MAX_UPLINKS 8
 
 struct vio_server_opts {
 	const char *socket, *partition;
-	unsigned core[VIO_SERVER_MAX_LCORES]; /* processor numbers, no one twice */
-	unsigned n_cores;                     /* 0: choose one */
-	/*
-	 * Devices in the order of the adapters: a disk's backend, or a guest's port of the switch
-	 * (is_net).
-	 */
-	const char *device[VIO_SERVER_MAX_DEVICES];
-	bool is_net[VIO_SERVER_MAX_DEVICES];
-	unsigned n_devices;
+	unsigned core[VIO_SERVER_MAX_LCORES];       /* processor numbers, no one twice */
+	unsigned n_cores;                           /* 0: choose one */
+	struct vio_dev_list devices;                /* in the order of the adapters */
 	const char *uplink[VIO_SERVER_MAX_UPLINKS]; /* DEVARGS[,port options] */
 	unsigned n_uplinks;
 	const char *

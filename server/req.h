@@ -30,8 +30,8 @@
 #include "vio/types.h"
 
 struct vio_adapter;
-struct vio_backend_queue;
 struct vio_dev_ops;
+struct vio_dev_queue;
 struct vio_payload_ops;
 struct vio_order;
 struct vio_ring_ops;
@@ -190,7 +190,7 @@ struct vio_squeue {
 	const struct vio_wtable *windows;
 	const struct vio_wtable *const *windows_src;
 	const struct vio_dev_ops *dev;
-	struct vio_backend_queue *backend;
+	struct vio_dev_queue *dq;
 	struct vio_req *req; /* size elements, indexed by head */
 	bool indirect;       /* negotiated */
 	bool in_order;       /* negotiated */

@@ -144,34 +144,30 @@ static int queue(const struct vio_telemetry *t, unsigned n, const unsigned arg[2
 	return 0;
 }
 
-static int backend(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
-		   struct rte_tel_data *d)
+struct shown_dict {
+	struct vio_show show;
+	struct rte_tel_data *d;
+};
+
+static void show_num(struct vio_show *s, const char *name, uint64_t v)
 {
-	const struct vio_backend *be = t->backend[arg[0]];
+	num(vio_container_of(s, struct shown_dict, show)->d, name, v);
+}
+
+static void show_text(struct vio_show *s, const char *name, const char *v)
+{
+	text(vio_container_of(s, struct shown_dict, show)->d, name, v);
+}
+
+static int device(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
+		  struct rte_tel_data *d)
+{
+	const struct vio_device *dev = t->dev[arg[0]];
+	struct shown_dict s = {{show_num, show_text}, d};
 
 	(void)n;
 	rte_tel_data_start_dict(d);
-	text(d, "kind", be->ops->name);
-	text(d, "what", be->what);
-	num(d, "size", vio_load_relaxed(&be->size));
-	num(d, "block_size", be->block_size);
-	num(d, "physical_block", be->physical);
-	num(d, "read_only", be->read_only);
-	num(d, "touches_data", be->touches_data);
-	num(d, "flush", be->can_flush);
-	num(d, "discard", be->can_discard);
-	num(d, "write_zeroes", be->can_zero);
-	num(d, "unmap", be->can_unmap);
-	num(d, "write_through", vio_load_relaxed(&be->write_through));
-	for (unsigned e = 1; e < VIO_BACKEND_ERRNOS; e++) {
-		uint64_t count = vio_load_relaxed(&be->errors.of[e].n);
-		char name[32];
-
-		if (count == 0)
-			continue;
-		snprintf(name, sizeof(name), "error_%s", strerrorname_np((int)e));
-		num(d, name, count);
-	}
+	dev->kind->show(dev, &s.show);
 	return 0;
 }
 
@@ -179,14 +175,15 @@ static int backend(const struct vio_telemetry *t, unsigned n, const unsigned arg
 static int resize(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
 		  struct rte_tel_data *d)
 {
-	struct vio_backend *be = t->backend[arg[0]];
-	int rc = vio_backend_resize(be);
+	struct vio_device *dev = t->dev[arg[0]];
+	struct shown_dict s = {{show_num, show_text}, d};
+	int rc = dev->kind->resize ? dev->kind->resize(dev) : -EOPNOTSUPP;
 
 	(void)n;
 	if (rc == 1)
 		vio_adapter_config_changed(t->adapter[arg[0]]);
 	rte_tel_data_start_dict(d);
-	num(d, "size", vio_load_relaxed(&be->size));
+	dev->kind->show(dev, &s.show);
 	text(d, "answer",
 	     rc == 1             ? "grown, the guest is told"
 	     : rc == 0           ? "as it was"
@@ -413,7 +410,7 @@ static int on_fdb(const char *cmd, const char *params, struct rte_tel_data *d)
 COMMAND(list, 0)
 COMMAND(adapter, 1)
 COMMAND(queue, 2)
-COMMAND(backend, 1)
+COMMAND(device, 1)
 COMMAND(resize, 1)
 COMMAND(hcalls, 0)
 COMMAND(lcores, 0)
@@ -463,7 +460,9 @@ int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 		{"/vio/list", on_list, "Adapters: index and partner. No parameters"},
 		{"/vio/adapter", on_adapter, "State of an adapter. Parameter: index"},
 		{"/vio/queue", on_queue, "Counters of a queue. Parameters: adapter's index, queue"},
-		{"/vio/backend", on_backend, "The disk behind an adapter. Parameter: index"},
+		{"/vio/device", on_device, "The device behind an adapter. Parameter: index"},
+		{"/vio/backend", on_device,
+		 "The same; what /vio/device was called. Parameter: index"},
 		{"/vio/blk/resize", on_resize,
 		 "Look whether the disk behind an adapter has grown, and tell its guest. Parameter: index"},
 		{"/vio/hcalls", on_hcalls, "Hypervisor calls of this partition. No parameters"},

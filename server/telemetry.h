@@ -7,7 +7,7 @@
  *   /vio/list             index and partner of each adapter
  *   /vio/adapter,I        state, protocol, levels, windows, resets of adapter I
  *   /vio/queue,I,Q        counters of the Q-th active queue of adapter I
- *   /vio/backend,I        the disk behind it
+ *   /vio/device,I         what is behind it (also as /vio/backend,I)
  *   /vio/blk/resize,I     looks whether that disk has grown, and tells the guest
  *   /vio/switch           ports and addresses of the switch
  *   /vio/fdb[,AT]         addresses of the switch: address, VLAN, port, age; 64 an answer, and where the next one begins
@@ -31,8 +31,8 @@ struct vio_telemetry {
 	const struct vio_lcores *lcores;
 	unsigned n_adapters;
 	struct vio_adapter *const *adapter;
-	struct vio_backend *const *backend;           /* one each */
-	const struct vio_switch *sw;                  /* NULL: no adapter is a network */
+	struct vio_device *const *dev;                /* one each */
+	const struct vio_switch *sw;                  /* NULL: no device has a port */
 	const struct vio_port_set *ports;             /* how the switch is asked and changed */
 	const struct vio_control_cmd *const *control; /* n_control of them */
 	unsigned n_control;

@@ -11,7 +11,6 @@
 #include "server/eal.h"
 #include "server/lcore.h"
 #include "server/log.h"
-#include "server/net.h"
 #include "server/options.h"
 #include "server/ports/ethdev.h"
 #include "server/telemetry.h"
@@ -41,9 +40,8 @@ struct vios {
 	struct vio_duet duet;
 	unsigned n_adapters, unit[PHYP_MAX_UNITS]; /* index of phyp_unit() */
 	struct vio_adapter *adapter[PHYP_MAX_UNITS];
-	struct vio_backend *backend[PHYP_MAX_UNITS];
-	struct vio_net *net[PHYP_MAX_UNITS]; /* NULL: a disk */
-	struct vio_switch *sw;               /* NULL: no network */
+	struct vio_device *dev[PHYP_MAX_UNITS];
+	struct vio_switch *sw; /* NULL: no device has a port */
 	struct vio_uplink *uplink[VIO_SERVER_MAX_UPLINKS];
 	uint64_t switch_now; /* ns: the switch's clock */
 	unsigned switch_turns;
@@ -149,7 +147,7 @@ __attribute__((format(printf, 2, 3))) static void switch_say(void *ctx, const ch
 	va_end(ap);
 }
 
-static void say_of_disk(void *ctx, const char *line)
+static void say_of_device(void *ctx, const char *line)
 {
 	env_say(ctx, "%s", line);
 }
@@ -280,14 +278,15 @@ static int connect_machine(struct vios *v, struct vio_err *err)
 		return vio_err_set(err, -ENODEV,
 				   "partition %s has no server adapter in phypd's profile",
 				   o->partition);
-	if (o->n_devices > v->n_adapters)
+	if (o->devices.n > v->n_adapters)
 		return vio_err_set(err, -EINVAL, "%u devices, but partition %s has %u adapter(s)",
-				   o->n_devices, o->partition, v->n_adapters);
-	if (o->n_devices < v->n_adapters && o->is_net[o->n_devices - 1])
+				   o->devices.n, o->partition, v->n_adapters);
+	if (o->devices.n < v->n_adapters && !o->devices.d[o->devices.n - 1].kind->repeats)
 		return vio_err_set(
 			err, -EINVAL,
-			"partition %s has %u adapters, but only %u --disk and --net say what they are (a --net does not repeat)",
-			o->partition, v->n_adapters, o->n_devices);
+			"partition %s has %u adapters, but only %u devices are given (a --%s does not repeat)",
+			o->partition, v->n_adapters, o->devices.n,
+			o->devices.d[o->devices.n - 1].kind->row.name);
 	return 0;
 }
 
@@ -332,46 +331,41 @@ static int set_port(void *ctx, const char *params, struct vio_err *err)
 
 static int open_devices(struct vios *v, struct vio_err *err)
 {
-	struct vio_backend_env env = {.server_memory = server_memory,
-				      .ctx = v,
-				      .say = say_of_disk,
-				      .others = v->backend,
-				      .n_others = PHYP_MAX_UNITS};
-	const struct vio_net_env net = {.mem_add = net_mem_add,
-					.mem_del = net_mem_del,
-					.config_changed = net_config_changed,
-					.ctx = v};
+	struct vio_dev_env env = {.server_memory = server_memory,
+				  .mem_add = net_mem_add,
+				  .mem_del = net_mem_del,
+				  .config_changed = net_config_changed,
+				  .ctx = v,
+				  .say = say_of_device,
+				  .n_uplinks = v->o.n_uplinks,
+				  .others = v->dev,
+				  .n_others = PHYP_MAX_UNITS};
 
 	for (unsigned i = 0; i < v->n_adapters; i++) {
-		unsigned k = i < v->o.n_devices ? i : v->o.n_devices - 1;
-		const char *spec = v->o.device[k];
+		unsigned k = i < v->o.devices.n ? i : v->o.devices.n - 1;
+		const struct vio_dev_kind *kind = v->o.devices.d[k].kind;
 		struct vio_err why = {""};
 		int rc;
 
 		v->guest[i] = (struct guest){.v = v, .source = 1 + i};
 		env.say_ctx = &v->guest[i];
-		if (!v->o.is_net[k]) {
-			rc = vio_backend_open(spec, &env, &v->backend[i], &why);
-		} else {
-			rc = vio_net_create(spec, i, &net, &v->net[i], &why);
-			if (rc == 0)
-				v->backend[i] = vio_net_backend(v->net[i]);
-		}
+		env.number = i;
+		rc = kind->open(v->o.devices.d[k].spec, &env, &v->dev[i], &why);
 		if (rc < 0)
-			return vio_err_set(err, rc, "--%s %s: %s", v->o.is_net[k] ? "net" : "disk",
-					   spec, why.msg);
+			return vio_err_set(err, rc, "--%s %s: %s", kind->row.name,
+					   v->o.devices.d[k].spec, why.msg);
 	}
 	return 0;
 }
 
 static uint16_t queues_of(const struct vios *v, unsigned i)
 {
-	uint16_t most = v->backend[i]->max_queues;
+	return v->dev[i]->kind->queues(v->dev[i], v->o.queues);
+}
 
-	if (v->net[i])
-		return vio_net_queues(v->net[i]);
-	/* A guest is not offered what its disk would refuse. */
-	return most && most < v->o.queues ? most : v->o.queues;
+static struct vio_port *port_of(const struct vios *v, unsigned i)
+{
+	return v->dev[i]->kind->port ? v->dev[i]->kind->port(v->dev[i]) : NULL;
 }
 
 /* Ports with link=uplink: up while any uplink is. And who is to announce itself. */
@@ -386,13 +380,9 @@ static void follow_links(struct vios *v)
 	for (unsigned i = 0; i < v->o.n_uplinks; i++)
 		up |= vio_uplink_port(v->uplink[i])->up;
 	for (unsigned i = 0; i < v->n_adapters; i++) {
-		bool tell;
+		const struct vio_dev_kind *kind = v->dev[i]->kind;
 
-		if (!v->net[i] || !v->adapter[i])
-			continue;
-		tell = vio_net_follow(v->net[i], up);
-		tell |= announce && vio_net_announce(v->net[i]);
-		if (tell)
+		if (kind->follow && v->adapter[i] && kind->follow(v->dev[i], up, announce))
 			vio_adapter_config_changed(v->adapter[i]);
 	}
 }
@@ -408,7 +398,7 @@ static unsigned switch_turn(void *ctx)
 	return vio_switch_poll(v->sw, v->switch_now);
 }
 
-/* Devices that DPDK would take for one another, and ports that follow what isn't there. */
+/* Devices that DPDK would take for one another. */
 static int check_uplinks(const struct vios *v, struct vio_err *err)
 {
 	const struct vio_server_opts *o = &v->o;
@@ -425,12 +415,6 @@ static int check_uplinks(const struct vios *v, struct vio_err *err)
 					b, a);
 		}
 	}
-	for (unsigned i = 0; i < v->n_adapters && o->n_uplinks == 0; i++) {
-		if (v->net[i] && vio_net_follows(v->net[i]))
-			return vio_err_set(
-				err, -EINVAL,
-				"--net link=uplink: there is no --uplink whose link it could follow");
-	}
 	return 0;
 }
 
@@ -440,7 +424,9 @@ static int start_switch(struct vios *v, struct vio_err *err)
 	int rc = check_uplinks(v, err);
 
 	for (unsigned i = 0; rc == 0 && i < v->n_adapters; i++) {
-		if (!v->net[i])
+		struct vio_port *port = port_of(v, i);
+
+		if (!port)
 			continue;
 		if (!v->sw) {
 			rc = vio_fdb_rte_create(&fdb, err);
@@ -450,7 +436,7 @@ static int start_switch(struct vios *v, struct vio_err *err)
 				vio_switch_set_say(v->sw, switch_say, v);
 		}
 		if (rc == 0)
-			rc = vio_switch_add(v->sw, vio_net_port(v->net[i]), err);
+			rc = vio_switch_add(v->sw, port, err);
 	}
 	for (unsigned i = 0; rc == 0 && i < v->o.n_vdevs; i++)
 		rc = vio_uplink_vdev(v->o.vdev[i], err);
@@ -564,8 +550,7 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		unsigned lcore = vio_lcores_place(v->lcores, i);
 		struct vio_adapter_cfg cfg = {
 			.unit = v->unit[i],
-			.dev = v->net[i] ? &vio_dev_net : &vio_dev_blk,
-			.backend = v->backend[i],
+			.dev = v->dev[i],
 			.num_queues = queues_of(v, i),
 			.queue_size = o->queue_size,
 			.proto = o->proto,
@@ -583,15 +568,15 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		if (rc < 0)
 			return rc;
 		vio_lcores_add_adapter(v->lcores, lcore, v->unit[i], v->adapter[i]);
-		say("%s: %s %s", phyp_unit(v->part, v->unit[i])->partner,
-		    v->net[i] ? "network" : "disk", v->backend[i]->what);
+		say("%s: %s %s", phyp_unit(v->part, v->unit[i])->partner, v->dev[i]->kind->noun,
+		    v->dev[i]->what);
 	}
 	v->ports = (struct vio_port_set){.sw = v->sw, .call = call_switch, .ctx = v};
 	v->telemetry = (struct vio_telemetry){.part = v->part,
 					      .lcores = v->lcores,
 					      .n_adapters = v->n_adapters,
 					      .adapter = v->adapter,
-					      .backend = v->backend,
+					      .dev = v->dev,
 					      .sw = v->sw,
 					      .ports = &v->ports,
 					      .control = control,
@@ -634,8 +619,8 @@ static void clean_up(struct vios *v)
 	for (unsigned i = 0; i < v->o.n_uplinks; i++)
 		vio_uplink_destroy(v->uplink[i]);
 	for (unsigned i = 0; i < v->n_adapters; i++) {
-		if (v->backend[i])
-			vio_backend_close(v->backend[i]);
+		if (v->dev[i])
+			v->dev[i]->kind->close(v->dev[i]);
 	}
 	for (unsigned i = 0; i < v->o.n_cores; i++) {
 		if (v->vcpu[i])
@@ -679,8 +664,8 @@ static void say_unfinished(struct vios *v)
 			n += vio_load_relaxed(&q->in_flight);
 		if (vio_adapter_busy(v->adapter[i]))
 			say("%s: %s %s did not finish %u request(s) within %llu s; ending without them",
-			    phyp_unit(v->part, v->unit[i])->partner, v->net[i] ? "network" : "disk",
-			    v->backend[i]->what, n, STOP_NS / 1000000000ull);
+			    phyp_unit(v->part, v->unit[i])->partner, v->dev[i]->kind->noun,
+			    v->dev[i]->what, n, STOP_NS / 1000000000ull);
 	}
 }
 

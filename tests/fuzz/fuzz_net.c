@@ -72,7 +72,7 @@ static const struct vio_fdb_ops fdb_ops = {no_learn, no_lookup, no_age, no_forge
 struct end {
 	struct vio_net *net;
 	struct vio_squeue *q;
-	struct vio_backend_queue *bq;
+	struct vio_dev_queue *dq;
 	struct vring_desc *desc;
 	struct vring_avail *avail;
 	struct vring_used *used;
@@ -103,10 +103,10 @@ static void open_queue(struct end *e, uint16_t index)
 {
 	struct vio_squeue *q =
 		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*q), VIO_CACHE_LINE));
-	struct vio_backend *be = vio_net_backend(e->net);
+	struct vio_device *dev = vio_net_device(e->net);
 	struct vio_err err;
 
-	FUZZ_CHECK(q && be->ops->queue_open(be, SIZE, &e->bq, &err) == 0);
+	FUZZ_CHECK(q && vio_kind_net.queue_open(dev, SIZE, &e->dq, &err) == 0);
 	e->desc = calloc(SIZE, 16);
 	e->avail = calloc(1, 6 + 2 * SIZE);
 	e->used = calloc(1, 6 + 8 * SIZE);
@@ -118,8 +118,8 @@ static void open_queue(struct end *e, uint16_t index)
 	e->q = q;
 	q->ring = &vio_ring_direct;
 	q->payload = &vio_payload_direct;
-	q->dev = &vio_dev_net;
-	q->backend = e->bq;
+	q->dev = vio_kind_net.queue;
+	q->dq = e->dq;
 	q->size = SIZE;
 	vio_notify_init(&q->notify, &vio_notify_poll, false);
 	q->index = index;
@@ -132,8 +132,8 @@ static void open_queue(struct end *e, uint16_t index)
 	FUZZ_CHECK(q->req);
 	memset(q->req, 0, SIZE * sizeof(struct vio_req));
 	FUZZ_CHECK(q->ring->attach(q, &err) == 0 && q->payload->attach(q, &err) == 0);
-	vio_dev_net.queue_open(q);
-	vio_dev_net.queue_on(q);
+	vio_kind_net.queue_ready(q);
+	vio_kind_net.queue_on(q);
 }
 
 static void open_end(struct end *e, struct vio_switch *sw, const char *spec, uint64_t features,
@@ -143,17 +143,17 @@ static void open_end(struct end *e, struct vio_switch *sw, const char *spec, uin
 
 	FUZZ_CHECK(vio_net_create(spec, index, NULL, &e->net, &err) == 0);
 	FUZZ_CHECK(vio_switch_add(sw, vio_net_port(e->net), &err) == 0);
-	FUZZ_CHECK(vio_dev_net.start(vio_net_backend(e->net), features,
-				     features & F(CTRL_VQ) ? 7 : 3) == VIO_ST_OK);
+	FUZZ_CHECK(vio_kind_net.start(vio_net_device(e->net), features,
+				      features & F(CTRL_VQ) ? 7 : 3) == VIO_ST_OK);
 	open_queue(e, index);
 }
 
 static void close_queue(struct end *e)
 {
-	vio_dev_net.queue_off(e->q);
+	vio_kind_net.queue_off(e->q);
 	e->q->payload->detach(e->q);
 	e->q->ring->detach(e->q);
-	vio_net_backend(e->net)->ops->queue_close(e->bq);
+	vio_kind_net.queue_close(e->dq);
 	free(e->q->req);
 	free(e->q);
 	free(e->desc);

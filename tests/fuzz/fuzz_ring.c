@@ -10,6 +10,7 @@
 #include <linux/virtio_blk.h>
 
 #include "server/adapter.h"
+#include "server/blk.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
 #include "server/ring/order.h"
@@ -304,7 +305,7 @@ static struct vio_squeue *make_queue(struct guest *g, uint8_t how)
 						   : VIO_RING_COPY,
 				 layout);
 	q->payload = how & HOW_RDMA ? &vio_payload_rdma : &vio_payload_direct;
-	q->dev = &vio_dev_blk;
+	q->dev = &vio_disk_queue_ops;
 	q->size = g->size;
 	q->event_idx = how & HOW_EVENT_IDX;
 	vio_notify_init(&q->notify, how & HOW_POLL ? &vio_notify_poll : &vio_notify_suppress,
@@ -334,6 +335,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_disk *d = calloc(1, sizeof(*d));
 	const struct vio_wtable *table;
 	struct vio_backend_queue bq = {.be = &d->be};
+	struct vio_disk_queue dq = {.be = &d->be, .bq = &bq};
 	uint8_t how = take8(&b);
 	struct vio_squeue *q;
 	struct vio_err err;
@@ -352,7 +354,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				     .can_zero = true,
 				     .can_flush = true};
 	q = make_queue(&g, how);
-	q->backend = &bq;
+	q->dq = &dq.dq;
 	q->windows_src = &table;
 	FUZZ_CHECK(q->ring->attach(q, &err) == 0 && q->payload->attach(q, &err) == 0);
 	for (unsigned i = 0; i < 12; i++)

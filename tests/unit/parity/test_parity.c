@@ -17,6 +17,7 @@
 
 #include "guest/blk.h"
 #include "server/adapter.h"
+#include "server/blk.h"
 #include "vio/cycles.h"
 
 #define DISK_BYTES (4u << 20)
@@ -31,6 +32,7 @@ struct server {
 	struct phyp_part *part;
 	struct phyp_vcpu *vcpu;
 	struct vio_backend *be;
+	struct vio_disk disk;
 	struct vio_adapter *a;
 	struct vio_squeue *q[VIO_MAX_QUEUES];
 	unsigned n_q;
@@ -117,7 +119,6 @@ static void server_start(struct server *s, struct phyp_machine *m, const char *d
 	struct vio_env env = env_ops;
 	struct vio_backend_env be_env = {.server_memory = env_memory, .ctx = s};
 	struct vio_adapter_cfg cfg = {.unit = 0,
-				      .dev = &vio_dev_blk,
 				      .num_queues = 1,
 				      .queue_size = QUEUE_SIZE,
 				      .proto = 2,
@@ -135,7 +136,8 @@ static void server_start(struct server *s, struct phyp_machine *m, const char *d
 	s->mem_next = cfg.mem_len;
 	if (vio_backend_open(disk, &be_env, &s->be, &err))
 		fail_msg("%s", err.msg);
-	cfg.backend = s->be;
+	vio_disk_init(&s->disk, s->be);
+	cfg.dev = &s->disk.dev;
 	if (vio_adapter_create(s->vcpu, &cfg, &env, &s->a, &err))
 		fail_msg("%s", err.msg);
 	assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);

@@ -86,15 +86,20 @@ static unsigned b_submit(struct vio_backend_queue *bq, struct vio_io *const r[],
 	return 0;
 }
 
+static const struct vio_backend_queue *queue_of(struct vio_io *io)
+{
+	const struct vio_req *r = vio_container_of(io, struct vio_req, io);
+
+	return vio_container_of(r->q->dq, struct vio_disk_queue, dq)->bq;
+}
+
 static unsigned b_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max)
 {
 	struct aw_backend *b = of(bq->be);
 	unsigned n = 0, kept = 0;
 
 	for (unsigned i = 0; i < b->n_held; i++) {
-		if (vio_load_relaxed(&b->slow) ||
-		    vio_container_of(b->held[i], struct vio_req, io)->q->backend != bq ||
-		    n == max) {
+		if (vio_load_relaxed(&b->slow) || queue_of(b->held[i]) != bq || n == max) {
 			b->held[kept++] = b->held[i];
 			continue;
 		}
@@ -285,10 +290,10 @@ void aw_server(struct aw *w, uint8_t proto, uint8_t ring_levels, uint8_t payload
 		fail_msg("%s", err.msg);
 	assert_int_equal(phyp_vcpu_create(w->sp, &w->sv, &err), 0);
 	w->su = phyp_unit(w->sp, 0);
+	vio_disk_init(&w->disk, &w->b.be);
 	w->cfg = (struct vio_adapter_cfg){
 		.unit = 0,
-		.dev = &vio_dev_blk,
-		.backend = &w->b.be,
+		.dev = &w->disk.dev,
 		.num_queues = AW_QUEUES,
 		.queue_size = AW_SIZE,
 		.proto = proto,

@@ -11,6 +11,7 @@
 
 #include "proto/fsm.h"
 #include "server/adapter.h"
+#include "server/blk.h"
 #include "vq/mock.h"
 
 /* The guest's memory, by guest-logical address; all of it is TCE-mapped 1:1 for reading and writing. */
@@ -47,6 +48,7 @@ struct aw {
 	struct vio_adapter *a;
 	struct vio_adapter_cfg cfg;
 	struct aw_backend b;
+	struct vio_disk disk;
 	/* The loop. */
 	struct vio_squeue *polled[AW_QUEUES];
 	uint64_t turn;

@@ -263,7 +263,6 @@ static void open_adapter(struct nw *w, unsigned i, const char *spec)
 	struct nw_guest *g = &w->g[i];
 	struct vio_err err = {""};
 	struct vio_adapter_cfg cfg = {.unit = i,
-				      .dev = &vio_dev_net,
 				      .queue_size = NW_SIZE,
 				      .proto = VIO_PROTO_V2,
 				      .ring_levels = 7,
@@ -276,8 +275,8 @@ static void open_adapter(struct nw *w, unsigned i, const char *spec)
 	if (vio_net_create(spec, i, NULL, &g->net, &err) < 0 ||
 	    vio_switch_add(w->sw, vio_net_port(g->net), &err) < 0)
 		fail_msg("%s", err.msg);
-	cfg.backend = vio_net_backend(g->net);
-	cfg.num_queues = vio_net_queues(g->net);
+	cfg.dev = vio_net_device(g->net);
+	cfg.num_queues = vio_kind_net.queues(cfg.dev, 0);
 	assert_in_range(cfg.num_queues, 3, NW_QUEUES);
 	if (vio_adapter_create(w->sv, &cfg, &env, &g->a, &err) < 0)
 		fail_msg("%s", err.msg);

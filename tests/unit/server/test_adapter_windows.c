@@ -390,6 +390,7 @@ static void a_withdrawal_that_finds_no_memory_leaves_the_window_as_it_was(void *
 		live = *was;
 		live.window_busy = kind == 0 ? NULL : never_busy;
 		w->b.be.ops = &live;
+		w->disk.dev.live_windows = kind == 1;
 		aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
 		for (at = 0;; at++) {
 			calloc_left = at;
@@ -413,6 +414,7 @@ static void a_withdrawal_that_finds_no_memory_leaves_the_window_as_it_was(void *
 	}
 	assert_true(failed >= 3);
 	w->b.be.ops = was;
+	w->disk.dev.live_windows = false;
 }
 
 static void a_table_replaced_before_the_device_runs_waits_for_the_lcores_too(void **state)

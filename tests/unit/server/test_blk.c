@@ -227,8 +227,8 @@ static void a_read_only_disk_refuses_everything_that_writes(void **state)
 	uint32_t len;
 
 	w->b.be.read_only = true;
-	assert_true(vio_dev_blk.features(&w->b.be) & 1ull << VIRTIO_BLK_F_RO);
-	assert_false(vio_dev_blk.features(&w->b.be) & 1ull << VIRTIO_BLK_F_DISCARD);
+	assert_true(vio_kind_disk.features(w_disk(&w->b.be)) & 1ull << VIRTIO_BLK_F_RO);
+	assert_false(vio_kind_disk.features(w_disk(&w->b.be)) & 1ull << VIRTIO_BLK_F_DISCARD);
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(types); i++) {
 		fresh(w, 0);
 		w_blk(w, 0, types[i], 0, HDR, DATA, types[i] == VIRTIO_BLK_T_OUT ? 512 : 16);
@@ -325,7 +325,7 @@ static void config_space_is_little_endian_and_says_the_limits(void **state)
 	uint16_t n;
 
 	fresh(w, 0);
-	n = vio_dev_blk.config(&w->b.be, 4, raw);
+	n = vio_kind_disk.config(w_disk(&w->b.be), 4, raw);
 	assert_true(n <= 255); /* version 1 of the device header has 8 bits for it */
 	memcpy(&c, raw, n);
 	assert_int_equal(raw[0] | raw[1] << 8 | raw[2] << 16, W_DISK_LEN / 512);

@@ -211,10 +211,10 @@ static void without_mq_there_is_one_queue(void **state)
 	struct vio_backend *be = &w->b.be;
 	const uint64_t mq = 1ull << VIRTIO_BLK_F_MQ;
 
-	assert_int_equal(vio_dev_blk.start(be, 0, 1), VIO_ST_OK);
-	assert_int_equal(vio_dev_blk.start(be, 0, 3), VIO_ST_QUEUE);
-	assert_int_equal(vio_dev_blk.start(be, 0, 2), VIO_ST_QUEUE);
-	assert_int_equal(vio_dev_blk.start(be, mq, 3), VIO_ST_OK);
+	assert_int_equal(vio_kind_disk.start(w_disk(be), 0, 1), VIO_ST_OK);
+	assert_int_equal(vio_kind_disk.start(w_disk(be), 0, 3), VIO_ST_QUEUE);
+	assert_int_equal(vio_kind_disk.start(w_disk(be), 0, 2), VIO_ST_QUEUE);
+	assert_int_equal(vio_kind_disk.start(w_disk(be), mq, 3), VIO_ST_OK);
 }
 
 /* ------------------------------------------------------------------ write-through ---- */
@@ -227,13 +227,14 @@ static void a_guest_that_cannot_flush_is_answered_when_its_write_is_durable(void
 
 	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
 		fresh(w, way);
-		assert_int_equal(vio_dev_blk.start(be, 1ull << VIRTIO_BLK_F_FLUSH, 1), VIO_ST_OK);
+		assert_int_equal(vio_kind_disk.start(w_disk(be), 1ull << VIRTIO_BLK_F_FLUSH, 1),
+				 VIO_ST_OK);
 		w_blk(w, 0, VIRTIO_BLK_T_OUT, 1, HDR, DATA, 512);
 		assert_int_equal(go(w, &len), VIRTIO_BLK_S_OK);
 		assert_int_equal(w->b.submits, 1);
 
 		fresh(w, way);
-		assert_int_equal(vio_dev_blk.start(be, 0, 1), VIO_ST_OK);
+		assert_int_equal(vio_kind_disk.start(w_disk(be), 0, 1), VIO_ST_OK);
 		w_blk(w, 0, VIRTIO_BLK_T_OUT, 1, HDR, DATA, 512);
 		assert_int_equal(go(w, &len), VIRTIO_BLK_S_OK);
 		assert_int_equal(w->b.submits, 2);
@@ -259,7 +260,7 @@ static void a_guest_that_cannot_flush_is_answered_when_its_write_is_durable(void
 		assert_true(w_used(w, &id, &len));
 		assert_int_equal(w->b.last_io, VIO_IO_FLUSH);
 		assert_int_equal(w->q->in_flight, 0);
-		vio_dev_blk.start(be, 1ull << VIRTIO_BLK_F_FLUSH, 1);
+		vio_kind_disk.start(w_disk(be), 1ull << VIRTIO_BLK_F_FLUSH, 1);
 	}
 }
 
@@ -277,10 +278,10 @@ static void what_the_driver_writes_to_writeback_is_how_its_writes_are_answered(v
 	for (unsigned back = 2; back-- > 0;) {
 		unsigned before = w->b.submits;
 
-		vio_dev_blk.negotiated(be, f | w_ce);
-		assert_true(vio_dev_blk.config_set(be, f | w_ce, at, 1, back));
-		assert_int_equal(vio_dev_blk.start(be, f | w_ce, 1), VIO_ST_OK);
-		vio_dev_blk.config(be, 1, raw);
+		vio_kind_disk.negotiated(w_disk(be), f | w_ce);
+		assert_true(vio_kind_disk.config_set(w_disk(be), f | w_ce, at, 1, back));
+		assert_int_equal(vio_kind_disk.start(w_disk(be), f | w_ce, 1), VIO_ST_OK);
+		vio_kind_disk.config(w_disk(be), 1, raw);
 		memcpy(&c, raw, offsetof(struct virtio_blk_config, max_secure_erase_sectors));
 		assert_int_equal(c.wce, back);
 		w_blk(w, 0, VIRTIO_BLK_T_OUT, 1, HDR, DATA, 512);
@@ -289,20 +290,20 @@ static void what_the_driver_writes_to_writeback_is_how_its_writes_are_answered(v
 		assert_int_equal(w->b.last_io, back ? VIO_IO_WRITE : VIO_IO_FLUSH);
 	}
 	/* Nothing else of config space, no other value, not without the feature, no cache without FLUSH. */
-	assert_false(vio_dev_blk.config_set(be, f | w_ce, at, 1, 77));
-	assert_false(vio_dev_blk.config_set(be, f | w_ce, at, 2, 1));
-	assert_false(vio_dev_blk.config_set(be, f | w_ce, 0, 8, 1));
-	assert_false(vio_dev_blk.config_set(be, f, at, 1, 1));
-	assert_false(vio_dev_blk.config_set(be, w_ce, at, 1, 1));
+	assert_false(vio_kind_disk.config_set(w_disk(be), f | w_ce, at, 1, 77));
+	assert_false(vio_kind_disk.config_set(w_disk(be), f | w_ce, at, 2, 1));
+	assert_false(vio_kind_disk.config_set(w_disk(be), f | w_ce, 0, 8, 1));
+	assert_false(vio_kind_disk.config_set(w_disk(be), f, at, 1, 1));
+	assert_false(vio_kind_disk.config_set(w_disk(be), w_ce, at, 1, 1));
 	assert_true(be->write_through); /* as the last good one said */
 	/* Another session begins as the server has it; 5.2.5.2: without FLUSH with 0. */
-	vio_dev_blk.negotiated(be, w_ce);
+	vio_kind_disk.negotiated(w_disk(be), w_ce);
 	assert_true(be->write_through);
 	be->cache_off = true;
-	vio_dev_blk.negotiated(be, f | w_ce);
+	vio_kind_disk.negotiated(w_disk(be), f | w_ce);
 	assert_true(be->write_through);
 	be->cache_off = false;
-	vio_dev_blk.negotiated(be, f | w_ce);
+	vio_kind_disk.negotiated(w_disk(be), f | w_ce);
 	assert_false(be->write_through);
 }
 
@@ -367,7 +368,7 @@ static void the_unmap_flag_of_each_range_reaches_the_disk(void **state)
 	/* ... and what it can do is what the guest is told. */
 	for (unsigned can = 0; can < 2; can++) {
 		w->b.be.can_unmap = can;
-		memcpy(&c, raw, vio_dev_blk.config(&w->b.be, 1, raw));
+		memcpy(&c, raw, vio_kind_disk.config(w_disk(&w->b.be), 1, raw));
 		assert_int_equal(c.write_zeroes_may_unmap, can);
 	}
 	w->b.be.can_unmap = false;
@@ -388,7 +389,7 @@ static void the_disks_own_pieces_are_in_its_topology(void **state)
 
 		be.block_size = t[i].block;
 		be.physical = t[i].physical;
-		memcpy(&c, raw, vio_dev_blk.config(&be, 1, raw));
+		memcpy(&c, raw, vio_kind_disk.config(w_disk(&be), 1, raw));
 		assert_int_equal(c.physical_block_exp, t[i].exp);
 		assert_int_equal(vio_le16(c.min_io_size), t[i].min);
 		assert_int_equal(vio_le32(c.discard_sector_alignment), t[i].discard);
@@ -411,9 +412,9 @@ static void the_list_of_features_in_the_documentation_is_what_the_device_offers(
 	assert_non_null(f);
 	bare.can_flush = bare.can_discard = bare.can_zero = false;
 	ro.read_only = true;
-	always = vio_dev_blk.features(&all) & vio_dev_blk.features(&bare) &
-		 vio_dev_blk.features(&ro);
-	some = vio_dev_blk.features(&all) | vio_dev_blk.features(&ro);
+	always = vio_kind_disk.features(w_disk(&all)) & vio_kind_disk.features(w_disk(&bare)) &
+		 vio_kind_disk.features(w_disk(&ro));
+	some = vio_kind_disk.features(w_disk(&all)) | vio_kind_disk.features(w_disk(&ro));
 	while (fgets(line, sizeof(line), f)) {
 		const char *want;
 

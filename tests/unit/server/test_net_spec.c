@@ -29,7 +29,7 @@ static void the_list_of_features_in_the_documentation_is_what_the_device_offers(
 	nw_setup_with(&s, spec);
 	w = s;
 	for (unsigned i = 0; i < NW_GUESTS; i++) {
-		uint64_t has = vio_dev_net.features(vio_net_backend(w->g[i].net));
+		uint64_t has = vio_kind_net.features(vio_net_device(w->g[i].net));
 
 		always &= has;
 		some |= has;

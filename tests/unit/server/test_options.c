@@ -42,7 +42,7 @@ static void defaults_offer_everything_but_unchecked(void **state)
 
 	(void)state;
 	assert_int_equal(PARSE(&o, &err, "--disk", "null"), 0);
-	assert_int_equal(o.n_devices, 1);
+	assert_int_equal(o.devices.n, 1);
 	assert_int_equal(o.ring_levels, 7);
 	assert_int_equal(o.payload_levels, 0xf);
 	assert_int_equal(o.notify_levels, 7);

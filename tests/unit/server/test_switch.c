@@ -455,7 +455,7 @@ static void options_that_make_no_sense_are_refused(void **state)
 	assert_int_equal(vio_net_create("MAC=02:00:00:00:00:09,trunk=all,vlan=4,mtu=9000,queues=3",
 					0, NULL, &n, &err),
 			 0);
-	assert_int_equal(vio_net_queues(n), 7);
+	assert_int_equal(vio_kind_net.queues(vio_net_device(n), 0), 7);
 	assert_true(vio_port_in_vlan(vio_net_port(n), 4094));
 	assert_false(vio_port_tags(vio_net_port(n), 4));
 	vio_net_destroy(n);

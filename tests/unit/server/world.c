@@ -91,6 +91,14 @@ static const struct vio_backend_ops plain_ops = {
 static const struct vio_backend_ops at_ops = {
 	.name = "test-at", .submit = b_submit, .poll = b_poll, .at = b_at};
 
+struct vio_device *w_disk(struct vio_backend *be)
+{
+	static struct vio_disk d;
+
+	vio_disk_init(&d, be);
+	return &d.dev;
+}
+
 /* ------------------------------------------------------------------------ machine ---- */
 
 static void map(struct phyp_vcpu *v, const struct phyp_unit_info *u, uint64_t from, uint64_t to,
@@ -247,8 +255,9 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	memset(q->req, 0, bytes);
 	q->ring = vio_ring_level(cfg->ring, cfg->layout);
 	q->payload = vio_payload_level(cfg->payload);
-	q->dev = &vio_dev_blk;
-	q->backend = &w->bq;
+	w->dq = (struct vio_disk_queue){.be = &w->b.be, .bq = &w->bq};
+	q->dev = &vio_disk_queue_ops;
+	q->dq = &w->dq.dq;
 	q->size = cfg->size;
 	q->event_idx = cfg->event_idx;
 	vio_notify_init(&q->notify, vio_notify_level(cfg->notify), cfg->event_idx);

@@ -8,6 +8,7 @@
 #define VIO_TEST_SERVER_WORLD_H
 
 #include "server/adapter.h"
+#include "server/blk.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
 #include "vq/mock.h"
@@ -62,6 +63,7 @@ struct world {
 	struct vio_squeue *q;
 	struct w_backend b;
 	struct vio_backend_queue bq;
+	struct vio_disk_queue dq;
 	struct w_cfg cfg;
 	/* The guest's ring: its driver, and where a split one lies. */
 	struct mock ring;
@@ -73,6 +75,9 @@ struct world {
 /* cmocka setup/teardown: *state is a struct world with the machine up and no queue. */
 int w_setup(void **state);
 int w_teardown(void **state);
+
+/* A device over this store, until the next call. */
+struct vio_device *w_disk(struct vio_backend *be);
 
 /* A fresh queue (an earlier one is dropped). */
 void w_queue(struct world *w, const struct w_cfg *cfg);
