@@ -165,9 +165,9 @@ static int blk_carve_area(struct vio_blk *b, struct vio_err *err)
 {
 	const struct vio_gpayload_ops *ops = vio_gpayload_level(b->info.arm.payload);
 	const unsigned traits = vio_arm_traits(&b->info.arm);
-	const bool pool = traits & VIO_ARM_POOL, bounce_only = traits & VIO_ARM_BOUNCES,
-		   grant = pool && traits & VIO_ARM_DATA_IN_PLACE;
+	const bool bounce_only = traits & VIO_ARM_BOUNCES, grant = vio_front_grants(&b->info.arm);
 	uint64_t slots = (uint64_t)b->info.num_queues * b->info.depth, len, all, g;
+	struct vio_front_area at = {.at = {0}};
 	uint64_t buffers;
 	int rc;
 
@@ -192,16 +192,12 @@ static int blk_carve_area(struct vio_blk *b, struct vio_err *err)
 			   PAGE);
 	all = len + (bounce_only ? 0 : buffers);
 	g = area_grain(b, all, grant);
-	rc = vio_mem_carve(b->f.mem, VIO_ALIGN_UP(all, g), g, false,
-			   "request headers, bounce buffers and I/O buffers", &b->area, err);
-	if (rc)
-		return rc;
-	if (bounce_only)
-		rc = vio_mem_carve(b->f.mem, buffers, PAGE, false, "I/O buffers", &b->buffers, err);
-	else
-		b->buffers =
-			(struct vio_mem_piece){gla_add(b->area.at, len), b->area.va + len, buffers};
-	return rc || !pool ? rc : vio_front_area(&b->f, &b->area, grant, &b->area_at, err);
+	rc = vio_front_carve(&b->f, &b->info.arm, len, buffers, g, PAGE,
+			     "request headers, bounce buffers and I/O buffers", &at, err);
+	b->area = at.area;
+	b->area_at = at.at;
+	b->buffers = at.buffers;
+	return rc;
 }
 
 static int blk_new_payload(struct vio_blk *b, struct blk_queue *q, struct vio_err *err)
@@ -294,16 +290,13 @@ static int new_vcpus(struct vio_blk *b, struct vio_err *err)
 		struct blk_queue *q = &b->q[i];
 
 		q->b = b;
-		q->v.f = &b->f;
-		q->v.index = (uint16_t)i;
-		b->f.q[i] = &q->v;
 		if (!q->v.vcpu) { /* queue 0's came first, for the transport */
 			int rc = phyp_vcpu_create(b->f.part, &q->v.vcpu, err);
 
 			if (rc)
 				return rc;
 		}
-		q->v.cnt = phyp_vcpu_counters(q->v.vcpu);
+		vio_front_queue(&b->f, &q->v, i, q->v.vcpu);
 	}
 	return 0;
 }
@@ -314,13 +307,8 @@ int blk_setup(struct vio_blk *b, struct vio_err *err)
 	int rc;
 
 	b->info.depth = depth < b->info.queue_size / 4u ? depth : b->info.queue_size / 4u;
-	b->f.notify = vio_notify_level(b->info.arm.notify);
-	b->f.idle_ns = b->cfg.idle_ns;
-	b->f.spin_ns = b->cfg.spin_ns;
-	b->f.give_way = b->cfg.give_way;
-	b->f.idle_ticks = vio_muldiv(b->cfg.idle_ns, phyp_tick_hz(b->f.part), 1000000000ull);
-	b->f.n_queues = b->info.num_queues;
-	b->f.queue_size = b->info.queue_size;
+	vio_front_tune(&b->f, &b->info.arm, b->info.queue_size,
+		       &(struct vio_front_waits){b->cfg.spin_ns, b->cfg.idle_ns, b->cfg.give_way});
 	rc = new_vcpus(b, err);
 	if (rc == 0)
 		rc = vio_front_rings(&b->f, b->info.features, vio_ring_in_place(b->info.arm.ring),

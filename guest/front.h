@@ -125,6 +125,15 @@ struct vio_front {
 /* The parts that don't depend on the server. cfg is the transport's; part, mem: the partition's. */
 void vio_front_init(struct vio_front *f, const struct vio_front_ops *ops, struct phyp_part *part,
 		    struct vio_mem *mem, const struct vio_transport_cfg *cfg);
+/* How queues of this arm wait: as struct vio_blk_cfg has them. Before vio_front_rings(). */
+struct vio_front_waits {
+	uint64_t spin_ns, idle_ns;
+	bool give_way;
+};
+void vio_front_tune(struct vio_front *f, const struct vio_arm *arm, uint16_t queue_size,
+		    const struct vio_front_waits *w);
+/* Queue `index` is q, and works on this virtual processor. */
+void vio_front_queue(struct vio_front *f, struct vio_fq *q, unsigned index, struct phyp_vcpu *vcpu);
 /* Handle what arrived in the CRQ, for all queues. False: the device does not run. */
 bool vio_fq_look_at_crq(struct vio_fq *q);
 void vio_fq_kick(struct vio_fq *q);
@@ -242,6 +251,20 @@ int vio_front_window(struct vio_front *f, const struct vio_mem_piece *mem, uint6
 /* The same for buffers that may cross LMBs: one window for each, at contiguous IOBAs, the first at *at. */
 int vio_front_area(struct vio_front *f, const struct vio_mem_piece *area, bool grant,
 		   struct ioba *at, struct vio_err *err);
+/*
+ * Memory for buffers: `shared` bytes that the device sees in every arm (bounce buffers among them), and `buffers`
+ * bytes behind them; with payload bounce these are the guest's alone, elsewhere. In arms with the pool what the device
+ * sees is a window. grain: of the whole (vio_front_grain() or more); align: of the buffers, `shared` is a multiple of it.
+ */
+struct vio_front_area {
+	struct vio_mem_piece area, buffers;
+	struct ioba at; /* of area, with the pool */
+};
+int vio_front_carve(struct vio_front *f, const struct vio_arm *arm, uint64_t shared,
+		    uint64_t buffers, uint64_t grain, uint64_t align, const char *what,
+		    struct vio_front_area *out, struct vio_err *err);
+/* Is data granted to the server in this arm, once for all? */
+bool vio_front_grants(const struct vio_arm *arm);
 /*
  * Memory and vrings of all queues of q[]; f->queue_size entries each. direct: the server accesses
  * them in place. group: descriptors a group (struct vio_vring_cfg).

@@ -79,6 +79,34 @@ int vio_front_area(struct vio_front *f, const struct vio_mem_piece *area, bool g
 	return 0;
 }
 
+bool vio_front_grants(const struct vio_arm *arm)
+{
+	const unsigned traits = vio_arm_traits(arm);
+
+	return traits & VIO_ARM_POOL && traits & VIO_ARM_DATA_IN_PLACE;
+}
+
+int vio_front_carve(struct vio_front *f, const struct vio_arm *arm, uint64_t shared,
+		    uint64_t buffers, uint64_t grain, uint64_t align, const char *what,
+		    struct vio_front_area *out, struct vio_err *err)
+{
+	const unsigned traits = vio_arm_traits(arm);
+	const bool apart = traits & VIO_ARM_BOUNCES;
+	int rc = vio_mem_carve(f->mem, VIO_ALIGN_UP(shared + (apart ? 0 : buffers), grain),
+			       align > grain ? align : grain, false, what, &out->area, err);
+
+	if (rc)
+		return rc;
+	if (apart)
+		rc = vio_mem_carve(f->mem, buffers, align, false, what, &out->buffers, err);
+	else
+		out->buffers = (struct vio_mem_piece){gla_add(out->area.at, shared),
+						      out->area.va + shared, buffers};
+	return rc || !(traits & VIO_ARM_POOL)
+		       ? rc
+		       : vio_front_area(f, &out->area, vio_front_grants(arm), &out->at, err);
+}
+
 /* The next `len` bytes of a piece. */
 static struct vio_mem_piece cut(const struct vio_mem_piece *from, uint64_t *off, uint64_t len)
 {

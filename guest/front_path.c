@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "guest/front.h"
+#include "vio/cycles.h"
 
 void vio_front_init(struct vio_front *f, const struct vio_front_ops *ops, struct phyp_part *part,
 		    struct vio_mem *mem, const struct vio_transport_cfg *cfg)
@@ -14,6 +15,28 @@ void vio_front_init(struct vio_front *f, const struct vio_front_ops *ops, struct
 	f->mem_size = phyp_mem_size(part);
 	f->lmb_size = phyp_lmb_size(part);
 	vio_gate_init(&f->gate);
+}
+
+void vio_front_tune(struct vio_front *f, const struct vio_arm *arm, uint16_t queue_size,
+		    const struct vio_front_waits *w)
+{
+	f->notify = vio_notify_level(arm->notify);
+	f->spin_ns = w->spin_ns;
+	f->idle_ns = w->idle_ns;
+	f->give_way = w->give_way;
+	f->idle_ticks = vio_muldiv(w->idle_ns, phyp_tick_hz(f->part), 1000000000ull);
+	f->queue_size = queue_size;
+}
+
+void vio_front_queue(struct vio_front *f, struct vio_fq *q, unsigned index, struct phyp_vcpu *vcpu)
+{
+	q->f = f;
+	q->index = (uint16_t)index;
+	q->vcpu = vcpu;
+	q->cnt = phyp_vcpu_counters(vcpu);
+	f->q[index] = q;
+	if (f->n_queues <= index)
+		f->n_queues = (uint16_t)(index + 1);
 }
 
 /* USED messages to the queues that they are for; their owners may be asleep. */

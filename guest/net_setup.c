@@ -126,11 +126,11 @@ static int carve_area(struct vio_net *n, struct vio_err *err)
 {
 	const struct vio_gpayload_ops *ops = vio_gpayload_level(n->info.arm.payload);
 	const unsigned traits = vio_arm_traits(&n->info.arm);
-	const bool pool = traits & VIO_ARM_POOL, bounce_only = traits & VIO_ARM_BOUNCES,
-		   grant = pool && traits & VIO_ARM_DATA_IN_PLACE;
-	uint64_t g = vio_front_grain(&n->f, grant), bl = n->cfg.buf_len,
+	const bool pool = traits & VIO_ARM_POOL, bounce_only = traits & VIO_ARM_BOUNCES;
+	uint64_t g = vio_front_grain(&n->f, vio_front_grants(&n->info.arm)), bl = n->cfg.buf_len,
 		 slots = 2ull * n->info.pairs * n->info.queue_size, len, buffers;
-	uint64_t align = bl > g ? bl : g;
+	uint64_t align = bl > NET_PAGE ? bl : NET_PAGE;
+	struct vio_front_area at = {.at = {0}};
 	int rc;
 
 	n->stride = pool && !bounce_only ? bl + VIO_CACHE_LINE : bl;
@@ -141,19 +141,14 @@ static int carve_area(struct vio_net *n, struct vio_err *err)
 	if (ops->needs_bounce)
 		n->slot_len = bounce_only || n->cfg.copybreak > bl ? bl : pow2_up(n->cfg.copybreak);
 	n->bounce_off = n->slot_len > NET_PAGE ? n->slot_len : NET_PAGE;
-	len = VIO_ALIGN_UP(n->bounce_off + slots * n->slot_len, bl > NET_PAGE ? bl : NET_PAGE);
-	rc = vio_mem_carve(n->f.mem, VIO_ALIGN_UP(len + (bounce_only ? 0 : buffers), g), align,
-			   false, "network buffers", &n->area, err);
-	if (rc)
-		return rc;
-	if (bounce_only)
-		rc = vio_mem_carve(n->f.mem, buffers, align, false, "network buffers", &n->buffers,
-				   err);
-	else
-		n->buffers =
-			(struct vio_mem_piece){gla_add(n->area.at, len), n->area.va + len, buffers};
+	len = VIO_ALIGN_UP(n->bounce_off + slots * n->slot_len, align);
+	rc = vio_front_carve(&n->f, &n->info.arm, len, buffers, g, align, "network buffers", &at,
+			     err);
+	n->area = at.area;
+	n->area_at = at.at;
+	n->buffers = at.buffers;
 	n->next_buffer = n->buffers.at.v;
-	return rc || !pool ? rc : vio_front_area(&n->f, &n->area, grant, &n->area_at, err);
+	return rc;
 }
 
 /* ------------------------------------------------------------------------- queues ---- */
@@ -224,17 +219,6 @@ static int new_buffers(struct vio_net *n, struct net_pair *p, unsigned pair, str
 	return 0;
 }
 
-static void place(struct vio_net *n, struct vio_fq *q, unsigned index, struct phyp_vcpu *vcpu)
-{
-	q->f = &n->f;
-	q->index = (uint16_t)index;
-	q->vcpu = vcpu;
-	q->cnt = phyp_vcpu_counters(vcpu);
-	n->f.q[index] = q;
-	if (n->f.n_queues <= index)
-		n->f.n_queues = (uint16_t)(index + 1);
-}
-
 static int new_pairs(struct vio_net *n, struct vio_err *err)
 {
 	for (unsigned i = 0; i < n->info.pairs; i++) {
@@ -248,8 +232,8 @@ static int new_pairs(struct vio_net *n, struct vio_err *err)
 			if (rc)
 				return rc;
 		}
-		place(n, &p->rx, 2 * i, p->rx.vcpu);
-		place(n, &p->tx, 2 * i + 1, p->rx.vcpu);
+		vio_front_queue(&n->f, &p->rx, 2 * i, p->rx.vcpu);
+		vio_front_queue(&n->f, &p->tx, 2 * i + 1, p->rx.vcpu);
 	}
 	if (!n->info.can_control)
 		return 0;
@@ -257,7 +241,7 @@ static int new_pairs(struct vio_net *n, struct vio_err *err)
 	if (!n->ctrl)
 		return vio_err_set(err, -ENOMEM, "no memory for the control queue");
 	memset(n->ctrl, 0, sizeof(*n->ctrl));
-	place(n, &n->ctrl->v, 2u * n->info.max_pairs, n->p[0].rx.vcpu);
+	vio_front_queue(&n->f, &n->ctrl->v, 2u * n->info.max_pairs, n->p[0].rx.vcpu);
 	return 0;
 }
 
@@ -303,12 +287,8 @@ static void size_up(struct vio_net *n)
 	i->buffers = c->buffers ? c->buffers : i->posted + i->queue_size + 2 * NET_BURST;
 	n->refill_min = i->posted / 4 < NET_BURST ? (i->posted / 4 ? i->posted / 4 : 1) : NET_BURST;
 	n->cfg.copybreak = c->copybreak ? c->copybreak : COPYBREAK;
-	n->f.notify = vio_notify_level(i->arm.notify);
-	n->f.idle_ns = c->idle_ns;
-	n->f.spin_ns = c->spin_ns;
-	n->f.give_way = c->give_way;
-	n->f.idle_ticks = vio_muldiv(c->idle_ns, phyp_tick_hz(n->f.part), 1000000000ull);
-	n->f.queue_size = i->queue_size;
+	vio_front_tune(&n->f, &i->arm, i->queue_size,
+		       &(struct vio_front_waits){c->spin_ns, c->idle_ns, c->give_way});
 }
 
 int net_setup(struct vio_net *n, struct vio_err *err)
