@@ -52,6 +52,10 @@
 		"ready-fd", "N", "write to this descriptor when " when,                            \
 			VIO_NUMBER(type, field, 0, 65535)                                          \
 	}
+#define VIO_ROW_INFO(type, field)                                                                  \
+	{                                                                                          \
+		"info", NULL, "print what the device is and stop", VIO_FLAG(type, field)           \
+	}
 #define VIO_ROW_CORE(type, field)                                                                  \
 	{                                                                                          \
 		"core", "N", "pin to this CPU", VIO_NUMBER(type, field, 0, 4095)                   \

@@ -39,7 +39,7 @@ static uint8_t write_config(struct vio_adapter *a)
 	uint8_t config[VIO_MAX_CONFIG] = {0};
 	uint16_t len = a->cfg.dev->kind->config(a->cfg.dev, a->cfg.num_queues, config);
 
-	return vio_awrite(a, a->config, config, len);
+	return len ? vio_awrite(a, a->config, config, len) : VIO_ST_OK; /* an rng has none */
 }
 
 static uint8_t write_v1(struct vio_adapter *a, uint16_t config_len)

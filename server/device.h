@@ -85,6 +85,13 @@ struct vio_dev_ops {
 	unsigned (*plain)(struct vio_squeue *q, struct vio_plain v[], unsigned n);
 	uint16_t plain_flags;
 	uint32_t plain_min, plain_max;
+	/*
+	 * Of queues marked `pull` that the device serves itself, in each turn of theirs; submit, plain and complete are
+	 * not called then. wants: has it use for chains now? turn: take and give them (vio_squeue_take(),
+	 * vio_squeue_give()); what it moved, 0 = no chains were there.
+	 */
+	bool (*wants)(const struct vio_squeue *q);
+	unsigned (*turn)(struct vio_squeue *q);
 	/* Collect finished requests: at most `max` into done[]. */
 	unsigned (*complete)(struct vio_squeue *q, struct vio_req *done[], unsigned max);
 };
@@ -175,7 +182,7 @@ struct vio_dev_list {
 /* struct vio_option's set, of a kind's row: `to` is a struct vio_dev_list. -EINVAL: too many. */
 int vio_dev_option(const struct vio_option *row, void *to, const char *text, struct vio_err *err);
 
-extern const struct vio_dev_kind vio_kind_disk, vio_kind_net;
+extern const struct vio_dev_kind vio_kind_disk, vio_kind_net, vio_kind_rng, vio_kind_console;
 /* The rows, NULL past the last. */
 extern const struct vio_dev_kind *const vio_dev_kinds[];
 

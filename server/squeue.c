@@ -205,6 +205,31 @@ static inline unsigned serve_plain(struct vio_squeue *q, struct vio_plain v[], u
 	return done;
 }
 
+static unsigned idle_turn(struct vio_squeue *q)
+{
+	if (++q->idle >= IDLE_FLUSH)
+		flush_idle(q);
+	return 0;
+}
+
+/* A queue from which the device takes when it has use for chains. Nothing of it is ever in flight between turns. */
+static unsigned pull_turn(struct vio_squeue *q)
+{
+	unsigned n;
+
+	/* Without a turn somebody else takes them (a port of the switch). */
+	if (!q->dev->turn || !q->dev->wants(q) || !may_look(q))
+		return idle_turn(q);
+	q->windows = vio_load_acquire(q->windows_src); /* pair R */
+	n = q->dev->turn(q);
+	after_look(q, n);
+	if (n == 0)
+		return idle_turn(q);
+	q->more = true; /* perhaps: it stopped for reasons of its own */
+	count_turn(q, 0, 0);
+	return n;
+}
+
 unsigned vio_squeue_poll(struct vio_squeue *q)
 {
 	struct vio_req *fresh[VIO_BURST], *done[2 * VIO_BURST];
@@ -217,13 +242,12 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 		return q->in_flight ? drain(q) : 0;
 	if (vio_unlikely(q->renotify))
 		notify(q);
-	if (vio_likely(ctl == VIO_SQ_RUN && !q->pull) && may_look(q))
+	if (vio_unlikely(q->pull))
+		return ctl == VIO_SQ_RUN ? pull_turn(q) : 0;
+	if (vio_likely(ctl == VIO_SQ_RUN) && may_look(q))
 		n_fresh = look(q, plain, &n_plain, fresh);
-	if (n_fresh + n_plain == 0 && q->in_flight == 0) {
-		if (++q->idle >= IDLE_FLUSH)
-			flush_idle(q);
-		return 0;
-	}
+	if (n_fresh + n_plain == 0 && q->in_flight == 0)
+		return idle_turn(q);
 	requests = q->stats.requests;
 	copied = q->stats.cpu_bytes;
 	if (q->in_flight > 0) {
@@ -301,8 +325,8 @@ void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n, u
 bool vio_squeue_arm(struct vio_squeue *q)
 {
 	flush_idle(q);
-	if (q->pull)
-		return q->renotify;
+	if (q->pull && (!q->dev->turn || !q->dev->wants(q)))
+		return q->renotify; /* who changes that wakes the lcore */
 	if (q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN)
 		return q->in_flight > 0;
 	if (q->notify.looks && q->notify.ask != VIO_ASK_ARMED)
@@ -316,7 +340,7 @@ bool vio_squeue_arm(struct vio_squeue *q)
 
 void vio_squeue_park(struct vio_squeue *q)
 {
-	if (!q->notify.looks || q->notify.ask != VIO_ASK_ARMED || q->pull)
+	if (!q->notify.looks || q->notify.ask != VIO_ASK_ARMED || (q->pull && !q->dev->turn))
 		return;
 	q->notify.ask = VIO_ASK_NOTHING;
 	vio_store_relaxed(&q->kicked, false);

@@ -67,12 +67,8 @@ const struct vio_option vio_rows_spin[] = {
 };
 
 const struct vio_option vio_rows_output[] = {
-	VIO_LINES("other\n"),
-	{"info", NULL, "print what the device is and stop", VIO_FLAG(C, info_only)},
-	VIO_ROW_JSON(C, json, NULL),
-	VIO_ROW_TRACE(C, trace),
-	VIO_ROW_FAULT(C, fault),
-	{0},
+	VIO_LINES("other\n"),    VIO_ROW_INFO(C, info_only), VIO_ROW_JSON(C, json, NULL),
+	VIO_ROW_TRACE(C, trace), VIO_ROW_FAULT(C, fault),    {0},
 };
 
 const struct vio_option vio_rows_stage[] = {

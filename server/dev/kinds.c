@@ -3,9 +3,7 @@
 #include "server/device.h"
 
 const struct vio_dev_kind *const vio_dev_kinds[] = {
-	&vio_kind_disk,
-	&vio_kind_net,
-	NULL,
+	&vio_kind_disk, &vio_kind_net, &vio_kind_rng, &vio_kind_console, NULL,
 };
 
 int vio_dev_option(const struct vio_option *row, void *to, const char *text, struct vio_err *err)

@@ -18,6 +18,7 @@
 #include "tests/fuzz/bytes.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/machine.h"
+#include "tests/fuzz/pull_dev.h"
 
 #define BASE     (fuzz_machine()->guest_at.v + FUZZ_BUF) /* IOBA of the first window */
 #define RINGS    (fuzz_machine()->guest_at.v + FUZZ_RINGS)
@@ -264,7 +265,7 @@ static void turn(struct vio_squeue *q, struct guest *g, struct fuzz_disk *d, str
 	d->async = step & 0x40;
 	moved = vio_squeue_poll(q);
 	FUZZ_CHECK(q->in_flight <= q->size);
-	FUZZ_CHECK(moved <= 3 * VIO_BURST);
+	FUZZ_CHECK(moved <= (q->pull ? VIO_PULL_BYTES : 3 * VIO_BURST));
 	/* The private index: a guest may have its own used ring overwritten by a disk read. */
 	FUZZ_CHECK((uint16_t)(q->used_idx - used) <= q->size);
 	if (fault != VIO_ST_OK) {
@@ -337,6 +338,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct vio_backend_queue bq = {.be = &d->be};
 	struct vio_disk_queue dq = {.be = &d->be, .bq = &bq};
 	uint8_t how = take8(&b);
+	const bool pull = size > 0 && data[size - 1] & 1; /* the device; else a disk */
+	struct pull_dev p;
 	struct vio_squeue *q;
 	struct vio_err err;
 
@@ -355,10 +358,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				     .can_flush = true};
 	q = make_queue(&g, how);
 	q->dq = &dq.dq;
+	if (pull)
+		pull_dev_open(&p, q, data[size - 1] & 2);
 	q->windows_src = &table;
 	FUZZ_CHECK(q->ring->attach(q, &err) == 0 && q->payload->attach(q, &err) == 0);
-	for (unsigned i = 0; i < 12; i++)
+	for (unsigned i = 0; i < 12; i++) {
+		if (pull)
+			pull_dev_carry(&p);
 		turn(q, &g, d, &b);
+	}
 	/* Whatever happened, the queue can be stopped. */
 	vio_store_release(&q->ctl, VIO_SQ_STOP);
 	for (unsigned i = 0; i < 12 && q->in_flight; i++)
@@ -366,6 +374,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_CHECK(q->in_flight == 0);
 	q->payload->detach(q);
 	q->ring->detach(q);
+	if (pull)
+		vio_bytes_close(&p.bytes);
 	free(q->req);
 	free(q);
 	free(d);

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Queues from which the device takes (random numbers, console), against a driver that does what none should. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <linux/virtio_config.h>
+
+#include "server/dev/pull.h"
+#include "world.h"
+
+#define DATA (W_BUF + 0x10000)
+#define SIZE 64u
+#define RING 16384u
+
+static const struct {
+	enum vio_ring_access ring;
+	enum vio_payload payload;
+	uint64_t layout;
+} ways[] = {
+	{VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, 0},
+	{VIO_RING_COPY, VIO_PAYLOAD_RDMA, 0},
+	{VIO_RING_COPY_DELTA, VIO_PAYLOAD_RDMA, 0},
+};
+
+/* A device of nothing but a ring of bytes. */
+struct dev {
+	struct vio_dev_queue dq;
+	struct vio_pull pull;
+	struct vio_bytes bytes;
+};
+
+static bool wants(const struct vio_squeue *q)
+{
+	return vio_pull_wants(&vio_container_of(q->dq, struct dev, dq)->pull);
+}
+
+static unsigned turn(struct vio_squeue *q)
+{
+	return vio_pull_turn(q, &vio_container_of(q->dq, struct dev, dq)->pull);
+}
+
+static const struct vio_dev_ops ops = {.name = "test", .wants = wants, .turn = turn};
+
+static uint8_t pattern(uint32_t at)
+{
+	return (uint8_t)((at * 2654435761u) >> 16);
+}
+
+static void fresh(struct world *w, struct dev *d, unsigned way, bool to_guest)
+{
+	struct w_cfg cfg = {.ring = ways[way].ring,
+			    .payload = ways[way].payload,
+			    .notify = VIO_NOTIFY_POLL,
+			    .size = SIZE,
+			    .event_idx = true,
+			    .layout = ways[way].layout};
+
+	w_queue(w, &cfg);
+	memset(d, 0, sizeof(*d));
+	assert_int_equal(vio_bytes_open(&d->bytes, RING), 0);
+	d->pull = (struct vio_pull){.bytes = &d->bytes, .to_guest = to_guest, .per_chain = 4096};
+	w->q->dev = &ops;
+	w->q->dq = &d->dq;
+	w->q->pull = true;
+}
+
+static void fill(struct dev *d, uint32_t from, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const uint8_t b = pattern(from + i);
+
+		vio_bytes_write(&d->bytes, &b, 1);
+	}
+}
+
+static void give(struct world *w, unsigned head)
+{
+	w_avail(w, (uint16_t)head);
+	w_publish(w);
+}
+
+static void a_buffer_of_the_wrong_direction_stops_the_device(void **state)
+{
+	struct world *w = *state;
+	struct dev d;
+
+	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+		for (unsigned to_guest = 0; to_guest < 2; to_guest++) {
+			fresh(w, &d, way, to_guest);
+			fill(&d, 0, 1000);
+			w_desc(w, 0, DATA, 64, to_guest ? 0 : VRING_DESC_F_WRITE, 0);
+			give(w, 0);
+			w_run(w);
+			assert_int_equal(w->q->fault, VIO_ST_REQUEST);
+			assert_int_equal(vio_bytes_ready(&d.bytes), 1000); /* nothing was moved */
+			vio_bytes_close(&d.bytes);
+			/* One of each, in the order that is allowed. */
+			fresh(w, &d, way, to_guest);
+			fill(&d, 0, 1000);
+			w_desc(w, 0, DATA, 64, VRING_DESC_F_NEXT, 1);
+			w_desc(w, 1, DATA + 64, 64, VRING_DESC_F_WRITE, 0);
+			give(w, 0);
+			w_run(w);
+			assert_int_equal(w->q->fault, VIO_ST_REQUEST);
+			vio_bytes_close(&d.bytes);
+		}
+	}
+}
+
+static void chains_without_bytes_and_longer_ones_than_requests_hold_stop_it(void **state)
+{
+	struct world *w = *state;
+	struct dev d;
+
+	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+		fresh(w, &d, way, true);
+		fill(&d, 0, 10);
+		w_desc(w, 0, DATA, 0, VRING_DESC_F_WRITE, 0);
+		give(w, 0);
+		w_run(w);
+		assert_int_equal(w->q->fault, VIO_ST_DESC_CHAIN);
+		vio_bytes_close(&d.bytes);
+		fresh(w, &d, way, true);
+		fill(&d, 0, 10);
+		for (unsigned i = 0; i < VIO_MAX_SEGS + 1; i++)
+			w_desc(w, i, DATA + i * 64, 64,
+			       VRING_DESC_F_WRITE | (i < VIO_MAX_SEGS ? VRING_DESC_F_NEXT : 0), i + 1);
+		give(w, 0);
+		w_run(w);
+		assert_int_equal(w->q->fault, VIO_ST_DESC_CHAIN);
+		vio_bytes_close(&d.bytes);
+	}
+}
+
+static void an_address_that_is_not_the_guests_to_give_stops_it(void **state)
+{
+	struct world *w = *state;
+	struct dev d;
+
+	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+		fresh(w, &d, way, true);
+		fill(&d, 0, 100);
+		w_desc(w, 0, W_RO, 64, VRING_DESC_F_WRITE, 0);
+		give(w, 0);
+		w_run(w);
+		assert_int_equal(w->q->fault, VIO_ST_DESC_PERM);
+		vio_bytes_close(&d.bytes);
+		fresh(w, &d, way, false);
+		w_desc(w, 0, W_HOLE, 64, 0, 0);
+		give(w, 0);
+		w_run(w);
+		assert_int_not_equal(w->q->fault, VIO_ST_OK);
+		assert_int_equal(vio_bytes_ready(&d.bytes), 0);
+		vio_bytes_close(&d.bytes);
+	}
+}
+
+static void a_chain_gets_what_is_there_and_not_a_byte_more(void **state)
+{
+	struct world *w = *state;
+	struct dev d;
+	uint32_t id, len;
+
+	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+		fresh(w, &d, way, true);
+		memset(w->gmem + DATA, 0xee, 0x40000);
+		fill(&d, 0, 100);
+		w_desc(w, 0, DATA, 64, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1);
+		w_desc(w, 1, DATA + 4096, 0x20000, VRING_DESC_F_WRITE, 0);
+		give(w, 0);
+		w_run(w);
+		assert_true(w_used(w, &id, &len));
+		assert_int_equal(len, 100);
+		for (uint32_t i = 0; i < 100; i++)
+			assert_int_equal(w->gmem[i < 64 ? DATA + i : DATA + 4096 + i - 64],
+					 pattern(i));
+		assert_int_equal(w->gmem[DATA + 64], 0xee);
+		assert_int_equal(w->gmem[DATA + 4096 + 36], 0xee);
+		/* A huge one gets its share. */
+		fill(&d, 100, 10000);
+		w_desc(w, 2, DATA, 0x100000, VRING_DESC_F_WRITE, 0);
+		give(w, 2);
+		w_run(w);
+		assert_true(w_used(w, &id, &len));
+		assert_int_equal(id, 2);
+		assert_int_equal(len, 4096);
+		assert_int_equal(vio_bytes_ready(&d.bytes), 10000 - 4096);
+		assert_int_equal(w->q->in_flight, 0);
+		vio_bytes_close(&d.bytes);
+	}
+}
+
+static void a_turn_is_bounded_whatever_the_guest_asks_for(void **state)
+{
+	struct world *w = *state;
+	struct dev d;
+
+	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+		fresh(w, &d, way, false);
+		for (unsigned i = 0; i < SIZE; i++) {
+			w_desc(w, i, DATA, 0x100000, 0, 0);
+			w_avail(w, (uint16_t)i);
+		}
+		w_publish(w);
+		assert_int_equal(vio_squeue_poll(w->q), VIO_PULL_BYTES);
+		assert_int_equal(vio_bytes_ready(&d.bytes), VIO_PULL_BYTES);
+		vio_bytes_close(&d.bytes);
+		fresh(w, &d, way, true);
+		fill(&d, 0, RING);
+		for (unsigned i = 0; i < SIZE; i++) {
+			w_desc(w, i, DATA + i, 1, VRING_DESC_F_WRITE, 0);
+			w_avail(w, (uint16_t)i);
+		}
+		w_publish(w);
+		assert_int_equal(vio_squeue_poll(w->q), VIO_PULL_CHAINS);
+		vio_bytes_close(&d.bytes);
+	}
+}
+
+static void a_chain_larger_than_the_ring_is_carried_in_pieces_and_given_back_once(void **state)
+{
+	struct world *w = *state;
+	struct dev d;
+	uint32_t got = 0, id, len, all = 30 * 5000;
+	uint8_t b[700];
+
+	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+		fresh(w, &d, way, false);
+		for (uint32_t i = 0; i < all; i++)
+			w->gmem[DATA + i] = pattern(i);
+		for (unsigned i = 0; i < 30; i++)
+			w_desc(w, i, DATA + i * 5000, 5000, i < 29 ? VRING_DESC_F_NEXT : 0, i + 1);
+		give(w, 0);
+		for (got = 0; got < all;) {
+			uint32_t n;
+
+			w_run(w);
+			assert_false(vio_bytes_ready(&d.bytes) == 0);
+			n = vio_bytes_ready(&d.bytes);
+			n = n < sizeof(b) ? n : (uint32_t)sizeof(b);
+			vio_bytes_read(&d.bytes, b, n);
+			for (uint32_t i = 0; i < n; i++)
+				assert_int_equal(b[i], pattern(got + i));
+			got += n;
+			/* What was read from the guest is not read again. */
+			memset(w->gmem + DATA, 0, got);
+		}
+		w_run(w);
+		assert_true(w_used(w, &id, &len));
+		assert_int_equal(id, 0);
+		assert_int_equal(len, 0);
+		assert_false(w_used(w, &id, &len));
+		assert_int_equal(w->q->stats.requests, 1);
+		vio_bytes_close(&d.bytes);
+	}
+}
+
+static void a_sleeping_lcore_is_told_only_of_what_it_has_use_for(void **state)
+{
+	struct world *w = *state;
+	struct dev d;
+
+	fresh(w, &d, 0, true);
+	assert_false(vio_squeue_arm(w->q)); /* nothing for the guest: whoever has something wakes it */
+	fill(&d, 0, 10);
+	assert_false(vio_squeue_arm(w->q)); /* now buffers are waited for */
+	w_desc(w, 0, DATA, 64, VRING_DESC_F_WRITE, 0);
+	give(w, 0);
+	assert_true(w_run(w) > 0);
+	assert_int_equal(vio_bytes_ready(&d.bytes), 0);
+	vio_bytes_close(&d.bytes);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, w_setup, w_teardown)
+	const struct CMUnitTest tests[] = {
+		T(a_buffer_of_the_wrong_direction_stops_the_device),
+		T(chains_without_bytes_and_longer_ones_than_requests_hold_stop_it),
+		T(an_address_that_is_not_the_guests_to_give_stops_it),
+		T(a_chain_gets_what_is_there_and_not_a_byte_more),
+		T(a_turn_is_bounded_whatever_the_guest_asks_for),
+		T(a_chain_larger_than_the_ring_is_carried_in_pieces_and_given_back_once),
+		T(a_sleeping_lcore_is_told_only_of_what_it_has_use_for),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
