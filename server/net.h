@@ -3,7 +3,8 @@
  * A guest's port of the switch: what is behind its virtio-net device (VIRTIO 1.2, section 5.1). To
  * the adapter it is a device (vio_kind_net), to the switch a port.
  *
- *   net.c       features, configuration, life; transmit: guest to switch
+ *   net_kind.c  features, configuration, life
+ *   net.c       transmit: guest to switch
  *   net_rx.c    receive: switch to guest
  *   net_ctrl.c  control queue
  *   net_change.c  what is changed while it runs

@@ -136,6 +136,12 @@ int vio_net_parse(struct vio_net *n, char *text, struct vio_err *err);
 int vio_net_may_change(const struct vio_port *p, const struct vio_port_change *to,
 		       struct vio_err *err);
 void vio_net_changed(struct vio_port *p);
+/* net.c: what a queue is, by its index; when it is given to its lcore and taken away (struct vio_dev_kind). */
+extern const struct vio_dev_ops vio_net_tx_ops;
+void vio_net_queue_ready(struct vio_squeue *q);
+void vio_net_queue_on(struct vio_squeue *q);
+void vio_net_queue_off(struct vio_squeue *q);
+
 /* net_rx.c */
 /* vio_dev_ops.complete of queues that keep nothing back: 0. */
 unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max);
