@@ -5,15 +5,3 @@
 const struct vio_dev_kind *const vio_dev_kinds[] = {
 	&vio_kind_disk, &vio_kind_net, &vio_kind_rng, &vio_kind_console, NULL,
 };
-
-int vio_dev_option(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
-{
-	struct vio_dev_list *list = to;
-
-	if (list->n == VIO_ARRAY_SIZE(list->d))
-		return vio_err_set(err, -EINVAL, "--%s %s: at most %zu devices", row->name, text,
-				   VIO_ARRAY_SIZE(list->d));
-	list->d[list->n].kind = vio_container_of(row, const struct vio_dev_kind, row);
-	list->d[list->n++].spec = text;
-	return 0;
-}
