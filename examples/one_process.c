@@ -11,8 +11,8 @@
 #include <stdlib.h>
 
 #include "guest/blk.h"
-#include "server/adapter.h"
-#include "server/blk.h"
+#include "server/head/adapter.h"
+#include "server/dev/blk/blk.h"
 
 #define READS 1000u
 #define BYTES 4096u
@@ -61,7 +61,7 @@ static void say(void *ctx, const char *fmt, ...)
 	(void)fmt;
 }
 
-/* server/lcore.c is this loop with sleeping, several adapters and several lcores. */
+/* server/dpdk/lcore.c is this loop with sleeping, several adapters and several lcores. */
 static void *serve(void *arg)
 {
 	struct server *s = arg;

@@ -6,7 +6,7 @@
 
 #include "common/option_rows.h"
 #include "proto/msg.h"
-#include "server/device.h"
+#include "server/core/device.h"
 #include "server/options.h"
 #include "vio/arm.h"
 

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "server/device.h"
+#include "server/core/device.h"
 #include "vio/err.h"
 #include "vio/phyp.h"
 

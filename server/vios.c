@@ -8,12 +8,12 @@
 #include <unistd.h>
 
 #include "duet/score.h"
-#include "server/eal.h"
-#include "server/lcore.h"
+#include "server/dpdk/eal.h"
+#include "server/dpdk/lcore.h"
 #include "server/log.h"
 #include "server/options.h"
 #include "server/ports/ethdev.h"
-#include "server/telemetry.h"
+#include "server/dpdk/telemetry.h"
 #include "vio/cycles.h"
 
 /* Turns of the poll loop between two looks at the clock for the switch, which counts seconds. */

@@ -35,7 +35,7 @@
 #define P_ACK      (1ull << 3)
 #define GET_CONFIG 24u
 #define MAX_CONFIG 256u
-#define GAP_LOOK   8u /* empty turns between two looks for a gap, as server/lcore.c */
+#define GAP_LOOK   8u /* empty turns between two looks for a gap, as server/dpdk/lcore.c */
 #define AVAIL      (1u << VRING_PACKED_DESC_F_AVAIL)
 #define USED       (1u << VRING_PACKED_DESC_F_USED)
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What an option that names a device does: every kind's row calls it, so that it can't stand beside the list of rows. */
-#include "server/device.h"
+#include "server/core/device.h"
 
 int vio_dev_option(const struct vio_option *row, void *to, const char *text, struct vio_err *err)
 {

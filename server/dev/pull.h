@@ -7,7 +7,7 @@
 #define VIO_SERVER_DEV_PULL_H
 
 #include "server/dev/bytes.h"
-#include "server/device.h"
+#include "server/core/device.h"
 
 /* Bytes, and chains, that one queue moves in one turn: the other guests of the lcore wait meanwhile. */
 #define VIO_PULL_BYTES  8192u

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Payload in place, every address checked against the windows that the guest has registered. */
 #include "server/payload/in_place.h"
-#include "server/windows.h"
+#include "server/core/windows.h"
 
 static inline void *window_ptr(struct vio_squeue *q, struct ioba at, uint64_t len, uint8_t perm,
 			       uint8_t *why)

@@ -11,7 +11,7 @@
 #ifndef VIO_SERVER_PAYLOAD_H
 #define VIO_SERVER_PAYLOAD_H
 
-#include "server/req.h"
+#include "server/core/req.h"
 #include "vio/err.h"
 
 /* Bytes for which a TCE_WRITE chain of `plain` has a place in server memory: the longest frame, in whole pages. */

@@ -8,7 +8,7 @@
 
 #include "server/payload/arena.h"
 #include "server/payload/payload.h"
-#include "server/rdma.h"
+#include "server/core/rdma.h"
 
 struct rdma {
 	struct vio_arena *arena;

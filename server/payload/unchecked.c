@@ -6,7 +6,7 @@
  * is told to.
  */
 #include "server/payload/in_place.h"
-#include "server/windows.h"
+#include "server/core/windows.h"
 
 /* The constant is kept where the queue keeps a pointer: the "address" of IOBA 0. */
 static inline void *offset_ptr(struct vio_squeue *q, struct ioba at, uint64_t len, uint8_t perm,

@@ -14,7 +14,7 @@
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
 
-#include "server/offload.h"
+#include "server/dev/net/offload.h"
 #include "server/ports/ethdev.h"
 
 #define POOL 2047u /* mbufs with room for a frame, for each direction */

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "server/switch.h"
+#include "server/switch/switch.h"
 
 /* Bytes of a frame below which it is copied into an mbuf: that costs less than lending it. */
 #define VIO_UPLINK_COPYBREAK 256u

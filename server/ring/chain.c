@@ -5,7 +5,7 @@
  * request has room for is walked to its end all the same: its last byte is where a device puts the
  * status with which it refuses. Source: VIRTIO 1.2, sections 2.7.4, 2.7.5.
  */
-#include "server/device.h"
+#include "server/core/device.h"
 #include "server/payload/payload.h"
 #include "server/ring/desc.h"
 #include "server/ring/ring.h"

@@ -14,7 +14,7 @@
  * its 4 bytes only. One copy serves all the entries that its index covers, in bursts; each burst is
  * given back with a write-back of its own.
  */
-#include "server/rdma.h"
+#include "server/core/rdma.h"
 #include "server/ring/shadow.h"
 #include "server/ring/split.h"
 

@@ -5,7 +5,7 @@
  * descriptor is fetched at most once for a burst (stamps), together with its neighbours, because
  * drivers put a chain into one line.
  */
-#include "server/rdma.h"
+#include "server/core/rdma.h"
 #include "server/ring/shadow.h"
 #include "server/ring/split.h"
 

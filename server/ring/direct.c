@@ -8,7 +8,7 @@
  * everything else that can be guessed or is known is asked for at once and not one after the other.
  */
 #include "server/ring/split.h"
-#include "server/windows.h"
+#include "server/core/windows.h"
 #include "vio/notify.h"
 
 #define USED_PER_LINE (VIO_CACHE_LINE / sizeof(struct vring_used_elem))

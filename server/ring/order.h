@@ -9,7 +9,7 @@
 #ifndef VIO_SERVER_RING_ORDER_H
 #define VIO_SERVER_RING_ORDER_H
 
-#include "server/req.h"
+#include "server/core/req.h"
 
 #define VIO_ORDER_NEVER_FULL UINT32_MAX
 

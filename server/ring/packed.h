@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "server/device.h"
+#include "server/core/device.h"
 #include "server/payload/payload.h"
 #include "server/ring/desc.h"
 #include "server/ring/order.h"
@@ -75,7 +75,7 @@ static inline unsigned packed_pop_plain(struct vio_squeue *q, struct vio_plain o
 	if (n == 0)
 		return 0;
 	q->windows =
-		vio_load_acquire(q->windows_src); /* pair R; after the ring, see server/req.h */
+		vio_load_acquire(q->windows_src); /* pair R; after the ring, see server/core/req.h */
 	done = q->payload->plain(q, out, n,
 				 dev->plain_flags & VRING_DESC_F_WRITE ? TCE_WRITE : TCE_READ);
 	for (unsigned i = done; i < n; i++)
@@ -110,7 +110,7 @@ static inline struct packed_chain packed_chain(struct vio_squeue *q, uint16_t id
 			return c;
 		if (c.n++ == 0)
 			q->windows = vio_load_acquire(
-				q->windows_src); /* pair R; after the head, see server/req.h */
+				q->windows_src); /* pair R; after the head, see server/core/req.h */
 		c.id = d.next;
 		if (vio_likely(c.why == VIO_ST_OK))
 			c.why = vio_chain_add(q, r, &d);

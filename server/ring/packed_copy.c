@@ -16,7 +16,7 @@
  */
 #include <stdlib.h>
 
-#include "server/rdma.h"
+#include "server/core/rdma.h"
 #include "server/ring/packed.h"
 #include "server/ring/shadow.h"
 

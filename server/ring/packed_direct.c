@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A packed ring in place: the guest's ring is read and written through an accepted window, without a call or a copy. */
 #include "server/ring/packed.h"
-#include "server/windows.h"
+#include "server/core/windows.h"
 
 /* The driver's word (q->avail) and ours (q->used). */
 static const uint32_t *packed_direct_theirs(const struct vio_squeue *q)

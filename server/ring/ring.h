@@ -6,7 +6,7 @@
 #ifndef VIO_SERVER_RING_H
 #define VIO_SERVER_RING_H
 
-#include "server/req.h"
+#include "server/core/req.h"
 #include "vio/err.h"
 
 struct vio_ring_ops {

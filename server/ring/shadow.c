@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <stdlib.h>
 
-#include "server/rdma.h"
+#include "server/core/rdma.h"
 #include "server/ring/order.h"
 #include "server/ring/shadow.h"
 #include "vio/notify.h"

@@ -7,7 +7,7 @@
 #ifndef VIO_SERVER_RING_SPLIT_H
 #define VIO_SERVER_RING_SPLIT_H
 
-#include "server/device.h"
+#include "server/core/device.h"
 #include "server/payload/payload.h"
 #include "server/ring/desc.h"
 #include "server/ring/order.h"
@@ -80,7 +80,7 @@ static inline unsigned split_pop_plain(struct vio_squeue *q, struct vio_plain ou
 	unsigned seen = 0, done;
 
 	q->windows =
-		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
+		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/core/req.h */
 	split_heads(q, head, n, false);
 	while (seen < n && split_plain_chain(q, dev, taken, head[seen], &out[seen], need))
 		seen++;
@@ -107,7 +107,7 @@ static inline unsigned split_pop(struct vio_squeue *q, struct vio_req *out[], un
 	unsigned done;
 
 	q->windows =
-		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/req.h */
+		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/core/req.h */
 	split_heads(q, head, n, true);
 	for (done = 0; done < n; done++) {
 		bool again = head[done] < q->size && taken[head[done]];

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/adapter.h"
-#include "server/net_priv.h"
+#include "server/head/adapter.h"
+#include "server/dev/net/net_priv.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
 #include "tests/fuzz/bytes.h"

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <linux/virtio_blk.h>
 
-#include "server/adapter.h"
-#include "server/blk.h"
+#include "server/head/adapter.h"
+#include "server/dev/blk/blk.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
 #include "server/ring/order.h"

@@ -9,7 +9,7 @@
 #include <pthread.h>
 
 #include "guest/dev/buffered.h"
-#include "server/adapter.h"
+#include "server/head/adapter.h"
 
 #define DW_QUEUE_SIZE 64
 

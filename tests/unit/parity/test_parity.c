@@ -16,8 +16,8 @@
 #include <linux/virtio_config.h>
 
 #include "guest/blk.h"
-#include "server/adapter.h"
-#include "server/blk.h"
+#include "server/head/adapter.h"
+#include "server/dev/blk/blk.h"
 #include "vio/cycles.h"
 
 #define DISK_BYTES (4u << 20)

@@ -10,8 +10,8 @@
 #include <pthread.h>
 
 #include "proto/fsm.h"
-#include "server/adapter.h"
-#include "server/blk.h"
+#include "server/head/adapter.h"
+#include "server/dev/blk/blk.h"
 #include "vq/mock.h"
 
 /* The guest's memory, by guest-logical address; all of it is TCE-mapped 1:1 for reading and writing. */

@@ -3,7 +3,7 @@
 #ifndef VIO_TEST_BE_RIG_H
 #define VIO_TEST_BE_RIG_H
 
-#include "server/backends/backend.h"
+#include "server/store/backend.h"
 
 #define RIG_DEPTH 32
 /* Each request has its own piece of the guest's memory: the largest request, and room to lie askew in it. */

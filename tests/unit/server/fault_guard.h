@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "server/adapter.h"
+#include "server/head/adapter.h"
 
 static struct {
 	struct vio_adapter *a;

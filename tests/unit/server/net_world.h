@@ -9,8 +9,8 @@
 
 #include <linux/virtio_config.h>
 
-#include "server/adapter.h"
-#include "server/net_priv.h"
+#include "server/head/adapter.h"
+#include "server/dev/net/net_priv.h"
 #include "vq/mock.h"
 
 #define NW_GUESTS 3u

@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "be_rig.h"
-#include "server/backends/file.h"
+#include "server/store/file.h"
 
 #define DISK (8u << 20)
 

@@ -19,7 +19,7 @@
 #include <cmocka.h>
 
 #include "be_rig.h"
-#include "server/backends/nbd.h"
+#include "server/store/nbd.h"
 #include "vio/cycles.h"
 
 #define DISK (8u << 20)

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "server/control.h"
+#include "server/core/control.h"
 
 struct rig {
 	struct vio_control_box box;

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "net_world.h"
-#include "server/port_set.h"
+#include "server/switch/port_set.h"
 
 static uint8_t out[2048], in[80000];
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "server/device.h"
+#include "server/core/device.h"
 #include "world.h"
 
 static const enum vio_ring_access levels[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA, VIO_RING_DIRECT};

@@ -23,7 +23,7 @@
 
 #include "fault_guard.h"
 #include "net_world.h"
-#include "server/eal.h"
+#include "server/dpdk/eal.h"
 #include "server/ports/ethdev.h"
 
 #define ROOM 70000

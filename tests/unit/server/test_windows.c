@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "server/payload/arena.h"
-#include "server/windows.h"
+#include "server/core/windows.h"
 
 static uint8_t backing[1 << 16];
 

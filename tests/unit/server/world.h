@@ -7,8 +7,8 @@
 #ifndef VIO_TEST_SERVER_WORLD_H
 #define VIO_TEST_SERVER_WORLD_H
 
-#include "server/adapter.h"
-#include "server/blk.h"
+#include "server/head/adapter.h"
+#include "server/dev/blk/blk.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
 #include "vq/mock.h"

@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * From the switch into the buffers that a guest has posted: one copy, whatever the levels of the
+ * two sides. Chains are taken from the ring when there are frames for them; a burst is reserved,
+ * made addressable, filled and published as a whole.
+ */
+#include <string.h>
+
+#include "server/head/adapter.h"
+#include "server/dev/net/net_priv.h"
+#include "server/payload/payload.h"
+#include "server/ring/ring.h"
+
+struct item {
+	struct vio_frame *f;
+	unsigned first, n; /* chains: of the burst */
+	uint32_t len;      /* with header and tag */
+	bool tagged;
+	bool straight; /* lies in server memory in one piece: moved, not got */
+};
+
+/* A burst to one receive queue. Its chains are nq->held[held_at .. +n]. */
+struct batch {
+	struct vio_net *net;
+	struct vio_squeue *q;
+	struct vio_net_queue *nq;
+	unsigned n, n_items;
+	uint32_t bytes;
+	unsigned left;                /* frames of the burst that are not added yet */
+	const struct vio_squeue *dry; /* had no chain left in this burst: not asked again */
+	struct item item[VIO_FRAME_BURST];
+};
+
+/* ------------------------------------------------------------------------------- chains ---- */
+
+/*
+ * Take more chains from the ring: no more than there are frames, so that nothing is held when the
+ * burst ends and the next one may go the short way. False: there are none, or the guest did wrong.
+ */
+static bool refill(struct vio_squeue *q, struct vio_net_queue *nq, unsigned frames)
+{
+	unsigned room, n, want = frames < VIO_BURST ? frames : VIO_BURST;
+
+	if (nq->held_at > 0 && nq->held_n + VIO_BURST > VIO_NET_HELD) {
+		memmove(nq->held, nq->held + nq->held_at,
+			(nq->held_n - nq->held_at) * sizeof(nq->held[0]));
+		nq->held_n -= nq->held_at;
+		nq->held_at = 0;
+	}
+	room = VIO_NET_HELD - nq->held_n;
+	n = vio_squeue_take(q, nq->held + nq->held_n, room < want ? room : want);
+	for (unsigned i = 0; i < n; i++) {
+		struct vio_req *r = nq->held[nq->held_n + i];
+		uint64_t sum = 0;
+
+		for (unsigned s = 0; s < r->n_seg; s++)
+			sum += r->seg[s].len;
+		if (vio_unlikely(r->n_readable > 0 || sum < VIO_NET_HDR)) {
+			vio_sq_fault(q, VIO_ST_REQUEST, r->head);
+			return false;
+		}
+		r->data = r->seg;
+		r->bounce = NULL;
+		r->to_guest = true;
+		r->data_len = sum > VIO_MAX_DATA
+				      ? VIO_MAX_DATA
+				      : (uint32_t)sum; /* its capacity, until it is used */
+	}
+	nq->held_n += n;
+	return n > 0 && q->fault == VIO_ST_OK;
+}
+
+/* Use `len` bytes of the chain. */
+static inline void trim(struct vio_req *r, uint32_t len)
+{
+	uint8_t i = 0;
+
+	r->data_len = r->used_len = len;
+	while (r->seg[i].len < len)
+		len -= r->seg[i++].len;
+	r->seg[i].len = len;
+	r->n_data = (uint8_t)(i + 1);
+}
+
+/* Chains for `len` bytes, behind those that the burst has. 0, or why not. */
+static int reserve(struct batch *b, uint32_t len, unsigned *n)
+{
+	struct vio_net_queue *nq = b->nq;
+	uint32_t have = 0;
+	unsigned k = 0;
+
+	while (have < len) {
+		if (vio_unlikely(b->n + k == VIO_NET_BATCH || (k == 1 && !b->net->mrg)))
+			return VIO_DROP_TOO_SMALL;
+		if (nq->held_at + b->n + k == nq->held_n &&
+		    vio_unlikely(b->dry == b->q || !refill(b->q, nq, b->left))) {
+			b->dry = b->q;
+			return VIO_DROP_NO_BUFFERS;
+		}
+		have += nq->held[nq->held_at + b->n + k++]->data_len;
+	}
+	*n = k;
+	for (unsigned i = 0; i < k; i++) {
+		struct vio_req *r = nq->held[nq->held_at + b->n + i];
+		uint32_t part = r->data_len < len ? r->data_len : len;
+
+		trim(r, part);
+		len -= part;
+	}
+	return -1;
+}
+
+/* -------------------------------------------------------------------------------- filling ---- */
+
+/* The usual header, without offload, in two stores: the counterpart of header(). */
+static inline void put_plain_header(uint8_t *to, unsigned n)
+{
+	const uint64_t front = 0;
+	const uint32_t back = vio_le32((uint32_t)n << 16);
+
+	static_assert(offsetof(struct virtio_net_hdr_v1, num_buffers) == 10, "the last two bytes");
+	memcpy(to, &front, 8);
+	memcpy(to + 8, &back, 4);
+}
+
+static struct virtio_net_hdr_v1 header(const struct vio_net *net, const struct vio_frame *f,
+				       bool tagged, unsigned n)
+{
+	struct virtio_net_hdr_v1 h = {.num_buffers = vio_le16((uint16_t)n)};
+	uint16_t tag = tagged ? VIO_TAG_LEN : 0;
+
+	if (f->flags == 0)
+		return h;
+	if (net->guest_csum)
+		h.flags = f->flags;
+	if (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
+		h.csum_start = vio_le16((uint16_t)(f->csum_start + tag));
+		h.csum_offset = vio_le16(f->csum_offset);
+	}
+	if (f->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
+		h.gso_type = f->gso_type;
+		h.gso_size = vio_le16(f->gso_size);
+		h.hdr_len = vio_le16((uint16_t)(f->l4_end + tag));
+	}
+	return h;
+}
+
+/* Any framing on both sides. */
+static void scatter(struct vio_req *const r[], const struct iovec *src, unsigned n_src)
+{
+	unsigned chain = 0, seg = 0;
+	size_t off = 0;
+
+	for (unsigned s = 0; s < n_src; s++) {
+		const uint8_t *from = src[s].iov_base;
+		size_t left = src[s].iov_len;
+
+		while (left > 0) {
+			const struct iovec *to = &r[chain]->iov[seg];
+			size_t part = to->iov_len - off < left ? to->iov_len - off : left;
+
+			memcpy((uint8_t *)to->iov_base + off, from, part);
+			from += part;
+			left -= part;
+			off += part;
+			if (off < to->iov_len)
+				continue;
+			off = 0;
+			if (++seg == r[chain]->n_iov) {
+				seg = 0;
+				chain++;
+			}
+		}
+	}
+}
+
+/* The one copy of a frame. */
+static inline void fill(struct batch *b, const struct item *it, struct vio_req *const r[])
+{
+	struct vio_frame *f = it->f;
+	uint32_t head = vio_frame_head_out(f, it->tagged);
+	uint8_t *to = r[0]->iov[0].iov_base;
+	struct virtio_net_hdr_v1 h;
+
+	if (vio_likely(it->n == 1 && r[0]->n_iov == 1)) {
+		if (vio_likely(f->flags == 0)) {
+			put_plain_header(to, 1);
+		} else {
+			h = header(b->net, it->f, it->tagged, it->n);
+			memcpy(to, &h, sizeof(h));
+		}
+		vio_frame_put_head(f, it->tagged, to + sizeof(h));
+		to += sizeof(h) + head;
+		for (unsigned i = 0; i < f->n_body; i++) {
+			memcpy(to, f->body[i].iov_base, f->body[i].iov_len);
+			to += f->body[i].iov_len;
+		}
+	} else {
+		/* The head in two pieces: what stands before a tag, and the rest with it. */
+		uint8_t front[VIO_FRAME_MACS + VIO_TAG_LEN], *at = vio_frame_head(f);
+		struct iovec src[3 + VIO_MAX_SEGS + 1];
+
+		h = header(b->net, it->f, it->tagged, it->n);
+		src[0] = (struct iovec){&h, sizeof(h)};
+		src[1] = (struct iovec){front, vio_frame_put_front(f, it->tagged, front)};
+		src[2] = (struct iovec){at + VIO_FRAME_MACS, f->head_len - VIO_FRAME_MACS};
+		memcpy(src + 3, f->body, f->n_body * sizeof(src[0]));
+		scatter(r, src, 3u + f->n_body);
+	}
+	vio_counter_add(&b->q->stats.cpu_bytes, it->len - VIO_NET_HDR);
+}
+
+/* Does it lie in one piece in the server's memory, with room before it for what it gets there? */
+static inline bool in_one_piece(const struct vio_frame *f, bool tagged)
+{
+	return f->local && f->local_room >= VIO_NET_HDR + vio_frame_head_out(f, tagged);
+}
+
+/* Then put that there: header and new head. Bytes. */
+static uint32_t put_before(const struct vio_net *net, struct vio_frame *f, bool tagged, unsigned n)
+{
+	struct virtio_net_hdr_v1 h = header(net, f, tagged, n);
+	uint32_t before = (uint32_t)VIO_NET_HDR + vio_frame_head_out(f, tagged);
+	uint8_t *from = f->local - before;
+
+	memcpy(from, &h, sizeof(h));
+	vio_frame_put_head(f, tagged, from + sizeof(h));
+	return before;
+}
+
+/* One move for each chain. */
+static void move(struct batch *b, const struct item *it, struct vio_req *const r[])
+{
+	struct vio_frame *f = it->f;
+	uint32_t before = put_before(b->net, f, it->tagged, it->n), off = 0;
+	uint8_t *from = f->local - before;
+	struct ioba at = ioba_add(b->q->local_base, f->local_at.v - before);
+
+	for (unsigned i = 0; i < it->n; i++) {
+		b->q->payload->move(b->q, r[i], from + off, ioba_add(at, off));
+		off += r[i]->data_len;
+	}
+}
+
+static void count_out(struct batch *b, const struct item *it, struct vio_req *const r[])
+{
+	struct vio_port *p = &b->net->port;
+
+	for (unsigned i = 0; i < it->n; i++) {
+		if (vio_unlikely(r[i]->fault != VIO_ST_OK)) {
+			vio_port_drop(p, VIO_DROP_STOPPED, 1);
+			return;
+		}
+	}
+	vio_counter_add(&p->stats.out_frames, 1);
+	vio_counter_add(&p->stats.out_bytes, it->len - VIO_NET_HDR);
+	vio_counter_add(&b->q->stats.reads, 1);
+	vio_counter_add(&b->q->stats.bytes_read, it->len - VIO_NET_HDR);
+}
+
+/* Fill and publish what is reserved. */
+static void flush(struct batch *b)
+{
+	struct vio_req **r = b->nq ? b->nq->held + b->nq->held_at : NULL;
+	struct vio_req *get[VIO_NET_BATCH];
+	unsigned n_get = 0;
+	uint64_t copied;
+
+	if (b->n == 0)
+		return;
+	copied = b->q->stats.cpu_bytes;
+	for (unsigned i = 0; i < b->n_items; i++) {
+		const struct item *it = &b->item[i];
+
+		if (!it->straight) {
+			memcpy(get + n_get, r + it->first, it->n * sizeof(get[0]));
+			n_get += it->n;
+		}
+	}
+	if (n_get > 0)
+		b->q->payload->get(b->q, get, n_get);
+	for (unsigned i = 0; i < n_get; i++) {
+		if (vio_likely(get[i]->fault == VIO_ST_OK && !get[i]->waits))
+			__builtin_prefetch(get[i]->iov[0].iov_base, 1);
+		else if (get[i]->fault == VIO_ST_OK)
+			get[i]->fault = VIO_ST_NO_DMA; /* can't be: there is room for a burst */
+	}
+	for (unsigned i = 0; i < b->n_items; i++) {
+		const struct item *it = &b->item[i];
+		bool ok = true;
+
+		for (unsigned k = 0; k < it->n; k++)
+			ok = ok && r[it->first + k]->fault == VIO_ST_OK;
+		if (vio_likely(ok && !it->straight))
+			fill(b, it, r + it->first);
+		else if (ok)
+			move(b, it, r + it->first);
+		count_out(b, it, r + it->first);
+	}
+	b->nq->held_at += b->n;
+	/* give() reorders the list that it gets, which is the past of held[]. */
+	vio_squeue_give(b->q, r, b->n, b->q->stats.cpu_bytes - copied);
+	b->n = b->n_items = 0;
+	b->bytes = 0;
+}
+
+/* ------------------------------------------------------------------------------ choosing ---- */
+
+static bool use_queue(struct batch *b, struct vio_squeue *q)
+{
+	if (q == b->q)
+		return q && q->fault == VIO_ST_OK;
+	flush(b);
+	b->q = NULL;
+	b->nq = NULL;
+	if (!q || q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN) /* pair K */
+		return false;
+	q->windows = vio_load_acquire(q->windows_src); /* pair R */
+	b->q = q;
+	b->nq = vio_nq_of(q);
+	return true;
+}
+
+static void add(struct batch *b, struct vio_frame *f)
+{
+	struct vio_net *net = b->net;
+	struct vio_squeue *q = vio_load_acquire(&net->rx[vio_net_pair(net, f)]); /* pair L */
+	bool tagged = vio_port_tags(&net->port, f->vid);
+	struct item *it;
+	uint32_t len;
+	int why;
+
+	if (vio_unlikely(!use_queue(b, q))) {
+		vio_port_drop(&net->port, VIO_DROP_STOPPED, 1);
+		return;
+	}
+	if (vio_unlikely((f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !net->guest_csum)) {
+		vio_offload_csum(f);
+		vio_counter_add(&net->port.stats.checksummed, 1);
+	}
+	len = (uint32_t)VIO_NET_HDR + f->len + (tagged ? VIO_TAG_LEN : 0u);
+	if (b->n_items == VIO_FRAME_BURST || b->bytes + len > VIO_NET_BATCH_BYTES)
+		flush(b);
+	it = &b->item[b->n_items];
+	why = reserve(b, len, &it->n);
+	if (why == VIO_DROP_TOO_SMALL && b->n > 0) { /* perhaps the burst is full */
+		flush(b);
+		it = &b->item[0];
+		why = reserve(b, len, &it->n);
+	}
+	if (vio_unlikely(why >= 0)) {
+		vio_port_drop(&net->port, (enum vio_drop)why, 1);
+		return;
+	}
+	it->f = f;
+	it->first = b->n;
+	it->len = len;
+	it->tagged = tagged;
+	it->straight = in_one_piece(f, tagged);
+	b->n_items++;
+	b->n += it->n;
+	b->bytes += len;
+}
+
+/* For a guest that did not agree to get it in one piece. */
+static void add_segments(struct batch *b, const struct vio_frame *f)
+{
+	struct vio_net *net = b->net;
+	uint32_t n = vio_offload_segments(f), left = b->left;
+
+	vio_counter_add(&net->port.stats.segmented, 1);
+	for (uint32_t i = 0; i < n; i++) {
+		struct vio_segment *s = &net->segment[i % VIO_NET_SEGMENTS];
+
+		if (i % VIO_NET_SEGMENTS == 0)
+			flush(b);
+		vio_offload_segment(f, i, s);
+		b->left = left + (n - 1 - i);
+		add(b, &s->f);
+	}
+	flush(b);
+}
+
+static bool listed(const uint8_t (*list)[6], unsigned n, const uint8_t *mac)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (!memcmp(list[i], mac, 6))
+			return true;
+	}
+	return false;
+}
+
+static bool wanted(const struct vio_net_filter *w, struct vio_frame *f)
+{
+	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+	const uint8_t *dst = vio_frame_head(f);
+
+	if (dst[0] & 1)
+		return w->allmulti || !memcmp(dst, broadcast, 6) ||
+		       listed(w->multi, w->n_multi, dst);
+	return w->alluni || !memcmp(dst, w->mac, 6) || listed(w->uni, w->n_uni, dst);
+}
+
+/* ----------------------------------------------------------------- chains of one descriptor ---- */
+
+/* Can it lie in one such chain, without being cut, and is it wanted? */
+static inline bool simple(const struct vio_net *net, struct vio_frame *f)
+{
+	if (vio_unlikely(
+		    f->gso_type != VIRTIO_NET_HDR_GSO_NONE &&
+		    !(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 ? net->guest_tso4 : net->guest_tso6)))
+		return false;
+	if (vio_unlikely((f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !net->guest_csum))
+		return false;
+	return vio_likely(net->filter.promisc) || wanted(&net->filter, f);
+}
+
+/* The one copy of a frame; the chain has room for it. Bytes written. */
+static inline uint32_t fill_plain(const struct vio_net *net, struct vio_frame *f, uint8_t *to)
+{
+	bool tagged = vio_port_tags(&net->port, f->vid);
+	uint32_t head = vio_frame_head_out(f, tagged);
+
+	if (vio_likely(f->flags == 0)) {
+		put_plain_header(to, 1);
+	} else {
+		struct virtio_net_hdr_v1 h = header(net, f, tagged, 1);
+
+		memcpy(to, &h, sizeof(h));
+	}
+	to += VIO_NET_HDR;
+	/* Not a byte more: what is behind the head is of another frame, and the guest may be looking. */
+	if (vio_likely(!tagged && head <= VIO_COPY_SHORT))
+		vio_copy_short(to, vio_frame_head(f), head);
+	else
+		vio_frame_put_head(f, tagged, to);
+	to += head;
+	if (vio_likely(f->n_body == 1 && f->body_len <= VIO_COPY_SHORT)) {
+		vio_copy_short(to, f->body->iov_base, f->body_len);
+	} else {
+		for (unsigned i = 0; i < f->n_body; i++) {
+			memcpy(to, f->body[i].iov_base, f->body[i].iov_len);
+			to += f->body[i].iov_len;
+		}
+	}
+	return (uint32_t)VIO_NET_HDR + head + f->body_len;
+}
+
+/*
+ * The frame into the chain, by whatever the payload level has: *used bytes; those that the CPU copied are added to *copied. An enum
+ * vio_status.
+ */
+static inline uint8_t put_plain(const struct vio_net *net, struct vio_squeue *q,
+				struct vio_frame *f, const struct vio_plain *v, uint32_t *used,
+				uint64_t *copied)
+{
+	bool tagged;
+
+	if (!q->payload->plain_out) {
+		*used = fill_plain(net, f, v->va);
+		*copied += *used - VIO_NET_HDR;
+		return VIO_ST_OK;
+	}
+	tagged = vio_port_tags(&net->port, f->vid);
+	if (in_one_piece(f, tagged)) {
+		uint32_t before = put_before(net, f, tagged, 1);
+
+		*used = before + f->body_len;
+		return q->payload->plain_out(q, v, ioba_add(q->local_base, f->local_at.v - before),
+					     *used);
+	}
+	*used = fill_plain(net, f, v->va);
+	*copied += *used - VIO_NET_HDR;
+	return q->payload->plain_out(q, v, vio_sq_local(q, v->va), *used);
+}
+
+/* Chains that were taken and can't be used so: the long way has them first. */
+static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const struct vio_plain v[],
+		       unsigned n)
+{
+	if (n == 0)
+		return;
+	nq->held_at = nq->held_n = 0;
+	for (unsigned i = 0; i < n; i++) {
+		struct vio_req *r = &q->req[v[i].head];
+
+		r->q = q;
+		r->head = v[i].head;
+		r->n_seg = 1;
+		r->n_readable = 0;
+		r->fault = VIO_ST_OK;
+		r->state = VIO_REQ_POPPED;
+		r->seg[0] = (struct vio_seg){.at = v[i].at, .len = v[i].len, .dev_writes = true};
+		r->data = r->seg;
+		r->bounce = NULL;
+		r->to_guest = true;
+		r->data_len = v[i].len;
+		nq->held[nq->held_n++] = r;
+	}
+}
+
+static void count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, uint64_t bytes,
+			uint64_t copied)
+{
+	vio_counter_add(&net->port.stats.out_frames, n);
+	vio_counter_add(&net->port.stats.out_plain, n);
+	vio_counter_add(&net->port.stats.out_bytes, bytes);
+	vio_counter_add(&q->stats.reads, n);
+	vio_counter_add(&q->stats.bytes_read, bytes);
+	vio_counter_add(&q->stats.cpu_bytes, copied);
+}
+
+/*
+ * The first frames of a burst, as far as each fits one chain of one descriptor. How many; the rest,
+ * and what is to be said of it, is left for the long way.
+ */
+static unsigned deliver_plain(struct vio_net *net, struct vio_frame *const f[], unsigned n)
+{
+	struct vio_squeue *q = vio_load_acquire(&net->rx[vio_net_pair(net, f[0])]); /* pair L */
+	struct vio_plain v[VIO_BURST];
+	uint32_t used[VIO_BURST];
+	struct vio_net_queue *nq;
+	uint64_t bytes = 0, copied = 0;
+	uint8_t why = VIO_ST_OK;
+	unsigned k = 0, have;
+
+	static_assert(VIO_FRAME_BURST <= VIO_BURST, "a burst of frames is a burst of chains");
+	static_assert(VIO_NET_HDR + VIO_TAG_LEN + VIO_FRAME_MAX <= VIO_PLAIN_OUT, "any frame");
+	if (!q || q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN) /* pair K */
+		return 0;
+	nq = vio_nq_of(q);
+	if (nq->held_at != nq->held_n)
+		return 0;
+	while (k < n && simple(net, f[k]) &&
+	       (net->pairs == 1 || vio_load_acquire(&net->rx[vio_net_pair(net, f[k])]) == q))
+		k++;
+	have = k ? vio_squeue_take_plain(q, v, k) : 0;
+	for (k = 0; k < have && v[k].len >= VIO_NET_HDR + VIO_TAG_LEN + f[k]->len; k++) {
+		why = put_plain(net, q, f[k], &v[k], &used[k], &copied);
+		if (vio_unlikely(why != VIO_ST_OK))
+			break;
+		bytes += used[k] - VIO_NET_HDR;
+	}
+	if (vio_likely(why == VIO_ST_OK))
+		hold_plain(q, nq, v + k, have - k);
+	if (k > 0) {
+		count_plain(net, q, k, bytes, copied);
+		vio_squeue_give_plain(q, v, used, k, copied);
+	}
+	if (vio_unlikely(why != VIO_ST_OK)) /* what is left of the burst finds the queue stopped */
+		vio_sq_fault(q, why, v[k].head);
+	return k;
+}
+
+static unsigned no_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
+			  struct vio_req *done[])
+{
+	(void)q, (void)r, (void)n, (void)done;
+	return 0;
+}
+
+const struct vio_dev_ops vio_net_rx_ops = {.name = "net receive",
+					   .one_lcore = true,
+					   .submit = no_submit,
+					   .plain_flags = VRING_DESC_F_WRITE,
+					   .plain_min = VIO_NET_HDR,
+					   .plain_max = VIO_MAX_DATA,
+					   .complete = vio_net_no_complete};
+
+/* ------------------------------------------------------------------------------------ all ---- */
+
+void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
+{
+	struct vio_net *net = vio_container_of(p, struct vio_net, port);
+	struct batch b;
+
+	/* Until the first queue runs, nothing else of the session is there to be looked at (pair L). */
+	if (vio_unlikely(!vio_load_acquire(&net->rx[0]))) {
+		vio_port_drop(p, VIO_DROP_STOPPED, n);
+		return;
+	}
+	b.net = net;
+	b.q = NULL;
+	b.nq = NULL;
+	b.n = b.n_items = 0;
+	b.bytes = 0;
+	b.dry = NULL;
+	for (unsigned i = deliver_plain(net, f, n); i < n; i++) {
+		b.left = n - i;
+		if (vio_unlikely(!net->filter.promisc && !wanted(&net->filter, f[i])))
+			vio_port_drop(p, VIO_DROP_FILTERED, 1);
+		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 &&
+				      !net->guest_tso4))
+			add_segments(&b, f[i]);
+		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV6 &&
+				      !net->guest_tso6))
+			add_segments(&b, f[i]);
+		else
+			add(&b, f[i]);
+	}
+	flush(&b);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * NBD backend, inside: nbd.c opens and asks what the server can, nbd_conn.c has connections and
+ * their end, nbd_io.c the data path. One connection a queue; libnbd's own state machine does the
+ * protocol.
+ *
+ * A connection that is lost fails what it had, and is then tried again when the guest next asks for
+ * something. What the guest asks meanwhile waits for that, for a bounded time. Writes that were
+ * acknowledged and not yet flushed may be gone with the old server, so the first flush after a loss
+ * fails: the guest is told, once. A new connection is not used while the server may still execute
+ * what an earlier one asked for (nbd_fence.c, docs/decisions/0011).
+ */
+#ifndef VIO_SERVER_BACKENDS_NBD_H
+#define VIO_SERVER_BACKENDS_NBD_H
+
+#include <libnbd.h>
+#include <pthread.h>
+
+#include "server/store/priv.h"
+
+/* After so long a pause, look at the connection before using it, ns. */
+#define VIO_NBD_IDLE_NS (100 * 1000000ull)
+/* How long a connection may take, at start and again later; how long to wait before the next try, ns. */
+#define VIO_NBD_CONNECT_NS (5 * 1000000000ull)
+#define VIO_NBD_BACKOFF_NS (1 * 1000000000ull)
+/* Discard and zero go in pieces: NBD's length has 32 bits. A multiple of every block size. */
+#define VIO_NBD_RANGE_MAX (1ull << 30)
+
+/* fence=: what is done about requests of an earlier connection that the server may still execute. */
+enum vio_nbd_rule {
+	VIO_NBD_RULE_AUTO,   /* wait where their end can be told, else refuse */
+	VIO_NBD_RULE_WAIT,   /* the disk is not served before their end */
+	VIO_NBD_RULE_REFUSE, /* guests fail what was in flight (struct vio_backend, unfenced) */
+	VIO_NBD_RULE_OFF,
+};
+
+enum vio_nbd_fence {
+	VIO_NBD_FENCE_CLEAR,   /* no connection without a client is left in the server */
+	VIO_NBD_FENCE_HELD,    /* one is */
+	VIO_NBD_FENCE_UNKNOWN, /* TCP, another network namespace, no sock_diag */
+};
+
+struct vio_nbd {
+	struct vio_backend be; /* first */
+	unsigned fence;        /* enum vio_nbd_rule */
+	char uri[1024];
+	char id[VIO_ID_LEN];  /* serial=; all 0: none */
+	uint32_t min_block;   /* the server takes multiples of it, bytes */
+	uint32_t preferred;   /* what it likes best, bytes; 0: not said */
+	uint32_t max_payload; /* of one read or write, bytes */
+	bool multi_conn;      /* a flush on one connection covers writes completed on all */
+	/* Under lock; not the data path. */
+	pthread_mutex_t lock;
+	struct nbd_handle *spare; /* connected, no queue's: the first one, or a closed queue's */
+	unsigned n_queues;
+	/* Relaxed atomics, written rarely by any queue. */
+	uint32_t unflushed;  /* a write was acknowledged since the last flush began */
+	uint32_t flush_owed; /* ... and its connection lost: fail one flush */
+};
+
+enum vio_nbd_state { VIO_NBD_UP, VIO_NBD_CONNECTING, VIO_NBD_DOWN };
+
+/* A request that is in the server. */
+struct vio_nbd_slot {
+	struct vio_nbd_queue *q;
+	struct vio_io *r; /* NULL: not in use */
+	void *buffer;     /* when the iov can't be used as it is, or NULL */
+	uint64_t next;    /* discard and zero: bytes of it asked for so far */
+	uint32_t pending; /* commands, and one while it is being issued */
+	int error;        /* the first, 0 or a positive errno */
+};
+
+struct vio_nbd_queue {
+	struct vio_backend_queue bq; /* first */
+	struct vio_nbd *n;
+	struct nbd_handle *h; /* NULL when DOWN */
+	enum vio_nbd_state state;
+	bool said;         /* that it is lost; until it is back */
+	bool said_other;   /* that another disk answers; until this one is back */
+	bool fenced_out;   /* CONNECTING: connected, and the fence is held; said */
+	bool suspect;      /* libnbd refused a command: look whether the connection is gone */
+	uint64_t busy;     /* when the connection was last looked at, ns */
+	uint64_t deadline; /* CONNECTING: give up; DOWN: don't try before; ns */
+	unsigned depth, n_free;
+	unsigned n_long;           /* discards and zeroes that have another piece to ask for */
+	struct vio_nbd_slot *slot; /* depth of them */
+	uint16_t *free;
+	struct vio_be_list ready;   /* finished */
+	struct vio_be_list waiting; /* for a connection or a buffer */
+	struct vio_be_buffers buffers;
+};
+
+static inline struct vio_nbd_queue *vio_nbd_queue_of(struct vio_backend_queue *bq)
+{
+	return vio_container_of(bq, struct vio_nbd_queue, bq);
+}
+
+/* nbd_conn.c. A handle that is connected to uri within VIO_NBD_CONNECT_NS. Waits. -errno with a sentence. */
+int vio_nbd_connect(const char *uri, struct nbd_handle **h, struct vio_err *err);
+/* Is what answers there still the disk that the guest has been told of? */
+bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h);
+/* Drive the queue's connection as far as it goes without waiting; notice that it is up or lost. */
+void vio_nbd_drive(struct vio_nbd_queue *q);
+/*
+ * nbd_fence.c. Is there still a connection in the server of `h` whose client is gone? Three lists of
+ * the kernel's sockets: not the data path.
+ */
+enum vio_nbd_fence vio_nbd_look_fence(struct nbd_handle *h);
+/*
+ * When the disk is opened: wait as n->fence says, and set be.unfenced. -EOPNOTSUPP, -ECONNRESET with
+ * a sentence. The wait has no bound; a signal ends it with the program.
+ */
+int vio_nbd_fence_start(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err);
+/* DOWN for long enough: begin to connect again. */
+void vio_nbd_revive(struct vio_nbd_queue *q);
+/* nbd_io.c: every request in the server is finished with EIO; the handle is closed. */
+void vio_nbd_abandon(struct vio_nbd_queue *q);
+unsigned vio_nbd_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
+			struct vio_io *done[]);
+unsigned vio_nbd_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max);
+
+#endif
