@@ -10,7 +10,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#include "guest/blk.h"
+#include "guest/dev/blk/blk.h"
 #include "server/head/adapter.h"
 #include "server/dev/blk/blk.h"
 

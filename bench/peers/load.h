@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The load of vhost-blk: the closed loop of guest/prog/workload.c over a vhost-user ring, so that both do the same for a request
+ * The load of vhost-blk: the closed loop of guest/prog/blk/workload.c over a vhost-user ring, so that both do the same for a request
  * but what the interface makes different. One thread, never asleep: load_turn() returns whenever nothing is left to do at once,
  * so that whoever steers the processor by windows can be asked between turns.
  */

@@ -9,7 +9,7 @@
 #ifndef VIO_GUEST_DEV_BUFFERED_H
 #define VIO_GUEST_DEV_BUFFERED_H
 
-#include "guest/front.h"
+#include "guest/front/front.h"
 
 #define VIO_BUFFERED_QUEUES 2u
 

@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#include "guest/blk.h"
+#include "guest/dev/blk/blk.h"
 
 #define VDISK_MAX_LEN (1u << 20) /* one virtio request's data, bytes; longer NBD requests are cut */
 #define VDISK_DEPTH   16         /* requests in flight a queue; nbdkit has 16 threads by default */

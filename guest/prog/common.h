@@ -8,7 +8,7 @@
 
 #include "common/option_rows.h"
 #include "duet/score.h"
-#include "guest/transport.h"
+#include "guest/transport/transport.h"
 
 #ifndef VIO_VERSION
 #define VIO_VERSION "unknown"

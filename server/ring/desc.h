@@ -8,7 +8,7 @@
 #include "vio/atomics.h"
 #include "vio/types.h"
 
-/* Descriptors in a cache line, and the number that drivers like ours hand out together (guest/vring.h). */
+/* Descriptors in a cache line, and the number that drivers like ours hand out together (guest/ring/vring.h). */
 #define VIO_DESC_PER_LINE (VIO_CACHE_LINE / sizeof(struct vring_desc))
 
 /* A descriptor in host order. */

@@ -38,7 +38,7 @@ def main():
     bad = list(problems(root))
     print("\n".join(bad))
     # The check itself is checked: a planted violation in each direction must be found.
-    assert PART.search('#include "guest/blk.h"') and DPDK.search("#include <rte_eal.h>")
+    assert PART.search('#include "guest/dev/blk/blk.h"') and DPDK.search("#include <rte_eal.h>")
     print(f"{0 if bad else 1} passed, {1 if bad else 0} failed")
     return 1 if bad else 0
 

@@ -12,7 +12,7 @@
 
 #include "expect.h"
 #include "fake_server.h"
-#include "guest/blk.h"
+#include "guest/dev/blk/blk.h"
 #include "vio/cycles.h"
 
 #define BT_DEPTH 8

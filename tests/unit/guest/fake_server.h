@@ -14,7 +14,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 
-#include "guest/mem.h"
+#include "guest/dma/mem.h"
 #include "proto/fsm.h"
 #include "vio/arm.h"
 #include "vio/atomics.h"

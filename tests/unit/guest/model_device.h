@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "guest/vring.h"
+#include "guest/ring/vring.h"
 #include "vq/mock.h"
 
 #define TABLES_AT 0x40000000ull

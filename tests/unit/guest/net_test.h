@@ -15,7 +15,7 @@
 
 #include "expect.h"
 #include "fake_net.h"
-#include "guest/net.h"
+#include "guest/dev/net/net.h"
 #include "vio/cycles.h"
 
 struct nt {

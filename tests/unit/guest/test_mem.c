@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "partition.h"
 
-#include "guest/mem.h"
+#include "guest/dma/mem.h"
 
 static struct partition p;
 static struct vio_mem mem;

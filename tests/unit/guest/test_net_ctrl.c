@@ -3,7 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include "guest/blk.h"
+#include "guest/dev/blk/blk.h"
 #include "net_test.h"
 
 /* ------------------------------------------------------------- configuration, control ---- */

@@ -9,7 +9,7 @@
 
 #include <linux/virtio_config.h>
 
-#include "guest/vring.h"
+#include "guest/ring/vring.h"
 #include "vq/mock.h"
 
 #define MAX 64u

@@ -13,7 +13,7 @@
 
 #include "expect.h"
 #include "fake_server.h"
-#include "guest/transport.h"
+#include "guest/transport/transport.h"
 #include "vio/cycles.h"
 
 struct tt {

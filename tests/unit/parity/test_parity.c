@@ -15,7 +15,7 @@
 
 #include <linux/virtio_config.h>
 
-#include "guest/blk.h"
+#include "guest/dev/blk/blk.h"
 #include "server/head/adapter.h"
 #include "server/dev/blk/blk.h"
 #include "vio/cycles.h"

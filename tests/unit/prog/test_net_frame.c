@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "guest/prog/net_frame.h"
+#include "guest/prog/net/net_frame.h"
 #include "guest/prog/pattern.h"
 
 #define BUFS 8

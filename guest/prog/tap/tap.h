@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A Linux tap whose frames carry a struct virtio_net_hdr_v1, little-endian, as the card's do. Needs
+ * CAP_NET_ADMIN in the network namespace.
+ */
+#ifndef VIO_GUEST_PROG_TAP_H
+#define VIO_GUEST_PROG_TAP_H
+
+#include <net/if.h>
+
+#include "guest/dev/net/net.h"
+
+struct vio_tap {
+	char name[IFNAMSIZ];
+	int control; /* a socket of the namespace */
+	int fd[VIO_NET_MAX_PAIRS];
+	unsigned n_fds;
+};
+
+/* The calling thread into the namespace that `ip netns add NAME` made. -errno with a sentence. */
+int vio_netns_enter(const char *name, struct vio_err *err);
+/*
+ * Make the tap with a queue for each pair of the card, the card's address, offloads for what the
+ * card can take, and set its MTU; it is down. -errno with a sentence; *t can be closed in any case.
+ */
+int vio_tap_open(struct vio_tap *t, const char *name, const struct vio_net_info *card, unsigned mtu,
+		 struct vio_err *err);
+void vio_tap_close(struct vio_tap *t);
+/* Interface up or down; cable in or out. */
+int vio_tap_up(const struct vio_tap *t, bool up, struct vio_err *err);
+/* The interface's address now; somebody may have changed it. -errno. */
+int vio_tap_mac(const struct vio_tap *t, uint8_t mac[6]);
+int vio_tap_carrier(const struct vio_tap *t, bool on, struct vio_err *err);
+
+#endif
