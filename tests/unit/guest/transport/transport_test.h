@@ -11,8 +11,8 @@
 #include <cmocka.h>
 #include <linux/virtio_ids.h>
 
-#include "expect.h"
-#include "fake_server.h"
+#include "tests/unit/guest/expect.h"
+#include "tests/unit/guest/fake/fake_server.h"
 #include "guest/transport/transport.h"
 #include "vio/cycles.h"
 

@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "fault_guard.h"
+#include "tests/unit/server/fault_guard.h"
 #include "phyp/hv.h"
 #include "window_test.h"
 

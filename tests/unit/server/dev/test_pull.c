@@ -10,7 +10,7 @@
 #include <linux/virtio_config.h>
 
 #include "server/dev/pull.h"
-#include "world.h"
+#include "tests/unit/server/core/world.h"
 
 #define DATA (W_BUF + 0x10000)
 #define SIZE 64u

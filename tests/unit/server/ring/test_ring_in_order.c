@@ -10,7 +10,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 
-#include "world.h"
+#include "tests/unit/server/core/world.h"
 
 #define SIZE 64u
 

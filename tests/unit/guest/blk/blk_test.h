@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "expect.h"
-#include "fake_server.h"
+#include "tests/unit/guest/expect.h"
+#include "tests/unit/guest/fake/fake_server.h"
 #include "guest/dev/blk/blk.h"
 #include "vio/cycles.h"
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "vio/notify.h"
-#include "world.h"
+#include "tests/unit/server/core/world.h"
 
 static const enum vio_ring_access levels[] = {VIO_RING_COPY, VIO_RING_COPY_DELTA, VIO_RING_DIRECT};
 

@@ -8,7 +8,7 @@
 
 #include <linux/virtio_net.h>
 
-#include "fake_server.h"
+#include "tests/unit/guest/fake/fake_server.h"
 
 #define FN_MAX_CMDS 64
 

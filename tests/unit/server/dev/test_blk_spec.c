@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <linux/virtio_blk.h>
 
-#include "world.h"
+#include "tests/unit/server/core/world.h"
 
 #define HDR   (W_BUF + 0x0)
 #define TABLE (W_BUF + 0x1000)

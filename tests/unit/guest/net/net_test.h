@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "expect.h"
+#include "tests/unit/guest/expect.h"
 #include "fake_net.h"
 #include "guest/dev/net/net.h"
 #include "vio/cycles.h"

@@ -21,7 +21,7 @@
 #include <rte_eth_ring.h>
 #include <rte_mbuf.h>
 
-#include "fault_guard.h"
+#include "tests/unit/server/fault_guard.h"
 #include "net_world.h"
 #include "server/dpdk/eal.h"
 #include "server/ports/ethdev.h"
