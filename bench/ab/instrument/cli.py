@@ -13,7 +13,7 @@ from ab.report import report_html, report_md, report_model, results, screen
 
 FULL_FIRST = ["quick"]  # the order of full: what the headline needs comes first, the longest last
 USAGE = """experiments: a name of bench/experiments (./run ab list), a .toml file, `full` (all of them), or `report` (only write
-the report again from raw/). None: quick, about 3 minutes."""
+the report again from raw/). None: quick, under 4 minutes."""
 
 
 def parse(argv):

@@ -160,9 +160,9 @@ class Report(unittest.TestCase):
 
     def test_counters_are_counted_once_however_many_plateaus_there_are(self):
         whole = self.ctx.samples.where(experiment="quick" + STARTS_OF, slot="copy")
-        self.assertEqual(len(whole), BLOCKS * 9)
+        self.assertEqual(len(whole), BLOCKS * 10)
         row = next(t for t in self.json["targets"] if "steady state" in t["name"])
-        self.assertIn(f"of {BLOCKS * 9 * 2} process starts", row["absolute"])
+        self.assertIn(f"of {BLOCKS * 10 * 2} process starts", row["absolute"])
 
     def test_the_time_model_finds_lines_and_hand_over_in_the_windows(self):
         one = next(r for r in self.section("model")["data"]["regimes"] if r["regime"] == "one at a time")
