@@ -8,9 +8,9 @@ import unittest
 import numpy as np
 
 from simulate_windows import World, linear, simulate_windows
-from ab import stats
+from ab import planted, stats
 from ab.instrument import windows
-from ab.instrument.model import AGAIN, Point
+from ab.instrument.model import AGAIN, Point, Sample, Samples
 from ab.stats import duet, plateaus, variance
 
 R = windows.ROUND_TRIP
@@ -189,6 +189,33 @@ class Effects(unittest.TestCase):
                 iv = ratio(m, "copy", "x", q, values)
                 missed += iv.n >= 3 and iv.excludes(math.exp(want))
         self.assertLessEqual(missed, 4)
+
+
+class Planted(unittest.TestCase):
+    """What bench/ab/planted.py calls found in a real run."""
+
+    def found(self, seed, **factors):
+        arms = {"zero-copy": 1.0, "zero-copy" + AGAIN: 1.0, "zero-copy --delay-ns 0": 1.0, "zero-copy --delay-ns 17": 1.034,
+                "zero-copy --delay-ns 35": 1.07} | {k.replace("_", " "): v for k, v in factors.items()}
+        m, _ = measured({s: linear(230, 2.6, factor=f) for s, f in arms.items()}, seed=seed, blocks=10, dances=2,
+                        world=World(r=(104.0,), starts=0.004))
+        return planted.judge(Samples(
+            Sample("instrument", v.block, "main", 0, m.header["slots"][v.slot], "zero-copy", Point(), {"ns_per_request": v.ns}, plateau=0)
+            for v in duet.values(m) if np.isfinite(v.ns)))
+
+    def test_the_delay_nearest_to_three_per_cent_is_looked_at_and_is_found(self):
+        found = self.found(1)
+        self.assertEqual([f["slot"] for f in found], ["zero-copy --delay-ns 17", "zero-copy --delay-ns 0"])
+        self.assertTrue(planted.right(found))
+
+    def test_a_delay_that_was_not_felt_and_an_effect_where_none_was_planted_are_not_called_right(self):
+        self.assertFalse(planted.right(self.found(1, **{"zero-copy --delay-ns 17": 1.0})))
+        self.assertFalse(planted.right(self.found(1, **{"zero-copy --delay-ns 0": 1.03})))
+
+    def test_too_few_starts_are_no_answer(self):
+        few = Samples(Sample("instrument", b, "main", 0, s, "zero-copy", Point(), {"ns_per_request": ns}, plateau=0) for b in range(4)
+                      for s, ns in {"zero-copy": 500.0, "zero-copy --delay-ns 0": 500.0, "zero-copy --delay-ns 17": 517.0}.items())
+        self.assertIsNone(planted.judge(few))
 
 
 class Parts(unittest.TestCase):
