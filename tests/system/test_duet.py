@@ -6,12 +6,15 @@ import collections
 import os
 import random
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 import unittest
 from unittest import mock
 
-from common import BUILD, SLOW, main
+from common import BUILD, ROOT, SLOW, main, until
 from machine import MachineError
 from ab.drivers import disk_peers, duet_trial
 from ab.instrument import duet, environment, experiment, runner, score, store, windows
@@ -101,11 +104,11 @@ class Dance(unittest.TestCase):
         self.assertEqual(len(pairs), n * (n - 1))
 
     def test_an_arm_without_a_turn_takes_no_processor_time(self):
-        ticks = {}
+        took = {}
 
-        def cpu_ticks(pid):
-            fields = environment.read_text(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
-            return int(fields[11]) + int(fields[12])
+        def cpu_ns(pid):
+            """Of each thread, nanoseconds on a processor so far."""
+            return {t: int(environment.read_text(f"/proc/{pid}/task/{t}/schedstat").split()[0]) for t in os.listdir(f"/proc/{pid}/task")}
 
         class Idle(Watched):
             """In the last dance the first player has no turn."""
@@ -119,13 +122,14 @@ class Dance(unittest.TestCase):
                 idle = guests[min(self.players)].proc.pid
                 server = next(p for p in children(os.getpid()) if "--duet" in command(p) and "vios" in command(p)[0]
                               and self.sheet.option(min(self.players)) in command(p))
-                before = cpu_ticks(idle), cpu_ticks(server)
+                until(lambda: environment.read_text(f"/proc/{idle}/task/{idle}/stat").rsplit(")", 1)[1].split()[0] == "S", "its sleep")
+                before = cpu_ns(idle) | cpu_ns(server)
                 stop, halfway = threading.Event(), []
 
                 def watch():
                     while not stop.wait(0.01):
                         if (self.sheet.guests["done"][:self.sheet.n_turns()] == 1).mean() > 0.8 and not halfway:
-                            halfway.append((cpu_ticks(idle), cpu_ticks(server)))
+                            halfway.append(cpu_ns(idle) | cpu_ns(server))
                 watcher = threading.Thread(target=watch)
                 watcher.start()
                 try:
@@ -134,12 +138,15 @@ class Dance(unittest.TestCase):
                     stop.set()
                     watcher.join()
                 if not more:
-                    ticks["idle"] = before, halfway[0] if halfway else None
+                    took["idle"] = before, halfway[0] if halfway else None
                 return out
         dance(tiny(duet={"seconds": 0.5, "pilot_rounds": 2}), self.folder.name, Idle)
-        before, halfway = ticks["idle"]
+        before, halfway = took["idle"]
         self.assertIsNotNone(halfway, "the dance ended before it was looked at")
-        self.assertEqual(halfway, before, "clock ticks of the guest and of the server of an arm that had no turn")
+        print(f"an arm without a turn for most of a dance: {sum(halfway.values()) - sum(before.values())} ns on a processor, "
+              f"{len(before)} threads", file=sys.stderr)
+        self.assertTrue(all(before.values()), "this kernel does not count what its threads take")
+        self.assertEqual(halfway, before, "ns on a processor of the threads of an arm that had no turn")
 
     def test_a_guest_that_dies_in_the_dance_is_named_and_nobody_waits_for_ever(self):
         class Deadly(Watched):
@@ -212,7 +219,73 @@ class Dance(unittest.TestCase):
         self.assertTrue(any(e["kind"] == "finished" for e in events))
 
 
+    def test_a_run_killed_at_random_points_goes_on_each_time_and_leaves_nothing_running(self):
+        """kill -9 of the conductor alone: its programs must go with it, and what was whole must count once."""
+        folder, rng, kills = self.folder.name, random.Random(8), 0
+        toml = os.path.join(folder, "tiny.toml")
+        with open(toml, "w", encoding="ascii") as f:
+            f.write(KILLED)
+        while True:
+            with open(os.path.join(folder, "log"), "w+", encoding="utf-8") as log:
+                p = subprocess.Popen([sys.executable, "-c", RUN, BENCH, toml, folder, BUILD, *map(str, CORES)], stdout=log, stderr=log)
+                try:
+                    rc = p.wait(rng.uniform(0.5, 3.0) if kills < 5 else 120)
+                except subprocess.TimeoutExpired:
+                    p.kill()
+                    rc = p.wait()
+                    kills += 1
+                log.seek(0)
+                self.assertIn(rc, (0, -signal.SIGKILL), log.read())
+            if not rc:
+                break
+            self.assertLess(kills, 6, "it did not end in two minutes")
+            end = time.monotonic() + 5
+            while (left := [c for c in map(command, processes()) if any(f"/proc/{p.pid}/fd/" in word for word in c)]) and \
+                    time.monotonic() < end:
+                time.sleep(0.02)
+            self.assertEqual(left, [], "programs of a killed run still live")
+        self.assertGreaterEqual(kills, 3)
+        _, trials, events = store.read(os.path.join(folder, "raw", "tiny.jsonl"))
+        mine = collections.Counter((t["block"], t["slot"]) for t in trials if t["experiment"] == "tiny")
+        self.assertEqual(mine, {(b, s): 1 for b in range(6) for s in ("copy", "zero-copy")})
+        self.assertEqual(sorted(set(windows.load(folder, "tiny")[0]["block"])), list(range(6)))
+        self.assertEqual(sum(e["kind"] == "finished" for e in events), 1)
+
+
+# A run in a process of its own: bench/, experiment, folder of the report, build, cores.
+RUN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ab.instrument import environment, experiment, runner
+environment.limits = lambda *_: {"round_trip": None, "memcpy": []}
+runner.run(experiment.load(sys.argv[2]), sys.argv[3], sys.argv[4], {"guest_core": int(sys.argv[5]), "server_core": int(sys.argv[6])},
+           progress=runner.Progress(quiet=True))
+"""
+KILLED = """
+title = "tiny"
+question = "?"
+arms = ["copy", "zero-copy"]
+[blocks]
+pilot = 1
+min = 6
+max = 6
+[duet]
+seconds = 0.2
+pilot_rounds = 2
+[machine]
+guest_memory = 32
+server_memory = 96
+[[sweep]]
+backend = "memory"
+bs = 512
+depth = 4
+"""
+BENCH = os.path.join(ROOT, "bench")
 keys_of = runner.danced_keys
+
+
+def processes():
+    return [int(p) for p in os.listdir("/proc") if p.isdigit()]
 
 
 def children(pid):

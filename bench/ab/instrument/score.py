@@ -58,12 +58,18 @@ def order(slots, rounds, rng):
 
 
 class Score:
-    """The file, in memory where there is /dev/shm. One score serves several dances, one after the other."""
+    """The file. One score serves several dances, one after the other. Without a folder it is memory that the programs open by way
+    of this process's descriptor, so that nothing is left behind when it is killed."""
 
     def __init__(self, max_turns, folder=None):
         self.max_turns = max_turns
-        shm = folder or ("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
-        fd, self.path = tempfile.mkstemp(prefix="vio-score-", dir=shm)
+        self.named = folder is not None
+        if self.named:
+            fd, self.path = tempfile.mkstemp(prefix="vio-score-", dir=folder)
+        else:
+            fd = os.memfd_create("vio-score", os.MFD_CLOEXEC)
+            self.path = f"/proc/{os.getpid()}/fd/{fd}"
+        self.fd = fd
         sides = HEAD.itemsize
         turns = up(sides + MAX_SLOTS * 2 * LINE.itemsize)
         guests = up(turns + max_turns * TURN.itemsize)
@@ -71,7 +77,6 @@ class Score:
         size = up(servers + max_turns * SERVER_RECORD.itemsize)
         os.posix_fallocate(fd, 0, size)
         self.map = mmap.mmap(fd, size)
-        os.close(fd)
         self.head = np.frombuffer(self.map, HEAD, 1, 0)[0:1]
         self.lines = np.frombuffer(self.map, LINE, MAX_SLOTS * 2, sides).reshape(MAX_SLOTS, 2)
         self.turns = np.frombuffer(self.map, TURN, max_turns, turns)
@@ -85,7 +90,9 @@ class Score:
         return self
 
     def __exit__(self, *exc):
-        os.unlink(self.path)
+        os.close(self.fd)
+        if self.named:
+            os.unlink(self.path)
 
     def option(self, slot):
         """Value of a program's --duet."""
