@@ -23,12 +23,41 @@ def analyse(ctx):
     out.figures = [f for n in names[:1] for f in [round_trips(ctx, n)] if f]
     out.tables = [plateau_table(ctx), aside_table(ctx), *(t for n in names for t in [variance_table(ctx, n, parts_of[n])] if t),
                   *(t for n in names for t in [experienced_table(ctx, n)] if t)]
-    out.text = ["Undisturbed rates are what comparisons use. As experienced is total time over total requests in all windows of the "
+    out.text = [*(t for n in names for t in [handover_text(ctx, n)] if t), "Undisturbed rates are what comparisons use. As experienced is total time over total requests in all windows of the "
                 "plateau: what gaps cost each arm, those of the machine and those that a design makes itself.",
                 "Spread is of ln of the ratio to the first arm (its own time beside it): between process starts, between the dances of a "
                 "start (time), between the rounds of a dance. Where it is the starts, more starts help; where it is time, more dances."]
-    out.data = {"variance": [as_data(ctx, n, *row) for n in names for row in parts_of[n]]}
+    out.data = {"handover": {n: handover_data(ctx, n) for n in names}, "variance": [as_data(ctx, n, *row) for n in names for row in parts_of[n]]}
     return out
+
+
+def handovers(m):
+    """(us from the end of each counted part to both sides of the next window being on their cores, as an array; share of the dances'
+    time that was counted). What is outstanding is completed in it, so it is the hand-over and the drain."""
+    rows, hz = m.rows, m.header["tick_hz"]
+    played = rows["begin"] > 0
+    a, b = rows[:-1], rows[1:]
+    ends = a["begin"] + a["warm"] + a["ticks"]
+    good = played[:-1] & played[1:] & (a["block"] == b["block"]) & (a["dance"] == b["dance"]) & (b["seq"] == a["seq"] + 1)
+    took = (b["begin"].astype(np.int64) - ends.astype(np.int64))[good]
+    span = (b["begin"].astype(np.int64) - a["begin"].astype(np.int64))[good]
+    return took / hz * 1e6, float(a["ticks"][good].sum(dtype=np.int64) / max(1, span.sum()))
+
+
+def handover_text(ctx, name):
+    """A sentence: what handing the cores over costs."""
+    took, counted = handovers(ctx.windows[name])
+    if not len(took):
+        return ""
+    low, middle, high = np.quantile(took, (0.05, 0.5, 0.95))
+    return (f"Experiment {name}: from the end of a window's counted part to both sides of the next one being on their cores {middle:.0f} µs "
+            f"(median of {len(took):,}; 5th and 95th percentile {low:.0f} and {high:.0f} µs): what was in flight, and two wake-ups. "
+            f"{100 * counted:.0f} % of the time is counted, the rest is hand-over and warm-up.")
+
+
+def handover_data(ctx, name):
+    took, counted = handovers(ctx.windows[name])
+    return {"us": [float(q) for q in np.quantile(took, (0.05, 0.5, 0.95))] if len(took) else [], "counted": counted}
 
 
 def base_slot(m):

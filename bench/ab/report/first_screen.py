@@ -20,7 +20,8 @@ HEAD_WORDS = ("4 KiB reads from memory, one at a time, every byte checked", "the
 ARMS = ("copy-tuned", "premapped", "zero-copy")  # drawn against copy
 TOP = 30  # of the picture's scale; what is above is written
 WIDTH = 900  # of the picture, SVG units
-GROUP = {("null", "read"): "null", ("memory", "read"): "memory, reads", ("memory", "write"): "writes"}  # of the picture's points
+# Of the picture's points.
+GROUP = {("null", "read"): "null disk", ("memory", "read"): "memory disk, reads", ("memory", "write"): "writes"}
 N = 256  # entries of the ring that the copy arm fetches and puts back whole for each kick
 
 
@@ -68,8 +69,8 @@ def number(ctx, key, words):
     tuned = against(ctx, point, "zero-copy", "copy-tuned")
     return Big(value=f"{v.interval.estimate:.2f}×", claim=words, interval=interval_text(v.interval), absolute=v.absolute,
                answer=v.answer, plateau=v.plateau,
-               second=f"{tuned.interval.estimate:.2f}× copy-tuned ({tuned.interval.low:.2f} to {tuned.interval.high:.2f})"
-               if tuned else ""), v
+               second="as many requests as copy" + (f"; {tuned.interval.estimate:.2f}× copy-tuned ({tuned.interval.low:.2f} to "
+                                                    f"{tuned.interval.high:.2f})" if tuned else "")), v
 
 
 def told(found):
@@ -96,7 +97,8 @@ def sentence(ctx, at_plateaus):
     text += f": faster at {many['faster']} of {len(mine)} points"
     text += f", slower at {many['slower']}" if many["slower"] else ""
     undecided = len(mine) - many["faster"] - many["slower"]
-    return text + (f", not shown to differ at {undecided}." if undecided else ".")
+    text += f", not shown to differ at {undecided}." if undecided else "."
+    return text + (" R: the round trip of a cache line between the two cores." if where else "")
 
 
 # --- points ---------------------------------------------------------------------------------------------------------------
@@ -152,11 +154,13 @@ def order(point):
     return (point.backend != "null", point.op != "read", point.bs, point.depth)
 
 
-def short(point):
-    return size_name(point.bs).replace(" ", "\n") + (f"\n×{point.depth}" if point.depth > 1 else "\n")
+def short(point, wide):
+    """Of the axis; wide: there is room for size and unit on one line."""
+    size = size_name(point.bs)
+    return (size if wide else size.replace(" ", "\n")) + (f"\n×{point.depth}" if point.depth > 1 else "\n")
 
 
-def panel(ax, ctx, points):
+def panel(ax, ctx, points, wide):
     """Ratio to copy of the arms at each point, and the most that R and the hand-over of the bytes allow."""
     samples = ctx.of(NAME)
     for i, p in enumerate(points):
@@ -169,7 +173,7 @@ def panel(ax, ctx, points):
             if np.isfinite([r.low, r.high]).all():
                 ax.plot([x, x], [r.low, r.high], color=look["color"], linewidth=1.6)
             ax.plot([x], [r.estimate], marker=look["marker"], color=look["color"], linestyle="none", markersize=6.5,
-                    label=arm)
+                    label=arm, zorder=4)
         ns, least = base.values(parts.NS), least_ns(samples, p)
         if len(ns) and math.isfinite(least):
             most = float(np.median(ns)) / least
@@ -186,7 +190,7 @@ def panel(ax, ctx, points):
     for i in [0, *cut]:  # above the axes: a bound may lie anywhere in them
         name = GROUP.get((points[i].backend, points[i].op), f"{points[i].backend}, {points[i].op}s")
         ax.text(i - 0.45, 1.015, name, transform=ax.get_xaxis_transform(), va="bottom", fontsize=10, color=plots.SOFT)
-    ax.set_xticks(range(len(points)), [short(p) for p in points])
+    ax.set_xticks(range(len(points)), [short(p, wide) for p in points])
     ax.grid(False, axis="x")
     ax.set_title(ctx.plateau_name() or "R not measured in the same windows", fontsize=12, pad=20)
 
@@ -197,7 +201,8 @@ def picture(ctx, at_plateaus):
     points = sorted({p for c in shown for p in c.of(NAME).points()}, key=order)
     fig, strip, axes = parts.panels(rows=1, cols=len(shown), height=340, legend_lines=1, width=WIDTH, sharey="row")
     for ax, c in zip(axes, shown):
-        panel(ax, c, points)
+        panel(ax, c, points, len(shown) == 1)
+        ax.set_xlabel("bytes of a request; ×32: 32 in flight, else one at a time")
     axes[0].set_ylabel("requests/s, times those of copy")
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(min(low, 0.8), min(max(high, 8), TOP))
@@ -209,7 +214,7 @@ def picture(ctx, at_plateaus):
     return Figure(id="first", title=title, svg=plots.to_svg(fig, "first", title),
                   caption=f"Marks: medians over process starts of the ratio of requests per second to copy; lines: {stats.LEVEL:.0%} "
                           "intervals. Black: the most that this machine allows any design: the block asked for, handed to the other "
-                          "core and read, as many in flight; on a null disk a line there and back. ×32: 32 requests in flight."
+                          "core and read, as many in flight; on a null disk a line there and back."
                   .replace("%", " %"),
                   limits=parts.limits_line(ctx), command=ctx.command(NAME))
 

@@ -13,7 +13,7 @@ import unittest.mock
 import numpy as np
 
 import simulate
-from simulate_windows import World, simulate_windows
+from simulate_windows import HANDOVER_NS, HZ, World, simulate_windows
 from ab.instrument import experiment, plateau_samples, store, windows
 from ab.papers import paper_run
 from ab.report import first_screen, report_html, report_md, report_model, results, screen
@@ -173,6 +173,11 @@ class Report(unittest.TestCase):
         self.assertRegex(lead, r"R stood at \d+ ns and \d+ ns; [\d.]+ % of [\d,]+ windows had a gap")
         aside = self.json["windows"]["quick"]["set_aside"]
         self.assertGreater(aside["a side saw a gap"], 0.05 * aside["windows"])
+
+    def test_what_a_hand_over_takes_is_what_was_planted(self):
+        planted = (HANDOVER_NS - 50_000 * 1e9 / HZ) / 1e3  # of it the warm-up's ticks
+        got = self.section("instrument")["data"]["handover"]["quick"]["us"]
+        self.assertAlmostEqual(got[1], planted, delta=1)
 
     def test_figures_recomputed_from_samples_csv_agree(self):
         check, parts = recompute.recompute(self.dir.name)
