@@ -6,7 +6,8 @@
 #include "server/dev/blk/blk_priv.h"
 #include "server/payload/payload.h"
 
-#define SECTOR VIO_BLK_SECTOR
+#define BLK_SIZE_MAX (64u << 10)
+#define SECTOR       VIO_BLK_SECTOR
 
 /* ------------------------------------------------------------------ what it offers ---- */
 
@@ -52,10 +53,11 @@ uint16_t vio_blk_config(const struct vio_device *dev, uint16_t num_queues, uint8
 	c.capacity = vio_le64(vio_load_relaxed(&be->size) / SECTOR);
 	/*
 	 * Their product is what one request may carry, so that a driver that keeps to both never
-	 * makes a larger one.
+	 * makes a larger one. Segments of 64 KiB, because a kernel with pages of that size makes none smaller,
+	 * whatever size_max says.
 	 */
-	c.size_max = vio_le32(VIO_MAX_DATA / VIO_SEG_MAX);
-	c.seg_max = vio_le32(VIO_SEG_MAX);
+	c.size_max = vio_le32(BLK_SIZE_MAX);
+	c.seg_max = vio_le32(VIO_MAX_DATA / BLK_SIZE_MAX);
 	c.blk_size = vio_le32(be->block_size);
 	c.physical_block_exp = (uint8_t)(31 - __builtin_clz(blocks));
 	c.min_io_size = vio_le16((uint16_t)blocks);
