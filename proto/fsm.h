@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: BSD-3-Clause */
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0 */
 /*
  * The configuration state machines of both sides, without I/O: entries and commands go in, messages
  * to send and work to do come out. Both programs and the tests share them. Nothing here touches

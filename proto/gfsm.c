@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: BSD-3-Clause */
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0 */
 /* The guest's side of device configuration: two tables, what may be sent when and what may arrive when. */
 #include <errno.h>
 

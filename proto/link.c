@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: BSD-3-Clause */
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0 */
 /* The CRQ connection, the same on both sides. docs/protocol.md, section 4. */
 #include "proto/fsm.h"
 

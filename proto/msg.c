@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: BSD-3-Clause */
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0 */
 /* Bytes of a message, and names for people. docs/protocol.md, sections 1 and 2. */
 #include <errno.h>
 

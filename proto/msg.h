@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: BSD-3-Clause */
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0 */
 /*
  * virtio over CRQ: the messages and the structures that they point to. Bytes on the wire only: no
  * policy, no I/O, no allocation. docs/protocol.md is the specification; section numbers in comments

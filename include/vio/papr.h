@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: BSD-3-Clause */
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0 */
 /*
  * PAPR's numbers: hypervisor calls, return codes, TCE bits, CRQ bytes. Values only, no policy.
  *

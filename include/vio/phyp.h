@@ -170,6 +170,12 @@ bool phyp_counts_exposure(const struct phyp_part *part);
  * close, or the return/forced rescind of the grant. Data path.
  */
 void *phyp_mem(const struct phyp_part *part, struct gla a, uint64_t len);
+/*
+ * A new descriptor of LMB `i` of the partition's own memory, which the caller closes: for a program that
+ * hands the memory on to another process of the same partition (a virtual machine). -ENOENT no such LMB;
+ * else why phypd did not give it.
+ */
+int phyp_lmb_fd(struct phyp_part *part, unsigned i);
 
 /*
  * What a program that hands accepted pages to a device (the kernel's O_DIRECT, a NIC) owes to a forced
