@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * virtio over a CRQ: adapters, arms, and the worker that follows the server's coming and going.
+ *
+ * The virtio drivers are the kernel's own. Their addresses are I/O bus addresses of the adapter's DMA window
+ * (VIRTIO_F_ACCESS_PLATFORM), which the adapter's dma_map_ops give out.
+ */
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/virtio_config.h>
+
+#include "vio/levels.h"
+#include "virtio_vio.h"
+
+static char *arm = "copy";
+module_param(arm, charp, 0444);
+MODULE_PARM_DESC(arm, "copy (as in 2010), copy-tuned, premapped or zero-copy");
+
+static bool packed;
+module_param(packed, bool, 0444);
+MODULE_PARM_DESC(packed, "Take packed rings where the server has them; all arms have split ones otherwise");
+
+/* docs/linux-guest.md says why each level is what it is in a kernel. */
+static const struct vv_arm vv_arms[] = {
+	{ "copy", &vv_map_single_use, VIO_RING_COPY, VIO_PAYLOAD_RDMA, VIO_NOTIFY_CRQ, false,
+	  false },
+	{ "copy-tuned", &vv_map_deferred, VIO_RING_COPY_DELTA, VIO_PAYLOAD_RDMA,
+	  VIO_NOTIFY_SUPPRESS, true, false },
+	{ "premapped", &vv_map_pool, VIO_RING_DIRECT, VIO_PAYLOAD_BOUNCE, VIO_NOTIFY_POLL, true,
+	  true },
+	{ "zero-copy", &vv_map_direct, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL, true,
+	  true },
+};
+
+static const struct vv_arm *vv_arm_named(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(vv_arms); i++)
+		if (!strcmp(vv_arms[i].name, name))
+			return &vv_arms[i];
+	return NULL;
+}
+
+/* -------------------------------------------------------------------- control memory */
+
+static int vv_control_open(struct vv *vv)
+{
+	/* The server writes and reads the header, writes config space, reads the descriptor. */
+	static const u64 perm[VV_PAGES] = {
+		[VV_HEADER] = TCE_READ | TCE_WRITE,
+		[VV_CONFIG] = TCE_WRITE,
+		[VV_WDESC] = TCE_READ,
+		[VV_CRQ] = TCE_READ | TCE_WRITE, /* the hypervisor's */
+	};
+	struct vv_iommu *m = &vv->iommu;
+	unsigned long at;
+	unsigned int i;
+	int rc = 0;
+
+	vv->control = alloc_pages_exact(VV_PAGES * VV_TCE_PAGE, GFP_KERNEL | __GFP_ZERO);
+	if (!vv->control)
+		return -ENOMEM;
+	at = vv_iommu_get(m, VV_PAGES);
+	if (at == VV_NO_SPACE)
+		rc = -ENOSPC;
+	for (i = 0; i < VV_PAGES && !rc; i++) {
+		vv->page_at[i] = m->base + ((u64)(at + i) << m->shift);
+		rc = vv_tce_map(m, at + i, virt_to_phys(vv_page(vv, i)), 1, perm[i]);
+	}
+	if (!rc)
+		return 0;
+	dev_err(vv->dev, "mapping the adapter's control memory failed (%d)\n", rc);
+	if (at != VV_NO_SPACE) {
+		vv_tce_unmap(m, at, VV_PAGES);
+		vv_iommu_put(m, at, VV_PAGES);
+	}
+	free_pages_exact(vv->control, VV_PAGES * VV_TCE_PAGE);
+	vv->control = NULL;
+	return rc;
+}
+
+static void vv_control_close(struct vv *vv)
+{
+	struct vv_iommu *m = &vv->iommu;
+	unsigned long at = (vv->page_at[0] - m->base) >> m->shift;
+
+	if (!vv->control)
+		return;
+	vv_tce_unmap(m, at, VV_PAGES);
+	vv_iommu_put(m, at, VV_PAGES);
+	free_pages_exact(vv->control, VV_PAGES * VV_TCE_PAGE);
+}
+
+/* ------------------------------------------------------------------------- the worker */
+
+static void vv_release_device(struct device *dev)
+{
+	kfree(container_of(dev, struct vv_device, vdev.dev));
+}
+
+/* A server is there, and no device yet: PROBE, and give it to the kernel's drivers. */
+static void vv_register(struct vv *vv)
+{
+	struct vv_device *d;
+	int rc = vv_probe_device(vv);
+
+	if (rc)
+		return; /* said; the server's next start is another try */
+	d = kzalloc(sizeof(*d), GFP_KERNEL);
+	if (!d)
+		return;
+	d->vv = vv;
+	d->vdev.dev.parent = vv->dev;
+	d->vdev.dev.release = vv_release_device;
+	d->vdev.id.vendor = VIRTIO_DEV_ANY_ID;
+	d->vdev.id.device = vv->type;
+	d->vdev.config = &vv_config_ops;
+	vv->d = d;
+	rc = register_virtio_device(&d->vdev);
+	if (rc) {
+		dev_err(vv->dev, "registering the virtio device failed (%d)\n", rc);
+		vv->d = NULL;
+		put_device(&d->vdev.dev);
+	}
+}
+
+static void vv_tell_config(struct vv *vv)
+{
+	bool told;
+
+	spin_lock_irq(&vv->lock);
+	told = vv->config_told;
+	vv->config_told = false;
+	spin_unlock_irq(&vv->lock);
+	if (told && vv->d)
+		virtio_config_changed(&vv->d->vdev);
+}
+
+static void vv_work(struct work_struct *work)
+{
+	struct vv *vv = container_of(to_delayed_work(work), struct vv, work);
+
+	if (vio_hv_dead()) {
+		if (vv->d)
+			virtio_break_device(&vv->d->vdev);
+		return;
+	}
+	vv_drain(vv);
+	switch (READ_ONCE(vv->state)) {
+	case VV_DOWN:
+		vv_hello(vv);
+		mod_delayed_work(system_long_wq, &vv->work, msecs_to_jiffies(VV_HELLO_MS));
+		break;
+	case VV_UP:
+		if (!vv->d)
+			vv_register(vv);
+		break;
+	case VV_RUNNING:
+		vv_kick_again(vv);
+		break;
+	case VV_STOPPED:
+		if (vv->d && !(vv->status & VIRTIO_CONFIG_S_NEEDS_RESET)) {
+			vv->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+			dev_err(vv->dev, "the server stopped the device: %s\n",
+				vio_status_text(vv->why));
+			virtio_break_device(&vv->d->vdev);
+		}
+		break;
+	}
+	vv_tell_config(vv);
+}
+
+/* ---------------------------------------------------------------------------- adapters */
+
+static void vv_close(struct vv *vv)
+{
+	cancel_delayed_work_sync(&vv->work);
+	if (vv->d)
+		unregister_virtio_device(&vv->d->vdev);
+	vv->d = NULL;
+	cancel_delayed_work_sync(&vv->work);
+	vv_crq_close(vv);
+	cancel_delayed_work_sync(&vv->work);
+	vv_windows_void(vv);
+	vv_control_close(vv);
+	if (vv->arm->mapping->close)
+		vv->arm->mapping->close(vv);
+	vv_iommu_close(vv);
+	set_dma_ops(vv->dev, NULL);
+	dev_set_drvdata(vv->dev, NULL);
+	kfree(vv);
+}
+
+static int vv_open(struct device *dev, struct vio_hv_device *hdev, const struct vv_arm *a)
+{
+	struct vv *vv = kzalloc(sizeof(*vv), GFP_KERNEL);
+	int rc;
+
+	if (!vv)
+		return -ENOMEM;
+	vv->dev = dev;
+	vv->hdev = hdev;
+	vv->u = &hdev->u;
+	vv->arm = a;
+	vv->packed = packed;
+	spin_lock_init(&vv->lock);
+	spin_lock_init(&vv->queues_lock);
+	vv->used = vv_used;
+	mutex_init(&vv->ask);
+	init_waitqueue_head(&vv->wait);
+	INIT_DELAYED_WORK(&vv->work, vv_work);
+	dev_set_drvdata(dev, vv);
+	vv->dma_mask = DMA_BIT_MASK(64);
+	dev->dma_mask = &vv->dma_mask;
+	dev->coherent_dma_mask = DMA_BIT_MASK(64);
+	set_dma_ops(dev, a->mapping->dma);
+	rc = vv_iommu_open(vv);
+	if (!rc && a->mapping->open)
+		rc = a->mapping->open(vv);
+	if (!rc)
+		rc = vv_control_open(vv);
+	if (!rc)
+		rc = vv_crq_open(vv);
+	if (!rc)
+		return 0;
+	vv_close(vv);
+	return rc;
+}
+
+static int vv_hv_probe(struct vio_hv_device *hdev)
+{
+	return vv_open(&hdev->dev, hdev, vv_arm_named(arm));
+}
+
+static void vv_hv_remove(struct vio_hv_device *hdev)
+{
+	vv_close(dev_get_drvdata(&hdev->dev));
+}
+
+static struct vio_hv_driver vv_driver = {
+	.driver.name = "virtio_vio",
+	.probe = vv_hv_probe,
+	.remove = vv_hv_remove,
+};
+
+static int __init virtio_vio_init(void)
+{
+	int rc;
+
+	if (!vv_arm_named(arm)) {
+		pr_err("virtio_vio: arm=%s: it is copy, copy-tuned, premapped or zero-copy\n", arm);
+		return -EINVAL;
+	}
+	rc = vv_lists_alloc();
+	if (rc)
+		return rc;
+	rc = vio_hv_register_driver(&vv_driver, THIS_MODULE);
+	if (rc)
+		vv_lists_free();
+	return rc;
+}
+
+static void __exit virtio_vio_exit(void)
+{
+	vio_hv_unregister_driver(&vv_driver);
+	vv_lists_free();
+}
+
+module_init(virtio_vio_init);
+module_exit(virtio_vio_exit);
+MODULE_DESCRIPTION("virtio over a PAPR command/response queue");
+MODULE_LICENSE("GPL");
