@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""./run guest: a real Linux guest (Debian's kernel, unmodified QEMU) with a disk, a network and a shared folder."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+from vm import demo, devices, initramfs, kernel, packages, qemu  # noqa: E402
+
+
+def say(text):
+    print(f"guest: {text}", flush=True)
+
+
+def parse(argv):
+    p = argparse.ArgumentParser(prog="./run guest", description=__doc__)
+    p.add_argument("arch", nargs="?", choices=sorted(packages.ARCHES), default="ppc64le", help="ppc64le boots faster (default)")
+    p.add_argument("--build", default=os.path.join(HERE, "..", "..", "build"), help=argparse.SUPPRESS)
+    p.add_argument("--stock", choices=["pci", "vio"], help="QEMU's own devices instead of this project's: virtio-pci, or PAPR's vscsi and LAN")
+    p.add_argument("--demo", action="store_true", help="run a script in the guest and print what it did")
+    p.add_argument("--only", metavar="PART,...", help="parts of the demo: " + ", ".join(demo.PARTS))
+    p.add_argument("--fetch", action="store_true", help="fetch and build everything, boot nothing")
+    p.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="auto: kvm where a trial boot really works")
+    p.add_argument("--cpus", type=int, default=1, help="processors of the guest (1)")
+    p.add_argument("--memory", type=int, default=512, metavar="MIB", help="of the guest, 256 to 1024 (512)")
+    p.add_argument("--seconds", type=int, default=300, help="the demo is over after so long, done or not (300)")
+    a = p.parse_args(argv)
+    if not 1 <= a.cpus <= 8 or not 256 <= a.memory <= 1024:
+        p.error("--cpus is 1 to 8, --memory 256 to 1024")
+    return a
+
+
+def prepare(a, has):
+    """(kernel, initramfs) for devices `has`."""
+    root = packages.Root(a.arch, say)
+    k = kernel.Kernel(root)
+    say(f"kernel {k.abi} of Debian, cached in {root.dir}")
+    programs = ["mke2fs", "e2fsck"] + (demo.programs(a) if a.demo or a.fetch else [])
+    return k, initramfs.base(root, k.ordered(has.modules, has.own_modules), programs)
+
+
+def run(a, folder):
+    with devices.Stock(a.arch, a.stock or "pci", folder) as has:
+        k, initrd = prepare(a, has)
+        if a.fetch:
+            return 0
+        accel = qemu.choose_accel(a.arch, k.image, initrd, folder, say) if a.accel == "auto" else a.accel
+        vm = qemu.Vm(a.arch, k.image, initrd, folder, a.memory, a.cpus, accel, has.qemu())
+        say(f"{a.arch}, {accel}, {a.cpus} processor(s), {a.memory} MiB")
+        if not a.demo:
+            say("a shell; `poweroff -f` or Ctrl-A X ends it")
+            return vm.shell()
+        return demo.run(vm, has, a, say)
+
+
+def main(argv):
+    a = parse(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = tempfile.mkdtemp(prefix="vio-guest-")
+    t0 = time.monotonic()
+    try:
+        rc = run(a, folder)
+        if a.demo:
+            say(f"done in {time.monotonic() - t0:.0f} s")
+        return rc
+    except (packages.Missing, packages.Broken) as e:
+        print(f"guest: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("guest: ended by Ctrl-C", file=sys.stderr)
+        return 130
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

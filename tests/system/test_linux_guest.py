@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""A real Linux guest (Debian's ppc64le kernel, QEMU without firmware). Where packages can't be had: skipped, and said so."""
+
+import os
+import shutil
+import struct
+import sys
+import tempfile
+import unittest
+
+from common import ROOT, main
+
+sys.path.insert(0, os.path.join(ROOT, "guest"))
+from vm import demo, devices, initramfs, kernel, packages, qemu  # noqa: E402
+
+ARCH = "ppc64le"
+
+
+class Pure(unittest.TestCase):
+    """What needs no guest."""
+
+    def test_sonames_lead_to_debians_packages(self):
+        for soname, package in (("libaio.so.1", "libaio1"), ("libc.so.6", "libc6"), ("ld64.so.2", "libc6"), ("libm.so.6", "libc6"),
+                                ("ld-linux-x86-64.so.2", "libc6"), ("libcom_err.so.2", "libcom-err2"), ("libcrypto.so.3", "libssl3"),
+                                ("libext2fs.so.2", "libext2fs2"), ("libnl-3.so.200", "libnl-3-200"), ("libstdc++.so.6", "libstdc++6")):
+            self.assertEqual(packages.package_of(soname), package)
+
+    def test_an_archive_has_each_folder_once_before_its_files_and_all_bytes(self):
+        a = initramfs.Archive()
+        a.data("a/b/one", b"12345", 0o755)
+        a.data("/a/b/two", "x")
+        a.link("a/l", "b/one")
+        raw, at, seen = a.bytes(), 0, []
+        self.assertEqual(len(raw) % 4, 0)
+        while at < len(raw):
+            head = raw[at:at + 110].decode()
+            self.assertEqual(head[:6], "070701")
+            mode, size, n = (int(head[i:i + 8], 16) for i in (14, 54, 94))
+            name = raw[at + 110:at + 110 + n - 1].decode()
+            data_at = at + (110 + n + 3) // 4 * 4
+            seen.append((name, mode >> 12, raw[data_at:data_at + size]))
+            at = data_at + (size + 3) // 4 * 4
+        self.assertEqual(seen, [("a", 4, b""), ("a/b", 4, b""), ("a/b/one", 8, b"12345"), ("a/b/two", 8, b"x"), ("a/l", 10, b"b/one"),
+                                ("TRAILER!!!", 0, b"")])
+
+    def test_the_command_line_never_has_one_possible_processor_or_one_thread(self):
+        with tempfile.TemporaryDirectory() as d:
+            for arch, (program, *_) in qemu.MACHINES.items():
+                if not shutil.which(program):
+                    continue
+                for cpus in (1, 2, 3):
+                    argv = qemu.Vm(arch, "k", b"", d, cpus=cpus).argv(b"")
+                    self.assertEqual(argv[argv.index("-smp") + 1], f"{cpus},maxcpus={max(2, cpus)}")
+                    self.assertIn("tcg,thread=multi", argv)
+
+    def test_a_console_is_judged_by_what_did_not_hold(self):
+        self.assertEqual(qemu.results(["@@ok a", "noise", "@@bad b c", "@@end"]), (["a"], ["b c"]))
+
+    def test_elf_files_alone_need_libraries(self):
+        self.assertIn("libc.so.6", packages.needed_sonames(os.path.realpath("/bin/bash")))
+        self.assertEqual(packages.needed_sonames(__file__), [])
+        self.assertEqual(struct.calcsize("P"), 8)
+
+
+class Booted(unittest.TestCase):
+    """With a guest: root, kernel and folder of the class."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="vio-guest-")
+        self.addCleanup(shutil.rmtree, self.folder, True)
+
+    def vm(self, has, programs=()):
+        initrd = initramfs.base(ROOT_OF_GUEST, KERNEL.ordered(has.modules, has.own_modules), programs)
+        return qemu.Vm(ARCH, KERNEL.image, initrd, self.folder, devices=has.qemu())
+
+    def held(self, lines, n):
+        good, bad = qemu.results(lines)
+        self.assertEqual(bad, [])
+        self.assertEqual(len(good), n, good)
+
+    def test_papr_devices_of_qemu_carry_ext4_and_pings(self):
+        with devices.Stock(ARCH, "vio", self.folder) as has:
+            lines = self.vm(has, ["mke2fs"]).run(demo.text(["disk", "net"]), 240, has.asked, FILES=5, **has.variables())
+        self.held(lines, 7)
+
+    def test_a_guest_that_ends_early_or_never_is_an_error_that_shows_its_console(self):
+        with devices.Stock(ARCH, "pci", self.folder) as has:
+            vm = self.vm(has)
+        vm.devices = []
+        with self.assertRaisesRegex(qemu.GuestError, "(?s)ended early.*last words"):
+            vm.run("echo last words; poweroff -f", 240, no_modules=1)
+        with self.assertRaisesRegex(qemu.GuestError, "(?s)not done in time"):
+            vm.run("sleep 1000", 3, no_modules=1)
+
+
+def have_guest():
+    """Fetch what a guest needs; exit code 77, which meson calls skipped, with the reason when it can't be had."""
+    try:
+        packages.need_program(*qemu.MACHINES[ARCH][:2])
+        root = packages.Root(ARCH, lambda text: print(text, flush=True))
+        k = kernel.Kernel(root)
+        initramfs.base(root, k.ordered(sum(kernel.STOCK.values(), [])), ["mke2fs"])
+        return root, k
+    except packages.Missing as e:
+        print(f"SKIPPED: no Linux guest here: {e}", flush=True)
+        sys.exit(77 if unittest.main(defaultTest="Pure", exit=False, verbosity=2).result.wasSuccessful() else 1)
+
+
+if __name__ == "__main__":
+    ROOT_OF_GUEST, KERNEL = have_guest()
+    main()
