@@ -117,7 +117,7 @@ struct phyp_vcpu {
 	struct hv_line *line;
 	unsigned slot;
 	int evfd;
-	alignas(VIO_CACHE_LINE) uint32_t busy; /* in a call that uses a standing alias */
+	alignas(VIO_APART) uint32_t busy; /* in a call that uses a standing alias */
 };
 
 struct phyp_part {

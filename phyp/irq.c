@@ -21,7 +21,7 @@ static void drain(int evfd)
 int phyp_vcpu_create(struct phyp_part *part, struct phyp_vcpu **out, struct vio_err *err)
 {
 	struct hv_part *p = &part->seg->part[part->idx];
-	struct phyp_vcpu *v = aligned_alloc(VIO_CACHE_LINE, sizeof(*v));
+	struct phyp_vcpu *v = aligned_alloc(VIO_APART, sizeof(*v));
 	unsigned slot = 0;
 
 	if (!v)

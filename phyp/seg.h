@@ -54,12 +54,12 @@
 
 /* The sender writes pending, the sleeper writes waiting and the sender reads it: a line each. */
 struct hv_line {
-	alignas(VIO_CACHE_LINE) uint64_t pending; /* bit i: unit i of the partition; HV_PROD */
-	alignas(VIO_CACHE_LINE) uint32_t waiting; /* the vcpu sleeps in its eventfd */
+	alignas(VIO_APART) uint64_t pending; /* bit i: unit i of the partition; HV_PROD */
+	alignas(VIO_APART) uint32_t waiting; /* the vcpu sleeps in its eventfd */
 };
 
 struct hv_counters {
-	alignas(VIO_CACHE_LINE) struct phyp_counters c; /* a writer each: no line shared */
+	alignas(VIO_APART) struct phyp_counters c; /* a writer each: no line shared */
 };
 
 struct hv_part {
@@ -111,8 +111,8 @@ struct hv_unit {
 	 * Connected: the partner's generation, else 0. Each RDMA call reads it; on its own line
 	 * because the CRQ's is written with each message.
 	 */
-	alignas(VIO_CACHE_LINE) uint32_t link;
-	alignas(VIO_CACHE_LINE) struct hv_crq crq;
+	alignas(VIO_APART) uint32_t link;
+	alignas(VIO_APART) struct hv_crq crq;
 };
 
 enum hv_grant_state {

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The demo: scripts of inside/ in one boot of the guest, printed as they go, judged at the end."""
 
+import contextlib
 import os
 
-from vm import devices, qemu
+from vm import qemu
 
 INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
-PARTS = ["disk", "net", "share", "fio", "cycles"]
+PARTS = ["disk", "net", "share", "fio", "restart", "cycles"]
 
 
 def programs(a):
@@ -39,8 +40,11 @@ def run(vm, has, a, say):
     for p in wanted:
         if p not in can:
             raise qemu.GuestError(f"{p} can't be shown on these devices; there are {', '.join(can)}")
-    with devices.Iperf() as iperf:
-        lines = vm.run(text(wanted), a.seconds, has.asked, show, **{"IPERF": 1, "IPERF_PORT": iperf.port, **has.variables()})
+    more = dict(has.variables())
+    with contextlib.ExitStack() as stack:
+        if "net" in wanted:
+            more.update(IPERF=1, IPERF_PORT=stack.enter_context(has.iperf()).port)
+        lines = vm.run(text(wanted), a.seconds, has.asked, show, **more)
     good, bad = qemu.results(lines)
     say(f"{len(good)} held, {len(bad)} did not")
     return 1 if bad or not good else 0

@@ -27,8 +27,6 @@ class Stock:
     a port of its own leads to an iperf3 server of the host's.
     """
 
-    arms = False
-
     def __init__(self, arch, kind, folder, disk_mib=64, nic=None):
         if kind == "vio" and arch != "ppc64le":
             raise GuestError("spapr-vscsi and spapr-vlan are POWER's: ./run guest ppc64le --stock vio")
@@ -41,7 +39,19 @@ class Stock:
     def modules(self):
         return STOCK["virtio"] + STOCK["pci"] + (STOCK["vio"] if self.kind == "vio" else []) + (STOCK["nics"] if self.nic else [])
 
-    own_modules = ()
+    own_modules, ram = (), None
+
+    def build_modules(self, kernel):
+        """None of ours."""
+
+    def params(self):
+        return {}
+
+    def trouble(self):
+        return ""
+
+    def iperf(self):
+        return Iperf()
 
     def __enter__(self):
         return self

@@ -56,8 +56,10 @@ PROGRAMS = {
 }
 
 
-def base(root, modules, programs=(), extra=()):
-    """busybox, /init, modules with the order to load them in, programs with their libraries, extra as (name in the guest, path)."""
+def base(root, modules, programs=(), extra=(), params=None):
+    """busybox, /init, modules with the order to load them in, programs with their libraries, extra as (name in the guest, path).
+
+    params: arguments of modules by name (without .ko)."""
     a = Archive()
     root.get("busybox-static")
     a.file("bin/busybox", root.path("bin", "busybox"), 0o755)
@@ -69,7 +71,7 @@ def base(root, modules, programs=(), extra=()):
     for path in modules:
         order.append(os.path.basename(path))
         a.file("lib/modules/" + order[-1], path, 0o644)
-    a.data("lib/modules/order", "".join(o + "\n" for o in order))
+    a.data("lib/modules/order", "".join(f"{o} {(params or {}).get(o[:-3], '')}\n" for o in order))
     _programs(a, root, programs, [p for _, p in extra])
     for name, path in extra:
         a.file(name, path, 0o755)

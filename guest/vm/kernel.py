@@ -91,10 +91,10 @@ class Kernel:
                 f.write(moved)
         return tree
 
-    def build(self, source, out):
-        """The modules of folder `source`, built in a copy of it at `out`. Paths of the .ko files."""
+    def build(self, source, out, *variables):
+        """The modules of folder `source`, built in a copy of it at `out`, with make's variables. Paths of the .ko files."""
         arch = ARCHES[self.root.arch]
-        argv = ["make", "-s", "-C", self.headers(), f"M={out}", f"ARCH={arch['kernel']}", "modules"]
+        argv = ["make", "-s", "-C", self.headers(), f"M={out}", f"ARCH={arch['kernel']}", *variables, "modules"]
         if self.root.arch == "ppc64le":
             argv.insert(-1, f"CROSS_COMPILE={arch['triplet']}-")
         os.makedirs(out, exist_ok=True)

@@ -11,7 +11,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
-from vm import demo, devices, initramfs, kernel, packages, qemu  # noqa: E402
+from vm import demo, devices, initramfs, kernel, ours, packages, qemu  # noqa: E402
 
 
 def say(text):
@@ -23,6 +23,7 @@ def parse(argv):
     p.add_argument("arch", nargs="?", choices=sorted(packages.ARCHES), default="ppc64le", help="ppc64le boots faster (default)")
     p.add_argument("--build", default=os.path.join(HERE, "..", "..", "build"), help=argparse.SUPPRESS)
     p.add_argument("--stock", choices=["pci", "vio"], help="QEMU's own devices instead of this project's: virtio-pci, or PAPR's vscsi and LAN")
+    p.add_argument("--arm", default="zero-copy", help="copy, copy-tuned, premapped or zero-copy (default)")
     p.add_argument("--demo", action="store_true", help="run a script in the guest and print what it did")
     p.add_argument("--only", metavar="PART,...", help="parts of the demo: " + ", ".join(demo.PARTS))
     p.add_argument("--fetch", action="store_true", help="fetch and build everything, boot nothing")
@@ -42,21 +43,26 @@ def prepare(a, has):
     k = kernel.Kernel(root)
     say(f"kernel {k.abi} of Debian, cached in {root.dir}")
     programs = ["mke2fs", "e2fsck"] + (demo.programs(a) if a.demo or a.fetch else [])
-    return k, initramfs.base(root, k.ordered(has.modules, has.own_modules), programs)
+    has.build_modules(k)
+    return k, initramfs.base(root, k.ordered(has.modules, has.own_modules), programs, params=has.params())
 
 
 def run(a, folder):
-    with devices.Stock(a.arch, a.stock or "pci", folder) as has:
-        k, initrd = prepare(a, has)
-        if a.fetch:
-            return 0
+    has = devices.Stock(a.arch, a.stock, folder) if a.stock else ours.Ours(a.build, folder, a.arm, a.memory, say=say)
+    k, initrd = prepare(a, has)
+    if a.fetch:
+        return 0
+    with has:
         accel = qemu.choose_accel(a.arch, k.image, initrd, folder, say) if a.accel == "auto" else a.accel
-        vm = qemu.Vm(a.arch, k.image, initrd, folder, a.memory, a.cpus, accel, has.qemu())
-        say(f"{a.arch}, {accel}, {a.cpus} processor(s), {a.memory} MiB")
+        vm = qemu.Vm(a.arch, k.image, initrd, folder, a.memory, a.cpus, accel, has.qemu(), has.ram)
+        say(f"{a.arch}, {'QEMU devices: ' + a.stock if a.stock else 'arm ' + a.arm}, {accel}, {a.cpus} processor(s), {a.memory} MiB")
         if not a.demo:
             say("a shell; `poweroff -f` or Ctrl-A X ends it")
             return vm.shell()
-        return demo.run(vm, has, a, say)
+        try:
+            return demo.run(vm, has, a, say)
+        except qemu.GuestError as e:
+            raise qemu.GuestError(f"{e}{has.trouble()}") from None
 
 
 def main(argv):

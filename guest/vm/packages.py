@@ -25,7 +25,7 @@ ARCHES = {
 }
 # Sonames of which Debian's rule (libNAME.so.N is in libNAMEN) does not give the package.
 ODD_SONAMES = {"libcrypto.so.3": "libssl3", "libssl.so.3": "libssl3", "libe2p.so.2": "libext2fs2",
-               "libceph-common.so.2": "librados2", "libz.so.1": "zlib1g", "libxml2.so.2": "libxml2",
+               "libceph-common.so.2": "librados2", "libz.so.1": "zlib1g", "libxml2.so.2": "libxml2", "libudev.so.1": "libudev1",
                "libicuuc.so.72": "libicu72",
                "libicudata.so.72": "libicu72", "libicui18n.so.72": "libicu72", "libcurl.so.4": "libcurl4"}
 LIBC = re.compile(r"^(ld\d*(-linux.*)?|libc|libm|libmvec|libdl|libpthread|librt|libresolv|libanl|libutil)\.so\.")

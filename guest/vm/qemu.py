@@ -10,7 +10,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench"))
-from machine import die_with_parent  # noqa: E402
+from machine import Machine, MachineError, Program, die_with_parent  # noqa: E402,F401
 from vm import initramfs  # noqa: E402
 from vm.packages import Broken, need_program  # noqa: E402
 

@@ -94,7 +94,14 @@ static inline struct gla gla_add(struct gla a, uint64_t n)
 	return (struct gla){a.v + n};
 }
 
+/* What structures are laid out by: on every processor that this runs on no line is shorter. */
 #define VIO_CACHE_LINE 64
+/* So far apart is what different cores write: POWER's lines are 128 bytes. */
+#if defined(__powerpc64__)
+#define VIO_APART 128
+#else
+#define VIO_APART VIO_CACHE_LINE
+#endif
 
 #define VIO_ARRAY_SIZE(a)         (sizeof(a) / sizeof((a)[0]))
 #define VIO_ALIGN_UP(x, a)        (((x) + ((__typeof__(x))(a)-1)) & ~((__typeof__(x))(a)-1))

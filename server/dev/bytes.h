@@ -16,9 +16,9 @@
 struct vio_bytes {
 	uint8_t *buf; /* `size` bytes, a power of two; the ring's */
 	uint32_t size;
-	uint32_t put __attribute__((aligned(VIO_CACHE_LINE))); /* free-running; the writer's */
-	uint32_t got __attribute__((aligned(VIO_CACHE_LINE))); /* free-running; the reader's */
-} __attribute__((aligned(VIO_CACHE_LINE)));
+	uint32_t put __attribute__((aligned(VIO_APART))); /* free-running; the writer's */
+	uint32_t got __attribute__((aligned(VIO_APART))); /* free-running; the reader's */
+} __attribute__((aligned(VIO_APART)));
 
 /* -ENOMEM. size: a power of two up to 1 GiB. */
 int vio_bytes_open(struct vio_bytes *b, uint32_t size);

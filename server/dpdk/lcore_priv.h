@@ -34,19 +34,19 @@ struct lcore {
 	struct vio_squeue **slot;     /* set->max_queues; pair L */
 
 	/* Owner's. */
-	uint64_t idle_since __attribute__((aligned(VIO_CACHE_LINE))); /* ticks; 0: has worked */
-	unsigned empty;                                               /* turns since it worked */
-	unsigned since_alive;                                         /* turns */
+	uint64_t idle_since __attribute__((aligned(VIO_APART))); /* ticks; 0: has worked */
+	unsigned empty;                                          /* turns since it worked */
+	unsigned since_alive;                                    /* turns */
 	bool stopping;
 	unsigned stopped; /* own adapters that are */
 	uint64_t turns_busy, turns_empty, sleeps;
 	struct vio_duet no_duet;
 
 	/* Queues given to it, for choosing; changed by adapters' lcores. */
-	unsigned load __attribute__((aligned(VIO_CACHE_LINE)));
+	unsigned load __attribute__((aligned(VIO_APART)));
 	unsigned core;
 	struct vio_control_box box; /* what somebody wants it to change */
-} __attribute__((aligned(VIO_CACHE_LINE)));
+} __attribute__((aligned(VIO_APART)));
 
 struct owner {
 	struct vio_adapter *a;
@@ -63,7 +63,7 @@ struct vio_lcores {
 	struct rte_rcu_qsbr *qsv;
 	struct owner *owner; /* all adapters */
 	struct vio_adapter *by_unit[PHYP_MAX_UNITS];
-	unsigned left __attribute__((aligned(VIO_CACHE_LINE))); /* adapters that have not stopped */
+	unsigned left __attribute__((aligned(VIO_APART))); /* adapters that have not stopped */
 	struct lcore lc[];
 };
 

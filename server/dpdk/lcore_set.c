@@ -92,8 +92,7 @@ int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out,
 		      struct vio_err *err)
 {
 	size_t bytes = sizeof(struct vio_lcores) + cfg->n * sizeof(struct lcore);
-	struct vio_lcores *l =
-		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(bytes, (size_t)VIO_CACHE_LINE));
+	struct vio_lcores *l = aligned_alloc(VIO_APART, VIO_ALIGN_UP(bytes, (size_t)VIO_APART));
 	bool ok;
 
 	if (!l)
@@ -121,9 +120,9 @@ int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out,
 		lc->duet = i == 0 && cfg->duet ? cfg->duet : &lc->no_duet;
 		lc->adapter = calloc(PHYP_MAX_UNITS, sizeof(struct vio_adapter *));
 		/* Whole lines, so that no allocator's neighbour shares one with what each turn reads. */
-		lc->slot = aligned_alloc(VIO_CACHE_LINE,
+		lc->slot = aligned_alloc(VIO_APART,
 					 VIO_ALIGN_UP(cfg->max_queues * sizeof(struct vio_squeue *),
-						      (size_t)VIO_CACHE_LINE));
+						      (size_t)VIO_APART));
 		if (lc->slot)
 			memset(lc->slot, 0, cfg->max_queues * sizeof(struct vio_squeue *));
 		ok = ok && lc->adapter && lc->slot;

@@ -5,11 +5,12 @@
 import os
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 import unittest
 
-from common import ROOT, main
+from common import BUILD, ROOT, main
 
 sys.path.insert(0, os.path.join(ROOT, "guest"))
 from vm import demo, devices, initramfs, kernel, packages, qemu  # noqa: E402
@@ -63,6 +64,30 @@ class Pure(unittest.TestCase):
         self.assertEqual(struct.calcsize("P"), 8)
 
 
+class Load(unittest.TestCase):
+    """vio-load, the program that counts are taken under, on a file."""
+
+    def load(self, path, *args):
+        return subprocess.run([os.path.join(BUILD, "guest", "vio-load"), "--device", path, *args], capture_output=True, text=True,
+                              timeout=60, check=False)
+
+    def test_every_byte_is_written_read_and_checked_at_several_depths(self):
+        with tempfile.NamedTemporaryFile(dir=BUILD) as f:
+            f.truncate(4 << 20)
+            for args in (["--rw", "randread"], ["--rw", "randwrite", "--depth", "8"], ["--rw", "write", "--flush-every", "3", "--bs", "64k", "--depth", "4"]):
+                said = self.load(f.name, "--count", "200", *args)
+                self.assertEqual(said.returncode, 0, said.stderr)
+                self.assertRegex(said.stdout, "2[0-9][0-9] requests.* verified, 0 wrong")
+
+    def test_what_is_no_disk_and_wrong_use_are_told(self):
+        with tempfile.TemporaryDirectory(dir=BUILD) as d:
+            said = self.load(os.path.join(d, "none"))
+            self.assertEqual((said.returncode, "none can't be opened" in said.stderr), (1, True))
+        for args in (["--bs", "100"], ["--depth", "0"], ["--rw", "sideways"]):
+            self.assertEqual(self.load("/dev/null", *args).returncode, 2, args)
+        self.assertIn("can't be opened for direct I/O", self.load("/dev/null").stderr)
+
+
 class Booted(unittest.TestCase):
     """With a guest: root, kernel and folder of the class."""
 
@@ -82,7 +107,7 @@ class Booted(unittest.TestCase):
     def test_papr_devices_of_qemu_carry_ext4_and_pings(self):
         with devices.Stock(ARCH, "vio", self.folder) as has:
             lines = self.vm(has, ["mke2fs"]).run(demo.text(["disk", "net"]), 240, has.asked, FILES=5, **has.variables())
-        self.held(lines, 7)
+        self.held(lines, 8)
 
     def test_a_guest_that_ends_early_or_never_is_an_error_that_shows_its_console(self):
         with devices.Stock(ARCH, "pci", self.folder) as has:

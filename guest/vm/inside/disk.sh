@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # A disk with ext4 and its journal: made, filled, read back from the disk, left clean. $DISK, $FILES, $FILE_KIB.
+check "the disk is there" until_there 20 [ -b "$DISK" ]
+[ -b "$DISK" ] || { dmesg | tail -20; echo "@@end"; poweroff -f; }
 say "disk $DISK of $(($(cat /sys/block/${DISK##*/}/size) / 2048)) MiB, driver $(basename "$(readlink -f /sys/block/${DISK##*/}/device/driver)")"
 check "mkfs.ext4 with a journal" mke2fs.real -q -F -t ext4 -O has_journal "$DISK"
 check "mount" mount -t ext4 "$DISK" /mnt

@@ -85,7 +85,7 @@ static int console_open(const char *spec, const struct vio_dev_env *env, struct 
 			struct vio_err *err)
 {
 	struct vio_console *c =
-		aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*c), (size_t)VIO_CACHE_LINE));
+		aligned_alloc(VIO_APART, VIO_ALIGN_UP(sizeof(*c), (size_t)VIO_APART));
 	struct vio_carrier_cfg cfg;
 	char path[128];
 	int rc;

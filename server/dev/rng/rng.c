@@ -173,7 +173,7 @@ static int rng_open(const char *spec, const struct vio_dev_env *env, struct vio_
 	(void)env;
 	if (rc)
 		return rc;
-	g = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*g), (size_t)VIO_CACHE_LINE));
+	g = aligned_alloc(VIO_APART, VIO_ALIGN_UP(sizeof(*g), (size_t)VIO_APART));
 	if (!g)
 		return vio_err_set(err, -ENOMEM, "no memory");
 	memset(g, 0, sizeof(*g));
