@@ -47,8 +47,9 @@ def setup(build, say, *options):
     tree = sysroot(say)
     os.makedirs(build, exist_ok=True)
     where = os.path.join(build, "sysroot.ini")
-    with open(where, "w", encoding="utf-8") as f:
-        f.write(f"[constants]\nsysroot = '{tree}'\n")
+    if not os.path.exists(where):  # a new one would have meson configure anew
+        with open(where, "w", encoding="utf-8") as f:
+            f.write(f"[constants]\nsysroot = '{tree}'\n")
     if os.path.exists(os.path.join(build, "build.ninja")):
         return
     argv = ["meson", "setup", build, TOP, "--cross-file", where, "--cross-file", os.path.join(HERE, "ppc64le.ini"), "-Ddpdk=disabled",

@@ -27,10 +27,10 @@ class Stock:
     a port of its own leads to an iperf3 server of the host's.
     """
 
-    def __init__(self, arch, kind, folder, disk_mib=64, nic=None):
+    def __init__(self, arch, kind, folder, disk_mib=64, nic=None, counted=False):
         if kind == "vio" and arch != "ppc64le":
             raise GuestError("spapr-vscsi and spapr-vlan are POWER's: ./run guest ppc64le --stock vio")
-        self.kind, self.folder, self.nic = kind, folder, nic
+        self.kind, self.folder, self.nic, self.counted = kind, folder, nic, counted
         self.disk = os.path.join(folder, "disk.img")
         with open(self.disk, "wb") as f:
             f.truncate(disk_mib * MIB)
@@ -40,6 +40,11 @@ class Stock:
         return STOCK["virtio"] + STOCK["pci"] + (STOCK["vio"] if self.kind == "vio" else []) + (STOCK["nics"] if self.nic else [])
 
     own_modules, ram = (), None
+
+    @property
+    def irqs(self):
+        """Which lines of /proc/interrupts are the disk's: a regular expression of sed."""
+        return {"pci": "virtio", "vio": "ibmvscsi"}[self.kind]
 
     def build_modules(self, kernel):
         """None of ours."""
@@ -63,9 +68,10 @@ class Stock:
         """Arguments that give the guest its devices."""
         drive = ["-drive", f"if=none,id=d0,format=raw,cache=writeback,file={self.disk}"]
         net = ["-netdev", "user,id=n0,restrict=off"]
-        disk = {"pci": ["-device", "virtio-blk-pci,drive=d0"],
+        plain = ",ioeventfd=off" if self.counted else ""  # a kick by ioeventfd is not among QEMU's trace events; it leaves the guest all the same
+        disk = {"pci": ["-device", "virtio-blk-pci,drive=d0" + plain],
                 "vio": ["-device", "spapr-vscsi,id=vs0", "-device", "scsi-hd,drive=d0,bus=vs0.0"]}[self.kind]
-        card = self.nic or {"pci": "virtio-net-pci", "vio": "spapr-vlan"}[self.kind]
+        card = self.nic or {"pci": "virtio-net-pci" + plain, "vio": "spapr-vlan"}[self.kind]
         return [*drive, *disk, *net, "-device", f"{card},netdev=n0"]
 
     def variables(self):

@@ -5,13 +5,14 @@ import argparse
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
-from vm import demo, devices, initramfs, kernel, ours, packages, qemu  # noqa: E402
+from vm import counts, cross, demo, devices, initramfs, kernel, ours, packages, qemu  # noqa: E402
 
 
 def say(text):
@@ -25,6 +26,7 @@ def parse(argv):
     p.add_argument("--stock", choices=["pci", "vio"], help="QEMU's own devices instead of this project's: virtio-pci, or PAPR's vscsi and LAN")
     p.add_argument("--arm", default="zero-copy", help="copy, copy-tuned, premapped or zero-copy (default)")
     p.add_argument("--demo", action="store_true", help="run a script in the guest and print what it did")
+    p.add_argument("--counts", action="store_true", help="count what a request costs on each disk, arm by arm; report/guest-counts.{json,md}")
     p.add_argument("--only", metavar="PART,...", help="parts of the demo: " + ", ".join(demo.PARTS))
     p.add_argument("--fetch", action="store_true", help="fetch and build everything, boot nothing")
     p.add_argument("--accel", choices=["auto", "kvm", "tcg"], default="auto", help="auto: kvm where a trial boot really works")
@@ -65,13 +67,49 @@ def run(a, folder):
             raise qemu.GuestError(f"{e}{has.trouble()}") from None
 
 
+def load_program(a):
+    """vio-load for the guest: static, of its architecture."""
+    build = os.path.abspath(a.build)
+    if a.arch == "ppc64le":
+        build = os.path.join(build, "ppc64le")
+        cross.setup(build, say)
+    if subprocess.run(["ninja", "-C", build, "--quiet", "guest/vio-load"], check=False).returncode:
+        raise packages.Broken(f"vio-load does not build in {build}")
+    return os.path.join(build, "guest", "vio-load")
+
+
+def count(a):
+    """Each disk in turn: QEMU's, and this project's in each arm."""
+    k, load = kernel.Kernel(packages.Root(a.arch, say)), load_program(a)
+    result = {"arch": a.arch, "kernel": k.abi, "disks": {}}
+    kinds = [a.stock] if a.stock else (["vio"] if a.arch == "ppc64le" else []) + ["pci"]
+    for kind in kinds:
+        say(f"QEMU's disk {kind}")
+        with tempfile.TemporaryDirectory(prefix="vio-guest-") as folder, devices.Stock(a.arch, kind, folder, counted=True) as has:
+            trace = counts.Trace(folder, counts.EVENTS[kind])
+            result["disks"][{"vio": "ibmvscsi on spapr-vscsi", "pci": "virtio_blk on virtio-blk-pci"}[kind]] = counts.measure(has, k, a, load, say, trace)
+    for arm in [] if a.stock else a.arm.split(",") if a.arm != "zero-copy" else ["copy", "copy-tuned", "premapped", "zero-copy"]:
+        say(f"this project's disk, arm {arm}")
+        with tempfile.TemporaryDirectory(prefix="vio-guest-") as folder:
+            has = ours.Ours(a.build, folder, arm, a.memory, peer=False, say=say)
+            has.build_modules(k)
+            with has:
+                result["disks"][f"virtio_blk on virtio_vio, {arm}"] = counts.measure(has, k, a, load, say)
+    os.makedirs(os.path.join(HERE, "..", "..", "report"), exist_ok=True)
+    where = os.path.abspath(os.path.join(HERE, "..", "..", "report", "guest-counts"))
+    counts.write(result, where)
+    print(counts.table(result), end="")
+    say(f"{where}.json, {where}.md")
+    return 0
+
+
 def main(argv):
     a = parse(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = tempfile.mkdtemp(prefix="vio-guest-")
     t0 = time.monotonic()
     try:
-        rc = run(a, folder)
+        rc = count(a) if a.counts else run(a, folder)
         if a.demo:
             say(f"done in {time.monotonic() - t0:.0f} s")
         return rc

@@ -12,7 +12,7 @@ from vm import devices
 from vm.devices import MIB, fsck
 from vm.kernel import STOCK
 from vm.packages import Broken
-from vm.qemu import Machine, MachineError, Program
+from vm.qemu import Machine, MachineError, Program, ask_within
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 SOURCE = os.path.join(TOP, "guest", "linux")
@@ -61,7 +61,7 @@ class Ours:
         self.want_peer, self.tap, self.mailbox, self.machine = peer, None, None, None
         self.own_modules = ()
 
-    modules = STOCK["virtio"]
+    modules, irqs = STOCK["virtio"], "vio_hv"
 
     def build_modules(self, kernel):
         if not os.path.isdir(SOURCE):
@@ -148,6 +148,13 @@ class Ours:
             except subprocess.TimeoutExpired:
                 pass
         raise Broken(f"vio-mailbox does not say its counters:\n{self.mailbox.log()}")
+
+    def counted(self):
+        """For counts.py: of the guest's partition, and of the server's."""
+        n = self.counters()
+        server = ask_within(10, os.path.basename(self.machine.dir), ["/vio/hcalls"])[0]
+        return {"calls": {k: v for k, v in n.items() if k.startswith("H_")}, "tce_updates": n["tce_updates"], "registers": n["doorbells"],
+                "bytes_copied": server.get("rdma_bytes", 0), "server": {k: v for k, v in server.items() if k.startswith("H_")}}
 
     def trouble(self):
         """What the programs said, for a failure's message."""

@@ -11,6 +11,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench"))
 from machine import Machine, MachineError, Program, die_with_parent  # noqa: E402,F401
+from ab.instrument.telemetry import ask_within  # noqa: E402,F401
 from vm import initramfs  # noqa: E402
 from vm.packages import Broken, need_program  # noqa: E402
 

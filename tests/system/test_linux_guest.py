@@ -13,7 +13,7 @@ import unittest
 from common import BUILD, ROOT, main
 
 sys.path.insert(0, os.path.join(ROOT, "guest"))
-from vm import demo, devices, initramfs, kernel, packages, qemu  # noqa: E402
+from vm import counts, demo, devices, initramfs, kernel, packages, qemu  # noqa: E402
 
 ARCH = "ppc64le"
 
@@ -57,6 +57,18 @@ class Pure(unittest.TestCase):
 
     def test_a_console_is_judged_by_what_did_not_hold(self):
         self.assertEqual(qemu.results(["@@ok a", "noise", "@@bad b c", "@@end"]), (["a"], ["b c"]))
+
+    def test_trace_events_become_calls_and_updates(self):
+        said = ["spapr_iommu_put liobn=0x71000002 ioba=0x1000 tce=0x3 ret=0",
+                "12@1.5:spapr_iommu_indirect liobn=0x71000002 ioba=0x2000 tcelist=0x3200000 iobaN=0xe tceN=0x2c9e003 ret=0",
+                "spapr_iommu_stuff liobn=0x71000002 ioba=0x1000 tcevalue=0x0 npages=16 ret=0", "spapr_vscsi_do_crq crq: 80 01 ...",
+                "spapr_vscsi_transfer_data SCSI xfer complete tag=0x1 len=0x1000, req=0x55",
+                "memory_region_ops_write cpu 0 mr 0x55 addr 0x3000 value 0x0 size 2 name 'virtio-pci-notify-virtio-blk'",
+                "memory_region_ops_write cpu 0 mr 0x55 addr 0x10 value 0x0 size 4 name 'xive.tima'"]
+        self.assertEqual(counts.stock_counts(said), {
+            "calls": {"H_PUT_TCE": 1, "H_PUT_TCE_INDIRECT": 1, "H_STUFF_TCE": 1, "H_SEND_CRQ": 1}, "tce_updates": 32, "registers": 1,
+            "bytes_copied": 4096})
+        self.assertEqual(counts.difference({"a": {"b": 1}, "c": 2}, {"a": {"b": 4, "d": 1}, "c": 2}), {"a": {"b": 3, "d": 1}, "c": 0})
 
     def test_elf_files_alone_need_libraries(self):
         self.assertIn("libc.so.6", packages.needed_sonames(os.path.realpath("/bin/bash")))
