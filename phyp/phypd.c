@@ -53,6 +53,7 @@ static const struct vio_option rows[] = {
 	 VIO_FLAG(O, cfg.all_statistics)},
 	{"trace", NULL, "say on standard error who comes and goes", VIO_FLAG(O, cfg.trace)},
 	VIO_ROW_READY_FD(O, cfg.ready_fd, "partitions can connect"),
+	VIO_ROWS_SANDBOX(O, cfg.sandbox),
 	{0},
 };
 #undef O

@@ -3,6 +3,7 @@
 #ifndef PHYP_PHYPD_H
 #define PHYP_PHYPD_H
 
+#include "common/sandbox.h"
 #include "phyp/hv.h"
 
 struct phypd_cfg {
@@ -10,6 +11,7 @@ struct phypd_cfg {
 	struct phyp_profile profile;
 	int ready_fd; /* -1: none */
 	bool trace;
+	struct vio_sandbox sandbox;
 	bool all_statistics; /* a partition is told the counters of all, not only its own */
 };
 

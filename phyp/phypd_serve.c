@@ -422,6 +422,9 @@ int phypd_run(const struct phypd_cfg *cfg, struct vio_err *err)
 	for (unsigned i = 0; i < MAX_CONNS; i++)
 		d->conn[i].fd = d->conn[i].pidfd = -1;
 	rc = open_all(d, err);
+	if (rc == 0)
+		rc = vio_sandbox_enter(&cfg->sandbox,
+				       VIO_NEED_OPEN | VIO_NEED_MEMORY | VIO_NEED_WATCH, err);
 	if (rc == 0 && cfg->ready_fd >= 0 && write(cfg->ready_fd, "\n", 1) != 1)
 		rc = vio_err_set(err, -EINVAL, "--ready-fd %d: cannot be written", cfg->ready_fd);
 	while (rc == 0 && go) {

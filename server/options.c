@@ -226,6 +226,7 @@ static const struct vio_option rows[] = {
 	VIO_ROW_TRACE(O, trace),
 	VIO_ROW_FAULT(O, fault),
 	VIO_ROW_READY_FD(O, ready_fd, "guests can connect"),
+	VIO_ROWS_SANDBOX(O, sandbox),
 	{0},
 };
 #undef O

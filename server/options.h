@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/sandbox.h"
 #include "server/core/device.h"
 #include "vio/err.h"
 #include "vio/phyp.h"
@@ -34,6 +35,7 @@ struct vio_server_opts {
 	bool gap_look;
 	const char *fault; /* NULL: none */
 	int ready_fd;      /* -1: none */
+	struct vio_sandbox sandbox;
 };
 
 /*

@@ -669,6 +669,16 @@ static void say_unfinished(struct vios *v)
 	}
 }
 
+/* Everything is open; stores, telemetry and mirrors open more while it runs. */
+static int give_rights_up(struct vios *v, struct vio_err *err)
+{
+	unsigned needs = VIO_NEED_OPEN | VIO_NEED_STORE | VIO_NEED_CONNECT | VIO_NEED_MEMORY;
+
+	if (v->o.n_uplinks + v->o.n_vdevs > 0)
+		needs |= VIO_NEED_NET;
+	return vio_sandbox_enter(&v->o.sandbox, needs, err);
+}
+
 static int serve(struct vios *v)
 {
 	int rc;
@@ -733,6 +743,8 @@ int main(int argc, char **argv)
 		rc = start_switch(&v, &err);
 	if (rc == 0)
 		rc = start_adapters(&v, &err);
+	if (rc == 0)
+		rc = give_rights_up(&v, &err);
 	if (rc == 0 && v.o.unprotected)
 		say("--unprotected: a guest that asks for payload unchecked can make this server read and write any of its memory. For measuring an upper bound only");
 	code = rc == 0 ? serve(&v) : fail(rc, &err);

@@ -82,6 +82,7 @@ const struct vio_option vio_rows_stage[] = {
 const struct vio_option vio_rows_end[] = {
 	{"timeout", "SECONDS", "wait this long for the server at start",
 	 VIO_NUMBER(C, transport.timeout_ms, 1, 3600), .unit = 1000, .def = "5"},
+	VIO_ROWS_SANDBOX(C, sandbox),
 	{0},
 };
 #undef C
@@ -92,6 +93,7 @@ void vio_common_defaults(struct vio_common *c)
 	c->core = -1;
 	c->stage_fd = -1;
 	c->transport.strict_arm = true;
+	c->needs = VIO_NEED_OPEN;
 	c->started_ns = vio_now_ns();
 }
 
@@ -170,6 +172,8 @@ int vio_prog_main(const struct vio_common *c, const char *program, int parsed,
 		phyp_filter_push(part, fault);
 	if (rc == 0 && c->trace && (trace = phyp_trace_create(stderr, c->partition)))
 		phyp_filter_push(part, trace);
+	if (rc == 0 && !c->sandbox_later)
+		rc = vio_sandbox_enter(&c->sandbox, c->needs, err);
 	if (rc == 0)
 		rc = run(part, ctx, err);
 	if (rc)

@@ -7,6 +7,7 @@
 #define VIO_GUEST_PROG_COMMON_H
 
 #include "common/option_rows.h"
+#include "common/sandbox.h"
 #include "duet/score.h"
 #include "guest/transport/transport.h"
 
@@ -22,6 +23,9 @@ struct vio_common {
 	int stage_fd;     /* -1: none */
 	const char *duet; /* FILE,slot=N of a score, or NULL */
 	bool trace, info_only;
+	struct vio_sandbox sandbox;
+	unsigned needs;     /* VIO_NEED_* while it runs */
+	bool sandbox_later; /* run() enters the sandbox itself, when it has opened what needs rights */
 	uint64_t started_ns; /* vio_now_ns() of the program's start */
 	/* Of the front end, as struct vio_blk_cfg and struct vio_net_cfg have them. */
 	struct vio_transport_cfg transport;

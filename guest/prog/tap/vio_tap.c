@@ -357,6 +357,8 @@ static int tap_run(struct phyp_part *part, void *ctx, struct vio_err *err)
 	}
 	rc = tap_set_up(&b, o, err);
 	if (rc == 0)
+		rc = vio_sandbox_enter(&o->n.c.sandbox, VIO_NEED_OPEN | VIO_NEED_NET, err);
+	if (rc == 0)
 		rc = start_threads(&b, err);
 	if (rc == 0 && o->n.ready_fd >= 0 &&
 	    write(o->n.ready_fd, b.tap.name, strlen(b.tap.name)) < 0)
@@ -388,6 +390,7 @@ int main(int argc, char **argv)
 	struct opts o;
 	int rc = tap_parse(&o, argc, argv, &err);
 
+	o.n.c.sandbox_later = true;              /* a tap, and the namespace that it is in */
 	o.n.net.give_way = vio_front_one_core(); /* before it is pinned */
 	return vio_prog_main(&o.n.c, "vio-tap", rc, tap_on_signal, tap_run, &o, &err);
 }
