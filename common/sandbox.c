@@ -193,6 +193,7 @@ static int add_argument_rules(scmp_filter_ctx f, unsigned needs)
 	rc |= seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), CALL(clone3), 0);
 	/* Signals to itself: abort(), raise(), pthread_kill(). */
 	rc |= seccomp_rule_add(f, SCMP_ACT_ALLOW, CALL(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, self));
+	rc |= seccomp_rule_add(f, SCMP_ACT_ALLOW, CALL(kill), 1, SCMP_A0(SCMP_CMP_EQ, self));
 	rc |= seccomp_rule_add(f, SCMP_ACT_ALLOW, CALL(prctl), 1,
 			       SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
 	/* Limits may be asked for, not set. */
@@ -204,9 +205,10 @@ static int add_argument_rules(scmp_filter_ctx f, unsigned needs)
 		rc |= allow_socket(f, AF_UNIX);
 		rc |= allow_socket(f, AF_INET);
 		rc |= allow_socket(f, AF_INET6);
+		rc |= allow_socket(
+			f,
+			AF_NETLINK); /* interfaces; glibc's addresses; what connections there are */
 	}
-	if (needs & VIO_NEED_NET)
-		rc |= allow_socket(f, AF_NETLINK);
 	return rc;
 }
 

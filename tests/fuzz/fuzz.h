@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /*
  * Optional: input number i that gets far, written to buf (max bytes); its size, 0 past the last.
  * standalone.c mutates these, because without an engine that sees coverage random bytes stay at the
- * front door.
+ * front door; engine.c gives them to libFuzzer as files.
  */
 __attribute__((weak)) size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max);
 

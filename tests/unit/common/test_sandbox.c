@@ -180,6 +180,7 @@ static const struct trial never[] = {
 static const struct trial by_need[] = {
 	{"open a file", VIO_NEED_OPEN, open_a_file},
 	{"make a socket", VIO_NEED_CONNECT, make_a_socket},
+	{"talk to netlink", VIO_NEED_CONNECT, talk_to_netlink},
 	{"talk to netlink", VIO_NEED_NET, talk_to_netlink},
 };
 
