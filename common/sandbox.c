@@ -212,7 +212,7 @@ static int add_argument_rules(scmp_filter_ctx f, unsigned needs)
 	return rc;
 }
 
-static int fill(scmp_filter_ctx f, unsigned needs)
+static int sandbox_fill(scmp_filter_ctx f, unsigned needs)
 {
 	int rc = 0;
 
@@ -227,7 +227,7 @@ static int fill(scmp_filter_ctx f, unsigned needs)
 }
 
 /* Append text. Async-signal-safe, as all of refused() is. */
-static char *put(char *to, const char *end, const char *text)
+static char *sandbox_put(char *to, const char *end, const char *text)
 {
 	while (*text && to < end)
 		*to++ = *text++;
@@ -247,10 +247,10 @@ static void refused(int sig, siginfo_t *info, void *context)
 		*--p = (char)('0' + n % 10);
 		n /= 10;
 	} while (n);
-	to = put(to, end, program_invocation_short_name);
-	to = put(to, end, ": system call ");
-	to = put(to, end, p);
-	to = put(
+	to = sandbox_put(to, end, program_invocation_short_name);
+	to = sandbox_put(to, end, ": system call ");
+	to = sandbox_put(to, end, p);
+	to = sandbox_put(
 		to, end,
 		" is not one that this program needs once it runs: ended. If it does need it (a library's other version?), --sandbox off runs without the check\n");
 	if (write(STDERR_FILENO, line, (size_t)(to - line)) < 0)
@@ -298,7 +298,7 @@ int vio_sandbox_enter(const struct vio_sandbox *s, unsigned needs, struct vio_er
 	if (rc == 0)
 		rc = seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (rc == 0)
-		rc = fill(f, needs);
+		rc = sandbox_fill(f, needs);
 	if (rc == 0)
 		rc = seccomp_load(f);
 	seccomp_release(f);

@@ -19,7 +19,7 @@
 static volatile sig_atomic_t stop_now,
 	stats_now; /* set by signal handlers: the only mutable globals, as main's */
 
-static void on_signal(int sig)
+static void mailbox_on_signal(int sig)
 {
 	if (sig == SIGUSR1)
 		stats_now = 1;
@@ -216,7 +216,7 @@ static int link_memory(struct carrier *c, struct vio_err *err)
 	return 0;
 }
 
-static int open_all(struct carrier *c, struct vio_err *err)
+static int mailbox_open_all(struct carrier *c, struct vio_err *err)
 {
 	int rc = phyp_connect(c->o->phypd, c->o->partition, &c->part, err);
 
@@ -235,7 +235,7 @@ static int open_all(struct carrier *c, struct vio_err *err)
 	return rc == 0 ? link_memory(c, err) : rc;
 }
 
-static void close_all(struct carrier *c)
+static void mailbox_close_all(struct carrier *c)
 {
 	if (c->mb.head) {
 		write_stats(c);
@@ -256,7 +256,7 @@ static void close_all(struct carrier *c)
 
 int main(int argc, char **argv)
 {
-	const struct sigaction sa = {.sa_handler = on_signal};
+	const struct sigaction sa = {.sa_handler = mailbox_on_signal};
 	struct opts o = {.ready_fd = -1};
 	struct carrier c = {.o = &o, .ram = -1};
 	struct vio_err err = {{0}};
@@ -270,13 +270,13 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	if (rc == 0)
-		rc = open_all(&c, &err);
+		rc = mailbox_open_all(&c, &err);
 	if (rc == 0 && o.ready_fd >= 0 && write(o.ready_fd, "R", 1) < 0)
 		rc = vio_err_set(&err, -errno, "--ready-fd %d: %s", o.ready_fd, strerror(errno));
 	if (rc == 0)
 		rc = carry(&c, &err);
 	if (rc)
 		fprintf(stderr, "vio-mailbox: %s\n", err.msg);
-	close_all(&c);
+	mailbox_close_all(&c);
 	return parsed ? 2 : rc ? 1 : 0;
 }

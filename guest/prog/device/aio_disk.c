@@ -140,7 +140,7 @@ static void put_done(struct vio_blk *b, struct vio_blk_req *r, int result)
 	b->done[(b->first + b->n_done++) % MAX_DEPTH] = r;
 }
 
-static bool fill(struct iocb *cb, int fd, const struct vio_blk_req *r)
+static bool aio_fill(struct iocb *cb, int fd, const struct vio_blk_req *r)
 {
 	memset(cb, 0, sizeof(*cb));
 	cb->aio_fildes = (uint32_t)fd;
@@ -174,7 +174,7 @@ unsigned vio_blk_submit(struct vio_blk *b, unsigned q, struct vio_blk_req *const
 		while (b->in[slot])
 			slot++;
 		b->outstanding++;
-		if (!fill(&b->cb[slot], b->fd, r[taken])) {
+		if (!aio_fill(&b->cb[slot], b->fd, r[taken])) {
 			put_done(b, r[taken], -EINVAL);
 			continue;
 		}

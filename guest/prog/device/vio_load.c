@@ -63,7 +63,7 @@ static void load_mark(void *ctx, bool end)
 		fprintf(stderr, "vio-load: nobody answers\n");
 }
 
-static void derive(struct load_opts *o)
+static void load_derive(struct load_opts *o)
 {
 	struct vio_wl_cfg *w = &o->wl;
 
@@ -110,7 +110,7 @@ int main(int argc, char **argv)
 	int rc = res ? vio_options_parse(&program, &o, argc, argv, &err) : -ENOMEM;
 
 	if (rc == 0) {
-		derive(&o);
+		load_derive(&o);
 		rc = load_run(&o, res, &err);
 		if (rc == 0)
 			printf("vio-load: %" PRIu64 " requests, %" PRIu64 " bytes read, %" PRIu64
