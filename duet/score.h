@@ -122,12 +122,6 @@ static inline bool vio_duet_called(const struct vio_duet *d)
 	return vio_load_acquire(d->word) != d->playing; /* pair M */
 }
 
-/* The last turn has ended: nobody is called any more. */
-static inline bool vio_duet_over(const struct vio_duet *d)
-{
-	return vio_load_acquire(&d->head->over) != 0; /* pair M */
-}
-
 /*
  * The server's side, when it was called: writes the record of the turn that has ended, and sleeps
  * while it has none, at most for some seconds or until a signal. Afterwards vio_duet_called() says

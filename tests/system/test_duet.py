@@ -5,6 +5,7 @@
 import collections
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -218,6 +219,24 @@ class Dance(unittest.TestCase):
         self.assertEqual(header["slots"], ["copy", "zero-copy", *windows.SPECIALS])
         self.assertTrue(any(e["kind"] == "finished" for e in events))
 
+
+    def test_who_leads_plays_the_next_dance_however_soon_it_is_written(self):
+        """On the leader's own processor this program runs as soon as the end is told, before the leader has looked at anything."""
+        before = os.sched_getaffinity(0)
+        self.addCleanup(os.sched_setaffinity, 0, before)
+        os.sched_setaffinity(0, CORES[:1])
+        argv = [os.path.join(BUILD, "bench/bench-duet"), "--cores", f"{CORES[0]},{CORES[1]}", "--size", "64", "--depth", "1", "--span", "4096",
+                "--round-trip", "0"]
+        for _ in range(20):
+            with score.Score(8) as sheet, subprocess.Popen([*argv, "--score", sheet.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                           bufsize=0) as p:
+                self.addCleanup(p.kill)
+                sheet.open([0])
+                for more in (True, False):
+                    sheet.write([[(0, 1000, 20000, 10 ** 6, 10 ** 6)]], more)
+                    p.stdin.write(b"g")
+                    self.assertTrue(select.select([p.stdout], [], [], 20)[0], "it does not play")
+                    self.assertEqual(p.stdout.read(1), b"E")
 
     def test_a_run_killed_at_random_points_goes_on_each_time_and_leaves_nothing_running(self):
         """kill -9 of the conductor alone: its programs must go with it, and what was whole must count once."""

@@ -165,7 +165,7 @@ class Dances:
     def rows(self, tuning):
         each = (tuning.warm + tuning.ticks) / self.hz + HANDOVER_US / 1e6
         most = self.sheet.max_turns // len(self.slots)
-        rounds = min(max(2, round(self.duet.seconds / (each * len(self.slots)))), most)
+        rounds = min(max(self.duet.rounds, round(self.duet.seconds / (each * len(self.slots)))), most)
         least = [int(GAP_LEAST_US * self.hz / 1e6)] * 2  # of a slot that a cut pilot left out
         return [[(s, tuning.warm, tuning.ticks, *tuning.threshold.get(s, least)) for s in row]
                 for row in score.order(self.slots, rounds, self.rng)]

@@ -51,6 +51,7 @@ class Duet:
     """Arms take turns on the two cores (docs/method.md, the duet): every point that can be danced is. seconds = 0: none is."""
 
     seconds: float = 0.0  # of a dance of one point, all slots together
+    rounds: int = 2  # of a dance, at least, however long its windows are
     dances: int = 1  # of each point in a block
     window_us: float = 400.0  # the counted part of a window, at least
     warm_us: float = 100.0  # before it, at least

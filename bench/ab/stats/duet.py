@@ -20,7 +20,7 @@ import numpy as np
 from ab.instrument import windows
 from ab.stats import plateaus
 
-LEAST = 4  # windows of an arm, of a start, at a point, on a plateau: fewer give no value
+LEAST = 8  # windows of an arm, of a start, at a point, on a plateau: the midmean of fewer varies more than starts do
 TURNS, SETTLED = 30, 1e-5  # of the alternating fit; largest move at which it ends
 
 
