@@ -106,7 +106,8 @@ def measure(args, experiments):
         scaled(e, args.scale)
         _, _, _, events = runner.run(e, args.out, args.build, cores, fresh, env=env)
         decided = next(x for x in events if x["kind"] == "blocks")
-        print(f"[{n}/{len(todo)}] {e.name}: {decided['blocks']} blocks (the pilot asked for {decided['wanted']}), "
+        ran = next((x["blocks"] for x in events if x["kind"] == "out_of_time"), decided["blocks"])
+        print(f"[{n}/{len(todo)}] {e.name}: {ran} blocks (the pilot asked for {decided['wanted']}), "
               f"{runner.duration(time.monotonic() - t0)}", flush=True)
 
 

@@ -38,9 +38,12 @@ class Progress:
         self.total += seconds
 
     def left(self):
-        spent = time.monotonic() - self.t0
-        pace = spent / self.done if self.done > 5 else 1.0
+        pace = self.spent() / self.done if self.done > 5 else 1.0
         return max(0.0, (self.total - self.done) * pace)
+
+    def spent(self):
+        """Seconds since this was made."""
+        return time.monotonic() - self.t0
 
     def step(self, text, seconds=0.0):
         self.done += seconds
@@ -273,6 +276,9 @@ class Run:
         per_block = self.log.event("blocks")["seconds_per_block"]
         self.progress.expect(blocks * per_block - expected)
         for block in range(b.pilot, blocks):
+            if block >= b.min and b.budget_seconds and done + self.progress.spent() > b.budget_seconds:
+                self.log.add_event({"kind": "out_of_time", "blocks": block})  # others took the processors; blind to what was found
+                break
             self.block(block, "main")
 
 

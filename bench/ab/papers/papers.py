@@ -381,7 +381,8 @@ def environment_lines(samples, env, meta):
     blocks = next((e for e in meta["events"] if e.get("kind") == "blocks"), {})
     lines = ["## Environment", "", discarded_line(samples) + f" Raw: {meta['raw']} (not in the repository)."]
     if blocks:
-        lines += [f"{blocks['blocks']} blocks (the pilot asked for {blocks['wanted']} to reach {blocks['precision']:.0%}, the "
+        ran = next((e["blocks"] for e in meta["events"] if e.get("kind") == "out_of_time"), blocks["blocks"])
+        lines += [f"{ran} blocks (the pilot asked for {blocks['wanted']} to reach {blocks['precision']:.0%}, the "
                   f"budget allowed {blocks['affordable']}); seed {meta['seed']}."]
     lines += [f"Guest on core {cores.get('guest_core', '?')}, server on core {cores.get('server_core', '?')}: "
               f"{cores.get('reason', '')}", ""]

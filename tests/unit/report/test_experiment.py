@@ -134,6 +134,16 @@ class Runs(unittest.TestCase):
         self.assertEqual([s for _, s in again.order(0)], list(orders[0]))
         self.assertEqual({s.point for s in samples.where(experiment="x")}, set(self.exp.points["copy"]))
 
+    def test_a_run_whose_processors_others_take_keeps_its_budget_and_the_least_number_of_blocks(self):
+        exp = parsed(blocks={"pilot": 3, "min": 5, "max": 8, "precision": 0.0001, "budget_seconds": 100}, measure={"limits_seconds": 0.3})
+        with mock.patch.object(runner.Progress, "spent", return_value=99.0):
+            run(self.out, exp)
+        self.assertEqual({t["block"] for t in self.trials()}, set(range(8)))
+        with mock.patch.object(runner.Progress, "spent", return_value=101.0):
+            events = run(self.out, exp, fresh=True)[3]
+        self.assertEqual({t["block"] for t in self.trials()}, set(range(5)))
+        self.assertEqual([e["blocks"] for e in events if e["kind"] == "out_of_time"], [5])
+
     def test_an_interrupted_run_goes_on_where_it_was_and_loses_nothing(self):
         FakeTrial.stop_at = 11
         with self.assertRaises(KeyboardInterrupt):
