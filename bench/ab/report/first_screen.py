@@ -155,9 +155,10 @@ def order(point):
 
 
 def short(point, wide):
-    """Of the axis; wide: there is room for size and unit on one line."""
+    """Of the axis; wide: there is room for size and unit, else 4K for 4 KiB."""
     size = size_name(point.bs)
-    return (size if wide else size.replace(" ", "\n")) + (f"\n×{point.depth}" if point.depth > 1 else "\n")
+    size = size if wide else size.replace(" KiB", "K").replace(" MiB", "M").replace(" B", "")
+    return size + (f"\n×{point.depth}" if point.depth > 1 else "\n")
 
 
 def panel(ax, ctx, points, wide):
