@@ -1,25 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* vios, the VIO server's program: from the command line to polling lcores, and back to nothing. */
-#include <sched.h>
+#include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "duet/score.h"
 #include "server/dpdk/eal.h"
-#include "server/dpdk/lcore.h"
-#include "server/log.h"
-#include "server/options.h"
-#include "server/ports/ethdev.h"
-#include "server/dpdk/telemetry.h"
-#include "vio/cycles.h"
+#include "server/vios.h"
 
-/* Turns of the poll loop between two looks at the clock for the switch, which counts seconds. */
-#define SWITCH_CLOCK 256u
-/* An uplink's mbufs, with jumbo frames and room to spare. */
-#define UPLINK_MIB 64u
 /*
  * Left of the server partition's memory for each adapter's queues, whatever the disks want: CRQ,
  * shadow rings, bounce.
@@ -31,37 +20,9 @@
 
 enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE };
 
-struct vios {
-	struct vio_server_opts o;
-	struct phyp_part *part;
-	struct phyp_filter *fault, *trace;
-	struct phyp_vcpu *vcpu[VIO_SERVER_MAX_LCORES];
-	struct vio_lcores *lcores;
-	struct vio_duet duet;
-	unsigned n_adapters, unit[PHYP_MAX_UNITS]; /* index of phyp_unit() */
-	struct vio_adapter *adapter[PHYP_MAX_UNITS];
-	struct vio_device *dev[PHYP_MAX_UNITS];
-	struct vio_switch *sw; /* NULL: no device has a port */
-	struct vio_uplink *uplink[VIO_SERVER_MAX_UPLINKS];
-	uint64_t switch_now; /* ns: the switch's clock */
-	unsigned switch_turns;
-	unsigned announced; /* vio_switch_announcements(), as the guests know it */
-	bool said_memory;   /* what uplinks can't have of guests' memory; atomic */
-	uint64_t mem_top;   /* of the partition's memory; above are the disks */
-	bool one_core;
-	struct guest {
-		struct vios *v;
-		unsigned source; /* of messages */
-	} guest[PHYP_MAX_UNITS];
-	struct vio_port_set ports;
-	struct vio_telemetry telemetry;
-};
-
 /* For the signal handlers, which get no argument. */
 static struct vio_lcores *to_stop;
 static struct vios *guarded;
-/* Where every part of this program says what it has to say. NULL: before the start, after the end. */
-static struct vio_log *messages;
 
 static void on_signal(int sig)
 {
@@ -99,63 +60,10 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	errno = saved;
 }
 
-/* --------------------------------------------------------------------------- messages ---- */
-
-__attribute__((format(printf, 2, 0))) static void vsay(unsigned source, const char *fmt, va_list ap)
+static int fail(const struct vios *v, int rc, const struct vio_err *err)
 {
-	char line[VIO_LOG_LINE];
-	int n = snprintf(line, sizeof(line), "vios: ");
-
-	vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);
-	vio_log_line(messages, source, line);
-}
-
-__attribute__((format(printf, 1, 2))) static void say(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsay(0, fmt, ap);
-	va_end(ap);
-}
-
-static int fail(int rc, const struct vio_err *err)
-{
-	say("%s", err->msg);
+	vios_say(v, "%s", err->msg);
 	return rc == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
-}
-
-/* From the lcores, on behalf of a guest: as many as its share allows. */
-__attribute__((format(printf, 2, 3))) static void env_say(void *ctx, const char *fmt, ...)
-{
-	const struct guest *g = ctx;
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsay(g->source, fmt, ap);
-	va_end(ap);
-}
-
-/* The switch's, which are of no single guest. */
-__attribute__((format(printf, 2, 3))) static void switch_say(void *ctx, const char *fmt, ...)
-{
-	const struct vios *v = ctx;
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsay(1 + v->n_adapters, fmt, ap);
-	va_end(ap);
-}
-
-static void say_of_device(void *ctx, const char *line)
-{
-	env_say(ctx, "%s", line);
-}
-
-static void env_trace(void *ctx, const char *line)
-{
-	(void)ctx;
-	vio_log_line(messages, 0, line);
 }
 
 static void env_assign(void *ctx, struct vio_squeue *q)
@@ -173,54 +81,6 @@ static uint64_t env_start(void *ctx)
 static bool env_done(void *ctx, uint64_t token)
 {
 	return vio_lcores_quiesce_done(((struct guest *)ctx)->v->lcores, token);
-}
-
-/* ------------------------------------------------------------------------- processors ---- */
-
-/* Can this thread run there? Tells a processor that does not exist or is not ours from one that is. */
-static bool can_run_on(unsigned core)
-{
-	size_t bytes = CPU_ALLOC_SIZE(core + 1);
-	cpu_set_t *set = CPU_ALLOC(core + 1);
-	bool ok;
-
-	if (!set)
-		return false;
-	CPU_ZERO_S(bytes, set);
-	CPU_SET_S(core, bytes, set);
-	ok = sched_setaffinity(0, bytes, set) == 0;
-	CPU_FREE(set);
-	return ok;
-}
-
-static int choose_cores(struct vios *v, struct vio_err *err)
-{
-	cpu_set_t was;
-	struct vio_server_opts *o = &v->o;
-
-	if (sched_getaffinity(0, sizeof(was), &was) < 0)
-		return vio_err_set(err, -errno,
-				   "the processors of this machine can't be counted: %s",
-				   strerror(errno));
-	v->one_core = CPU_COUNT(&was) == 1;
-	/* The last one: the first usually takes the machine's interrupts. */
-	for (unsigned c = CPU_SETSIZE; o->n_cores == 0 && c-- > 0;) {
-		if (CPU_ISSET(c, &was))
-			o->core[o->n_cores++] = c;
-	}
-	for (unsigned i = 0; i < o->n_cores; i++) {
-		bool ok = can_run_on(o->core[i]);
-
-		sched_setaffinity(0, sizeof(was), &was);
-		if (!ok)
-			return vio_err_set(
-				err, -EINVAL,
-				"--lcores: processor %u does not exist or may not be used here; this machine has %ld, numbered from 0",
-				o->core[i], sysconf(_SC_NPROCESSORS_CONF));
-	}
-	if (v->one_core)
-		say("one processor only: server and guests take turns on it, and no measurement will mean anything");
-	return 0;
 }
 
 /* ------------------------------------------------------------------------------ start ---- */
@@ -260,7 +120,7 @@ static int connect_machine(struct vios *v, struct vio_err *err)
 	if (v->fault)
 		phyp_filter_push(v->part, v->fault);
 	if (o->trace) {
-		v->trace = phyp_trace_create(vio_log_stream(messages), o->partition);
+		v->trace = phyp_trace_create(vio_log_stream(v->messages), o->partition);
 		if (v->trace)
 			phyp_filter_push(v->part, v->trace);
 	}
@@ -290,27 +150,6 @@ static int connect_machine(struct vios *v, struct vio_err *err)
 	return 0;
 }
 
-static int net_mem_add(void *ctx, void *va, uint64_t len)
-{
-	struct vios *v = ctx;
-	struct vio_err why = {""};
-	int rc;
-
-	if (v->o.n_uplinks == 0)
-		return -ENODEV;
-	rc = vio_uplink_mem_add(v->uplink, v->o.n_uplinks, va, len, &why);
-	if (why.msg[0] && !vio_xchg_acq_rel(&v->said_memory, true))
-		say("%s", why.msg);
-	return rc;
-}
-
-static void net_mem_del(void *ctx, void *va, uint64_t len)
-{
-	struct vios *v = ctx;
-
-	vio_uplink_mem_del(v->uplink, v->o.n_uplinks, va, len);
-}
-
 static void net_config_changed(void *ctx, unsigned number)
 {
 	struct vios *v = ctx;
@@ -332,11 +171,11 @@ static int set_port(void *ctx, const char *params, struct vio_err *err)
 static int open_devices(struct vios *v, struct vio_err *err)
 {
 	struct vio_dev_env env = {.server_memory = server_memory,
-				  .mem_add = net_mem_add,
-				  .mem_del = net_mem_del,
+				  .mem_add = vios_mem_add,
+				  .mem_del = vios_mem_del,
 				  .config_changed = net_config_changed,
 				  .ctx = v,
-				  .say = say_of_device,
+				  .say = vios_say_of_device,
 				  .n_uplinks = v->o.n_uplinks,
 				  .others = v->dev,
 				  .n_others = PHYP_MAX_UNITS};
@@ -358,176 +197,6 @@ static int open_devices(struct vios *v, struct vio_err *err)
 	return 0;
 }
 
-static uint16_t queues_of(const struct vios *v, unsigned i)
-{
-	return v->dev[i]->kind->queues(v->dev[i], v->o.queues);
-}
-
-static struct vio_port *port_of(const struct vios *v, unsigned i)
-{
-	return v->dev[i]->kind->port ? v->dev[i]->kind->port(v->dev[i]) : NULL;
-}
-
-/* Ports with link=uplink: up while any uplink is. And who is to announce itself. */
-static void follow_links(struct vios *v)
-{
-	bool up = false, announce;
-
-	if (v->o.n_uplinks == 0)
-		return;
-	announce = vio_switch_announcements(v->sw) != v->announced;
-	v->announced = vio_switch_announcements(v->sw);
-	for (unsigned i = 0; i < v->o.n_uplinks; i++)
-		up |= vio_uplink_port(v->uplink[i])->up;
-	for (unsigned i = 0; i < v->n_adapters; i++) {
-		const struct vio_dev_kind *kind = v->dev[i]->kind;
-
-		if (kind->follow && v->adapter[i] && kind->follow(v->dev[i], up, announce))
-			vio_adapter_config_changed(v->adapter[i]);
-	}
-}
-
-static unsigned switch_turn(void *ctx)
-{
-	struct vios *v = ctx;
-
-	if (vio_unlikely(v->switch_turns++ % SWITCH_CLOCK == 0)) {
-		v->switch_now = vio_now_ns();
-		follow_links(v);
-	}
-	return vio_switch_poll(v->sw, v->switch_now);
-}
-
-/* Devices that DPDK would take for one another. */
-static int check_uplinks(const struct vios *v, struct vio_err *err)
-{
-	const struct vio_server_opts *o = &v->o;
-
-	for (unsigned i = 1; i < o->n_uplinks + o->n_vdevs; i++) {
-		for (unsigned k = 0; k < i; k++) {
-			const char *a = i < o->n_uplinks ? o->uplink[i] : o->vdev[i - o->n_uplinks];
-			const char *b = k < o->n_uplinks ? o->uplink[k] : o->vdev[k - o->n_uplinks];
-
-			if (vio_uplink_same_device(a, b))
-				return vio_err_set(
-					err, -EINVAL,
-					"%s and %s are one device to DPDK: give the second another name, e.g. the next number behind net_tap",
-					b, a);
-		}
-	}
-	return 0;
-}
-
-static int start_switch(struct vios *v, struct vio_err *err)
-{
-	struct vio_fdb *fdb = NULL;
-	int rc = check_uplinks(v, err);
-
-	for (unsigned i = 0; rc == 0 && i < v->n_adapters; i++) {
-		struct vio_port *port = port_of(v, i);
-
-		if (!port)
-			continue;
-		if (!v->sw) {
-			rc = vio_fdb_rte_create(&fdb, err);
-			if (rc == 0)
-				rc = vio_switch_create(fdb, &v->sw, err);
-			if (rc == 0)
-				vio_switch_set_say(v->sw, switch_say, v);
-		}
-		if (rc == 0)
-			rc = vio_switch_add(v->sw, port, err);
-	}
-	for (unsigned i = 0; rc == 0 && i < v->o.n_vdevs; i++)
-		rc = vio_uplink_vdev(v->o.vdev[i], err);
-	for (unsigned i = 0; rc == 0 && i < v->o.n_uplinks; i++) {
-		struct vio_err why = {""};
-
-		rc = vio_uplink_create(v->o.uplink[i], &v->uplink[i], &why);
-		if (rc < 0)
-			return vio_err_set(err, rc, "--uplink %s: %s", v->o.uplink[i], why.msg);
-		say("uplink %s", vio_uplink_what(v->uplink[i]));
-		rc = vio_switch_add(v->sw, vio_uplink_port(v->uplink[i]), err);
-	}
-	if (rc == 0 && v->sw)
-		vio_lcores_set_switch(v->lcores, switch_turn, v, v->o.n_uplinks > 0);
-	return rc;
-}
-
-/* Uplinks and their parts on the PCI bus: EAL has to find them when it starts. Their number. */
-static unsigned pci_devices(const struct vios *v, char addr[][16], const char *pci[])
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < v->o.n_uplinks + v->o.n_vdevs; i++) {
-		const char *spec =
-			i < v->o.n_uplinks ? v->o.uplink[i] : v->o.vdev[i - v->o.n_uplinks];
-
-		if (vio_uplink_is_pci(spec, addr[n], sizeof(addr[n]))) {
-			pci[n] = addr[n];
-			n++;
-		}
-	}
-	return n;
-}
-
-/* vhost-user names eight pieces of memory at most, and a file is one. */
-static bool shares_memory(const struct vio_server_opts *o)
-{
-	bool any = false;
-
-	for (unsigned i = 0; i < o->n_uplinks; i++)
-		any |= !strncmp(o->uplink[i], "net_virtio_user", 15);
-	for (unsigned i = 0; i < o->n_vdevs; i++)
-		any |= !strncmp(o->vdev[i], "net_virtio_user", 15);
-	return any;
-}
-
-static int start_dpdk(struct vios *v, struct vio_err *err)
-{
-	struct vio_server_opts *o = &v->o;
-	char addr[2 * VIO_SERVER_MAX_UPLINKS][16];
-	const char *pci[2 * VIO_SERVER_MAX_UPLINKS];
-	struct vio_eal_cfg eal = {.prefix = o->prefix,
-				  .core = o->core,
-				  .n_cores = o->n_cores,
-				  .no_huge = o->no_huge,
-				  .log = vio_log_stream(messages),
-				  .one_file = shares_memory(o),
-				  .mib = VIO_EAL_MIB + o->n_uplinks * UPLINK_MIB,
-				  .pci = pci,
-				  .n_pci = pci_devices(v, addr, pci)};
-	struct vio_lcores_cfg cfg = {
-		.n = o->n_cores,
-		.core = o->core,
-		.vcpu = v->vcpu,
-		.max_queues = 0,
-		.spin_ns = o->spin_ns,
-		.idle_ns = o->idle_ns,
-		.duet = o->duet ? &v->duet : NULL,
-		.look = o->gap_look,
-		.give_way = v->one_core,
-	};
-	int rc;
-
-	if (o->duet && o->n_cores != 1)
-		return vio_err_set(err, -EINVAL,
-				   "--duet: takes turns on one processor; --lcores has %u",
-				   o->n_cores);
-	rc = o->duet ? vio_duet_open(&v->duet, o->duet, VIO_DUET_SERVER, err) : 0;
-	if (rc)
-		return rc;
-
-	for (unsigned i = 0; i < v->n_adapters; i++)
-		cfg.max_queues += queues_of(v, i);
-	if (!eal.no_huge && vio_eal_free_hugepages() < 2 + o->n_uplinks * UPLINK_MIB / 2) {
-		say("too few hugepages are free: DPDK uses plain pages (./run setup reserves some)");
-		eal.no_huge = true;
-	}
-	rc = vio_eal_start(&eal, err);
-	return rc < 0 ? rc : vio_lcores_create(&cfg, &v->lcores, err);
-}
-
 static int start_adapters(struct vios *v, struct vio_err *err)
 {
 	const struct vio_server_opts *o = &v->o;
@@ -536,8 +205,8 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		.unassign = env_unassign,
 		.quiesce_start = env_start,
 		.quiesce_done = env_done,
-		.say = env_say,
-		.trace = o->trace ? env_trace : NULL,
+		.say = vios_say_of_guest,
+		.trace = o->trace ? vios_say_trace : NULL,
 	};
 	static const struct vio_control_cmd set_port_cmd = {
 		"/vio/set/port",
@@ -551,7 +220,7 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		struct vio_adapter_cfg cfg = {
 			.unit = v->unit[i],
 			.dev = v->dev[i],
-			.num_queues = queues_of(v, i),
+			.num_queues = vios_queues_of(v, i),
 			.queue_size = o->queue_size,
 			.proto = o->proto,
 			.ring_levels = o->ring_levels,
@@ -568,8 +237,8 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		if (rc < 0)
 			return rc;
 		vio_lcores_add_adapter(v->lcores, lcore, v->unit[i], v->adapter[i]);
-		say("%s: %s %s", phyp_unit(v->part, v->unit[i])->partner, v->dev[i]->kind->noun,
-		    v->dev[i]->what);
+		vios_say(v, "%s: %s %s", phyp_unit(v->part, v->unit[i])->partner,
+			 v->dev[i]->kind->noun, v->dev[i]->what);
 	}
 	v->ports = (struct vio_port_set){.sw = v->sw, .call = call_switch, .ctx = v};
 	v->telemetry = (struct vio_telemetry){.part = v->part,
@@ -587,20 +256,6 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 
 /* -------------------------------------------------------------------------------- end ---- */
 
-/* Frames that they had in place. The lcores have ended. */
-static unsigned stop_uplinks(struct vios *v)
-{
-	unsigned lent = 0;
-
-	for (unsigned i = 0; i < v->o.n_uplinks; i++) {
-		if (!v->uplink[i])
-			continue;
-		lent += vio_uplink_lent(v->uplink[i]);
-		vio_uplink_stop(v->uplink[i]);
-	}
-	return lent;
-}
-
 /* In the reverse order of the start, whatever of it there was. */
 static void clean_up(struct vios *v)
 {
@@ -609,7 +264,7 @@ static void clean_up(struct vios *v)
 	 * They may have guests' frames in place, and give them back to adapters' queues: so these
 	 * come first.
 	 */
-	stop_uplinks(v);
+	vios_stop_uplinks(v);
 	guarded = NULL;
 	for (unsigned i = 0; i < v->n_adapters; i++)
 		vio_adapter_destroy(v->adapter[i]);
@@ -663,9 +318,11 @@ static void say_unfinished(struct vios *v)
 		for (unsigned k = 0; (q = vio_adapter_queue(v->adapter[i], k)); k++)
 			n += vio_load_relaxed(&q->in_flight);
 		if (vio_adapter_busy(v->adapter[i]))
-			say("%s: %s %s did not finish %u request(s) within %llu s; ending without them",
-			    phyp_unit(v->part, v->unit[i])->partner, v->dev[i]->kind->noun,
-			    v->dev[i]->what, n, STOP_NS / 1000000000ull);
+			vios_say(
+				v,
+				"%s: %s %s did not finish %u request(s) within %llu s; ending without them",
+				phyp_unit(v->part, v->unit[i])->partner, v->dev[i]->kind->noun,
+				v->dev[i]->what, n, STOP_NS / 1000000000ull);
 	}
 }
 
@@ -685,40 +342,42 @@ static int serve(struct vios *v)
 
 	to_stop = v->lcores;
 	guarded = v;
-	say("ready: %u adapter(s) on %u lcore(s)", v->n_adapters, v->o.n_cores);
-	vio_log_flush(messages, LAST_WORDS_NS); /* who waits for us finds the words there */
+	vios_say(v, "ready: %u adapter(s) on %u lcore(s)", v->n_adapters, v->o.n_cores);
+	vio_log_flush(v->messages, LAST_WORDS_NS); /* who waits for us finds the words there */
 	if (v->o.ready_fd >= 0) {
 		if (write(v->o.ready_fd, "\n", 1) != 1)
-			say("--ready-fd %d: %s", v->o.ready_fd, strerror(errno));
+			vios_say(v, "--ready-fd %d: %s", v->o.ready_fd, strerror(errno));
 		close(v->o.ready_fd);
 	}
 	rc = vio_lcores_run(v->lcores, STOP_NS);
 	if (rc == -ETIMEDOUT) {
-		unsigned lent = stop_uplinks(v);
+		unsigned lent = vios_stop_uplinks(v);
 
 		if (lent > 0) {
-			say("uplinks kept %u frame(s) of guests; they were closed, and the frames taken back",
-			    lent);
+			vios_say(
+				v,
+				"uplinks kept %u frame(s) of guests; they were closed, and the frames taken back",
+				lent);
 			rc = vio_lcores_run(v->lcores, STOP_NS);
 		}
 	}
 	if (rc == -EPIPE) {
-		say("phypd at %s is gone, and with it the machine", v->o.socket);
+		vios_say(v, "phypd at %s is gone, and with it the machine", v->o.socket);
 		return EXIT_FAILED;
 	}
 	if (rc == -ETIMEDOUT) {
 		say_unfinished(v);
 		return EXIT_FAILED;
 	}
-	say("stopped");
+	vios_say(v, "stopped");
 	return EXIT_OK;
 }
 
-static void end_messages(void)
+static void end_messages(struct vios *v)
 {
 	vio_eal_log(NULL);
-	vio_log_stop(messages, LAST_WORDS_NS);
-	messages = NULL;
+	vio_log_stop(v->messages, LAST_WORDS_NS);
+	v->messages = NULL;
 }
 
 int main(int argc, char **argv)
@@ -728,29 +387,31 @@ int main(int argc, char **argv)
 	int rc = vio_server_opts_parse(&v.o, argc, argv, &err), code;
 
 	if (rc)
-		return rc > 0 ? EXIT_OK : fail(rc, &err);
+		return rc > 0 ? EXIT_OK : fail(&v, rc, &err);
 	catch_signals();
-	rc = vio_log_start(STDERR_FILENO, &messages, &err);
+	rc = vio_log_start(STDERR_FILENO, &v.messages, &err);
 	if (rc == 0)
-		rc = choose_cores(&v, &err);
+		rc = vios_choose_cores(&v, &err);
 	if (rc == 0)
 		rc = connect_machine(&v, &err);
 	if (rc == 0)
 		rc = open_devices(&v, &err);
 	if (rc == 0)
-		rc = start_dpdk(&v, &err);
+		rc = vios_start_dpdk(&v, &err);
 	if (rc == 0)
-		rc = start_switch(&v, &err);
+		rc = vios_start_switch(&v, &err);
 	if (rc == 0)
 		rc = start_adapters(&v, &err);
 	if (rc == 0)
 		rc = give_rights_up(&v, &err);
 	if (rc == 0 && v.o.unprotected)
-		say("--unprotected: a guest that asks for payload unchecked can make this server read and write any of its memory. For measuring an upper bound only");
-	code = rc == 0 ? serve(&v) : fail(rc, &err);
+		vios_say(
+			&v,
+			"--unprotected: a guest that asks for payload unchecked can make this server read and write any of its memory. For measuring an upper bound only");
+	code = rc == 0 ? serve(&v) : fail(&v, rc, &err);
 	if (code == EXIT_OK || rc != 0) {
 		clean_up(&v);
-		end_messages();
+		end_messages(&v);
 		return code;
 	}
 	/*
@@ -758,6 +419,6 @@ int main(int argc, char **argv)
 	 * kernel ends what is left.
 	 */
 	vio_telemetry_stop();
-	end_messages();
+	end_messages(&v);
 	exit(code);
 }

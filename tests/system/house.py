@@ -29,7 +29,7 @@ MAX_LINES, MAX_FILES = 500, 15
 # what: the most that there may be.
 CEILING = {
     "tests of a level outside of its table": 0,
-    "files above 500 lines": 6,
+    "files above 500 lines": 5,
     "test files above 500 lines": 14,
     "folders above 15 source files": 1,
     "loops that retry a busy hypercall": 0,
