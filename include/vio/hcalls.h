@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The hypervisor's calls: the entry, names, codes and what busy means, and a wrapper for each that spells its registers.
+ * All that a partition's code needs to make calls; who it makes them as comes from vio/phyp.h.
+ */
+#ifndef VIO_HCALLS_H
+#define VIO_HCALLS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vio/atomics.h"
+#include "vio/papr.h"
+#include "vio/types.h"
+
+struct phyp_vcpu; /* one thread of a partition: vio/phyp.h */
+
+/* Position of an opcode in hcall[], or -1; and back to opcode (0 past the end) and name ("?" when unknown). */
+int phyp_op_index(uint64_t op);
+uint64_t phyp_op_at(unsigned index);
+const char *phyp_op_name(uint64_t op);
+/* "H_SUCCESS" ...; a static string, "H_?" when unknown. */
+const char *phyp_rc_name(int64_t rc);
+/* PAPR's "not now": nothing was done, and the same call may succeed later. Its only meaning in this tree. */
+static inline bool phyp_rc_busy(int64_t rc)
+{
+	return rc == H_BUSY || (rc >= H_LONG_BUSY_ORDER_1_MSEC && rc <= H_LONG_BUSY_ORDER_100_SEC);
+}
+
+/*
+ * Make `call` again while it is busy, `times` in all at most, and answer what it answered last: still
+ * busy is for the caller to handle. For who may not wait (an lcore); who may, sleeps between two tries
+ * (vio_t_again()).
+ */
+#define PHYP_RETRY(times, call)                                                                    \
+	({                                                                                         \
+		int64_t retry_rc_;                                                                 \
+		unsigned retry_n_ = 0;                                                             \
+		while (phyp_rc_busy(retry_rc_ = (call)) && ++retry_n_ < (times))                   \
+			vio_cpu_relax();                                                           \
+		retry_rc_;                                                                         \
+	})
+
+/* The one translation of a PAPR return code into a negative errno (0 for H_SUCCESS). */
+int phyp_rc_errno(int64_t rc);
+
+/*
+ * One hypervisor call. args: R4...R12; ret: what the call returns in R4...R12 (may alias args; only
+ * the registers that the call defines are written). Returns a PAPR code (vio/papr.h), never an
+ * errno. An unknown opcode is H_FUNCTION. Argument and return registers are those of
+ * docs/architecture.md, "Calls"; the wrappers below spell them. Data path.
+ */
+int64_t phyp_hcall(struct phyp_vcpu *vcpu, uint64_t op, const uint64_t args[PHYP_REGS],
+		   uint64_t ret[PHYP_REGS]);
+
+static inline int64_t h_put_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba at, uint64_t tce)
+{
+	uint64_t r[PHYP_REGS] = {liobn, at.v, tce};
+
+	return phyp_hcall(v, H_PUT_TCE, r, r);
+}
+
+static inline int64_t h_get_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba at, uint64_t *tce)
+{
+	uint64_t r[PHYP_REGS] = {liobn, at.v};
+	int64_t rc = phyp_hcall(v, H_GET_TCE, r, r);
+
+	if (rc == H_SUCCESS)
+		*tce = r[0];
+	return rc;
+}
+
+/* `list`: a 4 KiB aligned page of the caller's memory holding `n` (<= 512) big-endian TCEs. */
+static inline int64_t h_put_tce_indirect(struct phyp_vcpu *v, uint32_t liobn, struct ioba at,
+					 struct gla list, uint64_t n)
+{
+	uint64_t r[PHYP_REGS] = {liobn, at.v, list.v, n};
+
+	return phyp_hcall(v, H_PUT_TCE_INDIRECT, r, r);
+}
+
+static inline int64_t h_stuff_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba at, uint64_t tce,
+				  uint64_t n)
+{
+	uint64_t r[PHYP_REGS] = {liobn, at.v, tce, n};
+
+	return phyp_hcall(v, H_STUFF_TCE, r, r);
+}
+
+/* H_SUCCESS, or H_CLOSED: registered, the partner is not there yet. */
+static inline int64_t h_reg_crq(struct phyp_vcpu *v, uint32_t unit, struct ioba queue,
+				uint64_t bytes)
+{
+	uint64_t r[PHYP_REGS] = {unit, queue.v, bytes};
+
+	return phyp_hcall(v, H_REG_CRQ, r, r);
+}
+
+static inline int64_t h_free_crq(struct phyp_vcpu *v, uint32_t unit)
+{
+	uint64_t r[PHYP_REGS] = {unit};
+
+	return phyp_hcall(v, H_FREE_CRQ, r, r);
+}
+
+static inline int64_t h_enable_crq(struct phyp_vcpu *v, uint32_t unit)
+{
+	uint64_t r[PHYP_REGS] = {unit};
+
+	return phyp_hcall(v, H_ENABLE_CRQ, r, r);
+}
+
+static inline int64_t h_vio_signal(struct phyp_vcpu *v, uint32_t unit, uint64_t mode)
+{
+	uint64_t r[PHYP_REGS] = {unit, mode};
+
+	return phyp_hcall(v, H_VIO_SIGNAL, r, r);
+}
+
+/* hi, lo: the entry's two doublewords as numbers (most significant byte = byte 0 of the entry). */
+static inline int64_t h_send_crq(struct phyp_vcpu *v, uint32_t unit, uint64_t hi, uint64_t lo)
+{
+	uint64_t r[PHYP_REGS] = {unit, hi, lo};
+
+	return phyp_hcall(v, H_SEND_CRQ, r, r);
+}
+
+static inline int64_t h_copy_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t src_liobn,
+				  struct ioba src, uint32_t dst_liobn, struct ioba dst)
+{
+	uint64_t r[PHYP_REGS] = {len, src_liobn, src.v, dst_liobn, dst.v};
+
+	return phyp_hcall(v, H_COPY_RDMA, r, r);
+}
+
+/* Bytes arrive in ret[] in memory order, the tail of the last register zero. len <= 72; buf needs room for 72. */
+static inline int64_t h_read_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t liobn,
+				  struct ioba src, uint64_t buf[PHYP_REGS])
+{
+	uint64_t r[PHYP_REGS] = {len, liobn, src.v};
+
+	return phyp_hcall(v, H_READ_RDMA, r, buf);
+}
+
+/* len <= 48; `data` holds the bytes in memory order. */
+static inline int64_t h_write_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t liobn,
+				   struct ioba dst, const uint64_t data[6])
+{
+	uint64_t r[PHYP_REGS] = {len,     liobn,   dst.v,   data[0], data[1],
+				 data[2], data[3], data[4], data[5]};
+
+	return phyp_hcall(v, H_WRITE_RDMA, r, r);
+}
+
+/*
+ * flags: GRANT_*. addr, len: aligned to phyp_backing_page(), inside one LMB. unit: the granter's
+ * own virtual adapter, whose partner may accept.
+ */
+static inline int64_t h_grant_logical(struct phyp_vcpu *v, uint64_t flags, struct gla addr,
+				      uint64_t len, uint32_t unit, uint64_t *cookie)
+{
+	uint64_t r[PHYP_REGS] = {flags, 0, addr.v, len, unit};
+	int64_t rc = phyp_hcall(v, H_GRANT_LOGICAL, r, r);
+
+	if (rc == H_SUCCESS)
+		*cookie = r[0];
+	return rc;
+}
+
+/*
+ * args[1]: the receiver's unit that the grant must have been made for, else H_PARAMETER and no effect;
+ * 0: any (this wrapper). A server of several clients must not take one client's grant in the name of
+ * another. ret[0]: logical address in the receiver. ret[1], ret[2]: the grant's length and
+ * restriction flags; ret[3]: that unit. LoPAR takes the cookie and returns the address only; this
+ * model adds the rest because a receiver that takes the owner's word for the extent could be made to
+ * touch an address that does not translate. A cookie can't be guessed: half of it is a keyed hash.
+ */
+static inline int64_t h_accept_logical(struct phyp_vcpu *v, uint64_t cookie, struct gla *addr,
+				       uint64_t *len, uint64_t *flags)
+{
+	uint64_t r[PHYP_REGS] = {cookie};
+	int64_t rc = phyp_hcall(v, H_ACCEPT_LOGICAL, r, r);
+
+	if (rc == H_SUCCESS) {
+		addr->v = r[0];
+		*len = r[1];
+		*flags = r[2];
+	}
+	return rc;
+}
+
+static inline int64_t h_return_logical(struct phyp_vcpu *v, uint64_t cookie)
+{
+	uint64_t r[PHYP_REGS] = {cookie};
+
+	return phyp_hcall(v, H_RETURN_LOGICAL, r, r);
+}
+
+static inline int64_t h_rescind_logical(struct phyp_vcpu *v, uint64_t flags, uint64_t cookie)
+{
+	uint64_t r[PHYP_REGS] = {flags, cookie};
+
+	return phyp_hcall(v, H_RESCIND_LOGICAL, r, r);
+}
+
+#endif
