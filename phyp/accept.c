@@ -139,6 +139,10 @@ static struct hv_grant *look(struct phyp_part *part, uint64_t cookie, uint64_t u
 		*rc = H_PARAMETER; /* also when it is accepted already */
 		if (now->sharer != part->idx || (unit && unit != HV_UNIT_BASE + now->unit))
 			return NULL;
+		if (hv_pair_stopped(part->seg, &part->seg->unit[now->unit])) {
+			*rc = H_R_STATE;
+			return NULL;
+		}
 		if (hv_state_of(now->word) == HV_GRANT_RESCINDING ||
 		    hv_state_of(now->word) == HV_GRANT_GONE ||
 		    !hv_grant_owner_lives(part->seg, g, now->owner_gen))

@@ -211,7 +211,7 @@ static bool remote_ended(struct phyp_part *part, uint32_t p)
 
 static void remote_poke(struct phyp_part *part, uint32_t sharer)
 {
-	ring(part->peer[sharer]->evfd[HV_AGENT]);
+	ring(sharer == part->idx ? part->evfd[HV_AGENT] : part->peer[sharer]->evfd[HV_AGENT]);
 }
 
 static int remote_stats(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n,

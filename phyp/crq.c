@@ -330,7 +330,9 @@ int64_t hv_reg_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	/* Of a process that was this partition before, and phypd could not close it yet. */
 	if (c->state != HV_CRQ_FREE && c->gen != v->part->gen)
 		told = close_locked(seg, lu->u, CRQ_XPORT_PARTNER_FAILED, &s);
-	if (c->state == HV_CRQ_FREE) {
+	if (hv_pe_stopped(lu->u)) {
+		rc = H_R_STATE;
+	} else if (c->state == HV_CRQ_FREE) {
 		rc = H_PARAMETER; /* somebody unmapped it since */
 		if (resolve_pages(w, ioba, bytes, hv_crq_pages(seg, lu->u))) {
 			c->n = (uint32_t)(bytes / CRQ_ENTRY_BYTES);
@@ -406,19 +408,21 @@ int64_t hv_vio_signal(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	return H_SUCCESS;
 }
 
-int64_t hv_send_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+/* A pair that is not connected. */
+static int64_t why_closed(const struct hv_lunit *lu)
 {
-	struct hv_lunit *lu = hv_own_unit(v->part, a[0]);
-	uint64_t valid = a[1] >> 56;
+	return hv_stopped(lu) ? H_R_STATE : H_CLOSED;
+}
+
+/* In hv_dma_begin(). */
+static int64_t crq_send(struct phyp_vcpu *v, struct hv_lunit *lu, uint64_t hi, uint64_t lo)
+{
 	struct hv_slots s;
 	int64_t rc = H_CLOSED;
 
-	(void)ret;
-	if (!lu || !(valid & 0x80) || valid == CRQ_TRANSPORT)
-		return H_PARAMETER;
 	/* Not registered or not connected here: answered without touching the partner's line. */
-	if (!lu->far || vio_load_acquire(&lu->u->link) == 0)
-		return H_CLOSED;
+	if (!lu->far || vio_load_acquire(&lu->u->link) == 0 || hv_stopped(lu))
+		return rc;
 	s = slots_for(v->part, lu);
 	if (!hv_lock(&lu->far->crq.lock, HV_LOOKS)) {
 		hv_tmap_put(&s.map);
@@ -429,12 +433,27 @@ int64_t hv_send_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	 * generation's.
 	 */
 	if (vio_load_relaxed(&lu->u->link) == s.gen && s.gen != 0)
-		rc = hv_crq_put(v->part->seg, lu->far, &s, a[1], a[2], false);
+		rc = hv_crq_put(v->part->seg, lu->far, &s, hi, lo, false);
 	hv_unlock(&lu->far->crq.lock);
 	hv_tmap_put(&s.map);
+	return rc;
+}
+
+int64_t hv_send_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	struct hv_lunit *lu = hv_own_unit(v->part, a[0]);
+	uint64_t valid = a[1] >> 56;
+	int64_t rc;
+
+	(void)ret;
+	if (!lu || !(valid & 0x80) || valid == CRQ_TRANSPORT)
+		return H_PARAMETER;
+	hv_dma_begin(v);
+	rc = crq_send(v, lu, a[1], a[2]);
+	hv_dma_end(v);
 	if (rc == H_SUCCESS)
 		raise_far(v, lu);
-	return rc;
+	return vio_unlikely(rc == H_CLOSED) ? why_closed(lu) : rc;
 }
 
 bool phyp_crq_pop(struct phyp_crq *q, uint64_t *hi, uint64_t *lo)

@@ -108,6 +108,8 @@ int64_t hv_grant_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 		return H_PARAMETER;
 	if (rc != H_SUCCESS)
 		return rc;
+	if (hv_pair_stopped(part->seg, lu->u))
+		return H_R_STATE;
 	pthread_mutex_lock(&part->grant_lock);
 	g = free_grant(part);
 	rc = H_NO_MEM;
@@ -201,6 +203,41 @@ static bool force(struct hv_grant *g, uint32_t gen, uint32_t *sharer)
 		}
 	} while (!hv_grant_move(g, now.word, HV_GRANT_FREE));
 	return false;
+}
+
+/* Of the owner's grants for the unit `to`: true when one is still accepted or under forced rescind. */
+static bool stop_through(struct hv_seg *seg, uint32_t owner, uint32_t to)
+{
+	const uint32_t gen = vio_load_acquire(&seg->part[owner].active);
+	struct hv_grant *first = &seg->grant[owner * seg->grants_each];
+	bool still = false;
+
+	for (struct hv_grant *g = first; g < first + seg->grants_each; g++) {
+		struct hv_grant now;
+
+		do {
+			look_at(g, &now);
+			if (now.unit != to || now.owner_gen != gen)
+				break;
+			still |= hv_state_of(now.word) == HV_GRANT_ACCEPTED ||
+				 hv_state_of(now.word) == HV_GRANT_RESCINDING;
+		} while (hv_state_of(now.word) == HV_GRANT_ACCEPTED &&
+			 !hv_grant_move(g, now.word, HV_GRANT_RESCINDING));
+	}
+	return still;
+}
+
+bool hv_grants_stop(struct hv_seg *seg, const struct hv_unit *u)
+{
+	const struct hv_unit *far;
+	bool given, taken;
+
+	if (u->partner == HV_NONE)
+		return false;
+	far = &seg->unit[u->partner];
+	given = stop_through(seg, u->part, u->partner);
+	taken = stop_through(seg, far->part, (uint32_t)(u - seg->unit));
+	return given || taken;
 }
 
 uint32_t hv_grants_force(struct hv_seg *seg, uint32_t owner, uint32_t gen)

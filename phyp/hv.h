@@ -10,6 +10,7 @@
 #ifndef PHYP_HV_H
 #define PHYP_HV_H
 
+#include "phyp/pe.h"
 #include "phyp/seg.h"
 
 #define HV_LOGICAL_BASE (1ull << 40) /* accepted grants, in the sharer's logical space */
@@ -118,6 +119,7 @@ struct phyp_vcpu {
 	unsigned slot;
 	int evfd;
 	alignas(VIO_APART) uint32_t busy; /* in a call that uses a standing alias */
+	uint32_t dma;                          /* odd: in a call that reaches a partner's memory */
 };
 
 struct phyp_part {
@@ -172,7 +174,17 @@ void hv_part_free(struct phyp_part *part);
 /* Set detour from filters, costs and killed. */
 void hv_part_set_detour(struct phyp_part *part);
 /* An own unit by unit address, NULL: none. */
-struct hv_lunit *hv_own_unit(struct phyp_part *part, uint64_t unit);
+static inline struct hv_lunit *hv_own_unit(struct phyp_part *part, uint64_t unit)
+{
+	uint64_t i = unit - HV_UNIT_BASE;
+
+	return i < PHYP_MAX_UNITS && part->win[i].kind == HV_WIN_LOCAL ? part->win[i].lu : NULL;
+}
+/* The machine is there, and the partition was not killed. */
+static inline bool hv_alive(const struct phyp_part *part)
+{
+	return vio_load_acquire(&part->alive) != 0;
+}
 /* The machine has gone, or the partition was killed: wake everybody up. */
 void hv_part_lost(struct phyp_part *part);
 enum hv_again {
@@ -294,8 +306,48 @@ bool hv_line_wake(struct hv_line *line, int evfd);
 uint32_t hv_grants_orphan(struct hv_seg *seg, uint32_t part);
 /* Grants of `owner` (of generation `gen`): force those that are accepted; bits of the sharers to poke. */
 uint32_t hv_grants_force(struct hv_seg *seg, uint32_t owner, uint32_t gen);
+/*
+ * Take back by force what was accepted through u or its partner, either way. true: a sharer's translation, or what it drains,
+ * is still there.
+ */
+bool hv_grants_stop(struct hv_seg *seg, const struct hv_unit *u);
 /* The translations under forced rescind, in this process. A mask of enum hv_again. */
 unsigned hv_grants_sweep(struct phyp_part *part);
+
+/* ------------------------------------------------------- partitionable endpoints (pe.c) ---- */
+
+/* A connected window refused a DMA at `ioba`: freezes the endpoint when the machine does that. In a call, no lock held. */
+void hv_pe_error(struct phyp_vcpu *v, const struct hv_win *w, uint64_t ioba, enum pe_reason reason);
+/* This end or its partner's is stopped. */
+static inline bool hv_stopped(const struct hv_lunit *lu)
+{
+	return hv_pe_stopped(lu->u) || (lu->far && hv_pe_stopped(lu->far));
+}
+
+/* ------------------------------------------------------------------ what is over (over.c) ---- */
+
+/*
+ * The agent's part: say of endpoints that were stopped that no call of this process is under way that began before. false: one
+ * is, sweep again.
+ */
+bool hv_over_sweep(struct phyp_part *part);
+
+/* Around each access to a partner's memory: first the mark, then the look whether it is connected and not stopped. */
+static inline void hv_dma_begin(struct phyp_vcpu *v)
+{
+	vio_store_relaxed(&v->dma, v->dma + 1);
+	/* Pair AA: inside before the link and the state words are looked at; with membarrier() in over.c the compiler's order will do. */
+	if (vio_likely(v->part->asymmetric))
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	else
+		vio_fence_full();
+}
+
+static inline void hv_dma_end(struct phyp_vcpu *v)
+{
+	vio_store_release(&v->dma,
+			  v->dma + 1); /* pair AA: the last access before it counts as over */
+}
 
 /* ------------------------------------------------------------------- the calls (hcall.c) ---- */
 
@@ -324,7 +376,9 @@ typedef int64_t hv_call(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret);
 	X(H_RESCIND_LOGICAL, 2, 0, hv_rescind_logical)           \
 	X(H_ACCEPT_LOGICAL, 2, 4, hv_accept_logical)             \
 	X(H_RETURN_LOGICAL, 1, 0, hv_return_logical)             \
-	X(H_ENABLE_CRQ, 1, 0, hv_enable_crq)
+	X(H_ENABLE_CRQ, 1, 0, hv_enable_crq)                     \
+	X(H_READ_PE_STATE, 1, 5, hv_read_pe_state)               \
+	X(H_SET_PE_STATE, 2, 0, hv_set_pe_state)
 /* clang-format on */
 
 #define HV_CALL_DECLARE(op, n_args, n_ret, call) hv_call call;

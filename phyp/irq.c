@@ -89,6 +89,8 @@ int phyp_irq_route(struct phyp_vcpu *vcpu, uint32_t unit)
 		vio_fetch_or(&vcpu->line->pending, bit);
 		hv_line_wake(vcpu->line, vcpu->evfd);
 	}
+	if (old != vcpu->slot && vio_fetch_and(&p->line[old].events, ~bit) & bit)
+		vio_fetch_or(&vcpu->line->events, bit);
 	return 0;
 }
 
@@ -106,6 +108,18 @@ uint64_t phyp_irq_take(struct phyp_vcpu *vcpu)
 	vio_fence_full();
 	vio_counter_add(&vcpu->c->irq_taken, (uint64_t)__builtin_popcountll(bits));
 	return bits;
+}
+
+bool phyp_event_take(struct phyp_vcpu *vcpu, uint32_t unit)
+{
+	const struct hv_lunit *lu;
+	uint64_t bit;
+
+	if (vio_likely(!vio_load_relaxed(&vcpu->line->events)))
+		return false;
+	lu = hv_own_unit(vcpu->part, unit);
+	bit = lu ? 1ull << lu->u->local : 0;
+	return vio_fetch_and(&vcpu->line->events, ~bit) & bit; /* pair PE */
 }
 
 bool hv_line_wake(struct hv_line *line, int evfd)
@@ -191,7 +205,7 @@ static int block(struct phyp_vcpu *v, uint64_t end, struct others *o)
 
 	vio_store_relaxed(&v->line->waiting, 1u);
 	vio_fence_full(); /* pair W: waiting before the load of pending */
-	if (vio_load_acquire(&v->line->pending) || !phyp_alive(v->part)) {
+	if (vio_load_acquire(&v->line->pending) || !hv_alive(v->part)) {
 		vio_store_relaxed(&v->line->waiting, 0u);
 		return 0;
 	}
@@ -237,7 +251,7 @@ int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeou
 
 	/* Nothing on the way that is not needed when the interrupt is there. */
 	if (look(vcpu))
-		return phyp_alive(vcpu->part) ? 0 : -EPIPE;
+		return hv_alive(vcpu->part) ? 0 : -EPIPE;
 	if (timeout_ns != UINT64_MAX) {
 		now = vio_now_ns();
 		end = timeout_ns < UINT64_MAX - 1 - now ? now + timeout_ns : UINT64_MAX - 1;
@@ -248,12 +262,12 @@ int phyp_vcpu_wait_fds(struct phyp_vcpu *vcpu, uint64_t spin_ns, uint64_t timeou
 	while ((now = vio_ticks()) - start_ticks < spin) {
 		if (gaps)
 			vio_gaps_look(gaps, now);
-		if (look(vcpu) || !phyp_alive(vcpu->part))
-			return phyp_alive(vcpu->part) ? 0 : -EPIPE;
+		if (look(vcpu) || !hv_alive(vcpu->part))
+			return hv_alive(vcpu->part) ? 0 : -EPIPE;
 		vio_cpu_relax();
 	}
 	for (;;) {
-		if (!phyp_alive(vcpu->part))
+		if (!hv_alive(vcpu->part))
 			return -EPIPE;
 		if (look(vcpu))
 			return 0;

@@ -100,12 +100,15 @@ int hv_machine_activate(struct phyp_machine *m, uint32_t p, int near, struct vio
 	part->backing = backing;
 	for (unsigned i = 0; i < PHYP_MAX_VCPUS; i++) {
 		vio_store_relaxed(&part->line[i].pending, 0u);
+		vio_store_relaxed(&part->line[i].events, 0u);
 		vio_store_relaxed(&part->line[i].waiting, 0u);
 		memset(&part->ctr[i], 0, sizeof(part->ctr[i]));
 	}
 	for (uint32_t u = 0; u < m->seg->n_units; u++) {
-		if (m->seg->unit[u].part == p)
+		if (m->seg->unit[u].part == p) {
 			vio_store_relaxed(&m->seg->unit[u].crq.route, 0u);
+			hv_pe_new(m->seg, &m->seg->unit[u]);
+		}
 	}
 	part->gen++;
 	vio_store_release(&part->active, part->gen);
@@ -156,6 +159,7 @@ uint32_t hv_machine_deactivate(struct phyp_machine *m, uint32_t p, uint8_t event
 		if (hv_machine_close(m, i, gen, event) < 0)
 			*late |= 1ull << i;
 		clear_tces(seg, u);
+		hv_pe_clear(u);
 	}
 	hv_exposure_reset(&seg->part[p]);
 	vio_store_release(&seg->part[p].active, 0u);

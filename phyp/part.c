@@ -185,15 +185,6 @@ void hv_part_free(struct phyp_part *part)
 	free(part);
 }
 
-struct hv_lunit *hv_own_unit(struct phyp_part *part, uint64_t unit)
-{
-	uint64_t i = unit - HV_UNIT_BASE;
-
-	if (i >= PHYP_MAX_UNITS || part->win[i].kind != HV_WIN_LOCAL)
-		return NULL;
-	return part->win[i].lu;
-}
-
 void hv_part_lost(struct phyp_part *part)
 {
 	vio_store_release(&part->alive, 0u);
@@ -208,6 +199,9 @@ void hv_part_lost(struct phyp_part *part)
 unsigned hv_agent_sweep(struct phyp_part *part)
 {
 	unsigned again = hv_grants_sweep(part);
+
+	if (!hv_over_sweep(part))
+		again |= HV_AGAIN_DRAINING;
 
 	for (unsigned i = 0; i < part->n_units; i++) {
 		struct hv_lunit *lu = &part->unit[i];
@@ -243,7 +237,7 @@ void phyp_close(struct phyp_part *part)
 
 bool phyp_alive(const struct phyp_part *part)
 {
-	return vio_load_acquire(&part->alive) != 0;
+	return hv_alive(part);
 }
 
 bool phyp_partner_ended(struct phyp_part *part, uint32_t unit)

@@ -175,7 +175,7 @@ int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind, 
 		return vio_err_set(
 			err, -ENOENT,
 			"partition %s has no adapter with unit address 0x%x and a partner",
-			phyp_name(part), unit);
+			part->seg->part[part->idx].name, unit);
 	if (kind == PHYP_ALIAS_RDMA && !lu->info.is_server)
 		return vio_err_set(
 			err, -EPERM,

@@ -17,7 +17,7 @@ struct options {
 	const char *profile, *cost;
 	unsigned guests, server_mib, guest_mib;
 	enum phyp_pages pages;
-	bool exposure;
+	bool exposure, freeze;
 	bool sized; /* one of the options that --profile replaces was given */
 };
 
@@ -48,6 +48,9 @@ static const struct vio_option rows[] = {
 	{"exposure", NULL,
 	 "count how much guest memory TCEs expose, and for how long: each TCE call then costs tens of ns more",
 	 VIO_FLAG(O, exposure)},
+	{"freeze", NULL,
+	 "a DMA that an adapter's window refuses freezes the adapter until its driver resets it",
+	 VIO_FLAG(O, freeze)},
 	{"all-statistics", NULL,
 	 "tell each partition the counters of all, not only its own: for measurements",
 	 VIO_FLAG(O, cfg.all_statistics)},
@@ -66,6 +69,7 @@ static const struct vio_program program = {
 		"FILE is JSON:\n"
 		"  { \"cost\": \"free\",                           optional\n"
 		"    \"exposure\": false,                        optional: as --exposure\n"
+		"    \"freeze\": false,                          optional: as --freeze\n"
 		"    \"partitions\": [ { \"name\": \"vios\",       up to 31 characters\n"
 		"                      \"memory_mib\": 256,    a multiple of lmb_mib, at most 256 LMBs\n"
 		"                      \"lmb_mib\": 16,        optional: a power of two, 2 or more (16)\n"
@@ -107,6 +111,7 @@ static int make_profile(struct options *o, struct vio_err *err)
 			p->part[i].pages = o->pages;
 	}
 	p->exposure |= o->exposure;
+	p->freeze |= o->freeze;
 	return o->cost ? phyp_cost_parse(o->cost, &p->cost, err) : 0;
 }
 

@@ -132,10 +132,12 @@ static int read_adapter(const struct place *at, json_t *o, struct phyp_adapter_p
 
 static int read_root(struct place *at, json_t *root, struct phyp_profile *p)
 {
-	static const char *const keys[] = {"cost", "exposure", "partitions", "adapters", NULL};
+	static const char *const keys[] = {"cost",       "exposure", "freeze",
+					   "partitions", "adapters", NULL};
 	json_t *cost = json_object_get(root, "cost"), *parts = json_object_get(root, "partitions");
 	json_t *adapters = json_object_get(root, "adapters");
 	json_t *exposure = json_object_get(root, "exposure");
+	json_t *freeze = json_object_get(root, "freeze");
 	int rc;
 
 	if (!json_is_object(root))
@@ -150,6 +152,9 @@ static int read_root(struct place *at, json_t *root, struct phyp_profile *p)
 	if (rc == 0 && exposure && !json_is_boolean(exposure))
 		rc = complain(at, "exposure", "must be true or false");
 	p->exposure = json_is_true(exposure);
+	if (rc == 0 && freeze && !json_is_boolean(freeze))
+		rc = complain(at, "freeze", "must be true or false");
+	p->freeze = json_is_true(freeze);
 	if (rc == 0 && (!json_is_array(parts) || json_array_size(parts) == 0 ||
 			json_array_size(parts) > PHYP_MAX_PARTS))
 		return complain(at, "partitions", "must be a list of 1 to 16 partitions");

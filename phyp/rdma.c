@@ -22,6 +22,7 @@ struct run {
 struct side {
 	const struct hv_win *w;
 	uint64_t off; /* in the window */
+	bool bad;     /* what it names is not in the window, or has no TCE for it: at `off` */
 	uint32_t link;
 	unsigned n;
 	uint8_t *base; /* of logical address 0 here; NULL: reached page by page */
@@ -39,18 +40,21 @@ static inline bool side_open(struct phyp_vcpu *v, struct side *s, uint64_t liobn
 			     uint64_t len)
 {
 	s->w = hv_window(v->part, liobn);
+	s->bad = false;
 	s->map.va = NULL;
 	if (vio_unlikely(!s->w))
 		return false;
 	s->off = ioba - s->w->base; /* below the window: wraps to more than any window has */
-	if (vio_unlikely(!vio_range_ok(s->off, len, s->w->bytes)))
+	if (vio_unlikely(!vio_range_ok(s->off, len, s->w->bytes))) {
+		s->bad = true;
 		return false;
+	}
 	if (remote(s)) {
 		s->link = vio_load_acquire(&s->w->lu->u->link);
-		return s->link != 0;
+		return s->link != 0 && !vio_unlikely(hv_stopped(s->w->lu));
 	}
 	s->base = v->part->mem;
-	return true;
+	return !vio_unlikely(hv_pe_stopped(s->w->lu->u));
 }
 
 /* Translate, check `need`, merge contiguous pages. */
@@ -65,8 +69,11 @@ static inline bool translate(struct side *s, uint64_t len, uint64_t need)
 		uint64_t tce = vio_load_relaxed(&w->tce[off >> w->shift]), in = off & (page - 1);
 		uint64_t part = page - in < len ? page - in : len, gla = (tce & TCE_PAGE_MASK) + in;
 
-		if (vio_unlikely(!(tce & need)))
+		if (vio_unlikely(!(tce & need))) {
+			s->off = off;
+			s->bad = true;
 			return false;
+		}
 		if (n > 0 && s->run[n - 1].gla + s->run[n - 1].len == gla)
 			s->run[n - 1].len += part;
 		else
@@ -76,6 +83,21 @@ static inline bool translate(struct side *s, uint64_t len, uint64_t need)
 	} while (len > 0);
 	s->n = n;
 	return true;
+}
+
+/* The code for a side that can't be used: `rc`, or that its endpoint is stopped. */
+static int64_t refuse(const struct side *s, int64_t rc)
+{
+	if (!s->w || s->bad)
+		return rc;
+	return (remote(s) ? hv_stopped(s->w->lu) : hv_pe_stopped(s->w->lu->u)) ? H_R_STATE : rc;
+}
+
+/* The call is over: a window's refusal may stop its endpoint. */
+static void side_error(struct phyp_vcpu *v, const struct side *s, enum pe_reason reason)
+{
+	if (vio_unlikely(s->w && s->bad))
+		hv_pe_error(v, s->w, s->w->base + s->off, reason);
 }
 
 /* ------------------------------------------------------------------------- reaching memory ---- */
@@ -145,7 +167,7 @@ static bool detach(struct phyp_vcpu *v, struct side *s)
 	if (remote(s)) {
 		hv_busy_end(v);
 		vio_fence_acquire(); /* pair J: the copy before the connection is looked at again */
-		same = vio_load_acquire(&s->w->lu->u->link) == s->link;
+		same = vio_load_acquire(&s->w->lu->u->link) == s->link && !hv_stopped(s->w->lu);
 		hv_tmap_put(&s->map);
 	}
 	return same;
@@ -204,36 +226,52 @@ static struct side *copy(struct phyp_vcpu *v, struct side *src, struct side *dst
 	return NULL;
 }
 
-int64_t hv_copy_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+static int64_t copy_rdma(struct phyp_vcpu *v, const uint64_t *a, struct side *src, struct side *dst)
 {
-	struct side src, dst, *bad;
 	uint64_t len = a[0];
 	bool src_ok, dst_ok;
+	struct side *bad;
 
-	(void)ret;
-	if (len == 0 || len > H_COPY_RDMA_MAX)
-		return H_PARAMETER;
-	if (!side_open(v, &src, a[1], a[2], len))
-		return H_SOURCE_PARM;
-	if (!side_open(v, &dst, a[3], a[4], len))
-		return H_DEST_PARM;
-	if (!translate(&src, len, TCE_READ) || !translate(&dst, len, TCE_WRITE))
+	if (!side_open(v, src, a[1], a[2], len))
+		return refuse(src, H_SOURCE_PARM);
+	if (!side_open(v, dst, a[3], a[4], len))
+		return refuse(dst, H_DEST_PARM);
+	if (!translate(src, len, TCE_READ) || !translate(dst, len, TCE_WRITE))
 		return H_PERMISSION;
 	set_up_cost(v);
-	bad = attach(v, &src, &dst);
+	bad = attach(v, src, dst);
 	if (!bad) {
 		vio_fence_acquire(); /* pair D: what an earlier call read (an index) before what this one reads */
-		bad = copy(v, &src, &dst, len);
+		bad = copy(v, src, dst, len);
 		vio_fence_release(); /* pair D: what this call wrote before what a later one writes (an index) */
 	}
-	src_ok = detach(v, &src);
-	dst_ok = detach(v, &dst);
-	if (vio_unlikely(bad == &src || !src_ok))
-		return H_SOURCE_PARM;
-	if (vio_unlikely(bad == &dst || !dst_ok))
-		return H_DEST_PARM;
+	src_ok = detach(v, src);
+	dst_ok = detach(v, dst);
+	if (vio_unlikely(bad == src || !src_ok))
+		return refuse(src, H_SOURCE_PARM);
+	if (vio_unlikely(bad == dst || !dst_ok))
+		return refuse(dst, H_DEST_PARM);
 	done_rdma(v, len);
 	return H_SUCCESS;
+}
+
+int64_t hv_copy_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
+{
+	struct side src, dst;
+	int64_t rc;
+
+	(void)ret;
+	if (a[0] == 0 || a[0] > H_COPY_RDMA_MAX)
+		return H_PARAMETER;
+	src.w = dst.w = NULL;
+	hv_dma_begin(v);
+	rc = copy_rdma(v, a, &src, &dst);
+	hv_dma_end(v);
+	if (vio_unlikely(rc != H_SUCCESS)) {
+		side_error(v, &src, PE_BAD_READ);
+		side_error(v, &dst, PE_BAD_WRITE);
+	}
+	return rc;
 }
 
 /* A quantity of len bytes as a register that holds these bytes in memory order, the rest zero. */
@@ -343,23 +381,42 @@ static bool write_side(struct phyp_vcpu *v, struct side *s, const uint64_t *regs
 	return true;
 }
 
+/* Between registers and the window that is named: `need` says which way. */
+static inline __attribute__((always_inline)) int64_t registers_rdma(struct phyp_vcpu *v,
+								    struct side *s,
+								    const uint64_t *a,
+								    uint64_t *regs, uint64_t need)
+{
+	const int64_t parm = need == TCE_READ ? H_SOURCE_PARM : H_DEST_PARM;
+	uint64_t len = a[0];
+	bool ok;
+
+	if (!side_open(v, s, a[1], a[2], len))
+		return refuse(s, parm);
+	if (!translate(s, len, need))
+		return H_PERMISSION;
+	set_up_cost(v);
+	ok = attach(v, s, NULL) == NULL &&
+	     (need == TCE_READ ? read_side(v, s, regs, len) : write_side(v, s, regs, len));
+	ok = detach(v, s) && ok;
+	return vio_unlikely(!ok) ? refuse(s, parm) : H_SUCCESS;
+}
+
 int64_t hv_read_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	uint64_t regs[PHYP_REGS], len = a[0];
 	struct side s;
-	bool ok;
+	int64_t rc;
 
 	if (len == 0 || len > H_READ_RDMA_MAX)
 		return H_PARAMETER;
-	if (!side_open(v, &s, a[1], a[2], len))
-		return H_SOURCE_PARM;
-	if (!translate(&s, len, TCE_READ))
-		return H_PERMISSION;
-	set_up_cost(v);
-	ok = attach(v, &s, NULL) == NULL && read_side(v, &s, regs, len);
-	ok = detach(v, &s) && ok;
-	if (vio_unlikely(!ok))
-		return H_SOURCE_PARM;
+	hv_dma_begin(v);
+	rc = registers_rdma(v, &s, a, regs, TCE_READ);
+	hv_dma_end(v);
+	if (vio_unlikely(rc != H_SUCCESS)) {
+		side_error(v, &s, PE_BAD_READ);
+		return rc;
+	}
 	if (len <= 8)
 		ret[0] = regs[0];
 	else
@@ -372,21 +429,19 @@ int64_t hv_write_rdma(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 {
 	uint64_t regs[H_WRITE_RDMA_MAX / 8], len = a[0];
 	struct side s;
-	bool ok;
+	int64_t rc;
 
 	(void)ret;
 	if (len == 0 || len > H_WRITE_RDMA_MAX)
 		return H_PARAMETER;
-	if (!side_open(v, &s, a[1], a[2], len))
-		return H_DEST_PARM;
-	if (!translate(&s, len, TCE_WRITE))
-		return H_PERMISSION;
-	set_up_cost(v);
 	memcpy(regs, a + 3, sizeof(regs));
-	ok = attach(v, &s, NULL) == NULL && write_side(v, &s, regs, len);
-	ok = detach(v, &s) && ok;
-	if (vio_unlikely(!ok))
-		return H_DEST_PARM;
+	hv_dma_begin(v);
+	rc = registers_rdma(v, &s, a, regs, TCE_WRITE);
+	hv_dma_end(v);
+	if (vio_unlikely(rc != H_SUCCESS)) {
+		side_error(v, &s, PE_BAD_WRITE);
+		return rc;
+	}
 	done_rdma(v, len);
 	return H_SUCCESS;
 }

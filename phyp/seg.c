@@ -73,6 +73,7 @@ static int fill(struct hv_seg *s, const struct phyp_profile *p)
 	s->n_parts = p->n_parts;
 	s->n_units = 2 * p->n_adapters;
 	s->cost = p->cost;
+	s->freeze = p->freeze;
 	s->exposure = p->exposure;
 	s->tick_hz = vio_measure_tick_hz(20000000);
 	for (uint32_t i = 0; i < p->n_parts; i++) {

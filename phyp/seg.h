@@ -8,6 +8,8 @@
  *  - configuration: the creator, before anybody else maps the segment;
  *  - TCEs: the owning partition's calls, single 64-bit stores, no lock;
  *  - a CRQ: whoever holds its lock; `link` of both ends: whoever holds both ends' locks (lower unit first);
+ *  - an endpoint's state word: anybody, by compare-and-swap from normal; its partition from there on (pe.c);
+ *  - what is over at an end (`pe_over`): the process that it is about (over.c);
  *  - a grant: its state and sequence in one word, by compare-and-swap; the rest by the owner's calls while it is
  *    free (grant.c);
  *  - an interrupt line: anybody, atomically; counters: the one thread of their vcpu.
@@ -30,7 +32,7 @@
 #include "vio/phyp.h"
 
 #define HV_MAGIC   0x766961736567ull
-#define HV_VERSION 3u
+#define HV_VERSION 4u
 
 /*
  * Numbers that a partition sees; the difference to the base is the unit's index, so that finding a
@@ -55,6 +57,7 @@
 /* The sender writes pending, the sleeper writes waiting and the sender reads it: a line each. */
 struct hv_line {
 	alignas(VIO_APART) uint64_t pending; /* bit i: unit i of the partition; HV_PROD */
+	uint64_t events; /* bit i: unit i's endpoint, or its partner's, was stopped */
 	alignas(VIO_APART) uint32_t waiting; /* the vcpu sleeps in its eventfd */
 };
 
@@ -112,6 +115,9 @@ struct hv_unit {
 	 * because the CRQ's is written with each message.
 	 */
 	alignas(VIO_APART) uint32_t link;
+	uint64_t pe; /* the partitionable endpoint's state word: phyp/pe.h */
+	/* For which word this end's process, the partner's, say that no call of before is inside. */
+	uint64_t pe_over[2];
 	alignas(VIO_APART) struct hv_crq crq;
 };
 
@@ -144,6 +150,7 @@ struct hv_seg {
 	uint64_t bytes;
 	uint64_t tick_hz;
 	struct phyp_cost cost;
+	uint32_t freeze;   /* a bad DMA freezes the endpoint */
 	uint32_t exposure; /* TCE calls keep the counters of exposure */
 	struct hv_part part[PHYP_MAX_PARTS];
 	struct hv_unit unit[PHYP_MAX_UNITS];

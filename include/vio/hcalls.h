@@ -110,6 +110,39 @@ static inline int64_t h_enable_crq(struct phyp_vcpu *v, uint32_t unit)
 	return phyp_hcall(v, H_ENABLE_CRQ, r, r);
 }
 
+/*
+ * A unit's endpoint. state: enum pe_state; reason: enum pe_reason; ioba: of the page that a bad DMA named; draining: frozen, and
+ * something of before may still pass; far: enum pe_state of the partner's.
+ */
+struct phyp_pe {
+	uint64_t state, reason, ioba, draining, far;
+};
+/* H_PARAMETER: not an own unit. */
+static inline int64_t h_read_pe_state(struct phyp_vcpu *v, uint32_t unit, struct phyp_pe *pe)
+{
+	uint64_t r[PHYP_REGS] = {unit};
+	int64_t rc = phyp_hcall(v, H_READ_PE_STATE, r, r);
+
+	if (rc == H_SUCCESS)
+		*pe = (struct phyp_pe){r[0], r[1], r[2], r[3], r[4]};
+	return rc;
+}
+
+/*
+ * PE_FROZEN: nothing passes between the unit and its partner any more, in either direction: RDMA, messages and new grants are
+ * refused with H_R_STATE, accepted grants are taken back by force. TCEs and the CRQ's memory are the owner's as before, and it
+ * may be called at any time. PE_RESET: that, and the CRQ is freed and the partner told (0x02). PE_NORMAL, from PE_RESET only
+ * (else H_R_STATE): thawed; the driver registers its queue and goes on as after a start. H_SUCCESS: it is done, nothing of before
+ * touches the memory of either end. H_PARTIAL: it is not yet, the same call goes on with it (nothing passes that begins now).
+ * H_BUSY: a partner holds a lock. H_PARAMETER: not an own unit, no such state.
+ */
+static inline int64_t h_set_pe_state(struct phyp_vcpu *v, uint32_t unit, enum pe_state state)
+{
+	uint64_t r[PHYP_REGS] = {unit, (uint64_t)state};
+
+	return phyp_hcall(v, H_SET_PE_STATE, r, r);
+}
+
 static inline int64_t h_vio_signal(struct phyp_vcpu *v, uint32_t unit, uint64_t mode)
 {
 	uint64_t r[PHYP_REGS] = {unit, mode};

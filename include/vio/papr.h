@@ -28,6 +28,9 @@ enum h_op {
 	H_ACCEPT_LOGICAL = 0x1CC,
 	H_RETURN_LOGICAL = 0x1D0,
 	H_ENABLE_CRQ = 0x2B0,
+	/* This model's own: PAPR has RTAS services instead. Numbers from the range that is nobody's. */
+	H_READ_PE_STATE = 0xF100,
+	H_SET_PE_STATE = 0xF104,
 };
 
 /* Return codes of a call. Negative is an error, positive is "not now" or "in part". */
@@ -109,6 +112,24 @@ enum crq_transport_event {
 /* H_RESCIND_LOGICAL flags. */
 #define RESCIND_NORMAL 0x0ull
 #define RESCIND_FORCED 0x1ull
+
+/*
+ * States of a partitionable endpoint: numbers of ibm,read-slot-reset-state2, as Linux reads them. 4 (DMA stopped, load and store
+ * enabled) does not occur, a virtual adapter has no registers to look at; nor 5 (unavailable for a while), for which
+ * H_READ_PE_STATE has a register.
+ */
+enum pe_state {
+	PE_NORMAL = 0,
+	PE_RESET = 1,
+	PE_FROZEN = 2,
+};
+/* Why an endpoint was frozen; this model's own. */
+enum pe_reason {
+	PE_NO_REASON,
+	PE_ASKED,     /* H_SET_PE_STATE */
+	PE_BAD_READ,  /* a device read what no TCE lets it read, or past the window */
+	PE_BAD_WRITE, /* ... wrote */
+};
 
 /* H_VIO_SIGNAL mode. */
 #define VIO_SIGNAL_OFF 0x0ull

@@ -94,6 +94,7 @@ struct phyp_adapter_profile {
 
 struct phyp_profile {
 	struct phyp_cost cost;
+	bool freeze;   /* a DMA that a window refuses freezes the adapter (H_READ_PE_STATE) */
 	bool exposure; /* keep the counters of exposure: costs tens of nanoseconds a TCE call */
 	struct phyp_part_profile part[PHYP_MAX_PARTS];
 	unsigned n_parts;
@@ -354,6 +355,11 @@ int phyp_irq_route(struct phyp_vcpu *vcpu, uint32_t unit);
 
 /* Bits of pending units (bit i = phyp_unit(part, i)), taken: cleared by this call (EOI). 0 when none. Data path. */
 uint64_t phyp_irq_take(struct phyp_vcpu *vcpu);
+/*
+ * True, once for each time that it happened: the endpoint of this unit, or its partner's, was stopped: H_READ_PE_STATE says which.
+ * Told to the vcpu that the unit's interrupt is routed to, beside an interrupt. One load when nothing was. Data path.
+ */
+bool phyp_event_take(struct phyp_vcpu *vcpu, uint32_t unit);
 
 /*
  * Wait until an interrupt is pending on this vcpu or somebody prods it: spins `spin_ns`, then

@@ -17,7 +17,7 @@ static void every_call_has_one_counter_and_one_name(void **state)
 			assert_string_not_equal(phyp_op_name(phyp_op_at(k)),
 						phyp_op_name(phyp_op_at(n)));
 	}
-	assert_int_equal(n, 16);
+	assert_int_equal(n, 18);
 	assert_string_equal(phyp_op_name(H_SEND_CRQ), "H_SEND_CRQ");
 	assert_string_equal(phyp_op_name(H_ENABLE_CRQ), "H_ENABLE_CRQ");
 	assert_int_equal(phyp_op_index(0), -1);
