@@ -223,6 +223,7 @@ static struct hv_unit *close_locked(struct hv_seg *seg, struct hv_unit *u, uint8
 		u->crq.state = HV_CRQ_FREE;
 		vio_store_relaxed(&u->crq.signal, 0u);
 		set_link(seg, u);
+		vio_fetch_add(&u->closings, 1); /* pair AA: after the links */
 	}
 	return told;
 }
@@ -373,7 +374,8 @@ int64_t hv_free_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)
 	if (told)
 		raise_far(v, lu);
 	hv_tmap_put(&s.map);
-	return rc ? H_BUSY : H_SUCCESS;
+	/* The partner's RDMA calls that began before may still copy: a client's memory is its own only after them. */
+	return rc == 0 && hv_closing_over(v, lu) ? H_SUCCESS : H_BUSY;
 }
 
 int64_t hv_enable_crq(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret)

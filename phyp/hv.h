@@ -327,10 +327,12 @@ static inline bool hv_stopped(const struct hv_lunit *lu)
 /* ------------------------------------------------------------------ what is over (over.c) ---- */
 
 /*
- * The agent's part: say of endpoints that were stopped that no call of this process is under way that began before. false: one
- * is, sweep again.
+ * The agent's part: say of endpoints that were stopped, and of connections that were closed, that no call of this process is
+ * under way that began before. false: one is, sweep again.
  */
 bool hv_over_sweep(struct phyp_part *part);
+/* Has the partner's process said that of this end's last closing? It is asked. Always, at a server's end: see h_free_crq(). */
+bool hv_closing_over(struct phyp_vcpu *v, const struct hv_lunit *lu);
 
 /* Around each access to a partner's memory: first the mark, then the look whether it is connected and not stopped. */
 static inline void hv_dma_begin(struct phyp_vcpu *v)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What is over: each process's agent waits for its own calls that had begun before an endpoint was stopped (pe.c), and says so
- * in the segment. A partition that is stopped inside a call says nothing.
+ * What is over: each process's agent waits for its own calls that had begun before an endpoint was stopped (pe.c) or a
+ * connection closed (H_FREE_CRQ), and says so in the segment: only then is the memory its owner's again. A partition that is
+ * stopped inside a call says nothing.
  */
 #include <linux/membarrier.h>
 #include <sched.h>
@@ -15,7 +16,7 @@ static bool calls_over(struct phyp_part *part)
 {
 	bool over = true;
 
-	/* Pair AA: whoever is not seen inside after this sees what was stopped before. */
+	/* Pair AA: whoever is not seen inside after this sees what was stopped or closed before. */
 	if (part->asymmetric)
 		syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 	else
@@ -41,15 +42,20 @@ static bool say_over(struct phyp_part *part, struct hv_unit *u, bool far)
 {
 	uint64_t word = vio_load_acquire(&u->pe); /* pair AA */
 	bool stop = hv_pe_state(word) == PE_FROZEN && vio_load_relaxed(&u->pe_over[far]) != word;
+	uint32_t closings = vio_load_acquire(&u->closings);
+	bool closed = far && vio_load_relaxed(&u->closed_over) != closings;
 
-	if (!stop)
+	if (!stop && !closed)
 		return true;
 	/* An accept that looked before the freeze is over; the next one looks after it. */
 	pthread_mutex_lock(&part->acc_lock);
 	pthread_mutex_unlock(&part->acc_lock);
 	if (!calls_over(part))
 		return false;
-	vio_store_release(&u->pe_over[far], word); /* pair AA */
+	if (stop)
+		vio_store_release(&u->pe_over[far], word); /* pair AA */
+	if (closed)
+		vio_store_release(&u->closed_over, closings); /* pair AA */
 	return true;
 }
 
@@ -65,4 +71,22 @@ bool hv_over_sweep(struct phyp_part *part)
 			all &= say_over(part, lu->far, true);
 	}
 	return all;
+}
+
+static bool closing_said(const struct hv_seg *seg, const struct hv_lunit *lu)
+{
+	return vio_load_acquire(&seg->part[lu->far->part].active) == 0 ||
+	       vio_load_acquire(&lu->u->closed_over) ==
+		       vio_load_acquire(&lu->u->closings); /* pair AA */
+}
+
+bool hv_closing_over(struct phyp_vcpu *v, const struct hv_lunit *lu)
+{
+	const struct hv_seg *seg = v->part->seg;
+
+	/* A client makes no RDMA calls into its server's memory, and a send holds the queue's lock. */
+	if (lu->u->is_server || closing_said(seg, lu))
+		return true;
+	v->part->plane->poke(v->part, lu->far->part);
+	return closing_said(seg, lu); /* in process it has been said when this returns */
 }

@@ -9,7 +9,7 @@
  *  - TCEs: the owning partition's calls, single 64-bit stores, no lock;
  *  - a CRQ: whoever holds its lock; `link` of both ends: whoever holds both ends' locks (lower unit first);
  *  - an endpoint's state word: anybody, by compare-and-swap from normal; its partition from there on (pe.c);
- *  - what is over at an end (`pe_over`): the process that it is about (over.c);
+ *  - what is over at an end (`pe_over`, `closed_over`): the process that it is about (over.c);
  *  - a grant: its state and sequence in one word, by compare-and-swap; the rest by the owner's calls while it is
  *    free (grant.c);
  *  - an interrupt line: anybody, atomically; counters: the one thread of their vcpu.
@@ -115,8 +115,11 @@ struct hv_unit {
 	 * because the CRQ's is written with each message.
 	 */
 	alignas(VIO_APART) uint32_t link;
-	uint64_t pe; /* the partitionable endpoint's state word: phyp/pe.h */
-	/* For which word this end's process, the partner's, say that no call of before is inside. */
+	uint32_t closings; /* of the connection, by this end */
+	uint32_t
+		closed_over; /* up to which the partner's process says that no call of before is inside */
+	uint64_t pe;         /* the partitionable endpoint's state word: phyp/pe.h */
+	/* For which word this end's process, the partner's, say the same. */
 	uint64_t pe_over[2];
 	alignas(VIO_APART) struct hv_crq crq;
 };

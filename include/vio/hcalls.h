@@ -96,6 +96,11 @@ static inline int64_t h_reg_crq(struct phyp_vcpu *v, uint32_t unit, struct ioba 
 	return phyp_hcall(v, H_REG_CRQ, r, r);
 }
 
+/*
+ * The pair is not connected from the first call on. H_BUSY: a partner holds a lock; or, at a client's end, the server's process
+ * has not said yet that its RDMA calls that began before are over (one that stands still says nothing; one that has ended
+ * need not). Before H_SUCCESS the memory may still be written.
+ */
 static inline int64_t h_free_crq(struct phyp_vcpu *v, uint32_t unit)
 {
 	uint64_t r[PHYP_REGS] = {unit};
