@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The fault filter: answers chosen calls with chosen codes, delays TCE updates, or ends or stops the
- * process at a call.
+ * The fault filter: answers chosen calls with chosen codes, delays TCE updates, ends or stops the process at a call, freezes its
+ * adapters, or has an RDMA call go astray.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -19,6 +19,8 @@ enum kind {
 	FAULT_DIE,
 	FAULT_LATE,
 	FAULT_STOP,
+	FAULT_FREEZE,
+	FAULT_STRAY,
 };
 
 struct item {
@@ -97,6 +99,34 @@ static int64_t stop_in(struct fault *f, struct phyp_vcpu *v, uint64_t op, const 
 	return phyp_filter_next(&f->filter, v, op, args, ret);
 }
 
+/* As an operator would: each adapter of the partition, just before the call. */
+static int64_t freeze_at(struct fault *f, struct phyp_vcpu *v, uint64_t op, const uint64_t *args,
+			 uint64_t *ret)
+{
+	for (unsigned i = 0; i < v->part->n_units; i++) {
+		const uint64_t a[PHYP_REGS] = {v->part->unit[i].info.unit, PE_FROZEN};
+
+		hv_set_pe_state(v, a, NULL);
+	}
+	return phyp_filter_next(&f->filter, v, op, args, ret);
+}
+
+/* As a device with a broken address register: what it names of its partner lies behind the window. */
+static int64_t stray(struct fault *f, struct phyp_vcpu *v, uint64_t op, const uint64_t *args,
+		     uint64_t *ret)
+{
+	uint64_t a[PHYP_REGS] = {0};
+
+	memcpy(a, args, hv_op_args(op) * sizeof(a[0]));
+	for (unsigned i = 1; i <= (op == H_COPY_RDMA ? 3u : 1u); i += 2) {
+		const struct hv_win *w = hv_window(v->part, a[i]);
+
+		if (w && w->kind == HV_WIN_REMOTE)
+			a[i + 1] = w->base + w->bytes;
+	}
+	return phyp_filter_next(&f->filter, v, op, a, ret);
+}
+
 static int64_t fault_hcall(struct phyp_filter *self, struct phyp_vcpu *v, uint64_t op,
 			   const uint64_t args[PHYP_REGS], uint64_t ret[PHYP_REGS])
 {
@@ -120,6 +150,10 @@ static int64_t fault_hcall(struct phyp_filter *self, struct phyp_vcpu *v, uint64
 			return x->rc;
 		if (x->kind == FAULT_STOP)
 			return stop_in(f, v, op, args, ret);
+		if (x->kind == FAULT_FREEZE)
+			return freeze_at(f, v, op, args, ret);
+		if (x->kind == FAULT_STRAY)
+			return stray(f, v, op, args, ret);
 		leave_behind(f, i, op, args);
 		return H_SUCCESS;
 	}
@@ -197,10 +231,17 @@ static const char *parse_item(const char **p, struct item *x)
 		x->kind = FAULT_LATE;
 	else if (len == 4 && !strncmp(*p, "STOP", len))
 		x->kind = FAULT_STOP;
+	else if (len == 6 && !strncmp(*p, "FREEZE", len))
+		x->kind = FAULT_FREEZE;
+	else if (len == 5 && !strncmp(*p, "STRAY", len))
+		x->kind = FAULT_STRAY;
 	else if (!rc_of(*p, len, &x->rc))
 		return "unknown return code";
 	if (x->kind == FAULT_LATE && x->op != H_PUT_TCE && x->op != H_STUFF_TCE)
 		return "LATE is for H_PUT_TCE and H_STUFF_TCE";
+	if (x->kind == FAULT_STRAY && x->op != H_COPY_RDMA && x->op != H_READ_RDMA &&
+	    x->op != H_WRITE_RDMA)
+		return "STRAY is for H_COPY_RDMA, H_READ_RDMA and H_WRITE_RDMA";
 	*p += len;
 	x->count = 1;
 	if (**p == 'x') {
@@ -226,7 +267,7 @@ int phyp_fault_create(const char *spec, struct phyp_filter **out, struct vio_err
 		if (why)
 			vio_err_set(
 				err, -EINVAL,
-				"fault '%s': at '%.40s': %s; an item is CALL@N=CODE, CODE xCOUNT, DIE, STOP or LATE, like H_SEND_CRQ@3=H_BUSYx2",
+				"fault '%s': at '%.40s': %s; an item is CALL@N=CODE, CODE xCOUNT, DIE, STOP, LATE, FREEZE or STRAY, like H_SEND_CRQ@3=H_BUSYx2",
 				spec, start, why);
 		f->n++;
 		if (*p != ',')

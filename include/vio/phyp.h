@@ -333,8 +333,9 @@ int64_t phyp_filter_next(struct phyp_filter *self, struct phyp_vcpu *vcpu, uint6
  * "H_SEND_CRQ@3=H_BUSYx2,H_PUT_TCE@10=H_RESOURCE": from the N-th call of that opcode (1 = first)
  * on, COUNT calls (default 1) answer RC instead of being made. RC may be DIE: the process ends with
  * SIGKILL at that call (partner death at a chosen call), STOP: the process stops by SIGSTOP inside
- * that call, with the locks of both queues if it is a CRQ's, and makes it when it is continued, or LATE: the call is made but its effect
- * on a TCE is delayed until the next call of the same opcode (late unmap; H_PUT_TCE and H_STUFF_TCE
+ * that call, with the locks of both queues if it is a CRQ's, and makes it when it is continued, FREEZE: the partition's adapters are
+ * frozen as if it had asked, then the call is made, STRAY: what an RDMA call names of the partner's window lies behind its end,
+ * or LATE: the call is made but its effect on a TCE is delayed until the next call of the same opcode (late unmap; H_PUT_TCE and H_STUFF_TCE
  * only). -EINVAL with a sentence. Freed by phyp_fault_free() after the pop.
  */
 int phyp_fault_create(const char *spec, struct phyp_filter **out, struct vio_err *err);

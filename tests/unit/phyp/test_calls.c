@@ -184,6 +184,7 @@ static void a_bad_fault_is_refused_with_what_is_wrong(void **state)
 		{"H_GET_TCE@1=", "return code"},
 		{"H_GET_TCE@1=H_BUSYx0", "from 1"},
 		{"H_GET_TCE@1=LATE", "LATE"},
+		{"H_SEND_CRQ@1=STRAY", "STRAY"},
 		{"H_GET_TCE@1=H_BUSY,", "unknown call"},
 		{"H_GET_TCE@1=H_BUSY;H_GET_TCE@2=H_BUSY", "follows"},
 	};

@@ -362,6 +362,25 @@ static void a_bad_dma_takes_back_what_its_caller_had_accepted(void **state)
 	assert_null(phyp_mem(w->s.part, a, PAGE));
 }
 
+static void a_fault_of_the_device_can_be_put_in_by_the_fault_filter(void **state)
+{
+	struct world *w = *state;
+	struct phyp_filter *f;
+
+	up(w);
+	assert_int_equal(phyp_fault_create("H_COPY_RDMA@2=STRAY,H_SEND_CRQ@1=FREEZE", &f, NULL), 0);
+	phyp_filter_push(w->s.part, f);
+	assert_int_equal(to_guest(w), H_SUCCESS);
+	assert_int_equal(to_guest(w), H_DEST_PARM);
+	assert_int_equal(pe(&w->g).reason, PE_BAD_WRITE);
+	recover(w);
+	assert_int_equal(to_guest(w), H_SUCCESS);
+	assert_int_equal(h_send_crq(w->s.v, w->s.u->unit, CMD(1), 0), H_R_STATE);
+	assert_int_equal(pe(&w->s).reason, PE_ASKED);
+	phyp_filter_pop(w->s.part);
+	phyp_fault_free(f);
+}
+
 static void without_the_option_a_bad_dma_freezes_nothing(void **state)
 {
 	struct world *w = *state;
@@ -413,6 +432,7 @@ int main(void)
 		FREEZING_TEST(a_copy_that_runs_into_a_hole_names_the_hole),
 		FREEZING_TEST(an_adapters_bad_dma_leaves_the_others_alone),
 		FREEZING_TEST(a_bad_dma_takes_back_what_its_caller_had_accepted),
+		FREEZING_TEST(a_fault_of_the_device_can_be_put_in_by_the_fault_filter),
 		WORLD_TEST(without_the_option_a_bad_dma_freezes_nothing),
 		FREEZING_TEST(who_is_not_connected_is_not_frozen_by_an_old_address),
 		WORLD_TEST(a_partition_that_died_frozen_comes_back_normal),
