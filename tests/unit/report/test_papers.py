@@ -23,7 +23,7 @@ from ab.instrument import experiment  # noqa: E402
 from ab.papers import paper_run, papers  # noqa: E402
 from ab.instrument.model import Interval, Sample, Samples  # noqa: E402
 
-PAPERS = ["kvmforum2010", "markuze2016", "viommu2011", "wang2018", "xen2012"]
+PAPERS = ["kvm2007", "kvmforum2010", "markuze2016", "viommu2011", "wang2018", "xen2012"]
 LIMITS = [{"round_trip": {"median_ns": 200.0}, "memcpy": [{"level": "memory", "size_bytes": 65536, "median_ns": 8000.0}]}]
 BLOCKS = 8
 
@@ -104,7 +104,14 @@ def grants(arm, p):
     return base + {"premapped": per_byte * p.bs, "zero-copy,mapping=single-use": 5000}.get(arm, 200)
 
 
-WORLDS = {"kvmforum2010": (kick, TRACES), "wang2018": (rings, {}), "viommu2011": (ladder, {}), "markuze2016": (sizes, {}),
+def cards(**accesses):
+    """What kvm2007 counts in guests: accesses of 200 packets; 0: that card could not be had."""
+    n = {"rtl8139": 900, "e1000": 500, "virtio-net-pci": 120, "copy": 400, "zero-copy": 100, **accesses}
+    return {"guests": {c: {load: {"packets": 200, "accesses": a} for load in ("ping", "send", "receive")} for c, a in n.items() if a}}
+
+
+FLAT = {"kvm2007": cards(**{"rtl8139": 500, "virtio-net-pci": 500})}  # of papers whose effect is not in the samples
+WORLDS = {"kvmforum2010": (kick, TRACES), "kvm2007": (lambda a, p: 100, cards()), "wang2018": (rings, {}), "viommu2011": (ladder, {}), "markuze2016": (sizes, {}),
           "xen2012": (grants, {})}
 
 
@@ -119,7 +126,7 @@ class Verdicts(unittest.TestCase):
     def test_no_effect_contradicts_or_is_inconclusive_but_is_never_the_same_shape(self):
         for name in WORLDS:
             with self.subTest(name):
-                verdict, _ = judged(name, lambda a, p: (1000 + 0.2 * p.bs, {"kicks": 1 / max(1, p.batch), "rdma_bytes": 9999}))
+                verdict, _ = judged(name, lambda a, p: (1000 + 0.2 * p.bs, {"kicks": 1 / max(1, p.batch), "rdma_bytes": 9999}), extra=FLAT.get(name))
                 self.assertIn(verdict, (papers.CONTRADICTS, papers.INCONCLUSIVE))
 
     def test_noise_that_hides_the_effect_is_inconclusive(self):
@@ -171,6 +178,18 @@ class Verdicts(unittest.TestCase):
                 verdict, result = judged(name, truth, extra=WORLDS[name][1])
                 self.assertEqual(verdict, papers.CONTRADICTS)
                 self.assertIn((test, False), answers(result))
+
+    def test_counts_of_cards_decide_about_kvm2007_each_alone(self):
+        for accesses, verdict, test in (({}, papers.SAME, None), ({"e1000": 700}, papers.CONTRADICTS, "e1000"),
+                                        ({"rtl8139": 500}, papers.CONTRADICTS, "rtl"), ({"virtio-net-pci": 501}, papers.CONTRADICTS, "virtio"),
+                                        ({"rtl8139": 0}, papers.INCONCLUSIVE, None)):
+            with self.subTest(accesses):
+                got, result = judged("kvm2007", lambda a, p: 100, extra=cards(**accesses))
+                self.assertEqual(got, verdict, answers(result))
+                self.assertIn("<svg", result.svg)
+                if test:
+                    self.assertEqual([t.id for t in result.tests if t.required and t.passed is False], [test])
+        self.assertEqual(judged("kvm2007", lambda a, p: 100, extra={"why": {"e1000": "no QEMU here"}})[0], papers.NOT_HERE)
 
     def test_a_step_missing_from_a_trace_contradicts(self):
         bad = copy.deepcopy(TRACES)
