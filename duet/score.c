@@ -146,12 +146,15 @@ static uint32_t least32(uint64_t v)
 	return v < UINT32_MAX ? (uint32_t)v : UINT32_MAX;
 }
 
-/* The turn of a word; NULL: it is none. */
+/* The turn of a word; NULL: it is none, or one of a dance before this one. */
 static const struct vio_duet_turn *turn_of(const struct vio_duet *d, uint32_t word)
 {
-	return word >= VIO_DUET_FIRST && word - VIO_DUET_FIRST < d->head->max_turns
-		       ? &d->turn[word - VIO_DUET_FIRST]
-		       : NULL;
+	uint32_t t;
+
+	if (word < VIO_DUET_FIRST)
+		return NULL;
+	t = word - vio_load_relaxed(&d->head->first);
+	return t < d->head->max_turns ? &d->turn[t] : NULL;
 }
 
 /* This side has a turn from now on. */
@@ -223,14 +226,15 @@ static void tell(const struct vio_duet *d, unsigned slot, uint32_t word)
 /* Turn number t, or the end. */
 static void score_play(const struct vio_duet *d, uint32_t t)
 {
+	const uint32_t end = d->head->more ? VIO_DUET_FREE : VIO_DUET_OVER;
+
 	if (t < d->head->n_turns) {
-		tell(d, d->turn[t].slot, t + VIO_DUET_FIRST);
+		tell(d, d->turn[t].slot, t + d->head->first);
 		return;
 	}
 	vio_store_relaxed(&d->head->ready, 0u);
-	vio_store_release(&d->head->over, 1u); /* pair M */
 	for (unsigned s = 0; s < d->head->n_slots; s++)
-		tell(d, s, VIO_DUET_FREE);
+		tell(d, s, end);
 }
 
 void vio_duet_begin(struct vio_duet *d)
@@ -313,7 +317,7 @@ bool vio_duet_step_on(struct vio_duet *d, uint64_t now, uint64_t done, bool prog
 
 void vio_duet_pass(struct vio_duet *d, uint64_t done)
 {
-	const uint32_t t = d->playing - VIO_DUET_FIRST;
+	const uint32_t t = d->playing - d->head->first;
 	const bool again = t + 1 < d->head->n_turns && d->turn[t + 1].slot == d->slot;
 
 	/* Its server may leave its processor while this side writes. */

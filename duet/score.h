@@ -25,8 +25,11 @@
 
 enum vio_duet_side { VIO_DUET_GUEST, VIO_DUET_SERVER };
 
-/* Values of a side's word; from FIRST on: turn number + FIRST. */
-enum { VIO_DUET_FREE, VIO_DUET_PARKED, VIO_DUET_FIRST = 16 };
+/*
+ * Values of a side's word. OVER: no dance follows; said in the word itself, because whoever is late finds
+ * the next dance's score in the file. From the score's `first` on: a turn; no dance's are another's.
+ */
+enum { VIO_DUET_FREE, VIO_DUET_PARKED, VIO_DUET_OVER, VIO_DUET_FIRST = 16 };
 
 /* ---- the file ---- */
 
@@ -39,10 +42,10 @@ struct vio_duet_head {
 	uint32_t n_slots;
 	uint32_t n_turns;
 	uint32_t n_guests; /* that have to be ready before the first turn */
-	uint32_t more;     /* 1: another dance follows this one */
+	uint32_t more;     /* 1: another dance follows this one; for who plays the last turn */
+	uint32_t first;    /* the word of turn 0 of this dance, at least VIO_DUET_FIRST */
 	/* Alone on its line: written by guests as they become ready. */
 	uint32_t ready __attribute__((aligned(VIO_DUET_APART)));
-	uint32_t over; /* 1: the last turn has ended */
 } __attribute__((aligned(VIO_DUET_APART)));
 
 struct vio_duet_line {
@@ -122,6 +125,12 @@ static inline bool vio_duet_called(const struct vio_duet *d)
 	return vio_load_acquire(d->word) != d->playing; /* pair M */
 }
 
+/* The last dance has ended, as this side was told when it was called last: nobody is called any more. */
+static inline bool vio_duet_over(const struct vio_duet *d)
+{
+	return d->playing == VIO_DUET_OVER;
+}
+
 /*
  * The server's side, when it was called: writes the record of the turn that has ended, and sleeps
  * while it has none, at most for some seconds or until a signal. Afterwards vio_duet_called() says
@@ -151,14 +160,9 @@ void vio_duet_begin(struct vio_duet *d);
  * with the last one.
  */
 void vio_duet_ready(struct vio_duet *d);
-/* After a dance: does another one follow, for which to be ready again? */
-static inline bool vio_duet_again(const struct vio_duet *d)
-{
-	return vio_load_relaxed(&d->head->more) != 0;
-}
 /*
- * Sleep until it is this slot's turn. `done`: requests completed so far. False: the dance is over,
- * or *stop.
+ * Sleep until it is this slot's turn. `done`: requests completed so far. False: the dance is over and
+ * vio_duet_over() says whether another one follows, for which to be ready again; or *stop.
  */
 bool vio_duet_wait(struct vio_duet *d, uint64_t done, const volatile int *stop);
 /* The slow half of vio_duet_step(). */

@@ -35,18 +35,19 @@ def asked(argv):
     return p.parse_args(argv)
 
 
-def danced(make, *what):
-    """[windows], tried again as an experiment's blocks are."""
+def danced(make, failures, *what):
+    """[windows], tried again as an experiment's blocks are; failures: what was said of those that were lost is added."""
     for left in reversed(range(runner.TRIAL_TRIES)):
         try:
             return make.run(*what)[1]
         except MachineError as err:
+            failures.append(str(err))
             print(f" {err}\n tried again {left} times at most ", end="", file=sys.stderr)
             if not left:
                 raise
 
 
-def one_start(make, keys, block, first):
+def one_start(make, keys, block, first, failures):
     """[windows]: all arms together and each of ASKED alone, for each kind of disk, in random order."""
     rows, rng = [], random.Random(block)
     todo = [(k, {s: ps for s, ps in of.items() if s in some}, alone) for k, of in keys.items()
@@ -54,27 +55,27 @@ def one_start(make, keys, block, first):
     for key, of, alone in rng.sample(todo, len(todo)):
         make.specials = (windows.ROUND_TRIP,) if alone else windows.SPECIALS
         named = {s + ALONE: ps for s, ps in of.items()} if alone else of
-        rows += danced(make, block, key, named, rng, first + len(rows))
+        rows += danced(make, failures, block, key, named, rng, first + len(rows))
         print(".", end="", file=sys.stderr, flush=True)
     return rows
 
 
 def measure(args):
-    """(windows, header): slots are the arms in the duet, and the same arms with ALONE behind their names."""
+    """(windows, header, failures): slots are the arms in the duet, and the same arms with ALONE behind their names."""
     e = experiment.parse({"title": "alone", "arms": ARMS, "sweep": SWEEPS, "duet": {"seconds": 0.5}}, "alone", "alone")
     keys, header = runner.danced_keys(e), runner.window_header(e, args.build)
     e.slots |= {a + ALONE: a for a in ASKED}
     header["slots"] = [*e.slots, *windows.SPECIALS]
     cores = environment.choose_cores(args.build, args.cores)
     make = duet_trial.DuetTrial(args.build, cores, e, None, header["tick_hz"], (header["slots"], header["points"]))
-    rows = []
+    rows, failures = [], []
     try:
         for block in range(args.starts):
-            rows += one_start(make, keys, block, len(rows))
+            rows += one_start(make, keys, block, len(rows), failures)
     except KeyboardInterrupt:
         print(" interrupted: from what was measured", end="", file=sys.stderr)
     print(file=sys.stderr)
-    return np.concatenate(rows), header
+    return np.concatenate(rows), header, failures
 
 
 def start_times(m, slot, point, plateau):
@@ -85,7 +86,8 @@ def start_times(m, slot, point, plateau):
 
 
 def main(argv):
-    m = duet.measure(*measure(asked(argv)))
+    rows, header, failures = measure(asked(argv))
+    m = duet.measure(rows, header)
     print(f"{'point':<34}{'R, ns':>7}  {'arm':<12}{'alone, ns':>11}{'in the duet':>13}  ratio, 99 % interval of the starts")
     for k, point in enumerate(m.header["points"]):
         for q, plateau in enumerate(m.plateaus):
@@ -98,6 +100,9 @@ def main(argv):
                 print(f"{', '.join(f'{x} {y}' for x, y in point.items()) or 'null':<34}{plateau.r_ns:>7.0f}  {arm:<12}"
                       f"{np.median(list(alone.values())):>11.1f}{np.median(list(both.values())):>13.1f}  "
                       f"{r.estimate:.3f} [{r.low:.3f}, {r.high:.3f}], {len(starts)} starts")
+    for text in failures:
+        print(f"TRIED AGAIN: {' '.join(text.split())}")
+    print(f"{len(failures)} dance(s) were lost and danced again")
     return 0
 
 

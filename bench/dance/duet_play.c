@@ -45,7 +45,6 @@ struct bench_play {
 	const uint8_t *src;
 	uint64_t *src_sum; /* of each block of the span */
 	struct bench_mem data, lines;
-	uint32_t ended; /* 1: the guest's side has played its last dance */
 	struct play_side side[2];
 };
 
@@ -187,7 +186,6 @@ static void *play_guest(void *ctx)
 		play_round_trips, play_memcpy, play_handover};
 	struct bench_play *p = ctx;
 	struct play_side *s = &p->side[VIO_DUET_GUEST];
-	bool again;
 
 	do {
 		if (p->cfg.leads && !asked_to_go(p))
@@ -197,12 +195,9 @@ static void *play_guest(void *ctx)
 			play[p->kind](p, s);
 			vio_duet_pass(&s->duet, s->done);
 		}
-		/* Before the end is told: from then on the score may be that of the next dance. */
-		again = vio_duet_again(&s->duet);
 		if (p->cfg.leads)
 			tell_end();
-	} while (again && !*p->stop);
-	vio_store_release(&p->ended, 1u); /* pair M */
+	} while (!vio_duet_over(&s->duet) && !*p->stop);
 	return NULL;
 }
 
@@ -234,15 +229,17 @@ static void *play_server(void *ctx)
 	struct bench_play *p = ctx;
 	struct play_side *s = &p->side[VIO_DUET_SERVER];
 
-	/* Not what the score says of the end: it may be that of the next dance already. */
-	while (!*p->stop && !vio_load_acquire(&p->ended)) { /* pair M */
+	while (!*p->stop) {
 		/* Copies are long: a look after each; a line's answer is not delayed by one. */
 		const bool look = play_answer(p, s) && p->kind == BENCH_PLAY_HANDOVER;
 
 		if (look || ++s->looks % LOOKS_PER_TICK == 0)
 			vio_duet_look(&s->duet, vio_ticks());
-		if (vio_unlikely(vio_duet_called(&s->duet)))
+		if (vio_unlikely(vio_duet_called(&s->duet))) {
 			(void)vio_duet_serve(&s->duet);
+			if (vio_duet_over(&s->duet))
+				break;
+		}
 	}
 	vio_duet_note(&s->duet);
 	return NULL;

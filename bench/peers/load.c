@@ -254,7 +254,7 @@ int load_duet(struct load *l, struct vio_duet *d, uint64_t tick_hz, const volati
 			ticks += vio_ticks() - from;
 			vio_duet_pass(d, res->requests);
 		}
-	} while (l->rc == 0 && vio_duet_again(d) && !*stop);
+	} while (l->rc == 0 && !vio_duet_over(d) && !*stop);
 	res->elapsed_ns = vio_muldiv(ticks, 1000000000ull, tick_hz);
 	return l->rc;
 }

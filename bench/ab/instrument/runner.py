@@ -56,6 +56,11 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
             self.told = time.monotonic()
 
+    def lost(self, text):
+        """Said in any case, on a line of its own, also by a quiet run: something failed and is tried again."""
+        self.end()
+        print(f"FAILED, and is tried again: {text}", file=sys.stderr, flush=True)
+
     def end(self):
         if not self.quiet and sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
@@ -166,6 +171,7 @@ class Run:
                 failures.append(str(err))
                 if len(failures) == TRIAL_TRIES:
                     raise
+                self.progress.lost(f"{e.name}, block {block + 1}: {err}")
         windows.write(os.path.dirname(os.path.dirname(self.log.path)), e.name, block, rows)
         for t in trials:
             t |= {"experiment": e.name, "phase": phase, "danced": True, "failures": failures}
@@ -209,6 +215,7 @@ class Run:
                 spoiled += [s | {"kept": False, "why": "the trial failed later"} for s in getattr(err, "samples", [])]
                 if len(failures) == TRIAL_TRIES:
                     raise
+                self.progress.lost(f"{e.name}, block {block + 1}: {err}")
         self.log.add_trial({"experiment": e.name + (LIMITS_OF if limits else ""), "block": block, "phase": phase,
                             "position": position, "key": repr(key), "slot": slot, "arm": arm, "began": began,
                             "seconds": time.time() - began,

@@ -11,13 +11,13 @@ from ab.instrument import windows
 
 MAGIC = 0x5456554400323056
 MAX_SLOTS, APART = 64, 128
-FREE, PARKED = 0, 1
+FREE, PARKED, OVER, FIRST = 0, 1, 2, 16
 GUEST, SERVER = 0, 1
 TRIES = 2000  # of a square's rows in an order in which no slot follows itself: one in three is, with ten slots
 
 HEAD = np.dtype([("magic", "<u8"), ("bytes", "<u8"), ("sides_at", "<u8"), ("turns_at", "<u8"), ("guests_at", "<u8"),
                  ("servers_at", "<u8"), ("max_turns", "<u4"), ("n_slots", "<u4"), ("n_turns", "<u4"), ("n_guests", "<u4"),
-                 ("more", "<u4"), ("pad", "V60"), ("ready", "<u4"), ("over", "<u4"), ("pad2", "V120")])
+                 ("more", "<u4"), ("first", "<u4"), ("pad", "V56"), ("ready", "<u4"), ("pad2", "V124")])
 LINE = np.dtype([("word", "<u4"), ("pad", "V124"), ("seen", "<u4"), ("alone", "<u4"), ("pad2", "V120")])
 TURN = np.dtype([("slot", "<u4"), ("warm", "<u4"), ("ticks", "<u4"), ("threshold", "<u4", 2)])
 GUEST_RECORD = np.dtype([("woken", "<u8"), ("begin", "<u8"), ("passed", "<u8"), ("warm", "<u4"), ("ticks", "<u4"),
@@ -62,7 +62,7 @@ class Score:
     of this process's descriptor, so that nothing is left behind when it is killed."""
 
     def __init__(self, max_turns, folder=None):
-        self.max_turns = max_turns
+        self.max_turns, self.written = max_turns, 0
         self.named = folder is not None
         if self.named:
             fd, self.path = tempfile.mkstemp(prefix="vio-score-", dir=folder)
@@ -83,7 +83,7 @@ class Score:
         self.guests = np.frombuffer(self.map, GUEST_RECORD, max_turns, guests)
         self.servers = np.frombuffer(self.map, SERVER_RECORD, max_turns, servers)
         for key, value in (("magic", MAGIC), ("bytes", size), ("sides_at", sides), ("turns_at", turns), ("guests_at", guests),
-                           ("servers_at", servers), ("max_turns", max_turns)):
+                           ("servers_at", servers), ("max_turns", max_turns), ("first", FIRST)):
             self.head[key] = value
 
     def __enter__(self):
@@ -105,7 +105,7 @@ class Score:
         self.lines["seen"] = FREE
         self.lines["alone"] = 0
         self.lines["alone"][list(alone), GUEST] = 1
-        for key, value in (("n_slots", max(slots) + 1), ("n_turns", 0), ("n_guests", len(slots)), ("ready", 0), ("over", 0)):
+        for key, value in (("n_slots", max(slots) + 1), ("n_turns", 0), ("n_guests", len(slots)), ("ready", 0)):
             self.head[key] = value
 
     def write(self, rows, more=False):
@@ -116,11 +116,14 @@ class Score:
         if n > self.max_turns:
             raise ValueError(f"{n} turns, room for {self.max_turns}")
         self.round = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        # First: a server that comes late with its record of the dance before finds that its turn is none any more.
+        self.head["first"] += self.written
+        self.written = n
         self.guests[:n] = np.zeros(n, GUEST_RECORD)
         self.servers[:n] = np.zeros(n, SERVER_RECORD)
         for k, (slot, warm, ticks, guest, server) in enumerate(flat):
             self.turns[k] = (slot, warm, ticks, (guest, server))
-        for key, value in (("n_turns", n), ("more", int(more)), ("over", 0)):
+        for key, value in (("n_turns", n), ("more", int(more))):
             self.head[key] = value
 
     def cut(self):
@@ -134,10 +137,6 @@ class Score:
     @property
     def ready(self):
         return int(self.head["ready"][0])
-
-    @property
-    def over(self):
-        return bool(self.head["over"][0])
 
     def n_turns(self):
         return int(self.head["n_turns"][0])

@@ -157,17 +157,24 @@ def plateaus_text(ctx):
     return " and ".join(f"{p.r_ns:.0f} ns ({100 * p.share:.0f} % of the time)" for p in ctx.plateaus)
 
 
+def tried_again(trials):
+    """What was said of each dance or trial that failed and was tried again. All trials of a danced block carry the block's."""
+    dances = {t["block"]: t["failures"] for t in trials if t.get("danced")}
+    return [text for some in [*dances.values(), *(t["failures"] for t in trials if not t.get("danced"))] for text in some]
+
+
 def discarded(taken):
     """Table of what does not count, by experiment and rule."""
     rows = []
     for name, e in taken.experiments.items():
         mine = [s for s in taken.samples if s.experiment in (name, name + LIMITS_OF)]
         gone = [s for s in mine if not s.kept]
-        failures = sum(len(t["failures"]) for t in e["trials"])
-        rows.append([name, str(len(mine)), str(len(gone)), str(failures),
-                     "; ".join(sorted({s.why.split(" in ")[0] for s in gone})) or "-"])
+        again = tried_again(e["trials"])
+        rows.append([name, str(len(mine)), str(len(gone)), str(len(again)),
+                     "; ".join([*sorted({s.why.split(" in ")[0] for s in gone}),
+                                *(f"tried again: {' '.join(text.split())[:200]}" for text in again)]) or "-"])
     return Table(title="Samples taken and discarded", id="discarded",
-                 head=["experiment", "samples", "discarded", "programs started again", "why"], rows=rows,
+                 head=["experiment", "samples", "discarded", "failed, and tried again", "why"], rows=rows,
                  note="Rule, fixed before any run: a sample is discarded when the host took more than 1 % of the time of the two "
                       "cores during it (steal in /proc/stat, ticks of 10 ms), and taken again at once, three times at most. No "
                       "sample is discarded for its value. Of danced points a sample is a start on a plateau of R, and needs "

@@ -84,7 +84,7 @@ static int read_back(struct vio_wl *w)
 static int wl_check_cfg(const struct vio_wl_cfg *c, const struct vio_blk_info *info,
 			struct vio_err *err)
 {
-	uint64_t disk = info->sectors * VIO_SECTOR;
+	uint64_t disk = vio_load_relaxed(&info->sectors) * VIO_SECTOR;
 
 	const bool shorts = info->block_size < VIO_SECTOR;
 	const uint64_t stride = VIO_ALIGN_UP(c->bs, VIO_SECTOR);
@@ -240,7 +240,7 @@ int vio_wl_duet(struct vio_wl *w, struct vio_duet *d, void (*mark)(void *ctx, bo
 			ticks += vio_ticks() - from;
 			vio_duet_pass(d, res->requests);
 		}
-	} while (vio_duet_again(d) && !*stop);
+	} while (!vio_duet_over(d) && !*stop);
 	phyp_watch_gaps(w->part, NULL);
 	res->elapsed_ns = vio_muldiv(ticks, 1000000000ull, w->tick_hz);
 	mark(ctx, true);

@@ -65,7 +65,7 @@ int vio_nl_duet(struct vio_nl *l, struct vio_duet *d, void (*mark)(void *ctx, bo
 			ticks += vio_ticks() - from;
 			vio_duet_pass(d, moved(l));
 		}
-	} while (vio_duet_again(d) && !*stop);
+	} while (!vio_duet_over(d) && !*stop);
 	vio_nl_sum_stats(l, &res->front);
 	vio_nl_difference(&res->front, &before);
 	phyp_watch_gaps(l->part, NULL);

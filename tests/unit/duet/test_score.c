@@ -2,94 +2,9 @@
 /* The duet's score: who plays when, who sleeps, and what the records say. Threads of this process take the sides. */
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "duet/score.h"
+#include "tests/unit/duet/sheet.h"
 #include "vio/cycles.h"
-
-#define SLOTS     4u /* the last one has no turn */
-#define TURNS     24u
-#define MAX_TURNS 64u
-/* Ticks; nothing is asserted of how long anything takes. */
-#define WARM  100000u
-#define TICKS 200000u
-
-/* -------------------------------------------------------------------------- a score ---- */
-
-struct sheet {
-	char path[64];
-	uint8_t *base;
-	size_t bytes;
-	struct vio_duet_head *head;
-};
-
-static uint64_t up(uint64_t n)
-{
-	return VIO_ALIGN_UP(n, (uint64_t)VIO_DUET_APART);
-}
-
-static void sheet_make(struct sheet *s)
-{
-	struct vio_duet_head h = {.magic = VIO_DUET_MAGIC, .max_turns = MAX_TURNS};
-	int fd;
-
-	h.sides_at = sizeof(h);
-	h.turns_at = up(h.sides_at + VIO_DUET_MAX_SLOTS * 2 * sizeof(struct vio_duet_line));
-	h.guests_at = up(h.turns_at + MAX_TURNS * sizeof(struct vio_duet_turn));
-	h.servers_at = up(h.guests_at + MAX_TURNS * sizeof(struct vio_duet_guest_record));
-	h.bytes = up(h.servers_at + MAX_TURNS * sizeof(struct vio_duet_server_record));
-	strcpy(s->path, "/tmp/vio-score-test-XXXXXX");
-	fd = mkstemp(s->path);
-	assert_true(fd >= 0);
-	s->bytes = h.bytes;
-	assert_int_equal(ftruncate(fd, (off_t)h.bytes), 0);
-	s->base = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	assert_ptr_not_equal(s->base, MAP_FAILED);
-	close(fd);
-	s->head = (struct vio_duet_head *)(void *)s->base;
-	*s->head = h;
-}
-
-static void sheet_free(struct sheet *s)
-{
-	munmap(s->base, s->bytes);
-	unlink(s->path);
-}
-
-static struct vio_duet_line *side(struct sheet *s, unsigned slot, enum vio_duet_side which)
-{
-	return (struct vio_duet_line *)(void *)(s->base + s->head->sides_at) + 2 * slot + which;
-}
-
-static struct vio_duet_turn *turns(struct sheet *s)
-{
-	return (struct vio_duet_turn *)(void *)(s->base + s->head->turns_at);
-}
-
-/* Slots 0, 1, 2 in an order in which one follows itself; the others stay asleep. */
-static void write_turns(struct sheet *s, unsigned n)
-{
-	static const unsigned order[] = {0, 1, 2, 2, 1, 0};
-
-	for (unsigned i = 0; i < n; i++)
-		turns(s)[i] = (struct vio_duet_turn){.slot = order[i % VIO_ARRAY_SIZE(order)],
-						     .warm = WARM,
-						     .ticks = TICKS,
-						     .threshold = {1u << 30, 1u << 30}};
-	s->head->n_turns = n;
-	s->head->n_slots = s->head->n_guests = SLOTS;
-	for (unsigned i = 0; i < SLOTS; i++)
-		side(s, i, VIO_DUET_GUEST)->word = VIO_DUET_PARKED;
-}
 
 /* -------------------------------------------------------------------------- players ---- */
 
@@ -106,8 +21,6 @@ struct player {
 		[2]; /* of the guest's thread: when it became ready, at the end of the first dance */
 };
 
-static const volatile int go_on;
-
 static uint64_t thread_cpu(void)
 {
 	struct timespec ts;
@@ -116,28 +29,18 @@ static uint64_t thread_cpu(void)
 	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
-static void open_side(struct player *p, struct vio_duet *d, enum vio_duet_side which)
-{
-	struct vio_err err = {{0}};
-	char text[128];
-
-	snprintf(text, sizeof(text), "%s,slot=%u", p->s->path, p->slot);
-	if (vio_duet_open(d, text, which, &err))
-		fail_msg("%s", err.msg);
-}
-
 static void *guest(void *ctx)
 {
 	struct player *p = ctx;
 	struct vio_duet d;
 
-	open_side(p, &d, VIO_DUET_GUEST);
-	for (unsigned k = 0; k == 0 || vio_duet_again(&d); k++) {
+	sheet_open(p->s, p->slot, &d, VIO_DUET_GUEST);
+	for (unsigned k = 0; !vio_duet_over(&d); k++) {
 		p->cpu[0] = k ? p->cpu[0] : thread_cpu();
 		vio_duet_ready(&d);
 		while (vio_duet_wait(&d, p->done, &go_on)) {
 			if (p->n_played < TURNS)
-				p->played[p->n_played++] = d.playing - VIO_DUET_FIRST;
+				p->played[p->n_played++] = d.playing - p->s->head->first;
 			do {
 				vio_store_release(&p->ping, ++p->done);
 				while (vio_load_acquire(&p->pong) != p->done)
@@ -158,7 +61,7 @@ static void *server(void *ctx)
 	struct vio_duet d;
 	uint64_t seen = 0;
 
-	open_side(p, &d, VIO_DUET_SERVER);
+	sheet_open(p->s, p->slot, &d, VIO_DUET_SERVER);
 	for (;;) {
 		uint64_t v = vio_load_acquire(&p->ping);
 
@@ -172,7 +75,7 @@ static void *server(void *ctx)
 			continue;
 		}
 		(void)vio_duet_serve(&d);
-		if (vio_duet_over(&d) && !vio_duet_again(&d))
+		if (vio_duet_over(&d))
 			break;
 	}
 	vio_duet_close(&d);
@@ -212,7 +115,7 @@ static void every_turn_is_played_by_its_slot_in_order(void **state)
 	write_turns(&s, TURNS);
 	begin(&s, p);
 	end(p);
-	assert_int_equal(s.head->over, 1);
+	assert_int_equal(side(&s, 0, VIO_DUET_SERVER)->word, VIO_DUET_OVER);
 	g = (const struct vio_duet_guest_record *)(void *)(s.base + s.head->guests_at);
 	for (unsigned t = 0; t < TURNS; t++) {
 		const unsigned slot = turns(&s)[t].slot;
@@ -295,14 +198,13 @@ static void a_second_dance_follows_when_the_score_says_so(void **state)
 			usleep(1000);
 		write_turns(&s, 6);
 		s.head->n_guests = SLOTS + 1;
-		s.head->over = 0;
+		s.head->first += 2 * TURNS;
 		s.head->more = k == 0;
 		/* As vio_duet_ready() of the last guest would: any slot's own can stand in for it. */
 		{
-			struct player last = {.s = &s, .slot = SLOTS};
 			struct vio_duet d;
 
-			open_side(&last, &d, VIO_DUET_GUEST);
+			sheet_open(&s, SLOTS, &d, VIO_DUET_GUEST);
 			vio_duet_ready(&d);
 			vio_duet_close(&d);
 		}
@@ -316,7 +218,6 @@ static void a_second_dance_follows_when_the_score_says_so(void **state)
 static void a_window_in_which_nothing_is_completed_ends_and_counts_nothing(void **state)
 {
 	struct sheet s;
-	struct player p = {0};
 	struct vio_duet d;
 	uint64_t now;
 	(void)state;
@@ -325,8 +226,7 @@ static void a_window_in_which_nothing_is_completed_ends_and_counts_nothing(void 
 	write_turns(&s, 1);
 	s.head->n_slots = s.head->n_guests = 1;
 	side(&s, 0, VIO_DUET_GUEST)->alone = 1;
-	p.s = &s;
-	open_side(&p, &d, VIO_DUET_GUEST);
+	sheet_open(&s, 0, &d, VIO_DUET_GUEST);
 	vio_duet_ready(&d);
 	assert_true(vio_duet_wait(&d, 0, &go_on));
 	now = d.rec.woken;
@@ -345,7 +245,6 @@ static void a_window_in_which_nothing_is_completed_ends_and_counts_nothing(void 
 static void counting_goes_from_a_completion_to_a_completion(void **state)
 {
 	struct sheet s;
-	struct player p = {0};
 	struct vio_duet d;
 	uint64_t t;
 	(void)state;
@@ -355,8 +254,7 @@ static void counting_goes_from_a_completion_to_a_completion(void **state)
 	turns(&s)[0].threshold[VIO_DUET_GUEST] = 3000;
 	s.head->n_slots = s.head->n_guests = 1;
 	side(&s, 0, VIO_DUET_GUEST)->alone = 1;
-	p.s = &s;
-	open_side(&p, &d, VIO_DUET_GUEST);
+	sheet_open(&s, 0, &d, VIO_DUET_GUEST);
 	vio_duet_ready(&d);
 	assert_true(vio_duet_wait(&d, 100, &go_on));
 	t = d.rec.woken + 50;

@@ -179,6 +179,11 @@ class Report(unittest.TestCase):
         got = self.section("instrument")["data"]["handover"]["quick"]["us"]
         self.assertAlmostEqual(got[1], planted, delta=1)
 
+    def test_a_dance_that_was_lost_and_danced_again_is_in_the_report_once_with_its_reason(self):
+        trials = [{"block": 3, "danced": True, "failures": ["a dance of 0.5 s did not end:\ncopy: alive"]} for _ in range(4)] + \
+                 [{"block": 3, "failures": ["no server"]}, {"block": 2, "danced": True, "failures": []}]
+        self.assertEqual(results.tried_again(trials), ["a dance of 0.5 s did not end:\ncopy: alive", "no server"])
+
     def test_figures_recomputed_from_samples_csv_agree(self):
         check, parts = recompute.recompute(self.dir.name)
         self.assertEqual(check.wrong, [])
