@@ -20,13 +20,29 @@ void vio_net_show_mac(struct vio_net *n, const uint8_t mac[6])
 	vio_net_show_station(n);
 }
 
-void vio_net_show_station(struct vio_net *n)
+/* Where the guest is, as a port's own station; 0: nobody knows. */
+static uint64_t station_of(const struct vio_net *n)
 {
 	uint64_t vid = vio_load_relaxed(&n->port.vlan.pvid), mac = vio_load_relaxed(&n->shown_mac);
 	/* On a trunk without a native VLAN nobody knows where it is until it has said something. */
 	bool there = vid != 0 && vio_load_relaxed(&n->rx[0]) != NULL;
 
-	vio_store_relaxed(&n->port.own, there ? vio_le64(mac) | vid << 48 : 0);
+	return there ? vio_le64(mac) | vid << 48 : 0;
+}
+
+void vio_net_show_station(struct vio_net *n)
+{
+	uint64_t own;
+
+	/*
+	 * The queues' lcore and the one that changes the port may both be here, each after its own change:
+	 * who stores last must have seen both.
+	 */
+	do {
+		own = station_of(n);
+		vio_store_relaxed(&n->port.own, own);
+		vio_fence_full(); /* pair SN: the station before what it is made of is looked at again */
+	} while (own != station_of(n));
 }
 
 void vio_net_filter_reset(struct vio_net *n)
