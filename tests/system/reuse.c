@@ -15,7 +15,7 @@
 
 #include <linux/virtio_blk.h>
 
-#include "guest/blk.h"
+#include "guest/dev/blk/blk.h"
 #include "vio/cycles.h"
 
 #define DEPTH   32u
