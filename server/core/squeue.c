@@ -3,7 +3,8 @@
  * One turn of one queue: the server's whole data path, over the tables of ring, payload, device and
  * backend.
  */
-#include "server/head/adapter.h"
+#include "server/core/device.h"
+#include "server/core/squeue.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
 #include "vio/notify.h"

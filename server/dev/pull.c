@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <string.h>
 
-#include "server/head/adapter.h"
+#include "server/core/squeue.h"
 #include "server/dev/pull.h"
 #include "server/payload/payload.h"
 

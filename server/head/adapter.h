@@ -13,6 +13,7 @@
 #include "proto/fsm.h"
 #include "server/core/device.h"
 #include "server/core/req.h"
+#include "server/core/squeue.h"
 #include "server/core/windows.h"
 
 /* What the adapter needs of whoever runs the lcores (the DPDK program; a test's loop). */
@@ -109,31 +110,5 @@ bool vio_adapter_window_fault(struct vio_adapter *a, void *addr, bool gone);
  * `fault` and `stats` may be read, with relaxed loads.
  */
 const struct vio_squeue *vio_adapter_queue(const struct vio_adapter *a, unsigned i);
-
-/* ------------------------------------------------------------------ the data path ---- */
-
-/*
- * One turn of one queue: collect what the backend finished, take new chains, start them, give back
- * what is done, notify. Owning lcore. Returns requests moved (0 = idle turn).
- */
-unsigned vio_squeue_poll(struct vio_squeue *q);
-/* Before sleeping: arm notifications; true = there is work after all (also when something is in flight). */
-bool vio_squeue_arm(struct vio_squeue *q);
-/* After waking. */
-void vio_squeue_park(struct vio_squeue *q);
-
-/*
- * For devices whose queue is marked `pull`. Take up to `max` (<= VIO_BURST) chains; give back `n`
- * that are done, published at once. They don't count as in flight: what was taken and is not given
- * in the same turn is only a note of what the guest said, and must be forgotten when the queue
- * stops. Owning lcore; only while q->ctl is VIO_SQ_RUN and q->fault VIO_ST_OK. copied: bytes that
- * the CPU copied for them.
- */
-unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned max);
-/* The same for chains of one descriptor, where the levels have them (struct vio_dev_ops). */
-unsigned vio_squeue_take_plain(struct vio_squeue *q, struct vio_plain out[], unsigned max);
-void vio_squeue_give_plain(struct vio_squeue *q, const struct vio_plain v[],
-			   const uint32_t used_len[], unsigned n, uint64_t copied);
-void vio_squeue_give(struct vio_squeue *q, struct vio_req *done[], unsigned n, uint64_t copied);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A block device of the kernel behind the disk front end's calls (guest/blk.h), so that the load of vio-blk, not a copy of it, runs on
+ * A block device of the kernel behind the disk front end's calls (guest/dev/blk/blk.h), so that the load of vio-blk, not a copy of it, runs on
  * whatever disk a Linux guest has. Linux AIO by system calls, O_DIRECT: a request reaches the driver as it was given. One queue,
  * one thread; a guest-logical address is a pointer here.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A block device or file of the kernel as a disk of guest/blk.h's calls. Linked instead of guest/blk.c, never with it. */
+/* A block device or file of the kernel as a disk of guest/dev/blk/blk.h's calls. Linked instead of guest/dev/blk/blk.c, never with it. */
 #ifndef VIO_GUEST_PROG_AIO_DISK_H
 #define VIO_GUEST_PROG_AIO_DISK_H
 

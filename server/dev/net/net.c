@@ -7,7 +7,7 @@
 #include <linux/virtio_net.h>
 #include <string.h>
 
-#include "server/head/adapter.h"
+#include "server/core/squeue.h"
 #include "server/dev/net/net_priv.h"
 #include "server/payload/payload.h"
 #include "server/payload/snapshot.h"

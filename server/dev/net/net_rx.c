@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "server/head/adapter.h"
+#include "server/core/squeue.h"
 #include "server/dev/net/net_priv.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
