@@ -118,13 +118,3 @@ void vio_eal_log(FILE *log)
 {
 	rte_openlog_stream(log);
 }
-
-void vio_eal_stop(void)
-{
-	rte_eal_cleanup();
-}
-
-const char *vio_eal_runtime_dir(void)
-{
-	return rte_eal_get_runtime_dir();
-}

@@ -26,10 +26,7 @@ struct vio_eal_cfg {
 unsigned long vio_eal_free_hugepages(void);
 /* -errno with a sentence. Once in a process. Its runtime directory is removed at exit. */
 int vio_eal_start(const struct vio_eal_cfg *cfg, struct vio_err *err);
-void vio_eal_stop(void);
 /* Where DPDK's messages go from now on; NULL: standard error. */
 void vio_eal_log(FILE *log);
-/* Where telemetry's socket is; a static string. */
-const char *vio_eal_runtime_dir(void);
 
 #endif

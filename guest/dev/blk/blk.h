@@ -78,7 +78,6 @@ struct vio_blk_req {
 	bool unmap;     /* WRITE_ZEROES: may deallocate */
 	int result;     /* out: 0, -EIO, -ENOTSUP (VIRTIO_BLK_S_UNSUPP), -EINVAL (refused here) */
 	void *user;
-	uint64_t t_submit, t_done; /* caller's use: ticks */
 	uint32_t slot;             /* blk's own */
 };
 
