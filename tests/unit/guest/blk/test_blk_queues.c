@@ -221,7 +221,7 @@ static void one_thread_drives_all_queues(void **state)
 	fs_stand_still(&x->w.s);
 	for (unsigned i = 0; i < 4; i++) {
 		assert_int_equal(r[i].result, 0);
-		assert_int_equal(x->w.s.q[i].used_idx, 1);
+		assert_int_equal(x->w.s.q[i].ring.used, 1);
 	}
 }
 

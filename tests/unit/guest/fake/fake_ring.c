@@ -5,6 +5,34 @@
 
 /* --------------------------------------------------------------------------- rings ---- */
 
+static void ring_get(void *ctx, enum mock_part part, uint64_t off, void *to, unsigned len)
+{
+	struct fs_queue *q = ctx;
+
+	if (!fs_rdma_read(q->s, ioba_add(q->part[part], off), to, len)) {
+		q->gone = true;
+		memset(to, 0, len);
+	}
+}
+
+static void ring_put(void *ctx, enum mock_part part, uint64_t off, const void *from, unsigned len)
+{
+	struct fs_queue *q = ctx;
+
+	must(fs_rdma_write(q->s, ioba_add(q->part[part], off), from, len));
+}
+
+void fs_ring_init(struct fake_server *s, struct fs_queue *q)
+{
+	static const struct mock_io io = {ring_get, ring_put};
+
+	mock_init(&q->ring, q->size, s->features, NULL, NULL, NULL);
+	q->ring.io = &io;
+	q->ring.ctx = q;
+	q->s = s;
+	q->gone = false;
+}
+
 /* The whole chain; indirect tables followed. */
 static unsigned chain(struct fake_server *s, struct fs_queue *q, uint16_t head,
 		      struct vring_desc *d, unsigned max)
@@ -106,44 +134,19 @@ static uint8_t execute(struct fake_server *s, unsigned qi, const struct vring_de
 	}
 }
 
-static bool wants_used(struct fake_server *s, struct fs_queue *q, uint16_t old)
-{
-	uint16_t event;
-
-	if (s->notify == VIO_NOTIFY_CRQ)
-		return true;
-	if (s->features >> VIRTIO_RING_F_EVENT_IDX & 1) {
-		must(fs_rdma_read(s, ioba_add(q->part[VIO_QUEUE_AVAIL], 4ull + 2ull * q->size),
-				  &event, 2));
-		return vring_need_event(vio_le16(event), q->used_idx, old);
-	}
-	must(fs_rdma_read(s, q->part[VIO_QUEUE_AVAIL], &event, 2));
-	return !(vio_le16(event) & VRING_AVAIL_F_NO_INTERRUPT);
-}
-
 /* Used elements, then one index for all. */
 static void push_all(struct fake_server *s, unsigned qi, const uint16_t *head, const uint32_t *len,
 		     unsigned n)
 {
 	struct fs_queue *q = &s->q[qi];
-	uint16_t idx, old = q->used_idx;
+	bool wanted;
 
-	for (unsigned i = 0; i < n; i++) {
-		struct vring_used_elem e = {
-			.id = vio_le32(take_one(&s->k.bad_used) ? head[i] + 1u : head[i]),
-			.len = vio_le32(len[i])};
-
-		must(fs_rdma_write(s,
-				   ioba_add(q->part[VIO_QUEUE_USED],
-					    4 + 8ull * (q->used_idx++ & (q->size - 1))),
-				   &e, sizeof(e)));
-	}
-	idx = vio_le16(q->used_idx);
-	vio_fence_release();
-	must(fs_rdma_write(s, ioba_add(q->part[VIO_QUEUE_USED], 2), &idx, 2));
-	vio_fence_full();
+	for (unsigned i = 0; i < n; i++)
+		mock_put(&q->ring, take_one(&s->k.bad_used) ? head[i] + 1u : head[i], len[i], 1);
+	wanted = mock_publish_used(&q->ring);
+	must(!q->gone);
 	vio_counter_add(&s->done, n);
-	if (wants_used(s, q, old)) {
+	if (wanted || s->notify == VIO_NOTIFY_CRQ) {
 		struct vio_msg m = {
 			.version = s->fsm.version, .op = VIO_OP_USED, .arg16 = (uint16_t)qi};
 
@@ -155,6 +158,16 @@ static void push_all(struct fake_server *s, unsigned qi, const uint16_t *head, c
 static void push(struct fake_server *s, unsigned qi, uint16_t head, uint32_t len)
 {
 	push_all(s, qi, &head, &len, 1);
+}
+
+/* The head in available entry `idx`, which is there. */
+static uint16_t head_at(struct fs_queue *q, uint16_t idx)
+{
+	const uint16_t head =
+		(uint16_t)mock_load(&q->ring, MOCK_AVAIL, 4 + 2ull * mock_slot(&q->ring, idx), 2);
+
+	must(!q->gone && head < q->size);
+	return head;
 }
 
 /* One chain. False: the device was stopped. */
@@ -173,21 +186,17 @@ static bool one(struct fake_server *s, unsigned qi)
 		fs_send(s, &m);
 		return false;
 	}
-	must(fs_rdma_read(
-		s, ioba_add(q->part[VIO_QUEUE_AVAIL], 4 + 2ull * (q->last_avail & (q->size - 1))),
-		&head, 2));
-	head = vio_le16(head);
-	must(head < q->size);
+	head = head_at(q, q->ring.next);
 	n = chain(s, q, head, d, VIO_ARRAY_SIZE(d));
 	if (s->k.dev) {
 		uint32_t len = s->k.dev->chain(s, qi, d, n);
 
-		q->last_avail++;
+		q->ring.next++;
 		push(s, qi, head, len);
 		return true;
 	}
 	status = execute(s, qi, d, n);
-	q->last_avail++;
+	q->ring.next++;
 	if (!take_one(&s->k.no_status))
 		must(fs_rdma_write(s, (struct ioba){vio_le64(d[n - 1].addr)}, &status, 1));
 	push(s, qi, head, 1);
@@ -198,11 +207,10 @@ static bool one(struct fake_server *s, unsigned qi)
 static void set_avail_event(struct fake_server *s, struct fs_queue *q)
 {
 	bool polls = s->notify == VIO_NOTIFY_POLL && !vio_load_acquire(&s->k.sleepy);
-	uint16_t event = vio_le16((uint16_t)(q->last_avail + (polls ? 0x8000 : 0)));
 
-	if (s->notify != VIO_NOTIFY_CRQ && s->features >> VIRTIO_RING_F_EVENT_IDX & 1)
-		must(fs_rdma_write(s, ioba_add(q->part[VIO_QUEUE_USED], 4 + 8ull * q->size), &event,
-				   2));
+	if (s->notify != VIO_NOTIFY_CRQ && q->ring.event_idx)
+		mock_store(&q->ring, MOCK_USED, mock_wish_at(&q->ring, MOCK_USED), 2,
+			   (uint16_t)(q->ring.next + (polls ? 0x8000 : 0)));
 	vio_fence_full();
 }
 
@@ -211,24 +219,24 @@ unsigned fs_serve(struct fake_server *s, unsigned qi)
 	struct fs_queue *q = &s->q[qi];
 	bool polls = s->notify == VIO_NOTIFY_POLL && !vio_load_acquire(&s->k.sleepy);
 	unsigned n = 0;
-	uint16_t idx;
 
 	/* Not without a kick: one that gets lost must show. */
 	if (!q->ready || s->fsm.state != VIO_S_RUNNING || vio_load_acquire(&s->k.hold) ||
 	    (s->k.dev && !s->k.dev->serves(s, qi)) || (!polls && !q->kicked))
 		return 0;
 	q->kicked = false;
+	q->gone = false;
 	for (;;) {
-		if (!fs_rdma_read(s, ioba_add(q->part[VIO_QUEUE_AVAIL], 2), &idx, 2))
-			return n; /* the guest is being torn down */
-		vio_fence_acquire();
-		must((uint16_t)(vio_le16(idx) - q->last_avail) <= q->size);
-		if (vio_le16(idx) == q->last_avail) {
+		const bool there = mock_has(&q->ring);
+
+		if (q->gone)
+			return n;
+		if (!there) {
 			set_avail_event(s, q);
-			if (!fs_rdma_read(s, ioba_add(q->part[VIO_QUEUE_AVAIL], 2), &idx, 2) ||
-			    vio_le16(idx) == q->last_avail)
+			if (!mock_has(&q->ring) || q->gone)
 				return n;
 		}
+		must((uint16_t)(mock_load(&q->ring, MOCK_AVAIL, 2, 2) - q->ring.next) <= q->size);
 		if (!one(s, qi))
 			return n;
 		n++;
@@ -250,23 +258,21 @@ unsigned fs_peek(struct fake_server *s, unsigned qi, unsigned ahead, struct vrin
 		 unsigned max, uint16_t *head)
 {
 	struct fs_queue *q = &s->q[qi];
-	uint16_t idx, at = (uint16_t)(q->last_avail + ahead);
+	uint16_t idx;
 
-	if (!q->ready || !fs_rdma_read(s, ioba_add(q->part[VIO_QUEUE_AVAIL], 2), &idx, 2))
+	if (!q->ready)
 		return 0;
-	vio_fence_acquire();
-	if ((uint16_t)(vio_le16(idx) - q->last_avail) <= ahead)
+	q->gone = false;
+	idx = (uint16_t)mock_load_acquire(&q->ring, MOCK_AVAIL, 2, 2);
+	if (q->gone || (uint16_t)(idx - q->ring.next) <= ahead)
 		return 0;
-	must(fs_rdma_read(s, ioba_add(q->part[VIO_QUEUE_AVAIL], 4 + 2ull * (at & (q->size - 1))),
-			  head, 2));
-	*head = vio_le16(*head);
-	must(*head < q->size);
+	*head = head_at(q, (uint16_t)(q->ring.next + ahead));
 	return chain(s, q, *head, d, max);
 }
 
 void fs_complete(struct fake_server *s, unsigned qi, const uint16_t *head, const uint32_t *len,
 		 unsigned n)
 {
-	s->q[qi].last_avail = (uint16_t)(s->q[qi].last_avail + n);
+	s->q[qi].ring.next = (uint16_t)(s->q[qi].ring.next + n);
 	push_all(s, qi, head, len, n);
 }

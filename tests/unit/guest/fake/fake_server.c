@@ -188,7 +188,7 @@ static uint8_t start_queues(struct fake_server *s)
 		if (q->have != 7)
 			return VIO_ST_QUEUE;
 		q->size = q->size ? q->size : size(s);
-		q->last_avail = q->used_idx = 0;
+		fs_ring_init(s, q);
 		q->kicked = false;
 		q->ready = true;
 	}

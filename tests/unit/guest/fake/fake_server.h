@@ -18,6 +18,7 @@
 #include "proto/fsm.h"
 #include "vio/arm.h"
 #include "vio/atomics.h"
+#include "vq/mock.h"
 
 #define FS_DISK_BYTES (2ull << 20)
 #define FS_SECTORS    (FS_DISK_BYTES / 512)
@@ -69,7 +70,10 @@ struct fs_knobs {
 
 struct fs_queue {
 	bool ready, kicked;
-	uint16_t size, last_avail, used_idx;
+	bool gone; /* a read failed: the guest is being torn down */
+	uint16_t size;
+	struct mock ring; /* reached by RDMA */
+	struct fake_server *s;
 	struct ioba part[3];
 	uint8_t have;
 };

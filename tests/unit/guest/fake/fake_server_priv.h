@@ -31,6 +31,8 @@ struct ioba fs_local(const struct fake_server *s, uint64_t logical);
 bool fs_copy(struct fake_server *s, struct ioba guest, uint64_t logical, uint32_t len,
 	     bool to_guest);
 void fs_send(struct fake_server *s, const struct vio_msg *m);
+/* Its queue is new: size and parts are known. */
+void fs_ring_init(struct fake_server *s, struct fs_queue *q);
 /* What the guest has made available, if it may be taken now. Chains. */
 unsigned fs_serve(struct fake_server *s, unsigned queue);
 
