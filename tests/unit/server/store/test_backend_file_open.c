@@ -15,22 +15,7 @@
 
 #include <cmocka.h>
 
-#include "be_rig.h"
-#include "server/store/file.h"
-
-#define DISK (8u << 20)
-
-static const char *image(const struct rig *g, char *path, size_t len, off_t size)
-{
-	int fd;
-
-	snprintf(path, len, "%s/disk.img", g->dir);
-	fd = open(path, O_CREAT | O_RDWR | O_TRUNC | O_CLOEXEC, 0644);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, size), 0);
-	close(fd);
-	return path;
-}
+#include "file_test.h"
 
 static void the_mode_fits_request_and_file_system(void **state)
 {
