@@ -4,10 +4,29 @@
 import contextlib
 import os
 import subprocess
+import tempfile
+import unittest
 
 from common import BUILD, until
 
 PLUGIN = os.path.join(BUILD, "guest/nbdkit/nbdkit-vio-plugin.so")
+
+
+class Images(unittest.TestCase):
+    """A folder of its own for each test's images, on a file system that has holes."""
+
+    def setUp(self):
+        self.tmp = tempfile.TemporaryDirectory(prefix="vio-images-", dir="/var/tmp")
+        self.d = self.tmp.name
+
+    def tearDown(self):
+        self.tmp.cleanup()
+
+    def image(self, mib, name="disk.img"):
+        path = os.path.join(self.d, name)
+        with open(path, "wb") as f:
+            f.truncate(mib << 20)
+        return path
 
 
 def run(*argv, timeout=180):

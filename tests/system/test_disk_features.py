@@ -4,31 +4,14 @@
 
 import os
 import subprocess
-import tempfile
-import unittest
 
 from common import ARMS, BUILD, SLOW, Machine, main, telemetry, until
-from nbd_disk import io, nbdkit, sh
+from nbd_disk import Images, io, nbdkit, sh
 
 MIB = 1 << 20
 
 
-class Features(unittest.TestCase):
-    def setUp(self):
-        self.tmp = tempfile.TemporaryDirectory(prefix="vio-features-", dir="/var/tmp")
-        self.d = self.tmp.name
-
-    def tearDown(self):
-        self.tmp.cleanup()
-
-    def image(self, mib, name="disk.img"):
-        path = os.path.join(self.d, name)
-        with open(path, "wb") as f:
-            f.truncate(mib * MIB)
-        return path
-
-
-class Cache(Features):
+class Cache(Images):
     def through(self, m):
         return telemetry(m, "/vio/backend,0")[0]["write_through"]
 
@@ -57,7 +40,7 @@ class Cache(Features):
             self.assertEqual(self.through(m), 0)
 
 
-class Growth(Features):
+class Growth(Images):
     def test_a_disk_that_has_grown_is_larger_for_the_next_client_and_nothing_stops(self):
         path = self.image(64)
         with Machine(BUILD, vios_args=["--disk", f"file,path={path}"]) as m, nbdkit(m, "zero-copy") as uri:
@@ -99,7 +82,7 @@ class Growth(Features):
             self.assertIn("fixed size", telemetry(m, "/vio/blk/resize,0")[0]["answer"])
 
 
-class Sparse(Features):
+class Sparse(Images):
     def test_a_copy_of_a_sparse_image_takes_no_more_room_than_the_image(self):
         mib = 64 if SLOW or os.environ.get("VIO_QUICK") else 1024
         source = self.image(mib, "source.img")

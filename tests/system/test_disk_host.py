@@ -15,26 +15,13 @@ import unittest
 
 from common import ARMS, BUILD, SLOW, Machine, main, telemetry, until
 from machine import die_with_parent
-from nbd_disk import io, nbdkit, run, sh
+from nbd_disk import Images, io, nbdkit, run, sh
 
 F_OFD_SETLK, F_SETPIPE_SZ = 37, 1031
 VIOS = os.path.join(BUILD, "server/vios")
 
 
-class Host(unittest.TestCase):
-    def setUp(self):
-        self.tmp = tempfile.TemporaryDirectory(prefix="vio-host-", dir="/var/tmp")
-        self.d = self.tmp.name
-
-    def tearDown(self):
-        self.tmp.cleanup()
-
-    def image(self, mib, name="disk.img"):
-        path = os.path.join(self.d, name)
-        with open(path, "wb") as f:
-            f.truncate(mib << 20)
-        return path
-
+class Host(Images):
     def machine(self, disk):
         return Machine(BUILD, vios_args=["--disk", disk])
 

@@ -8,24 +8,20 @@
 #include <cmocka.h>
 
 #include "net_world.h"
+#include "tests/unit/server/spec_list.h"
 
 /* 5.1.3 of the specification, all of it. */
 #define ALL_OF_5_1_3 ((0xffffefull) | (0xfull << 53) | (1ull << 57) | (0x1full << 59))
 
-/* The rows of the table: | bit | VIRTIO_NET_F_NAME | yes, if, no | ... */
 static void the_list_of_features_in_the_documentation_is_what_the_device_offers(void **state)
 {
 	static const char *const spec[NW_GUESTS] = {"queues=1", "queues=2",
 						    "queues=1,link=down,lock-mac=on"};
-	uint64_t always = UINT64_MAX, some = 0, listed = 0;
-	char line[1024], name[64], offered[16];
-	FILE *f = fopen(CONFORMANCE, "re");
+	uint64_t always = UINT64_MAX, some = 0;
 	struct nw *w;
-	unsigned bit;
 	void *s;
 
 	(void)state;
-	assert_non_null(f);
 	nw_setup_with(&s, spec);
 	w = s;
 	for (unsigned i = 0; i < NW_GUESTS; i++) {
@@ -34,21 +30,7 @@ static void the_list_of_features_in_the_documentation_is_what_the_device_offers(
 		always &= has;
 		some |= has;
 	}
-	while (fgets(line, sizeof(line), f)) {
-		const char *want;
-
-		if (sscanf(line, "| %u | VIRTIO_NET_F_%63s | %15[a-z]", &bit, name, offered) != 3)
-			continue;
-		assert_true(bit < 64);
-		want = always >> bit & 1 ? "yes" : some >> bit & 1 ? "if" : "no";
-		if (strcmp(offered, want) != 0)
-			fail_msg("%s: the documentation says '%s', the device '%s'", name, offered,
-				 want);
-		listed |= 1ull << bit;
-	}
-	fclose(f);
-	assert_int_equal(some & ~listed, 0);
-	assert_int_equal(listed, ALL_OF_5_1_3);
+	spec_list_is("VIRTIO_NET_F_", always, some, ALL_OF_5_1_3);
 	nw_teardown(&s);
 }
 
