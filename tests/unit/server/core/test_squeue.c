@@ -9,7 +9,11 @@
 
 #include <cmocka.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
 
+#include "server/payload/payload.h"
+#include "server/ring/ring.h"
+#include "vio/arm.h"
 #include "vio/notify.h"
 #include "world.h"
 
@@ -342,6 +346,25 @@ static void no_wake_is_lost_between_two_threads(void **state)
 	assert_true(sleeps > 0); /* else nothing was tested */
 }
 
+/* What one arm alone had would be counted as its design's advantage. */
+static void every_level_has_the_short_way(void **state)
+{
+	static const uint64_t layouts[] = {
+		0, 1ull << VIRTIO_F_RING_PACKED, 1ull << VIRTIO_F_IN_ORDER,
+		1ull << VIRTIO_F_RING_PACKED | 1ull << VIRTIO_F_IN_ORDER};
+
+	(void)state;
+	for (unsigned i = 0; i < VIO_N_RING * VIO_ARRAY_SIZE(layouts); i++) {
+		const struct vio_ring_ops *ring = vio_ring_level(
+			(enum vio_ring_access)(i % VIO_N_RING), layouts[i / VIO_N_RING]);
+
+		assert_non_null(ring);
+		assert_true(ring->pop_plain && ring->push_plain);
+	}
+	for (unsigned i = 0; i < VIO_N_PAYLOAD; i++)
+		assert_non_null(vio_payload_level((enum vio_payload)i)->plain);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +375,7 @@ int main(void)
 		cmocka_unit_test(one_request_under_suppress_costs_no_wasted_look),
 		cmocka_unit_test(a_full_guest_queue_delays_a_notification_but_never_loses_it),
 		cmocka_unit_test(a_held_queue_takes_nothing_new),
+		cmocka_unit_test(every_level_has_the_short_way),
 		cmocka_unit_test(no_wake_is_lost_between_two_threads),
 	};
 
