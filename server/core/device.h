@@ -120,8 +120,13 @@ struct vio_dev_kind {
 	 * should be told of a change of config space. The switch's lcore.
 	 */
 	bool (*follow)(struct vio_device *dev, bool up, bool announce);
-	/* Optional: look whether it has grown. 1: it has, and the guest is to be told; 0: no; -errno. Telemetry's thread. */
-	int (*resize)(struct vio_device *dev);
+	/*
+	 * Optional; a person asks, and *said is the answer. resize: look whether it has grown; true: it has, and
+	 * the guest is to be told. resume: go on after a stop at an error; true: its queues are to be woken.
+	 * Telemetry's thread.
+	 */
+	bool (*resize)(struct vio_device *dev, const char **said);
+	bool (*resume)(struct vio_device *dev, const char **said);
 	/* Its numbers. Telemetry's thread: relaxed loads. */
 	void (*show)(const struct vio_device *dev, struct vio_show *s);
 

@@ -54,7 +54,8 @@ struct vio_seg {
 	bool dev_writes;
 };
 
-enum vio_req_state { VIO_REQ_FREE, VIO_REQ_POPPED, VIO_REQ_SUBMITTED, VIO_REQ_DONE };
+/* HELD: waits for a person, in the list of those that wait, and has no place in server memory. */
+enum vio_req_state { VIO_REQ_FREE, VIO_REQ_POPPED, VIO_REQ_HELD, VIO_REQ_SUBMITTED, VIO_REQ_DONE };
 
 /*
  * What every request of a burst needs lies in the first two lines (a chain of three included), then
@@ -92,6 +93,7 @@ struct vio_req {
 
 	/* A line of the payload level and the store. */
 	struct vio_io io __attribute__((aligned(VIO_CACHE_LINE)));
+	uint8_t epoch; /* the disk's, when the store was given it (server/dev/blk/blk_stop.c) */
 	/* payload->get: where the data is for the server's CPU or kernel. */
 	struct iovec iov[VIO_MAX_SEGS];
 	uint8_t odd[VIO_CACHE_LINE]; /* see above */
@@ -224,7 +226,14 @@ struct vio_squeue {
 		taken; /* for each head, by the ring level: not 0 while it is in flight; packed: its descriptors */
 	struct vio_order *order; /* by the ring level; NULL: chains go back as they are done */
 	void *payload_priv;
-	struct vio_req *wait_head, *wait_tail; /* device: popped, no bounce room yet; in order */
+	struct vio_req *wait_head,
+		*wait_tail; /* device: popped, not with the store yet; in order */
+	uint16_t n_wait;    /* of them */
+	/*
+	 * Of in_flight: wait until somebody changes something, and nothing of the guest is used for them;
+	 * the adapter need not wait for their end. Begun again under VIO_SQ_RUN only (pair Q).
+	 */
+	uint16_t parked;
 	struct vio_sq_stats stats;
 };
 static_assert(offsetof(struct vio_squeue, vcpu) == VIO_CACHE_LINE, "the hot line is full");
@@ -261,6 +270,7 @@ static inline void vio_sq_wait(struct vio_squeue *q, struct vio_req *const r[], 
 {
 	struct vio_req *head = NULL, *tail = NULL;
 
+	q->n_wait = (uint16_t)(q->n_wait + n);
 	for (unsigned i = 0; i < n; i++) {
 		r[i]->next = NULL;
 		if (tail)
@@ -281,6 +291,22 @@ static inline void vio_sq_wait(struct vio_squeue *q, struct vio_req *const r[], 
 		q->wait_tail->next = head;
 		q->wait_tail = tail;
 	}
+}
+
+/* The first of those that wait. There is one. */
+static inline struct vio_req *vio_sq_unwait(struct vio_squeue *q)
+{
+	struct vio_req *r = q->wait_head;
+
+	q->wait_head = r->next;
+	q->n_wait--;
+	return r;
+}
+
+/* Has somebody else (a store, a port) requests of it? Owning lcore. */
+static inline bool vio_sq_busy(const struct vio_squeue *q)
+{
+	return q->in_flight > q->parked;
 }
 
 /* Stop the queue because its driver did wrong; the first reason stays. Owning lcore. */

@@ -151,8 +151,9 @@ static unsigned drain(struct vio_squeue *q)
 	struct vio_req *done[VIO_BURST];
 	unsigned n = 0, waiting = 0;
 
-	for (; q->wait_head; q->wait_head = q->wait_head->next)
-		waiting++;
+	for (; q->wait_head; waiting++)
+		vio_sq_unwait(q);
+	vio_store_relaxed(&q->parked, 0);
 	if (q->in_flight > waiting)
 		n = q->dev->complete(q, done, VIO_BURST);
 	for (unsigned i = 0; i < n; i++)
@@ -328,12 +329,14 @@ bool vio_squeue_arm(struct vio_squeue *q)
 	flush_idle(q);
 	if (q->pull && (!q->dev->turn || !q->dev->wants(q)))
 		return q->renotify; /* who changes that wakes the lcore */
-	if (q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN)
+	if (q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) == VIO_SQ_STOP)
 		return q->in_flight > 0;
+	if (vio_load_acquire(&q->ctl) != VIO_SQ_RUN)
+		return vio_sq_busy(q);
 	if (q->notify.looks && q->notify.ask != VIO_ASK_ARMED)
 		/* A late one, from before it was parked; arming looks anyway. */
 		vio_store_relaxed(&q->kicked, false);
-	if (q->renotify || q->more || q->in_flight > 0 || vio_load_acquire(&q->kicked)) /* pair K */
+	if (q->renotify || q->more || vio_sq_busy(q) || vio_load_acquire(&q->kicked)) /* pair K */
 		return true;
 	q->more = vio_notify_row(&q->notify)->device.sleep(&q->notify, &sq_end, q);
 	return q->more;

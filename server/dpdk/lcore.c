@@ -95,7 +95,7 @@ static bool waits_for_disk(const struct lcore *lc)
 	for (unsigned i = 0, n = vio_load_acquire(&lc->n_slots); i < n; i++) {
 		const struct vio_squeue *q = vio_load_acquire(&lc->slot[i]); /* pair L */
 
-		if (q && q->in_flight > 0)
+		if (q && vio_sq_busy(q))
 			return true;
 	}
 	return false;

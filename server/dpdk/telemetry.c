@@ -123,6 +123,7 @@ static int queue(const struct vio_telemetry *t, unsigned n, const unsigned arg[2
 	num(d, "index", vio_load_relaxed(&q->index));
 	num(d, "size", vio_load_relaxed(&q->size));
 	num(d, "in_flight", vio_load_relaxed(&q->in_flight));
+	num(d, "parked", vio_load_relaxed(&q->parked));
 	text(d, "fault",
 	     vio_load_relaxed(&q->fault) ? vio_status_text(vio_load_relaxed(&q->fault)) : "none");
 	num(d, "requests", vio_load_relaxed(&s->requests));
@@ -171,27 +172,22 @@ static int device(const struct vio_telemetry *t, unsigned n, const unsigned arg[
 	return 0;
 }
 
-/* The one command that changes something: the disk has become larger, look. */
-static int resize(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
-		  struct rte_tel_data *d)
-{
-	struct vio_device *dev = t->dev[arg[0]];
-	struct shown_dict s = {{show_num, show_text}, d};
-	int rc = dev->kind->resize ? dev->kind->resize(dev) : -EOPNOTSUPP;
-
-	(void)n;
-	if (rc == 1)
-		vio_adapter_config_changed(t->adapter[arg[0]]);
-	rte_tel_data_start_dict(d);
-	dev->kind->show(dev, &s.show);
-	text(d, "answer",
-	     rc == 1             ? "grown, the guest is told"
-	     : rc == 0           ? "as it was"
-	     : rc == -ENOSPC     ? "refused: it has become smaller"
-	     : rc == -EOPNOTSUPP ? "refused: this kind of disk has a fixed size"
-				 : strerrordesc_np(-rc));
-	return 0;
-}
+/* A person asks something of a device: its numbers, and what came of it. */
+#define ASK(name, tell)                                                                            \
+	static int name(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],          \
+			struct rte_tel_data *d)                                                    \
+	{                                                                                          \
+		struct vio_device *dev = t->dev[arg[0]];                                           \
+		const char *said = "refused: only disks can";                                      \
+                                                                                                   \
+		if (dev->kind->name && dev->kind->name(dev, &said))                                \
+			tell(t->adapter[arg[0]]);                                                  \
+		device(t, n, arg, d);                                                              \
+		text(d, "answer", said);                                                           \
+		return 0;                                                                          \
+	}
+ASK(resize, vio_adapter_config_changed)
+ASK(resume, vio_adapter_wake)
 
 static int hcalls(const struct vio_telemetry *t, unsigned n, const unsigned arg[2],
 		  struct rte_tel_data *d)
@@ -412,6 +408,7 @@ COMMAND(adapter, 1)
 COMMAND(queue, 2)
 COMMAND(device, 1)
 COMMAND(resize, 1)
+COMMAND(resume, 1)
 COMMAND(hcalls, 0)
 COMMAND(lcores, 0)
 COMMAND(memory, 0)
@@ -465,6 +462,9 @@ int vio_telemetry_start(const struct vio_telemetry *t, struct vio_err *err)
 		 "The same; what /vio/device was called. Parameter: index"},
 		{"/vio/blk/resize", on_resize,
 		 "Look whether the disk behind an adapter has grown, and tell its guest. Parameter: index"},
+		{"/vio/blk/resume", on_resume,
+		 "Let a disk that has stopped at an error go on. Parameter: index"},
+		{"/vio/blk", on_device, "The same as /vio/device. Parameter: index"},
 		{"/vio/hcalls", on_hcalls, "Hypervisor calls of this partition. No parameters"},
 		{"/vio/lcores", on_lcores, "Busy and empty turns of each lcore. No parameters"},
 		{"/vio/switch", on_sw, "Ports and addresses of the switch. No parameters"},

@@ -7,8 +7,9 @@
  *   /vio/list             index and partner of each adapter
  *   /vio/adapter,I        state, protocol, levels, windows, resets of adapter I
  *   /vio/queue,I,Q        counters of the Q-th active queue of adapter I
- *   /vio/device,I         what is behind it (also as /vio/backend,I)
+ *   /vio/device,I         what is behind it (also as /vio/backend,I and /vio/blk,I)
  *   /vio/blk/resize,I     looks whether that disk has grown, and tells the guest
+ *   /vio/blk/resume,I     lets that disk go on that has stopped at an error
  *   /vio/switch           ports and addresses of the switch
  *   /vio/fdb[,AT]         addresses of the switch: address, VLAN, port, age; 64 an answer, and where the next one begins
  *   /vio/port,P           a port: counters, drops by reason

@@ -161,6 +161,20 @@ void vio_adapter_config_changed(struct vio_adapter *a)
 	phyp_vcpu_prod(a->vcpu);
 }
 
+void vio_adapter_wake(struct vio_adapter *a)
+{
+	vio_store_release(&a->wake, true);
+	vio_aattend(a); /* pair Q */
+	phyp_vcpu_prod(a->vcpu);
+}
+
+static void wake_queues(struct vio_adapter *a)
+{
+	struct vio_squeue *q;
+
+	vio_aqueues(a, i, q) vio_awake(a, q);
+}
+
 static int register_crq(struct vio_adapter *a, struct vio_err *err)
 {
 	uint64_t hi, lo;
@@ -218,6 +232,8 @@ bool vio_adapter_service(struct vio_adapter *a)
 	vio_adrain_step(a);
 	if (vio_xchg_acq_rel(&a->config_changed, false)) /* pair Q */
 		vio_aconfig_again(a);
+	if (vio_xchg_acq_rel(&a->wake, false)) /* pair Q */
+		wake_queues(a);
 	if (a->retired)
 		vio_areap(a, false);
 	if (a->op != VIO_AOP_NONE)

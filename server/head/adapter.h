@@ -95,6 +95,8 @@ bool vio_adapter_service(struct vio_adapter *a);
 bool vio_adapter_busy(const struct vio_adapter *a);
 /* Config space is not what it was: it is written again and the guest is told, if it has any. Any thread. */
 void vio_adapter_config_changed(struct vio_adapter *a);
+/* Its queues have something to do of which no guest tells them: their lcores look. Any thread. */
+void vio_adapter_wake(struct vio_adapter *a);
 void vio_adapter_get_info(const struct vio_adapter *a, struct vio_adapter_info *info);
 /*
  * This process touched `addr` and has no translation for it. True when `addr` is in a window whose

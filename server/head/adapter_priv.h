@@ -87,6 +87,7 @@ struct vio_adapter {
 	bool attention;
 	bool config_changed; /* config space has to be written again; set by any thread (pair Q) */
 	bool rescinded;      /* a queue's owner met a window that was taken back by force */
+	bool wake; /* queues have something to do that no guest tells them of; set by any thread (pair Q) */
 	/*
 	 * Forced rescinds of grants of this unit, counted by the hypervisor's agent; and how many of
 	 * them nothing that is in flight can be of any more (pair Z).

@@ -243,7 +243,10 @@ bool vio_adrained(const struct vio_adapter *a)
 
 	vio_aqueues(a, i, q)
 	{
-		if (vio_load_acquire(&q->in_flight) != 0) /* pair Q */
+		/* In this order: under a hold the one only falls, to the other, which only rises. */
+		uint16_t in_flight = vio_load_acquire(&q->in_flight); /* pair Q */
+
+		if (in_flight != vio_load_acquire(&q->parked)) /* pair Q */
 			return false;
 	}
 	return true;

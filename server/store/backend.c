@@ -46,7 +46,7 @@ static size_t key_len(const char *start, const char *end)
 }
 
 /* Keys that every disk has. */
-static const char *const common[] = {"cache", NULL};
+static const char *const common[] = {"cache", "werror", "rerror", NULL};
 
 static bool key_is(const char *start, const char *end, const char *key)
 {
@@ -234,13 +234,29 @@ void vio_backend_say(const struct vio_backend *be, const char *fmt, ...)
 		fprintf(stderr, "vios: %s\n", line);
 }
 
+const char *vio_io_op_name(uint8_t op)
+{
+	static const char *const name[] = {"read", "write", "flush", "discard", "write zeroes"};
+
+	return op < VIO_ARRAY_SIZE(name) ? name[op] : "unknown";
+}
+
+static unsigned errno_of(int result)
+{
+	return result < 0 && result > -VIO_BACKEND_ERRNOS ? (unsigned)-result : EIO;
+}
+
+uint64_t vio_backend_count(struct vio_backend *be, int result)
+{
+	return vio_fetch_add(&be->errors.of[errno_of(result)].n, 1) + 1;
+}
+
 void vio_backend_failed(struct vio_backend *be, const struct vio_io *r)
 {
-	static const char *const op[] = {"read", "write", "flush", "discard", "write zeroes"};
-	unsigned e = r->result < 0 && r->result > -VIO_BACKEND_ERRNOS ? (unsigned)-r->result : EIO;
+	unsigned e = errno_of(r->result);
 	struct vio_backend_error *x = &be->errors.of[e];
 	uint64_t now = vio_now_ns(), next = vio_load_relaxed(&x->next),
-		 n = vio_fetch_add(&x->n, 1) + 1, others;
+		 n = vio_backend_count(be, r->result), others;
 	char more[64] = "";
 
 	/* One of those that come at the same time says it. */
@@ -252,7 +268,7 @@ void vio_backend_failed(struct vio_backend *be, const struct vio_io *r)
 	if (others > 0)
 		snprintf(more, sizeof(more), " (and %llu more like it since the last line)",
 			 (unsigned long long)others);
-	vio_backend_say(be, "%s of %llu bytes at sector %llu failed: %s%s", op[r->op],
+	vio_backend_say(be, "%s of %llu bytes at sector %llu failed: %s%s", vio_io_op_name(r->op),
 			(unsigned long long)r->length,
 			(unsigned long long)(r->offset / VIO_DISK_UNIT), strerrordesc_np((int)e),
 			more);

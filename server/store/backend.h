@@ -13,6 +13,13 @@
 
 struct vio_backend_ops;
 
+/* rerror=, werror=: what the device does when the store fails a request (server/dev/blk/blk_stop.c). */
+enum vio_on_error {
+	VIO_ON_ERROR_REPORT,
+	VIO_ON_ERROR_STOP,
+	VIO_ON_ERROR_ENOSPC, /* stop at ENOSPC, report others */
+};
+
 /*
  * What requests have failed of, by errno: how often, and what was said of it. Atomics; written by
  * the queues' lcores, read by telemetry.
@@ -43,7 +50,8 @@ struct vio_backend {
 	bool can_unmap;     /* a ZERO with r->unmap may give space back */
 	bool write_through; /* the device's; relaxed: a write is answered when it is flushed */
 	bool cache_off; /* cache=writethrough: what write_through is until the driver says otherwise */
-	uint16_t max_queues; /* at once; 0: any number */
+	uint8_t rerror, werror; /* enum vio_on_error: the device's, of reads and of all else */
+	uint16_t max_queues;    /* at once; 0: any number */
 	/* What an earlier server had in flight may still be executed: guests must not send it again. */
 	bool unfenced;
 	/* Which disk it is: another one of the same shape has another. Zero: not known. */
@@ -144,6 +152,13 @@ int vio_backend_resize(struct vio_backend *be);
  * errno, with how many others there were. Owning lcore; no system call but a clock's.
  */
 void vio_backend_failed(struct vio_backend *be, const struct vio_io *r);
+/* Only counted; the number of them now. */
+uint64_t vio_backend_count(struct vio_backend *be, int result);
+/* One line for the person who runs the server. For what happens once, never once a request. */
+void vio_backend_say(const struct vio_backend *be, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+/* "read", "write", "flush", "discard", "write zeroes" of an enum vio_io_op. */
+const char *vio_io_op_name(uint8_t op);
 /* One line a backend, for --help. NULL past the end. */
 const char *vio_backend_usage(unsigned i);
 

@@ -79,6 +79,7 @@ struct vio_file {
 	bool regular;       /* a file, which others can cut short; else a block device */
 	uint8_t no_zero;    /* bits of (1 << enum vio_file_zero) that need not be tried */
 	void *zeroes; /* VIO_FILE_ZEROES bytes, read-only, page aligned: for disks that can't zero */
+	unsigned flush_failed; /* flushes that did; relaxed */
 	unsigned
 		told; /* the line about fixed buffers has been said; by whichever queue comes first */
 };
@@ -104,7 +105,8 @@ struct vio_file_slot {
 	void *buffer;  /* the aligned one, or NULL */
 	uint64_t done; /* bytes */
 	uint32_t tries;
-	uint8_t zero; /* enum vio_file_zero that is being tried */
+	unsigned flush_failed; /* FLUSH: of the file, when it began */
+	uint8_t zero;          /* enum vio_file_zero that is being tried */
 };
 
 struct vio_file_queue {

@@ -167,6 +167,8 @@ static bool start(struct vio_file_queue *q, struct vio_io *r)
 	}
 	s = &q->slot[q->free[--q->n_free]]; /* the caller keeps to the depth */
 	*s = (struct vio_file_slot){.r = r, .buffer = buffer};
+	if (vio_unlikely(r->op == VIO_IO_FLUSH))
+		s->flush_failed = vio_load_relaxed(&q->f->flush_failed);
 	if (vio_unlikely(r->op == VIO_IO_ZERO))
 		s->zero = next_zero(q, r->unmap ? VIO_FILE_PUNCH_HOLE : VIO_FILE_ZERO_RANGE);
 	prep(q, s);
@@ -267,10 +269,14 @@ static bool zero_otherwise(struct vio_file_queue *q, struct vio_file_slot *s)
 }
 
 /* The kernel has done it all: is it what the guest is told? */
-static int judge(const struct vio_file_queue *q, const struct vio_io *r)
+static int judge(const struct vio_file_queue *q, const struct vio_file_slot *s)
 {
+	const struct vio_io *r = s->r;
 	struct stat st;
 
+	/* The kernel tells an open file's error once, and all queues have the same one. */
+	if (vio_unlikely(r->op == VIO_IO_FLUSH))
+		return vio_load_relaxed(&q->f->flush_failed) == s->flush_failed ? 0 : -EIO;
 	/* Behind the end of a file that was cut short nothing was zeroed, and nothing can be read. */
 	if (vio_unlikely(r->op == VIO_IO_ZERO && q->f->regular) &&
 	    (fstat(q->f->fd, &st) || (uint64_t)st.st_size < r->offset + r->length))
@@ -286,7 +292,7 @@ static bool answer(struct vio_file_queue *q, struct vio_file_slot *s, int res)
 
 	r->result = 0;
 	if (vio_likely(transfer ? (res > 0 && (uint64_t)res == r->length - s->done) : res == 0))
-		return r->result = judge(q, r), true;
+		return r->result = judge(q, s), true;
 	if (res == -EINTR || res == -EAGAIN) {
 		r->result = -EIO;
 		if (++s->tries > MAX_TRIES)
@@ -297,6 +303,8 @@ static bool answer(struct vio_file_queue *q, struct vio_file_slot *s, int res)
 		return true; /* this place of the disk can't, and a discard is a hint */
 	} else if (res <= 0 || !transfer) {
 		/* 0 bytes: the file has been made shorter under us. */
+		if (r->op == VIO_IO_FLUSH)
+			(void)vio_fetch_add(&q->f->flush_failed, 1);
 		r->result = res < 0 ? res : -EIO;
 		return true;
 	} else {

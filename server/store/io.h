@@ -28,7 +28,8 @@ enum vio_io_op { VIO_IO_READ, VIO_IO_WRITE, VIO_IO_FLUSH, VIO_IO_DISCARD, VIO_IO
 struct vio_io {
 	uint8_t op; /* enum vio_io_op */
 	uint8_t n_iov;
-	bool unmap;     /* ZERO: the store may give the space back */
+	bool unmap; /* ZERO: the store may give the space back */
+	bool unsure; /* set by the store with an error: it may still be executed, and must not be sent again */
 	int32_t result; /* set by the store: 0 or -errno */
 	uint64_t offset,
 		length; /* bytes of the store, inside of it and whole blocks: checked by the caller */

@@ -37,10 +37,6 @@ void vio_backend_make_id(struct vio_backend *be, const char serial[VIO_ID_LEN], 
 uint64_t vio_hash(uint64_t h, const void *p, size_t n);
 /* be->identity: the kind's name, and what tells one of its disks from another. */
 void vio_backend_identify(struct vio_backend *be, const void *what, size_t len);
-/* One line for the person who runs the server, on stderr. For what happens once, never once a request. */
-void vio_backend_say(const struct vio_backend *be, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
 /*
  * Aligned buffers of VIO_MAX_DATA bytes for requests that can't go where their data is. One lcore.
  * The pages come with their first use: a queue that never needs them costs address space only.

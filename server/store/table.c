@@ -16,15 +16,23 @@ static int open_one(const struct vio_backend_ops *ops, const char *spec,
 		    struct vio_err *err)
 {
 	static const char *const caches[] = {"writeback", "writethrough", NULL};
-	unsigned cache;
+	static const char *const acts[] = {"report", "stop", "enospc", NULL}; /* vio_on_error */
+	unsigned cache, rerror, werror;
 	int rc = vio_spec_word(ops->name, spec, "cache", caches, 0, &cache, err);
 
+	if (rc == 0)
+		rc = vio_spec_word(ops->name, spec, "rerror", acts, 0, &rerror, err);
+	if (rc == 0)
+		rc = vio_spec_word(ops->name, spec, "werror", acts, 0, &werror, err);
 	if (rc)
 		return rc;
 	rc = ops->open(spec, env, out, err);
-	if (rc == 0)
-		(*out)->cache_off = (*out)->write_through = cache == 1 && (*out)->can_flush;
-	if (rc == 0 && env) {
+	if (rc)
+		return rc;
+	(*out)->rerror = (uint8_t)rerror;
+	(*out)->werror = (uint8_t)werror;
+	(*out)->cache_off = (*out)->write_through = cache == 1 && (*out)->can_flush;
+	if (env) {
 		(*out)->say = env->say;
 		(*out)->say_ctx = env->say_ctx;
 	}

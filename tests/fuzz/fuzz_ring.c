@@ -336,7 +336,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_disk *d = calloc(1, sizeof(*d));
 	const struct vio_wtable *table;
 	struct vio_backend_queue bq = {.be = &d->be};
-	struct vio_disk_queue dq = {.be = &d->be, .bq = &bq};
+	struct vio_disk disk;
+	struct vio_disk_queue dq = {.dq = {&disk.dev}, .be = &d->be, .bq = &bq};
 	uint8_t how = take8(&b);
 	const bool pull = size > 0 && data[size - 1] & 1; /* the device; else a disk */
 	struct pull_dev p;
@@ -356,6 +357,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				     .can_discard = true,
 				     .can_zero = true,
 				     .can_flush = true};
+	vio_disk_init(&disk, &d->be);
 	q = make_queue(&g, how);
 	q->dq = &dq.dq;
 	if (pull)

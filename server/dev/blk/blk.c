@@ -214,8 +214,11 @@ static inline unsigned sort_answers(struct vio_squeue *q, struct vio_io *const f
 			more[(*n_more)++] = &r->io;
 			continue;
 		}
-		if (vio_unlikely(r->io.result != 0))
+		if (vio_unlikely(r->io.result != 0)) {
+			if (!ending(q) && vio_blk_hold(q, r))
+				continue;
 			vio_backend_failed(be, &r->io);
+		}
 		finish(q, r);
 		done[n_done++] = r;
 	}
@@ -267,6 +270,14 @@ static void fill_id(struct vio_req *r, const struct vio_backend *be)
 	}
 }
 
+/* While the disk was stopped the guest took a window back that the request needs: that is no fault of its driver. */
+static void lost_window(struct vio_squeue *q, struct vio_req *r)
+{
+	r->fault = VIO_ST_OK;
+	r->io.result = -EIO;
+	finish(q, r);
+}
+
 /* Parsed requests: make their data addressable, give them to the backend. n <= VIO_BURST. */
 static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
 		      struct vio_req *done[], bool again)
@@ -275,10 +286,13 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 	struct vio_io *go[VIO_BURST], *fin[VIO_BURST];
 	struct vio_req *wait[VIO_BURST];
 	unsigned n_go = 0, n_wait = 0, n_done = 0;
+	const uint8_t epoch = vio_blk_epoch(q);
 
 	q->payload->get(q, r, n);
 	for (unsigned i = 0; i < n; i++) {
 		if (vio_unlikely(r[i]->fault != VIO_ST_OK)) {
+			if (r[i]->state == VIO_REQ_HELD)
+				lost_window(q, r[i]);
 			done[n_done++] = r[i];
 		} else if (vio_unlikely(r[i]->waits)) {
 			wait[n_wait++] = r[i];
@@ -288,6 +302,7 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 			done[n_done++] = r[i];
 		} else {
 			r[i]->state = VIO_REQ_SUBMITTED;
+			r[i]->epoch = epoch;
 			r[i]->io.iov = r[i]->iov;
 			r[i]->io.n_iov = r[i]->n_iov;
 			go[n_go++] = &r[i]->io;
@@ -324,10 +339,8 @@ static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned
 	}
 	if (n_go == 0)
 		return n_done;
-	if (vio_unlikely(q->wait_head != NULL)) {
-		vio_sq_wait(q, go, n_go, false);
+	if (vio_unlikely(vio_blk_wait(q, go, n_go)))
 		return n_done;
-	}
 	return n_done + issue(q, go, n_go, done + n_done, false);
 }
 
@@ -342,11 +355,10 @@ static unsigned complete(struct vio_squeue *q, struct vio_req *done[], unsigned 
 	unsigned k = 0;
 
 	n = answered(q, fin, n, done);
-	if (vio_likely(!q->wait_head))
+	if (vio_likely(!q->wait_head) || !vio_blk_may_begin(q))
 		return n;
 	while (q->wait_head && k < VIO_BURST && n + k < max) {
-		again[k++] = q->wait_head;
-		q->wait_head = q->wait_head->next;
+		again[k++] = vio_sq_unwait(q);
 	}
 	return k ? n + issue(q, again, k, done + n, true) : n;
 }

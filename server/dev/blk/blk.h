@@ -8,6 +8,9 @@
 struct vio_disk {
 	struct vio_device dev;
 	struct vio_backend *be;
+	unsigned number;  /* of the device in this server */
+	uint64_t stopped; /* what of (blk_stop.c); 0: it runs. Relaxed */
+	uint8_t epoch;    /* counts resumptions. Relaxed */
 };
 
 /* The first line is what the data path reads. */
@@ -15,6 +18,7 @@ struct vio_disk_queue {
 	struct vio_dev_queue dq;
 	struct vio_backend *be;
 	struct vio_backend_queue *bq; /* the store's */
+	struct vio_req *last_held; /* the last of those that wait that has failed; NULL: none has */
 };
 
 /* A disk in the caller's memory, over a store that is open and stays the caller's. */

@@ -66,6 +66,7 @@ static int disk_open(const char *spec, const struct vio_dev_env *env, struct vio
 		return rc;
 	}
 	vio_disk_init(d, be);
+	d->number = env->number;
 	*out = &d->dev;
 	return 0;
 }
@@ -84,15 +85,33 @@ static uint16_t disk_queues(const struct vio_device *dev, uint16_t most)
 	return can && can < most ? can : most;
 }
 
-static int disk_resize(struct vio_device *dev)
+static bool disk_resize(struct vio_device *dev, const char **said)
 {
-	return vio_backend_resize(disk_of(dev)->be);
+	int rc = vio_backend_resize(disk_of(dev)->be);
+
+	*said = rc == 1             ? "grown, the guest is told"
+		: rc == 0           ? "as it was"
+		: rc == -ENOSPC     ? "refused: it has become smaller"
+		: rc == -EOPNOTSUPP ? "refused: this kind of disk has a fixed size"
+				    : strerrordesc_np(-rc);
+	return rc == 1;
+}
+
+static bool disk_resume(struct vio_device *dev, const char **said)
+{
+	bool stopped = vio_blk_resume(disk_of(dev));
+
+	*said = stopped ? "it goes on" : "it had not stopped";
+	return stopped;
 }
 
 static void disk_show(const struct vio_device *dev, struct vio_show *s)
 {
 	const struct vio_backend *be = disk_store(dev);
+	char state[80];
 
+	vio_blk_stopped(vio_container_of(dev, const struct vio_disk, dev), state, sizeof(state));
+	s->text(s, "state", state);
 	s->text(s, "kind", be->ops->name);
 	s->text(s, "what", be->what);
 	s->num(s, "size", vio_load_relaxed(&be->size));
@@ -159,6 +178,8 @@ static void disk_queue_close(struct vio_dev_queue *dq)
 {
 	struct vio_disk_queue *q = queue_of(dq);
 
+	/* What waited is gone with it: who comes next finds a disk that runs. */
+	vio_blk_resume(disk_of(dq->dev));
 	q->be->ops->queue_close(q->bq);
 	free(q);
 }
@@ -197,6 +218,7 @@ const struct vio_dev_kind vio_kind_disk = {
 	.config_set_features = 1ull << VIRTIO_BLK_F_CONFIG_WCE,
 	.start = vio_blk_start,
 	.resize = disk_resize,
+	.resume = disk_resume,
 	.queue_open = disk_queue_open,
 	.queue_close = disk_queue_close,
 	.window_add = disk_window_add,

@@ -240,6 +240,7 @@ bool vio_blk_parse(struct vio_squeue *q, struct vio_req *r, const struct vio_bac
 	r->to_guest = false;
 	r->data_len = 0;
 	r->io.result = 0;
+	r->io.unsure = false;
 	if (vio_unlikely(r->n_seg > VIO_MAX_SEGS))
 		return refuse_long(r);
 	if (vio_unlikely(!cut_frame(r, &first)))

@@ -24,6 +24,12 @@ static inline struct vio_disk_queue *vio_disk_queue_of(const struct vio_squeue *
 	return vio_container_of(q->dq, struct vio_disk_queue, dq);
 }
 
+/* How often the disk was resumed. */
+static inline uint8_t vio_blk_epoch(const struct vio_squeue *q)
+{
+	return vio_load_relaxed(&vio_container_of(q->dq->dev, struct vio_disk, dev)->epoch);
+}
+
 uint64_t vio_blk_features(const struct vio_device *dev);
 uint16_t vio_blk_config(const struct vio_device *dev, uint16_t num_queues, uint8_t *out);
 void vio_blk_negotiated(struct vio_device *dev, uint64_t features);
@@ -38,6 +44,19 @@ uint32_t vio_blk_max_ranges(const struct vio_backend *be);
  * r->io.result, or it has a fault. Owning lcore.
  */
 bool vio_blk_parse(struct vio_squeue *q, struct vio_req *r, const struct vio_backend *be);
+/* A store that can't now (the disk is stopped, or requests wait for room): they wait, in order. False: it can. */
+bool vio_blk_wait(struct vio_squeue *q, struct vio_req *const r[], unsigned n);
+/* May those that wait be begun? Says in q->parked how many must not. */
+bool vio_blk_may_begin(struct vio_squeue *q);
+/*
+ * The store has failed r, and its queue does not end. True: the disk stops at that, and r waits to be done again; false: it
+ * is answered.
+ */
+bool vio_blk_hold(struct vio_squeue *q, struct vio_req *r);
+/* Any thread. Into text: "running", or "stopped: ERRNO OPERATION SECTOR" and true. */
+bool vio_blk_stopped(const struct vio_disk *d, char *text, size_t len);
+/* Any thread. The disk runs again, and its queues are to be woken; false: it was not stopped. */
+bool vio_blk_resume(struct vio_disk *d);
 /* Range r->range of the request into r->io. It was judged before. */
 void vio_blk_load_range(struct vio_req *r);
 

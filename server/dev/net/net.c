@@ -391,8 +391,7 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 		done[n++] = nq->ready;
 	}
 	while (q->wait_head && k < VIO_BURST && n + k < max) {
-		again[k++] = q->wait_head;
-		q->wait_head = q->wait_head->next;
+		again[k++] = vio_sq_unwait(q);
 	}
 	return k ? n + issue(q, again, k, done + n, true) : n;
 }

@@ -23,8 +23,8 @@ static void do_io(struct w_backend *b, struct vio_io *r)
 {
 	uint64_t off = r->offset;
 
-	r->result = b->fail;
-	if (b->fail)
+	r->result = r->op == VIO_IO_FLUSH && b->fail_flush ? b->fail_flush : b->fail;
+	if (r->result)
 		return;
 	for (unsigned i = 0; i < r->n_iov; i++) {
 		if (r->op == VIO_IO_READ)
@@ -70,6 +70,8 @@ static unsigned b_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsi
 	n = n < max ? n : max;
 	for (unsigned i = 0; i < n; i++) {
 		do_io(b, b->held[i]);
+		if (b->fail_poll)
+			b->held[i]->result = b->fail_poll;
 		done[i] = b->held[i];
 	}
 	memmove(b->held, b->held + n, (b->n_held - n) * sizeof(b->held[0]));
@@ -246,7 +248,7 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	set_start(w, cfg->start);
 	w->b.be.ops = cfg->at ? &at_ops : &plain_ops;
 	w->b.async = false;
-	w->b.fail = 0;
+	w->b.fail = w->b.fail_flush = w->b.fail_poll = 0;
 	w->b.submits = 0;
 	w->bq.be = &w->b.be;
 	q = w->q = aligned_alloc(VIO_CACHE_LINE, VIO_ALIGN_UP(sizeof(*q), VIO_CACHE_LINE));
@@ -255,7 +257,7 @@ void w_queue(struct world *w, const struct w_cfg *cfg)
 	memset(q->req, 0, bytes);
 	q->ring = vio_ring_level(cfg->ring, cfg->layout);
 	q->payload = vio_payload_level(cfg->payload);
-	w->dq = (struct vio_disk_queue){.be = &w->b.be, .bq = &w->bq};
+	w->dq = (struct vio_disk_queue){.dq = {w_disk(&w->b.be)}, .be = &w->b.be, .bq = &w->bq};
 	q->dev = &vio_disk_queue_ops;
 	q->dq = &w->dq.dq;
 	q->size = cfg->size;

@@ -28,8 +28,10 @@ struct w_backend {
 	struct vio_backend be;
 	uint8_t *disk;
 	struct gla disk_gla;
-	bool async; /* finish in poll() */
-	int fail;   /* result of every request */
+	bool async;     /* finish in poll() */
+	int fail;       /* result of every request */
+	int fail_flush; /* ... of flushes */
+	int fail_poll;  /* ... of those that finish in poll() */
 	struct vio_io *held[1024];
 	unsigned n_held;
 	unsigned submits; /* requests that came */

@@ -65,8 +65,8 @@ static void do_io(struct aw_backend *b, struct vio_io *r)
 {
 	uint64_t off = r->offset;
 
-	r->result = 0;
-	for (unsigned i = 0; i < r->n_iov; i++) {
+	r->result = vio_load_relaxed(&b->fail);
+	for (unsigned i = 0; r->result == 0 && i < r->n_iov; i++) {
 		if (r->op == VIO_IO_READ)
 			memcpy(r->iov[i].iov_base, b->disk + off, r->iov[i].iov_len);
 		else if (r->op == VIO_IO_WRITE)

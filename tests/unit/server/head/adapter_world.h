@@ -37,6 +37,7 @@ struct aw_backend {
 	unsigned queues_open, adds, dels;
 	unsigned adds_in_flight; /* window calls that came while something was in flight */
 	bool fail_open;
+	int fail;    /* result of every request */
 	bool forced; /* the guest took pages back by force: a withdrawn window need not be mapped */
 };
 

@@ -300,6 +300,49 @@ static void a_file_that_grows_is_a_larger_disk_when_looked_at_and_never_a_smalle
 	rig_stop(&g);
 }
 
+static void a_flush_that_is_under_way_while_another_fails_fails_too(void **state)
+{
+	struct rig g;
+	char path[100];
+	struct vio_io *r, *done[1];
+	unsigned n;
+
+	(void)state;
+	rig_start(&g);
+	image(&g, path, sizeof(path), DISK);
+	rig_open(&g, "file,path=%s", path);
+	r = rig_req(&g, 0, VIO_IO_FLUSH, 0, 0, 0);
+	n = g.be->ops->submit(g.bq, &r, 1, done);
+	assert_int_equal(n, 0);
+	vio_file_queue_of(g.bq)
+		->f->flush_failed++; /* another queue's, and the kernel has told it */
+	while (n == 0)
+		n = g.be->ops->poll(g.bq, done, 1);
+	assert_int_equal(r->result, -EIO);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0); /* a later one is not */
+	unlink(path);
+	rig_stop(&g);
+}
+
+static void what_a_disk_does_at_errors_is_as_its_spec_says(void **state)
+{
+	struct rig g;
+
+	(void)state;
+	rig_start(&g);
+	rig_open(&g, "null,size=1M");
+	assert_int_equal(g.be->werror, VIO_ON_ERROR_REPORT);
+	assert_int_equal(g.be->rerror, VIO_ON_ERROR_REPORT);
+	rig_close(&g);
+	rig_open(&g, "null,size=1M,werror=enospc,rerror=stop");
+	assert_int_equal(g.be->werror, VIO_ON_ERROR_ENOSPC);
+	assert_int_equal(g.be->rerror, VIO_ON_ERROR_STOP);
+	rig_close(&g);
+	rig_refused("null,size=1M,werror=ignore", -EINVAL, "report, stop, enospc");
+	rig_refused("null,size=1M,rerror=", -EINVAL, "report, stop, enospc");
+	rig_stop(&g);
+}
+
 static void the_cache_of_a_disk_is_as_its_spec_says(void **state)
 {
 	struct rig g;
@@ -324,6 +367,8 @@ int main(void)
 		cmocka_unit_test(a_file_without_permission_is_refused_in_words),
 		cmocka_unit_test(a_file_has_one_writer_or_many_readers),
 		cmocka_unit_test(the_file_of_a_killed_server_can_be_served_again_at_once),
+		cmocka_unit_test(a_flush_that_is_under_way_while_another_fails_fails_too),
+		cmocka_unit_test(what_a_disk_does_at_errors_is_as_its_spec_says),
 		cmocka_unit_test(the_id_is_the_files_own_or_the_serial),
 		cmocka_unit_test(one_file_for_two_guests_is_refused_by_its_name),
 		cmocka_unit_test(a_comma_in_a_path_is_written_twice),
