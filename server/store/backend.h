@@ -61,6 +61,9 @@ struct vio_backend {
 	/* Lines for people, without the newline. Any thread; must not wait. NULL: standard error. */
 	void (*say)(void *ctx, const char *line);
 	void *say_ctx;
+	/* The store has seen by itself that it is larger, and size says so. Any thread; may be NULL. */
+	void (*grown)(void *ctx);
+	void *grown_ctx;
 	struct vio_backend_errors errors;
 };
 
@@ -130,6 +133,8 @@ struct vio_backend_ops {
 	 */
 	unsigned (*submit)(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
 			   struct vio_io *done[]);
+	/* Optional: the queue ends; what waits in the store for better times is to end in the next polls. */
+	void (*give_up)(struct vio_backend_queue *bq);
 	unsigned (*poll)(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max);
 };
 

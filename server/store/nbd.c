@@ -15,14 +15,6 @@ static struct vio_nbd *of(struct vio_backend *be)
 	return vio_container_of(be, struct vio_nbd, be);
 }
 
-static void hang_up(struct nbd_handle *h)
-{
-	if (!h)
-		return;
-	nbd_aio_disconnect(h, 0); /* says goodbye if that needs no waiting */
-	nbd_close(h);
-}
-
 static bool yes(int answer)
 {
 	return answer > 0; /* -1: the server didn't say */
@@ -98,15 +90,35 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 	return 0;
 }
 
+static int parse_delay(const char *spec, struct vio_nbd *n, struct vio_err *err)
+{
+	char text[32] = "0";
+	uint64_t s = 0;
+	int rc = vio_spec_get(spec, "reconnect-delay", text, sizeof(text));
+
+	for (const char *p = text; *p && rc >= 0; p++) {
+		s = s * 10 + (uint64_t)(*p - '0');
+		if (*p < '0' || *p > '9' || s > VIO_NBD_DELAY_MAX)
+			rc = -EINVAL;
+	}
+	if (rc < 0 || !text[0])
+		return vio_err_set(err, -EINVAL,
+				   "backend nbd: reconnect-delay=%s: whole seconds, 0 to %u", text,
+				   VIO_NBD_DELAY_MAX);
+	n->delay = s * 1000000000ull;
+	return 0;
+}
+
 static int parse(const char *spec, struct vio_nbd *n, struct vio_err *err)
 {
-	static const char *const keys[] = {"uri", "serial", "fence", NULL};
+	static const char *const keys[] = {"uri", "serial", "fence", "reconnect-delay", NULL};
 	static const char *const fences[] = {"auto", "wait", "refuse", "off", NULL};
 	int rc = vio_spec_check("nbd", spec, keys, err);
 
 	if (rc == 0)
 		rc = vio_spec_word("nbd", spec, "fence", fences, VIO_NBD_RULE_AUTO, &n->fence, err);
-
+	if (rc == 0)
+		rc = parse_delay(spec, n, err);
 	if (rc)
 		return rc;
 	rc = vio_spec_get(spec, "uri", n->uri, sizeof(n->uri));
@@ -124,7 +136,7 @@ static void nbd_backend_close(struct vio_backend *be)
 {
 	struct vio_nbd *n = of(be);
 
-	hang_up(n->spare);
+	vio_nbd_hang_up(n->spare);
 	pthread_mutex_destroy(&n->lock);
 	free(n);
 }
@@ -160,14 +172,14 @@ static int take_connection(struct vio_nbd *n, struct nbd_handle **h, struct vio_
 
 	*h = n->spare;
 	n->spare = NULL;
-	if (*h && nbd_poll(*h, 0) >= 0 && nbd_aio_is_ready(*h) > 0)
+	if (*h && nbd_poll(*h, 0) >= 0 && nbd_aio_is_ready(*h) > 0 && vio_nbd_same_disk(n, *h))
 		return 0;
 	nbd_close(*h);
 	*h = NULL;
 	rc = vio_nbd_connect(n->uri, h, err);
 	if (rc || vio_nbd_same_disk(n, *h))
 		return rc;
-	hang_up(*h);
+	vio_nbd_hang_up(*h);
 	*h = NULL;
 	return vio_err_set(
 		err, -ENODEV,
@@ -203,7 +215,7 @@ static void count_out(struct vio_nbd *n, struct nbd_handle *h)
 	}
 	vio_store_relaxed(&n->n_queues, n->n_queues - 1);
 	pthread_mutex_unlock(&n->lock);
-	hang_up(h);
+	vio_nbd_hang_up(h);
 }
 
 static void release(struct vio_nbd_queue *q)
@@ -254,6 +266,7 @@ static void nbd_queue_close(struct vio_backend_queue *bq)
 {
 	struct vio_nbd_queue *q = vio_nbd_queue_of(bq);
 
+	vio_nbd_hang_up(q->old);
 	if (q->state != VIO_NBD_UP) {
 		nbd_close(q->h);
 		q->h = NULL;
@@ -262,13 +275,30 @@ static void nbd_queue_close(struct vio_backend_queue *bq)
 	release(q);
 }
 
+/* A server tells a connection the size that the export had when it began. */
+static int nbd_look_size(struct vio_backend *be, uint64_t *size)
+{
+	struct vio_nbd *n = of(be);
+	struct vio_err err;
+	struct nbd_handle *h;
+	int rc = vio_nbd_connect(n->uri, &h, &err);
+
+	if (rc)
+		return rc;
+	*size = vio_nbd_size(n, h);
+	vio_nbd_hang_up(h);
+	return 0;
+}
+
 const struct vio_backend_ops vio_backend_nbd = {
 	.name = "nbd",
 	.usage =
-		"nbd,uri=URI[,serial=ID][,fence=auto|wait|refuse|off]    any NBD server (qemu-nbd, nbdkit), e.g. uri=nbd+unix:///?socket=/run/disk.sock",
+		"nbd,uri=URI[,serial=ID][,fence=auto|wait|refuse|off][,reconnect-delay=SECONDS]    any NBD server (qemu-nbd, nbdkit), e.g. uri=nbd+unix:///?socket=/run/disk.sock",
 	.open = nbd_backend_open,
 	.close = nbd_backend_close,
 	.queue_open = nbd_queue_open,
+	.look_size = nbd_look_size,
+	.give_up = vio_nbd_stop,
 	.queue_close = nbd_queue_close,
 	.submit = vio_nbd_submit,
 	.poll = vio_nbd_poll,

@@ -5,7 +5,8 @@
  * protocol.
  *
  * A connection that is lost fails what it had, and is then tried again when the guest next asks for
- * something. What the guest asks meanwhile waits for that, for a bounded time. Writes that were
+ * something. With reconnect-delay= what it had waits as well, for so long after the loss, and is sent again where the fence
+ * allows. What the guest asks meanwhile waits for that, for a bounded time. Writes that were
  * acknowledged and not yet flushed may be gone with the old server, so the first flush after a loss
  * fails: the guest is told, once. A new connection is not used while the server may still execute
  * what an earlier one asked for (nbd_fence.c, docs/decisions/0011).
@@ -23,6 +24,9 @@
 /* How long a connection may take, at start and again later; how long to wait before the next try, ns. */
 #define VIO_NBD_CONNECT_NS (5 * 1000000000ull)
 #define VIO_NBD_BACKOFF_NS (1 * 1000000000ull)
+/* ... while requests wait for it, ns; reconnect-delay= at most, s. */
+#define VIO_NBD_RETRY_NS  (100 * 1000000ull)
+#define VIO_NBD_DELAY_MAX 86400
 /* Discard and zero go in pieces: NBD's length has 32 bits. A multiple of every block size. */
 #define VIO_NBD_RANGE_MAX (1ull << 30)
 
@@ -43,6 +47,7 @@ enum vio_nbd_fence {
 struct vio_nbd {
 	struct vio_backend be; /* first */
 	unsigned fence;        /* enum vio_nbd_rule */
+	uint64_t delay;        /* reconnect-delay=, ns */
 	char uri[1024];
 	char id[VIO_ID_LEN];  /* serial=; all 0: none */
 	uint32_t min_block;   /* the server takes multiples of it, bytes */
@@ -74,6 +79,12 @@ struct vio_nbd_queue {
 	struct vio_backend_queue bq; /* first */
 	struct vio_nbd *n;
 	struct nbd_handle *h; /* NULL when DOWN */
+	uint64_t size;        /* of the disk, as this connection knows it, bytes */
+	struct nbd_handle
+		*old; /* CONNECTING for a larger size: the one that still serves if that fails */
+	bool renew;   /* a request needs a larger size than this connection knows */
+	uint64_t
+		patience; /* lost: until when requests wait, ns; 0: it is up, or they no longer do */
 	enum vio_nbd_state state;
 	bool said;         /* that it is lost; until it is back */
 	bool said_other;   /* that another disk answers; until this one is back */
@@ -86,6 +97,7 @@ struct vio_nbd_queue {
 	struct vio_nbd_slot *slot; /* depth of them */
 	uint16_t *free;
 	struct vio_be_list ready;   /* finished */
+	struct vio_be_list again;   /* lost with their connection */
 	struct vio_be_list waiting; /* for a connection or a buffer */
 	struct vio_be_buffers buffers;
 };
@@ -97,7 +109,12 @@ static inline struct vio_nbd_queue *vio_nbd_queue_of(struct vio_backend_queue *b
 
 /* nbd_conn.c. A handle that is connected to uri within VIO_NBD_CONNECT_NS. Waits. -errno with a sentence. */
 int vio_nbd_connect(const char *uri, struct nbd_handle **h, struct vio_err *err);
-/* Is what answers there still the disk that the guest has been told of? */
+/* A handle that has begun to connect. NULL: libnbd's error is set. And its end, without waiting; NULL is none. */
+struct nbd_handle *vio_nbd_begin(const char *uri);
+void vio_nbd_hang_up(struct nbd_handle *h);
+/* The disk's size in whole blocks, as this connection was told, bytes. */
+uint64_t vio_nbd_size(const struct vio_nbd *n, struct nbd_handle *h);
+/* Is what answers there still the disk that the guest has been told of, or has it grown? */
 bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h);
 /* Drive the queue's connection as far as it goes without waiting; notice that it is up or lost. */
 void vio_nbd_drive(struct vio_nbd_queue *q);
@@ -113,8 +130,16 @@ enum vio_nbd_fence vio_nbd_look_fence(struct nbd_handle *h);
 int vio_nbd_fence_start(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err);
 /* DOWN for long enough: begin to connect again. */
 void vio_nbd_revive(struct vio_nbd_queue *q);
-/* nbd_io.c: every request in the server is finished with EIO; the handle is closed. */
+/* nbd_io.c: the handle is closed; every request that it had waits to be sent again, or is finished with EIO. */
 void vio_nbd_abandon(struct vio_nbd_queue *q);
+/* Those that wait end with EIO; `sent`: only those that an earlier connection may still execute. */
+void vio_nbd_give_up(struct vio_nbd_queue *q, bool sent);
+/* May requests wait for the connection? */
+static inline bool vio_nbd_patient(const struct vio_nbd_queue *q)
+{
+	return q->patience != 0;
+}
+void vio_nbd_stop(struct vio_backend_queue *bq);
 unsigned vio_nbd_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
 			struct vio_io *done[]);
 unsigned vio_nbd_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsigned max);

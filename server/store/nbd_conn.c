@@ -17,8 +17,15 @@ static bool gone(struct nbd_handle *h)
 	return nbd_aio_is_dead(h) > 0 || nbd_aio_is_closed(h) > 0;
 }
 
-/* A handle that has begun to connect. NULL: libnbd's error is set. */
-static struct nbd_handle *begin(const char *uri)
+void vio_nbd_hang_up(struct nbd_handle *h)
+{
+	if (!h)
+		return;
+	nbd_aio_disconnect(h, 0); /* says goodbye if that needs no waiting */
+	nbd_close(h);
+}
+
+struct nbd_handle *vio_nbd_begin(const char *uri)
 {
 	struct nbd_handle *h = nbd_create();
 
@@ -59,7 +66,7 @@ static int libnbd_failed(const char *uri, struct vio_err *err)
 int vio_nbd_connect(const char *uri, struct nbd_handle **out, struct vio_err *err)
 {
 	uint64_t end = vio_now_ns() + VIO_NBD_CONNECT_NS;
-	struct nbd_handle *h = begin(uri);
+	struct nbd_handle *h = vio_nbd_begin(uri);
 	int rc;
 
 	if (!h)
@@ -94,21 +101,96 @@ static void lost(struct vio_nbd_queue *q, const char *why)
 {
 	if (vio_xchg_acq_rel(&q->n->unflushed, 0))
 		vio_store_relaxed(&q->n->flush_owed, 1);
-	if (!q->said)
+	if (!q->said && q->n->delay)
+		vio_backend_say(
+			&q->n->be,
+			"lost the connection (%s); its requests wait up to %llu s for another",
+			why ? why : "closed by the server",
+			(unsigned long long)(q->n->delay / 1000000000ull));
+	else if (!q->said)
 		vio_backend_say(&q->n->be,
 				"lost the connection (%s); its requests fail until it is back",
 				why ? why : "closed by the server");
 	q->said = true;
+	q->patience = q->n->delay ? vio_now_ns() + q->n->delay : 0;
 	down(q, 0);
+}
+
+/* A try has come to nothing. */
+static void failed(struct vio_nbd_queue *q)
+{
+	if (!q->old) {
+		down(q, vio_nbd_patient(q) ? VIO_NBD_RETRY_NS : VIO_NBD_BACKOFF_NS);
+		return;
+	}
+	/* The one before still stands; who wanted more of the disk does not get it. */
+	nbd_close(q->h);
+	q->h = q->old;
+	q->old = NULL;
+	q->state = VIO_NBD_UP;
+	vio_nbd_give_up(q, false);
+}
+
+/* They have waited for as long as was asked for. */
+static void look_patience(struct vio_nbd_queue *q)
+{
+	/* A try that is under way is seen to its end. */
+	if (!vio_nbd_patient(q) || q->state != VIO_NBD_DOWN || vio_now_ns() < q->patience)
+		return;
+	q->patience = 0;
+	vio_backend_say(&q->n->be, "not back within %llu s; its requests fail until it is",
+			(unsigned long long)(q->n->delay / 1000000000ull));
+	vio_nbd_give_up(q, false);
+}
+
+/* What the connection that is up now says of the size. It is the disk: vio_nbd_same_disk(). */
+static void learn_size(struct vio_nbd_queue *q)
+{
+	struct vio_backend *be = &q->n->be;
+	uint64_t was = vio_load_relaxed(&be->size);
+
+	q->size = vio_nbd_size(q->n, q->h);
+	/* Each queue may be the first to see it. */
+	while (q->size > was && !vio_cas(&be->size, was, q->size))
+		;
+	if (q->size <= was)
+		return;
+	vio_backend_say(be, "has grown from %llu to %llu bytes", (unsigned long long)was,
+			(unsigned long long)q->size);
+	if (be->grown)
+		be->grown(be->grown_ctx);
+}
+
+/* A connection that knows the disk's new size, beside the one that is: a server may end with its last client. */
+static void renew(struct vio_nbd_queue *q)
+{
+	struct nbd_handle *h = vio_nbd_begin(q->n->uri);
+
+	q->renew = false;
+	if (!h) {
+		vio_nbd_give_up(q, false);
+		return;
+	}
+	q->old = q->h;
+	q->h = h;
+	q->state = VIO_NBD_CONNECTING;
+	q->deadline = vio_now_ns() + VIO_NBD_CONNECT_NS;
+}
+
+uint64_t vio_nbd_size(const struct vio_nbd *n, struct nbd_handle *h)
+{
+	int64_t size = nbd_get_size(h);
+
+	return size < 0 ? 0 : (uint64_t)size - (uint64_t)size % n->be.block_size;
 }
 
 bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h)
 {
 	const struct vio_backend *be = &n->be;
-	int64_t size = nbd_get_size(h), min = nbd_get_block_size(h, LIBNBD_SIZE_MINIMUM),
+	int64_t min = nbd_get_block_size(h, LIBNBD_SIZE_MINIMUM),
 		max = nbd_get_block_size(h, LIBNBD_SIZE_MAXIMUM);
 
-	return size >= 0 && (uint64_t)size - (uint64_t)size % be->block_size == be->size &&
+	return vio_nbd_size(n, h) >= vio_load_relaxed(&be->size) &&
 	       (be->read_only || nbd_is_read_only(h) == 0) &&
 	       (!be->can_flush || nbd_can_flush(h) > 0) &&
 	       (!be->can_discard || nbd_can_trim(h) > 0) &&
@@ -120,8 +202,10 @@ bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h)
 /* While CONNECTING. `rc`: nbd_poll's answer. */
 static void look_connecting(struct vio_nbd_queue *q, int rc)
 {
+	enum vio_nbd_fence fence;
+
 	if (rc < 0 || gone(q->h) || vio_now_ns() >= q->deadline) {
-		down(q, VIO_NBD_BACKOFF_NS);
+		failed(q);
 		return;
 	}
 	if (nbd_aio_is_ready(q->h) <= 0)
@@ -131,10 +215,11 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 			vio_backend_say(&q->n->be,
 					"what answers now is another disk; not using it");
 		q->said_other = true;
-		down(q, VIO_NBD_BACKOFF_NS);
+		failed(q);
 		return;
 	}
-	if (q->n->fence != VIO_NBD_RULE_OFF && vio_nbd_look_fence(q->h) == VIO_NBD_FENCE_HELD) {
+	fence = q->n->fence == VIO_NBD_RULE_OFF ? VIO_NBD_FENCE_CLEAR : vio_nbd_look_fence(q->h);
+	if (fence == VIO_NBD_FENCE_HELD) {
 		if (!q->fenced_out)
 			vio_backend_say(
 				&q->n->be,
@@ -143,7 +228,14 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 		return;
 	}
 	watch_silence(q->h);
+	/* That they are over can't be told here: then they are not asked for again. */
+	if (fence == VIO_NBD_FENCE_UNKNOWN)
+		vio_nbd_give_up(q, true);
+	vio_nbd_hang_up(q->old);
+	q->old = NULL;
+	q->patience = 0;
 	q->state = VIO_NBD_UP;
+	learn_size(q);
 	if (q->said)
 		vio_backend_say(&q->n->be, "connected again");
 	q->said = q->said_other = q->fenced_out = false;
@@ -151,13 +243,16 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 
 void vio_nbd_drive(struct vio_nbd_queue *q)
 {
+	look_patience(q);
+	if (vio_unlikely(q->renew && q->n_free == q->depth && q->state == VIO_NBD_UP))
+		renew(q);
 	/* Each turn is one system call when there is nothing; bounded, so that other queues get theirs. */
 	for (unsigned i = 0; i < VIO_BURST && q->state != VIO_NBD_DOWN; i++) {
 		int rc = gone(q->h) ? 0 : nbd_poll(q->h, 0);
 
 		if (q->state == VIO_NBD_CONNECTING)
 			look_connecting(q, rc);
-		else if (rc < 0 || gone(q->h))
+		else if (rc < 0 || gone(q->h) || q->again.head) /* it said so itself: ESHUTDOWN */
 			lost(q, rc < 0 ? nbd_get_error() : NULL);
 		if (rc <= 0)
 			return;
@@ -170,7 +265,9 @@ void vio_nbd_revive(struct vio_nbd_queue *q)
 
 	if (now < q->deadline)
 		return;
-	q->h = begin(q->n->uri);
+	q->h = vio_nbd_begin(q->n->uri);
 	q->state = q->h ? VIO_NBD_CONNECTING : VIO_NBD_DOWN;
-	q->deadline = now + (q->h ? VIO_NBD_CONNECT_NS : VIO_NBD_BACKOFF_NS);
+	q->deadline = now + (q->h                 ? VIO_NBD_CONNECT_NS
+			     : vio_nbd_patient(q) ? VIO_NBD_RETRY_NS
+						  : VIO_NBD_BACKOFF_NS);
 }

@@ -16,6 +16,25 @@ static inline bool moves_data(const struct vio_io *r)
 	return r->op == VIO_IO_READ || r->op == VIO_IO_WRITE;
 }
 
+/* Did the connection end before the answer? */
+static inline bool was_lost(int error)
+{
+	return error == ENOTCONN || error == ESHUTDOWN || error == EPIPE || error == ECONNRESET;
+}
+
+/* Give the slot back; its request waits for the next connection. A flush does not: it would cover less than it should. */
+static void send_again(struct vio_nbd_slot *s)
+{
+	struct vio_nbd_queue *q = s->q;
+
+	if (s->buffer)
+		vio_be_buffer_put(&q->buffers, s->buffer);
+	s->r->unsure = s->r->op != VIO_IO_READ; /* until it is sent, or for good */
+	vio_be_list_add(&q->again, s->r);
+	s->r = NULL;
+	q->free[q->n_free++] = (uint16_t)(s - q->slot);
+}
+
 /* Give the slot back; r->result from its error. */
 static void finish(struct vio_nbd_slot *s)
 {
@@ -23,9 +42,14 @@ static void finish(struct vio_nbd_slot *s)
 	struct vio_io *r = s->r;
 
 	/* What the connection itself died of is an I/O error to the guest. */
-	if (s->error == ENOTCONN || s->error == ESHUTDOWN || s->error == EPIPE ||
-	    s->error == ECONNRESET)
+	if (vio_unlikely(was_lost(s->error))) {
 		s->error = EIO;
+		r->unsure = q->n->be.unfenced && r->op != VIO_IO_READ && r->op != VIO_IO_FLUSH;
+		if (q->n->delay && !r->unsure && r->op != VIO_IO_FLUSH) {
+			send_again(s);
+			return;
+		}
+	}
 	r->result = -s->error;
 	if (vio_unlikely(s->buffer != NULL)) {
 		if (r->op == VIO_IO_READ && s->error == 0)
@@ -63,7 +87,9 @@ static void issued(struct vio_nbd_slot *s, int64_t rc)
 	if (vio_likely(rc >= 0))
 		return;
 	if (!s->error)
-		s->error = EIO;
+		s->error = nbd_aio_is_ready(s->q->h) > 0 || nbd_aio_is_processing(s->q->h) > 0
+				   ? EIO
+				   : ENOTCONN;
 	s->q->suspect = true;
 	s->pending--;
 }
@@ -175,6 +201,7 @@ static bool start(struct vio_nbd_queue *q, struct vio_io *r)
 		if (r->op == VIO_IO_WRITE)
 			vio_be_gather(r, buffer);
 	}
+	r->unsure = false;
 	s = &q->slot[q->free[--q->n_free]]; /* the caller keeps to the depth */
 	*s = (struct vio_nbd_slot){.q = q, .r = r, .buffer = buffer};
 	issue(s);
@@ -192,18 +219,54 @@ void vio_nbd_abandon(struct vio_nbd_queue *q)
 
 		if (!s->r)
 			continue;
-		s->error = EIO;
+		s->error = ENOTCONN;
 		finish(s);
 	}
+	/* Those that were sent before those that were not. */
+	if (q->again.head) {
+		q->again.tail->next = q->waiting.head;
+		if (!q->waiting.head)
+			q->waiting.tail = q->again.tail;
+		q->waiting.head = q->again.head;
+		q->again = (struct vio_be_list){0};
+	}
+}
+
+void vio_nbd_give_up(struct vio_nbd_queue *q, bool sent)
+{
+	struct vio_be_list all = q->waiting;
+	struct vio_io *r;
+
+	q->waiting = (struct vio_be_list){0};
+	while ((r = vio_be_list_take(&all))) {
+		r->result = -EIO;
+		vio_be_list_add(sent && !r->unsure ? &q->waiting : &q->ready, r);
+	}
+}
+
+void vio_nbd_stop(struct vio_backend_queue *bq)
+{
+	vio_nbd_give_up(vio_nbd_queue_of(bq), false);
+}
+
+/* Does the request end behind what this connection knows? Then it needs another, when the server has done what it has. */
+static bool needs_larger(struct vio_nbd_queue *q, const struct vio_io *r)
+{
+	if (vio_likely(q->state != VIO_NBD_UP || r->op == VIO_IO_FLUSH ||
+		       r->offset + r->length <= q->size))
+		return false;
+	q->renew = true;
+	return true;
 }
 
 /* Those that wait, in order, until one has to wait on. */
 static void start_waiting(struct vio_nbd_queue *q)
 {
-	while (q->waiting.head && q->state != VIO_NBD_CONNECTING) {
+	while (q->waiting.head && q->state != VIO_NBD_CONNECTING && !q->renew) {
 		struct vio_io *r = q->waiting.head, *next = r->next;
 
-		if (!start(q, r))
+		if ((q->state == VIO_NBD_DOWN && vio_nbd_patient(q)) || needs_larger(q, r) ||
+		    !start(q, r))
 			return;
 		q->waiting.head = next;
 	}
@@ -262,6 +325,8 @@ unsigned vio_nbd_poll(struct vio_backend_queue *bq, struct vio_io *done[], unsig
 	struct vio_nbd_queue *q = vio_nbd_queue_of(bq);
 
 	vio_nbd_drive(q);
+	if (vio_unlikely(q->state == VIO_NBD_DOWN && q->waiting.head))
+		vio_nbd_revive(q);
 	if (vio_unlikely(q->n_long > 0))
 		go_on(q);
 	if (vio_unlikely(q->waiting.head != NULL))

@@ -31,8 +31,8 @@ def resume(m):
 class Writer:
     """qemu-io in the background: writes whose answers are to come."""
 
-    def __init__(self, uri, *commands):
-        argv = ["qemu-io", "-f", "raw"]
+    def __init__(self, uri, *commands, cache="writethrough"):
+        argv = ["qemu-io", "-f", "raw", "-t", cache]
         for c in commands:
             argv += ["-c", c]
         self.p = subprocess.Popen([*argv, uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

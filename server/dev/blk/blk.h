@@ -8,6 +8,7 @@
 struct vio_disk {
 	struct vio_device dev;
 	struct vio_backend *be;
+	struct vio_dev_env env;
 	unsigned number;  /* of the device in this server */
 	uint64_t stopped; /* what of (blk_stop.c); 0: it runs. Relaxed */
 	uint8_t epoch;    /* counts resumptions. Relaxed */

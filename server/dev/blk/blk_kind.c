@@ -41,6 +41,14 @@ static unsigned disk_stores(const struct vio_dev_env *env, struct vio_backend *s
 	return n;
 }
 
+static void disk_grown(void *ctx)
+{
+	const struct vio_disk *d = ctx;
+
+	if (d->env.config_changed)
+		d->env.config_changed(d->env.ctx, d->number);
+}
+
 static int disk_open(const char *spec, const struct vio_dev_env *env, struct vio_device **out,
 		     struct vio_err *err)
 {
@@ -67,6 +75,9 @@ static int disk_open(const char *spec, const struct vio_dev_env *env, struct vio
 	}
 	vio_disk_init(d, be);
 	d->number = env->number;
+	d->env = *env;
+	be->grown = disk_grown;
+	be->grown_ctx = d;
 	*out = &d->dev;
 	return 0;
 }
