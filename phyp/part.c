@@ -75,15 +75,21 @@ static int add_unit(struct phyp_part *part, uint32_t index)
 	return 0;
 }
 
-/* Room for what the partners can grant, and for ranges granted twice. */
+/* Address space for a partner's memory, as large as its mappings are aligned. */
+static uint64_t partner_room(const struct phyp_part *part, uint32_t p)
+{
+	return VIO_ALIGN_UP(part->seg->part[p].mem_bytes, 2ull << 20);
+}
+
+/* Room for what the partners can grant, all of their memory through each adapter, and for ranges granted twice. */
 static uint64_t accept_room(const struct phyp_part *part)
 {
 	uint64_t n = 2ull << 20;
 
-	for (unsigned p = 0; p < PHYP_MAX_PARTS; p++) {
-		if (part->peer[p])
-			n += 2 * VIO_ALIGN_UP(part->seg->part[p].mem_bytes, 2ull << 20);
-	}
+	for (unsigned p = 0; p < PHYP_MAX_PARTS; p++)
+		n += part->peer[p] ? partner_room(part, p) : 0;
+	for (unsigned i = 0; i < part->n_units; i++)
+		n += part->unit[i].far ? partner_room(part, part->unit[i].far->part) : 0;
 	return n;
 }
 
