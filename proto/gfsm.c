@@ -101,7 +101,7 @@ static bool tx_fields_ok(const struct vio_gfsm *f, const struct vio_msg *m)
 {
 	switch (m->op) {
 	case VIO_OP_QUEUE:
-		return m->arg8 <= (f->version >= VIO_PROTO_V2 ? VIO_QUEUE_SIZE : VIO_QUEUE_USED);
+		return m->arg8 <= (f->version >= VIO_PROTO_V2 ? VIO_QUEUE_BASE : VIO_QUEUE_USED);
 	case VIO_OP_WINDOW_ADD:
 	case VIO_OP_WINDOW_DEL:
 	case VIO_OP_CONFIG_SET:

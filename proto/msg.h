@@ -68,6 +68,11 @@ enum vio_queue_part {
 	VIO_QUEUE_AVAIL = 1,
 	VIO_QUEUE_USED = 2,
 	VIO_QUEUE_SIZE = 3, /* v2: arg is the number of entries, power of two <= vqs_size */
+	/*
+	 * v2: arg is the index from which both rings go on, where an earlier server left off: what is available
+	 * from it on is in flight, and nothing else. Split rings without VIRTIO_F_IN_ORDER only.
+	 */
+	VIO_QUEUE_BASE = 4,
 };
 
 /* Why something was refused or stopped. Sentences: vio_status_text(). */

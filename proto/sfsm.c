@@ -87,7 +87,7 @@ static uint8_t check_fields(uint8_t version, const struct vio_msg *m)
 			       ? VIO_ST_BAD_MESSAGE
 			       : VIO_ST_OK;
 	case VIO_OP_QUEUE:
-		if (m->arg8 > (version == VIO_PROTO_V1 ? VIO_QUEUE_USED : VIO_QUEUE_SIZE))
+		if (m->arg8 > (version == VIO_PROTO_V1 ? VIO_QUEUE_USED : VIO_QUEUE_BASE))
 			return VIO_ST_BAD_MESSAGE;
 		return m->arg16 < VIO_MAX_QUEUES ? VIO_ST_OK : VIO_ST_QUEUE;
 	case VIO_OP_CONFIG_SET:

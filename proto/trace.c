@@ -40,6 +40,8 @@ static void put_queue_part(struct line *l, const struct vio_msg *m)
 		put(l, " queue=%u %s ioba=0x%" PRIx64, m->arg16, parts[m->arg8], m->arg);
 	else if (m->arg8 == VIO_QUEUE_SIZE)
 		put(l, " queue=%u size entries=%" PRIu64, m->arg16, m->arg);
+	else if (m->arg8 == VIO_QUEUE_BASE)
+		put(l, " queue=%u base index=%" PRIu64, m->arg16, m->arg);
 	else
 		put(l, " queue=%u part=%u? arg=0x%" PRIx64, m->arg16, m->arg8, m->arg);
 }

@@ -35,6 +35,7 @@ static int vv_read_header(struct vv *vv)
 	vv->config_len = vio_from_be16(h.config_len);
 	vv->features = vio_from_be64(h.device_features);
 	memcpy(vv->identity, tail.identity, sizeof(vv->identity));
+	vv->unfenced = tail.flags & VIO_HEADER_UNFENCED;
 	if (!vv->num_queues || vv->num_queues > VIO_MAX_QUEUES || vv->queue_size < 4 ||
 	    vv->queue_size > VIO_MAX_QUEUE_SIZE || !is_power_of_2(vv->queue_size) ||
 	    vv->config_len > VIO_MAX_CONFIG) {
@@ -120,14 +121,14 @@ static int vv_step_features_ok(struct vv *vv)
 	return rc ?: vv_windows_announce(vv);
 }
 
-static int vv_step_driver_ok(struct vv *vv)
+static int vv_start_queues(struct vv *vv, bool resume)
 {
 	struct vio_msg m = { .op = VIO_OP_DRIVER_OK };
 	struct vio_msg kick = { .version = VIO_PROTO_V2, .op = VIO_OP_KICK };
 	unsigned long flags;
 	u32 session = READ_ONCE(vv->session);
 	u64 hi, lo;
-	int rc = vv_announce_queues(vv);
+	int rc = vv_announce_queues(vv, resume);
 
 	vio_msg_encode(&kick, &hi, &lo);
 	WRITE_ONCE(vv->kick_hi, hi);
@@ -140,6 +141,11 @@ static int vv_step_driver_ok(struct vv *vv)
 		WRITE_ONCE(vv->state, VV_RUNNING);
 	spin_unlock_irqrestore(&vv->lock, flags);
 	return 0;
+}
+
+static int vv_step_driver_ok(struct vv *vv)
+{
+	return vv_start_queues(vv, false);
 }
 
 /* In the order of the sequence. */
@@ -162,9 +168,8 @@ static u8 vv_get_status(struct virtio_device *vdev)
 	return vv->status | (READ_ONCE(vv->state) == VV_STOPPED ? VIRTIO_CONFIG_S_NEEDS_RESET : 0);
 }
 
-static void vv_set_status(struct virtio_device *vdev, u8 status)
+static void vv_set_status_locked(struct vv *vv, u8 status)
 {
-	struct vv *vv = to_vv(vdev);
 	struct vio_dev_header_v2 *h = vv_page(vv, VV_HEADER);
 	u8 new = status & ~vv->status;
 	unsigned int i;
@@ -188,6 +193,15 @@ static void vv_set_status(struct virtio_device *vdev, u8 status)
 	h->device_status = vv->status;
 }
 
+static void vv_set_status(struct virtio_device *vdev, u8 status)
+{
+	struct vv *vv = to_vv(vdev);
+
+	mutex_lock(&vv->life);
+	vv_set_status_locked(vv, status);
+	mutex_unlock(&vv->life);
+}
+
 /* Nothing has been agreed that a driver could find there. */
 static bool vv_fresh(struct vv *vv)
 {
@@ -203,6 +217,7 @@ static void vv_reset(struct virtio_device *vdev)
 	unsigned long flags;
 	int rc = 0;
 
+	mutex_lock(&vv->life);
 	vv->status = 0;
 	spin_lock_irqsave(&vv->lock, flags);
 	if (vv->state == VV_RUNNING)
@@ -225,6 +240,68 @@ static void vv_reset(struct virtio_device *vdev)
 	}
 	vv_windows_void(vv);
 	vio_hv_synchronize();
+	mutex_unlock(&vv->life);
+}
+
+/* ------------------------------------------------------------------- a server is back */
+
+/* What answers is what was there before, as far as it can tell. */
+static bool vv_same_device(struct vv *vv, u8 type, const u8 *identity, u16 num_queues)
+{
+	if (vv->type == type && !memcmp(vv->identity, identity, sizeof(vv->identity)) &&
+	    vv->num_queues >= num_queues && !(vv->d->vdev.features & ~vv->features))
+		return true;
+	dev_err(vv->dev, "the server is back with another device; requests wait for the right one\n");
+	return false;
+}
+
+static int vv_resume_steps(struct vv *vv)
+{
+	u8 type = vv->type, identity[sizeof(vv->identity)];
+	u16 num_queues = vv->num_queues;
+	int rc;
+
+	memcpy(identity, vv->identity, sizeof(identity));
+	rc = vv_probe_device(vv);
+	if (!rc && !vv_same_device(vv, type, identity, num_queues))
+		rc = -ENODEV;
+	if (!rc && vv->unfenced)
+		rc = -EBUSY;
+	if (rc) {
+		vv->type = type;
+		vv->num_queues = num_queues;
+		memcpy(vv->identity, identity, sizeof(identity));
+		return rc;
+	}
+	rc = vv_step_acknowledge(vv);
+	rc = rc ?: vv_step_driver(vv);
+	rc = rc ?: vv_step_features_ok(vv);
+	return rc ?: vv_start_queues(vv, true);
+}
+
+void vv_resume(struct vv *vv)
+{
+	struct vio_msg m = { .op = VIO_OP_RESET };
+	int rc;
+
+	mutex_lock(&vv->life);
+	if (!(vv->status & VIRTIO_CONFIG_S_DRIVER_OK) || vv_gstate(vv) != VIO_G_IDLE ||
+	    READ_ONCE(vv->state) != VV_UP) {
+		mutex_unlock(&vv->life);
+		return;
+	}
+	rc = vv_resume_steps(vv);
+	if (rc == -EIO)
+		virtio_break_device(&vv->d->vdev);
+	if (rc && rc != -ENOTCONN) {
+		dev_err(vv->dev, "the device can't go on with this server (%d)\n", rc);
+		vv_ask(vv, &m); /* and wait until it goes, and another one comes */
+	}
+	mutex_unlock(&vv->life);
+	if (rc)
+		return;
+	dev_info(vv->dev, "the server is back: the device goes on\n");
+	vv_stir_queues(vv);
 }
 
 static u64 vv_get_features(struct virtio_device *vdev)
@@ -244,6 +321,7 @@ static int vv_finalize_features(struct virtio_device *vdev)
 	struct vv *vv = to_vv(vdev);
 
 	vring_transport_features(vdev);
+	vv->packed_agreed = virtio_has_feature(vdev, VIRTIO_F_RING_PACKED);
 	if ((vdev->features & VV_NEEDED) == VV_NEEDED)
 		return 0;
 	dev_err(vv->dev, "the driver does not take VERSION_1 and ACCESS_PLATFORM\n");

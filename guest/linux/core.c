@@ -156,6 +156,8 @@ static void vv_work(struct work_struct *work)
 	case VV_UP:
 		if (!vv->d)
 			vv_register(vv);
+		else
+			vv_resume(vv);
 		break;
 	case VV_RUNNING:
 		vv_kick_again(vv);
@@ -209,6 +211,7 @@ static int vv_open(struct device *dev, struct vio_hv_device *hdev, const struct 
 	spin_lock_init(&vv->queues_lock);
 	vv->used = vv_used;
 	mutex_init(&vv->ask);
+	mutex_init(&vv->life);
 	init_waitqueue_head(&vv->wait);
 	INIT_DELAYED_WORK(&vv->work, vv_work);
 	dev_set_drvdata(dev, vv);

@@ -44,7 +44,10 @@ static dma_addr_t vv_map_phys(struct vv *vv, phys_addr_t phys, size_t size, u64 
 static dma_addr_t vv_single_map_page(struct device *dev, struct page *page, unsigned long offset,
 				     size_t size, enum dma_data_direction dir, unsigned long attrs)
 {
-	return vv_map_phys(dev_get_drvdata(dev), page_to_phys(page) + offset, size, vv_perm(dir));
+	struct vv *vv = dev_get_drvdata(dev);
+
+	vv_track_look(vv);
+	return vv_map_phys(vv, page_to_phys(page) + offset, size, vv_perm(dir));
 }
 
 static void vv_single_unmap_page(struct device *dev, dma_addr_t addr, size_t size,
@@ -248,6 +251,7 @@ static dma_addr_t vv_direct_map_page(struct device *dev, struct page *page, unsi
 	struct vv *vv = dev_get_drvdata(dev);
 	phys_addr_t phys = page_to_phys(page) + offset;
 
+	vv_track_look(vv);
 	if (phys + size > vio_hv_info()->mem_bytes)
 		return DMA_MAPPING_ERROR;
 	return vv->iommu.base + phys;

@@ -96,9 +96,12 @@ static dma_addr_t vv_pool_map_page(struct device *dev, struct page *page, unsign
 				   size_t size, enum dma_data_direction dir, unsigned long attrs)
 {
 	phys_addr_t phys = page_to_phys(page) + offset;
+	struct vv *vv = dev_get_drvdata(dev);
 	dma_addr_t addr;
-	void *va = vv_pool_get(dev_get_drvdata(dev), size, phys, &addr);
+	void *va;
 
+	vv_track_look(vv);
+	va = vv_pool_get(vv, size, phys, &addr);
 	if (!va)
 		return DMA_MAPPING_ERROR;
 	/*

@@ -37,6 +37,7 @@ void vv_used(struct vv *vv, u64 queues)
 {
 	unsigned long flags;
 
+	vv_track_look(vv); /* before the drivers take what was used, and use it again */
 	spin_lock_irqsave(&vv->queues_lock, flags);
 	while (queues) {
 		unsigned int i = __ffs64(queues);
@@ -55,8 +56,10 @@ static void vv_del_vq(struct vv *vv, unsigned int i)
 	spin_lock_irq(&vv->queues_lock);
 	vv->queue[i].vq = NULL;
 	spin_unlock_irq(&vv->queues_lock);
-	if (vq)
-		vring_del_virtqueue(vq);
+	if (!vq)
+		return;
+	vring_del_virtqueue(vq);
+	vv_track_stop(&vv->queue[i]);
 }
 
 void vv_del_vqs(struct virtio_device *vdev)
@@ -87,6 +90,10 @@ static struct virtqueue *vv_new_vq(struct vv *vv, unsigned int i, vq_callback_t 
 		.used = virtqueue_get_used_addr(vq),
 		.size = virtqueue_get_vring_size(vq),
 	};
+	if (!vv->packed_agreed && vv_track_start(q, q->size)) {
+		vring_del_virtqueue(vq);
+		return ERR_PTR(-ENOMEM);
+	}
 	spin_lock_irq(&vv->queues_lock);
 	q->vq = vq;
 	spin_unlock_irq(&vv->queues_lock);
@@ -116,9 +123,16 @@ int vv_find_vqs(struct virtio_device *vdev, unsigned int nvqs, struct virtqueue 
 	return 0;
 }
 
-static int vv_announce_queue(struct vv *vv, u16 i)
+static int vv_say_queue(struct vv *vv, u16 i, u8 part, u64 arg)
 {
-	const struct vv_queue *q = &vv->queue[i];
+	struct vio_msg m = { .op = VIO_OP_QUEUE, .arg8 = part, .arg16 = i, .arg = arg };
+
+	return vv_send(vv, &m);
+}
+
+static int vv_announce_queue(struct vv *vv, u16 i, bool resume)
+{
+	struct vv_queue *q = &vv->queue[i];
 	const u64 arg[] = {
 		[VIO_QUEUE_DESC] = q->desc,
 		[VIO_QUEUE_AVAIL] = q->avail,
@@ -126,25 +140,40 @@ static int vv_announce_queue(struct vv *vv, u16 i)
 		[VIO_QUEUE_SIZE] = q->size,
 	};
 	unsigned int part;
+	u16 base = 0;
 	int rc = 0;
 
-	for (part = 0; part < ARRAY_SIZE(arg) && !rc; part++) {
-		struct vio_msg m = {
-			.op = VIO_OP_QUEUE, .arg8 = part, .arg16 = i, .arg = arg[part]
-		};
-
-		rc = vv_send(vv, &m);
-	}
-	return rc;
+	for (part = 0; part < ARRAY_SIZE(arg) && !rc; part++)
+		rc = vv_say_queue(vv, i, part, arg[part]);
+	if (rc || !resume)
+		return rc;
+	rc = vv_track_rebase(q, &base);
+	if (rc)
+		dev_err(vv->dev, "queue %u: what was in flight is not known\n", i);
+	return rc ?: vv_say_queue(vv, i, VIO_QUEUE_BASE, base);
 }
 
-int vv_announce_queues(struct vv *vv)
+int vv_announce_queues(struct vv *vv, bool resume)
 {
 	unsigned int i;
 	int rc = 0;
 
 	for (i = 0; i < vv->num_queues && !rc; i++)
 		if (vv->queue[i].vq)
-			rc = vv_announce_queue(vv, i);
+			rc = vv_announce_queue(vv, i, resume);
 	return rc;
+}
+
+void vv_stir_queues(struct vv *vv)
+{
+	u64 all = 0;
+	unsigned int i;
+
+	for (i = 0; i < vv->num_queues; i++) {
+		if (!vv->queue[i].vq)
+			continue;
+		vv_kick(vv, i);
+		all |= 1ull << i;
+	}
+	vv_used(vv, all);
 }

@@ -6,14 +6,15 @@
  *   crq.c       the CRQ: entries in and out, the connection, questions and answers
  *   config.c    virtio_config_ops: the configuration sequence of the 2010 slides
  *   queues.c    virtqueues
+ *   track.c     what is in flight in them, for a server that comes back
  *   tce.c       the DMA window: addresses, TCEs
  *   window.c    stretches of it that stand, and are granted
  *   dma.c       dma_map_ops of mapping levels single-use, deferred and direct
  *   dma_pool.c  mapping level pool
  *   proto.c     messages and state machines, shared with user space
  *
- * Locks, outermost first: ask (sleeps), queues_lock, lock, iommu.lock. The last three are taken with
- * interrupts off.
+ * Locks, outermost first: life and ask (which sleep), queues_lock, lock, track.lock, iommu.lock. The last four
+ * are taken with interrupts off.
  */
 #ifndef _VIRTIO_VIO_H
 #define _VIRTIO_VIO_H
@@ -89,8 +90,21 @@ struct vv_window {
 	bool granted;
 };
 
+/*
+ * What is in flight in a queue with split rings, so that another server can go on with it: the drivers know
+ * of no restart. Seen from outside: entries of the available ring that have no used element yet.
+ */
+struct vv_track {
+	spinlock_t lock;
+	u16 avail, used; /* seen so far */
+	bool lost; /* more went by than the rings hold */
+	u64 clock;
+	u64 *stamp; /* by head: when it was made available; 0: not in flight */
+};
+
 struct vv_queue {
 	struct virtqueue *vq; /* NULL: none */
+	struct vv_track track;
 	u64 desc, avail, used; /* IOBAs */
 	u16 size;
 	bool kick; /* a kick is owed */
@@ -107,6 +121,7 @@ struct vv {
 	const struct vio_hv_unit *u;
 	const struct vv_arm *arm;
 	bool packed; /* rings may be */
+	bool packed_agreed;
 	u64 dma_mask;
 
 	struct vv_iommu iommu;
@@ -135,11 +150,13 @@ struct vv {
 	bool config_told; /* ... and the driver is still to be told */
 	wait_queue_head_t wait;
 	struct mutex ask; /* one question at a time */
+	struct mutex life; /* status and steps: the driver core, or the worker that resumes */
 
 	/* What the server said at PROBE. */
 	u64 features;
 	u16 num_queues, queue_size, config_len;
 	u8 type, identity[20];
+	bool unfenced; /* what an earlier server had in flight may still be executed */
 
 	struct delayed_work work;
 	struct vv_device *d; /* registered with virtio, or NULL */
@@ -174,6 +191,8 @@ enum vio_gstate vv_gstate(struct vv *vv);
 
 /* ---- config.c */
 extern const struct virtio_config_ops vv_config_ops;
+/* The server is back: the device goes on where it was. */
+void vv_resume(struct vv *vv);
 /* PROBE: the server says what the device is. */
 int vv_probe_device(struct vv *vv);
 
@@ -182,12 +201,25 @@ int vv_find_vqs(struct virtio_device *vdev, unsigned int nvqs, struct virtqueue 
 		vq_callback_t *callbacks[], const char *const names[], const bool *ctx,
 		struct irq_affinity *desc);
 void vv_del_vqs(struct virtio_device *vdev);
-/* Tell the server where the queues are (QUEUE). */
-int vv_announce_queues(struct vv *vv);
+/* Tell the server where the queues are (QUEUE), and where it goes on when an earlier one left off. */
+int vv_announce_queues(struct vv *vv, bool resume);
+/* Kick, and look, at all queues. */
+void vv_stir_queues(struct vv *vv);
 /* USED came for these queues. Any context. */
 void vv_used(struct vv *vv, u64 queues);
 /* Kicks that found no room. */
 void vv_kick_again(struct vv *vv);
+
+/* ---- track.c */
+int vv_track_start(struct vv_queue *q, u16 size);
+void vv_track_stop(struct vv_queue *q);
+/* Look at what has become available and used. Any context; seldom enough loses track. */
+void vv_track_look(struct vv *vv);
+/*
+ * With no server: the chains in flight are put at the end of the available ring, oldest first; *base: where
+ * they begin. -EIO: track was lost.
+ */
+int vv_track_rebase(struct vv_queue *q, u16 *base);
 
 /* ---- tce.c */
 #define VV_NO_SPACE (~0ul)

@@ -238,6 +238,9 @@ uint8_t vio_achoice_again(struct vio_adapter *a)
 	return VIO_ST_OK;
 }
 
+/* Layouts in which an index does not say what is in flight. */
+#define NO_BASE (1ull << VIRTIO_F_RING_PACKED | 1ull << VIRTIO_F_IN_ORDER)
+
 uint8_t vio_aqueue_part(struct vio_adapter *a, const struct vio_msg *m)
 {
 	static const uint64_t align[] = {
@@ -247,9 +250,15 @@ uint8_t vio_aqueue_part(struct vio_adapter *a, const struct vio_msg *m)
 	};
 	struct vio_aplace *p;
 
-	if (m->arg16 >= a->cfg.num_queues || m->arg8 > VIO_QUEUE_SIZE)
+	if (m->arg16 >= a->cfg.num_queues || m->arg8 > VIO_QUEUE_BASE)
 		return VIO_ST_QUEUE;
 	p = &a->place[m->arg16];
+	if (m->arg8 == VIO_QUEUE_BASE) {
+		if (m->arg > UINT16_MAX || a->features & NO_BASE)
+			return VIO_ST_QUEUE;
+		p->base = (uint16_t)m->arg;
+		return VIO_ST_OK;
+	}
 	if (m->arg8 == VIO_QUEUE_SIZE) {
 		if (a->fsm.version == VIO_PROTO_V1)
 			return VIO_ST_BAD_MESSAGE;

@@ -68,6 +68,7 @@ enum vio_astep {
 struct vio_aplace {
 	struct ioba part[3]; /* enum vio_queue_part */
 	uint16_t size;
+	uint16_t base; /* index at which the rings go on */
 	uint8_t have; /* bit per part */
 };
 

@@ -82,6 +82,7 @@ static void fill(struct vio_adapter *a, struct vio_squeue *q, uint16_t index, un
 	q->ring = vio_ring_level(a->ring, a->features);
 	q->payload = vio_payload_level(a->payload);
 	vio_store_relaxed(&q->size, p->size);
+	q->last_avail = q->used_idx = p->base;
 	q->event_idx = a->features >> VIRTIO_RING_F_EVENT_IDX & 1;
 	vio_notify_init(&q->notify, vio_notify_level(a->notify), q->event_idx);
 	q->indirect = a->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;

@@ -58,6 +58,12 @@ int vio_shadow_attach(struct vio_squeue *q, struct vio_err *err)
 	}
 	memset(s->used, 0, 6 + 8 * n);
 	s->idx = s->copied = q->last_avail;
+	/* Rings that go on: what the driver has not taken yet of an earlier server's is not written over. */
+	if (q->used_idx != 0 && vio_rdma_copy(q, q->place.used, s->used_at, 6 + 8 * n, true)) {
+		vio_shadow_detach(q);
+		return vio_err_set(err, -EFAULT, "queue %u: its used ring at 0x%llx can't be read",
+				   q->index, (unsigned long long)q->place.used.v);
+	}
 	q->desc = s->desc;
 	q->avail = s->avail;
 	q->used = s->used;

@@ -102,7 +102,7 @@ static void only_the_legal_messages_of_each_state_may_be_sent(void **state)
 	assert_int_equal(legal, 17 + 24);
 }
 
-static void the_size_of_a_queue_is_said_in_version_2_only(void **state)
+static void the_size_and_base_of_a_queue_are_said_in_version_2_only(void **state)
 {
 	(void)state;
 	for (uint8_t v = 1; v <= 2; v++)
@@ -111,7 +111,7 @@ static void the_size_of_a_queue_is_said_in_version_2_only(void **state)
 			struct vio_msg m = {.op = VIO_OP_QUEUE, .arg8 = (uint8_t)part};
 
 			assert_int_equal(vio_gfsm_tx(&f, &m),
-					 part <= (v == 1 ? 2u : 3u) ? 0 : -EPROTO);
+					 part <= (v == 1 ? 2u : 4u) ? 0 : -EPROTO);
 		}
 }
 
@@ -398,7 +398,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_the_legal_messages_of_each_state_may_be_sent),
-		cmocka_unit_test(the_size_of_a_queue_is_said_in_version_2_only),
+		cmocka_unit_test(the_size_and_base_of_a_queue_are_said_in_version_2_only),
 		cmocka_unit_test(one_window_message_at_a_time),
 		cmocka_unit_test(every_message_in_every_state_is_an_event_late_or_a_violation),
 		cmocka_unit_test(a_refused_step_breaks_the_session_and_keeps_the_reason),

@@ -251,7 +251,7 @@ static void queue_parts_and_numbers_are_checked(void **state)
 							  .op = VIO_OP_QUEUE,
 							  .arg8 = (uint8_t)part,
 							  .arg16 = (uint16_t)q};
-				bool part_ok = part <= (v == 1 ? 2u : 3u);
+				bool part_ok = part <= (v == 1 ? 2u : 4u);
 				uint8_t why = 99;
 
 				if (part_ok && q < VIO_MAX_QUEUES) {
