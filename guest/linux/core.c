@@ -176,7 +176,7 @@ static void vv_work(struct work_struct *work)
 
 /* ---------------------------------------------------------------------------- adapters */
 
-static void vv_close(struct vv *vv)
+void vv_close(struct vv *vv)
 {
 	cancel_delayed_work_sync(&vv->work);
 	if (vv->d)
@@ -195,8 +195,9 @@ static void vv_close(struct vv *vv)
 	kfree(vv);
 }
 
-static int vv_open(struct device *dev, struct vio_hv_device *hdev, const struct vv_arm *a)
+int vv_open(struct device *dev, struct vio_hv_device *hdev)
 {
+	const struct vv_arm *a = vv_arm_named(arm);
 	struct vv *vv = kzalloc(sizeof(*vv), GFP_KERNEL);
 	int rc;
 
@@ -234,7 +235,8 @@ static int vv_open(struct device *dev, struct vio_hv_device *hdev, const struct 
 
 static int vv_hv_probe(struct vio_hv_device *hdev)
 {
-	return vv_open(&hdev->dev, hdev, vv_arm_named(arm));
+	/* -ENODEV: a device of the platform's bus is made of it. */
+	return vv_platform_has(hdev->u.unit) ? -ENODEV : vv_open(&hdev->dev, hdev);
 }
 
 static void vv_hv_remove(struct vio_hv_device *hdev)
@@ -261,12 +263,19 @@ static int __init virtio_vio_init(void)
 		return rc;
 	rc = vio_hv_register_driver(&vv_driver, THIS_MODULE);
 	if (rc)
-		vv_lists_free();
+		goto lists;
+	rc = vv_platform_init();
+	if (!rc)
+		return 0;
+	vio_hv_unregister_driver(&vv_driver);
+lists:
+	vv_lists_free();
 	return rc;
 }
 
 static void __exit virtio_vio_exit(void)
 {
+	vv_platform_exit();
 	vio_hv_unregister_driver(&vv_driver);
 	vv_lists_free();
 }

@@ -202,6 +202,39 @@ static struct bus_type vio_hv_bus = {
 	.remove = vio_hv_bus_remove,
 };
 
+static int vio_hv_is_unit(struct device *dev, const void *unit)
+{
+	return to_vio_hv_device(dev)->u.unit == *(const u32 *)unit;
+}
+
+struct vio_hv_device *vio_hv_find(u32 unit)
+{
+	struct device *dev = bus_find_device(&vio_hv_bus, NULL, &unit, vio_hv_is_unit);
+
+	return dev ? to_vio_hv_device(dev) : NULL;
+}
+EXPORT_SYMBOL_GPL(vio_hv_find);
+
+struct vio_hv_each {
+	int (*fn)(struct vio_hv_device *hdev, void *data);
+	void *data;
+};
+
+static int vio_hv_one(struct device *dev, void *each)
+{
+	struct vio_hv_each *e = each;
+
+	return e->fn(to_vio_hv_device(dev), e->data);
+}
+
+int vio_hv_for_each(int (*fn)(struct vio_hv_device *hdev, void *data), void *data)
+{
+	struct vio_hv_each e = { fn, data };
+
+	return bus_for_each_dev(&vio_hv_bus, NULL, &e, vio_hv_one);
+}
+EXPORT_SYMBOL_GPL(vio_hv_for_each);
+
 int vio_hv_register_driver(struct vio_hv_driver *drv, struct module *owner)
 {
 	drv->driver.bus = &vio_hv_bus;

@@ -62,6 +62,11 @@ void vio_hv_listen(struct vio_hv_device *hdev, void (*event)(void *data), void *
 /* Wait until no event() runs. May sleep. */
 void vio_hv_synchronize(void);
 
+/* The adapter of this unit address, to be put_device()d; NULL: none. */
+struct vio_hv_device *vio_hv_find(u32 unit);
+/* Until one does not answer 0. */
+int vio_hv_for_each(int (*fn)(struct vio_hv_device *hdev, void *data), void *data);
+
 int vio_hv_register_driver(struct vio_hv_driver *drv, struct module *owner);
 void vio_hv_unregister_driver(struct vio_hv_driver *drv);
 

@@ -3,6 +3,7 @@
  * virtio over a CRQ (docs/protocol.md), inside: one struct vv for each virtual adapter.
  *
  *   core.c      adapters, arms, the worker that follows the server's coming and going
+ *   pseries.c   POWER: adapters on the kernel's own vio bus
  *   crq.c       the CRQ: entries in and out, the connection, questions and answers
  *   config.c    virtio_config_ops: the configuration sequence of the 2010 slides
  *   queues.c    virtqueues
@@ -174,6 +175,32 @@ static inline void *vv_page(const struct vv *vv, enum vv_page p)
 {
 	return vv->control + p * VV_TCE_PAGE;
 }
+
+/* ---- core.c */
+/* An adapter, as device `dev`, whose dma_map_ops and driver data become ours. */
+int vv_open(struct device *dev, struct vio_hv_device *hdev);
+void vv_close(struct vv *vv);
+
+/* ---- pseries.c: the bus that the platform has for virtual adapters */
+#ifdef CONFIG_IBMVIO
+bool vv_platform_has(u32 unit);
+int vv_platform_init(void);
+void vv_platform_exit(void);
+#else
+static inline bool vv_platform_has(u32 unit)
+{
+	return false;
+}
+
+static inline int vv_platform_init(void)
+{
+	return 0;
+}
+
+static inline void vv_platform_exit(void)
+{
+}
+#endif
 
 /* ---- crq.c: 0 or -errno; may sleep unless said otherwise */
 int vv_crq_open(struct vv *vv);
