@@ -8,9 +8,11 @@ hypervisor's counters; interrupts are the guest's /proc/interrupts.
 import json
 import os
 import re
+import subprocess
 import tempfile
 
 from vm import demo, initramfs, qemu
+from ab.report import guest_counts  # vm.qemu has bench/ on the path
 
 CASES = {"read-4k": "--rw randread --bs 4k --count 400", "write-4k": "--rw randwrite --bs 4k --count 400",
          "read-64k": "--rw randread --bs 64k --count 200", "read-4k-deep": "--rw randread --bs 4k --count 800 --depth 16"}
@@ -124,35 +126,20 @@ def measure(has, k, a, load, say, trace=None):
     return counted.cases
 
 
-# --- the table -------------------------------------------------------------------------------------------------------------
-
-def a_request(n, requests):
-    return f"{n / requests:.2f}".rstrip("0").rstrip(".") if requests else "-"
-
-
 def table(result):
     """Markdown: a row for each disk and load."""
-    rows = ["| load | disk | hypervisor calls of the guest | TCE updates | register accesses | calls of the server | bytes copied | interrupts |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for case in CASES:
-        for disk, cases in result["disks"].items():
-            c = cases.get(case)
-            if not c:
-                continue
-            n = c["requests"]
-            calls = ", ".join(f"{a_request(v, n)} {name}" for name, v in sorted(c["calls"].items()) if v) or "0"
-            server = ", ".join(f"{a_request(v, n)} {name}" for name, v in sorted(c.get("server", {}).items()) if v) or "-"
-            rows.append(f"| {case} | {disk} | {calls} | {a_request(c['tce_updates'], n)} | {a_request(c['registers'], n)} | {server} | "
-                        f"{a_request(c['bytes_copied'], n)} | {a_request(c['interrupts'], n)} |")
-    return "\n".join(rows) + "\n"
+    rows = [guest_counts.HEAD, ["---"] * len(guest_counts.HEAD), *guest_counts.rows(result)]
+    return "".join("| " + " | ".join(r) + " |\n" for r in rows)
 
 
-def write(result, path):
-    with open(path + ".json", "w", encoding="utf-8") as f:
-        json.dump(result, f, indent=1)
-    with open(path + ".md", "w", encoding="utf-8") as f:
-        f.write(f"# The same load over several disks, from inside a Linux guest\n\nA request's counts; {result['arch']}, kernel "
-                f"{result['kernel']}, QEMU's TCG: times would mean nothing, and are not taken. Loads: "
-                + "; ".join(f"{n} is `vio-load {o}`" for n, o in CASES.items())
-                + ".\nCopied: by the device or the VIO server between memories, payload and rings; a mapping in place copies nothing.\n"
-                  "Register accesses leave the guest as hypervisor calls do.\n\n" + table(result))
+def write(result, folder):
+    """For the report, which has a section of it, and for people."""
+    commit = subprocess.run(["git", "-C", os.path.dirname(os.path.abspath(__file__)), "rev-parse", "--short", "HEAD"], capture_output=True,
+                            text=True, check=False).stdout.strip()
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, guest_counts.FILE)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump({**result, "loads": CASES, "commit": commit}, f, indent=1)
+    with open(path.replace(".json", ".md"), "w", encoding="utf-8") as f:
+        f.write(f"{result['arch']}, kernel {result['kernel']}, commit {commit}, QEMU's TCG: counts, no times.\n\n"
+                + "".join(f"{n}: `vio-load {o}`\n" for n, o in CASES.items()) + f"\n{guest_counts.NOTE}\n\n" + table({**result, "loads": CASES}))

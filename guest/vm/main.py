@@ -5,7 +5,6 @@ import argparse
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -73,21 +72,22 @@ def load_program(a):
     if a.arch == "ppc64le":
         build = os.path.join(build, "ppc64le")
         cross.setup(build, say)
-    if subprocess.run(["ninja", "-C", build, "--quiet", "guest/vio-load"], check=False).returncode:
-        raise packages.Broken(f"vio-load does not build in {build}")
+    cross.compile_(build, "guest/vio-load")
     return os.path.join(build, "guest", "vio-load")
 
 
 def count(a):
-    """Each disk in turn: QEMU's, and this project's in each arm."""
+    """./run guest --counts. Each disk in turn: QEMU's, and this project's in each arm."""
     k, load = kernel.Kernel(packages.Root(a.arch, say)), load_program(a)
     result = {"arch": a.arch, "kernel": k.abi, "disks": {}}
+    where = os.path.abspath(os.path.join(HERE, "..", "..", "report"))
     kinds = [a.stock] if a.stock else (["vio"] if a.arch == "ppc64le" else []) + ["pci"]
     for kind in kinds:
         say(f"QEMU's disk {kind}")
         with tempfile.TemporaryDirectory(prefix="vio-guest-") as folder, devices.Stock(a.arch, kind, folder, counted=True) as has:
             trace = counts.Trace(folder, counts.EVENTS[kind])
             result["disks"][{"vio": "ibmvscsi on spapr-vscsi", "pci": "virtio_blk on virtio-blk-pci"}[kind]] = counts.measure(has, k, a, load, say, trace)
+        counts.write(result, where)  # after each: what follows may not end
     for arm in [] if a.stock else a.arm.split(",") if a.arm != "zero-copy" else ["copy", "copy-tuned", "premapped", "zero-copy"]:
         say(f"this project's disk, arm {arm}")
         with tempfile.TemporaryDirectory(prefix="vio-guest-") as folder:
@@ -95,11 +95,9 @@ def count(a):
             has.build_modules(k)
             with has:
                 result["disks"][f"virtio_blk on virtio_vio, {arm}"] = counts.measure(has, k, a, load, say)
-    os.makedirs(os.path.join(HERE, "..", "..", "report"), exist_ok=True)
-    where = os.path.abspath(os.path.join(HERE, "..", "..", "report", "guest-counts"))
-    counts.write(result, where)
-    print(counts.table(result), end="")
-    say(f"{where}.json, {where}.md")
+        counts.write(result, where)
+    print(counts.table({**result, "loads": counts.CASES}), end="")
+    say(f"{where}/guest-counts.json, guest-counts.md; ./run ab report shows them")
     return 0
 
 

@@ -4,6 +4,7 @@
 
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import unittest
 from common import BUILD, ROOT, main
 
 sys.path.insert(0, os.path.join(ROOT, "guest"))
-from vm import counts, demo, devices, initramfs, kernel, packages, qemu  # noqa: E402
+from ab.report import guest_counts  # noqa: E402
+from vm import counts, demo, devices, initramfs, kernel, ours, packages, qemu  # noqa: E402
 
 ARCH = "ppc64le"
 
@@ -70,6 +72,15 @@ class Pure(unittest.TestCase):
             "bytes_copied": 4096})
         self.assertEqual(counts.difference({"a": {"b": 1}, "c": 2}, {"a": {"b": 4, "d": 1}, "c": 2}), {"a": {"b": 3, "d": 1}, "c": 0})
 
+    def test_counts_become_a_section_of_the_report_and_none_without_them(self):
+        with tempfile.TemporaryDirectory() as d:
+            self.assertIsNone(guest_counts.section(d))
+            one = {"calls": {"H_PUT_TCE": 10, "H_STUFF_TCE": 0}, "tce_updates": 25, "registers": 0, "bytes_copied": 40960, "interrupts": 5, "requests": 10}
+            counts.write({"arch": "ppc64le", "kernel": "k", "disks": {"a": {"read-4k": one}, "b": {"read-4k": {**one, "server": {"H_COPY_RDMA": 30}}}}}, d)
+            section = guest_counts.section(d)
+        self.assertEqual(section.tables[0].rows, [["read-4k", "a", "1 H_PUT_TCE", "2.5", "0", "-", "4096", "0.5"],
+                                                  ["read-4k", "b", "1 H_PUT_TCE", "2.5", "0", "3 H_COPY_RDMA", "4096", "0.5"]])
+
     def test_elf_files_alone_need_libraries(self):
         self.assertIn("libc.so.6", packages.needed_sonames(os.path.realpath("/bin/bash")))
         self.assertEqual(packages.needed_sonames(__file__), [])
@@ -108,8 +119,8 @@ class Booted(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, True)
 
     def vm(self, has, programs=()):
-        initrd = initramfs.base(ROOT_OF_GUEST, KERNEL.ordered(has.modules, has.own_modules), programs)
-        return qemu.Vm(ARCH, KERNEL.image, initrd, self.folder, devices=has.qemu())
+        initrd = initramfs.base(ROOT_OF_GUEST, KERNEL.ordered(has.modules, has.own_modules), programs, params=has.params())
+        return qemu.Vm(ARCH, KERNEL.image, initrd, self.folder, devices=has.qemu(), ram=has.ram)
 
     def held(self, lines, n):
         good, bad = qemu.results(lines)
@@ -120,6 +131,42 @@ class Booted(unittest.TestCase):
         with devices.Stock(ARCH, "vio", self.folder) as has:
             lines = self.vm(has, ["mke2fs"]).run(demo.text(["disk", "net"]), 240, has.asked, FILES=5, **has.variables())
         self.held(lines, 8)
+
+    @unittest.skipUnless(os.path.exists(os.path.join(BUILD, "server", "vios")), "this build has no vios")
+    def test_our_disk_and_network_carry_ext4_pings_and_unloads_under_a_kernels_drivers(self):
+        for arm in ("copy", "zero-copy"):
+            with self.subTest(arm=arm):
+                has = ours.Ours(BUILD, self.folder, arm, 512, say=print)
+                has.build_modules(KERNEL)
+                with has:
+                    parts = ["disk", *(["net"] if has.want_peer else []), "cycles"]
+                    lines = self.vm(has, ["mke2fs"]).run(demo.text(parts), 300, has.asked, FILES=5, **has.variables())
+                good, bad = qemu.results(lines)
+                self.assertEqual(bad, [])
+                self.assertEqual(len(good), 7 + 1 * has.want_peer + 2, good)
+
+    @unittest.skipUnless(os.path.exists(os.path.join(BUILD, "server", "vios")), "this build has no vios")
+    def test_ctrl_c_ends_everything(self):
+        main_py = os.path.join(ROOT, "guest", "vm", "main.py")
+        with tempfile.TemporaryDirectory() as tmp:
+            p = subprocess.Popen([sys.executable, "-B", "-u", main_py, "--build", BUILD, "--accel", "tcg", "--demo", "--only", "disk"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "TMPDIR": tmp})
+            said = []
+            for line in p.stdout:
+                said.append(line)
+                if "--- disk" in line:
+                    break
+            p.send_signal(signal.SIGINT)
+            p.communicate(timeout=60)
+            self.assertEqual(p.returncode, 130, said)
+            left = []
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    with open(f"/proc/{pid}/cmdline", "rb") as f:
+                        left += [pid] if tmp.encode() in f.read() else []
+                except OSError:
+                    pass
+            self.assertEqual((left, os.listdir(tmp)), ([], []))
 
     def test_a_guest_that_ends_early_or_never_is_an_error_that_shows_its_console(self):
         with devices.Stock(ARCH, "pci", self.folder) as has:
@@ -137,6 +184,7 @@ def have_guest():
         packages.need_program(*qemu.MACHINES[ARCH][:2])
         root = packages.Root(ARCH, lambda text: print(text, flush=True))
         k = kernel.Kernel(root)
+        k.headers()
         initramfs.base(root, k.ordered(sum(kernel.STOCK.values(), [])), ["mke2fs"])
         return root, k
     except packages.Missing as e:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ab import stats
 from ab.instrument import experiment, plateau_samples, runner, store
-from ab.report import datapath, first_screen, targets
+from ab.report import datapath, first_screen, guest_counts, targets
 from ab.instrument.model import Context, Interval, Sample, Samples, Table, Verdict, size_name
 from ab.report.report_model import Report
 from ab.instrument.runner import LIMITS_OF
@@ -38,7 +38,8 @@ def refusal(path, schema):
 class Taken:
     """What one folder holds: every experiment's samples, limits, decisions, and what was left out."""
 
-    def __init__(self):
+    def __init__(self, out=""):
+        self.out = out  # the folder
         self.samples, self.limits, self.experiments, self.windows = [], [], {}, {}
         self.environment, self.cores, self.left_out = {}, {}, []
 
@@ -57,7 +58,7 @@ class Taken:
 def load_folder(out, extra=()):
     """All raw files of the newest commit in a report's folder; others are named in left_out. extra: paths of experiments that
     are not in bench/experiments."""
-    taken, found = Taken(), []
+    taken, found = Taken(out), []
     folder = os.path.join(out, "raw")
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         if name.endswith(".jsonl"):
@@ -308,7 +309,7 @@ def how_to_repeat(taken):
 
 def build(taken):
     ctx = context(taken)
-    sections = run_analyses(ctx)
+    sections = run_analyses(ctx) + [x for x in [guest_counts.section(taken.out)] if x]
     everywhere = [ctx] + [at_plateau(ctx, q) for q in range(len(ctx.plateaus)) if q != ctx.plateau]
     first = first_screen.build(ctx, sections, everywhere, precision(ctx))
     return ctx, Report(
