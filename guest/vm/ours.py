@@ -153,7 +153,9 @@ class Ours:
         """For counts.py: of the guest's partition, and of the server's."""
         n = self.counters()
         server = ask_within(10, os.path.basename(self.machine.dir), ["/vio/hcalls"])[0]
-        return {"calls": {k: v for k, v in n.items() if k.startswith("H_")}, "tce_updates": n["tce_updates"], "registers": n["doorbells"],
+        # vio-mailbox counts the TCEs that are left by H_GET_TCE, which no guest of ours calls. A doorbell only wakes it when it sleeps.
+        return {"calls": {k: v for k, v in n.items() if k.startswith("H_") and k != "H_GET_TCE"}, "tce_updates": n["tce_updates"],
+                "registers": 0, "doorbells": n["doorbells"],
                 "bytes_copied": server.get("rdma_bytes", 0), "server": {k: v for k, v in server.items() if k.startswith("H_")}}
 
     def trouble(self):
