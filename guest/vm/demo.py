@@ -8,7 +8,6 @@ from vm import qemu
 
 INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
 PARTS = ["disk", "net", "share", "fio", "restart", "cycles"]
-ON_REQUEST = ("restart",)  # by --only: the modules do not take a server up again yet
 
 
 def programs(a):
@@ -37,7 +36,7 @@ def show(line):
 def run(vm, has, a, say):
     """0 when everything held."""
     can = has.parts()
-    wanted = a.only.split(",") if a.only else [p for p in PARTS if p in can and p not in ON_REQUEST]
+    wanted = a.only.split(",") if a.only else [p for p in PARTS if p in can]
     for p in wanted:
         if p not in can:
             raise qemu.GuestError(f"{p} can't be shown on these devices; there are {', '.join(can)}")
