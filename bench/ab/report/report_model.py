@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A report as data: what report_html and report_md write. No I/O here."""
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -114,6 +115,8 @@ def value_text(v, unit="×"):
 
 def interval_text(iv, unit="×"):
     """The interval of an estimate in words, with level and n."""
+    if not math.isfinite(iv.low) or not math.isfinite(iv.high):
+        return f"too few for an interval, n = {iv.n}"
     low, high = value_text(iv.low, unit), value_text(iv.high, unit)
     if low == low.split(" ")[0] + high[len(high.split(" ")[0]):]:  # the same unit: said once
         low = low.split(" ")[0]

@@ -5,6 +5,7 @@
 import dataclasses
 import functools
 import html.parser
+import math
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ sys.dont_write_bytecode = True
 import numpy as np  # noqa: E402
 from ab.report import datapath, plots, report_html, report_md, report_model  # noqa: E402
 from ab.analyses import cycles_model  # noqa: E402
+from ab.analyses.peers import disk_peers  # noqa: E402
 from ab.instrument.model import Context, Figure, Interval, Sample, Samples, Section, Table, Verdict  # noqa: E402
 
 HOSTILE = '<script>alert("x")</script> & </svg> "quoted" | bar'
@@ -273,6 +275,12 @@ class Html(unittest.TestCase):
 
 
 class Rules(unittest.TestCase):
+    def test_what_has_too_few_starts_for_an_interval_says_so_and_shows_no_nan(self):
+        few = Interval(1.5, math.nan, math.nan, 2)
+        self.assertEqual(report_model.interval_text(few), "too few for an interval, n = 2")
+        self.assertEqual(disk_peers.ratio(few.data()), "1.50 (n = 2: too few for an interval)")
+        self.assertEqual(disk_peers.ratio(Interval(1.5, 1.4, 1.6, 6).data()), "1.50 (1.40 to 1.60)")
+
     def test_a_report_that_keeps_the_rules_has_no_problems(self):
         self.assertEqual(report_model.problems(made_up()), [])
 

@@ -55,7 +55,10 @@ def analyse(ctx):
 
 
 def ratio(d):
-    return "" if d is None else f"{d['estimate']:.2f} ({d['low']:.2f} to {d['high']:.2f})"
+    if d is None:
+        return ""
+    known = np.isfinite([d["low"], d["high"]]).all()
+    return f"{d['estimate']:.2f} " + (f"({d['low']:.2f} to {d['high']:.2f})" if known else f"(n = {d['n']}: too few for an interval)")
 
 
 def lead(rows):
