@@ -94,6 +94,7 @@ static const char *const status_texts[VIO_N_STATUS] = {
 	[VIO_ST_REQUEST] = "the request has no room for its header or its status",
 	[VIO_ST_STORE] = "what is behind the device (disk, port) could not open a queue",
 	[VIO_ST_NO_ANSWER] = "no answer within the time allowed; whether it was done is not known",
+	[VIO_ST_FROZEN] = "the adapter is frozen",
 };
 
 const char *vio_status_text(uint8_t status)

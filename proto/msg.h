@@ -102,6 +102,7 @@ enum vio_status {
 	VIO_ST_REQUEST, /* the device's own request header is malformed (no room for header or status) */
 	VIO_ST_STORE, /* the disk or port behind the device could not open a queue; arg: positive errno */
 	VIO_ST_NO_ANSWER, /* never on the wire: the guest's own reason for a reset */
+	VIO_ST_FROZEN, /* never on the wire: the hypervisor answered that the adapter is frozen, at this end or the other */
 	VIO_N_STATUS,
 };
 

@@ -31,6 +31,8 @@ static inline uint8_t vio_rdma_status(int64_t rc)
 	case H_SOURCE_PARM:
 	case H_DEST_PARM:
 		return VIO_ST_DESC_RANGE;
+	case H_R_STATE:
+		return VIO_ST_FROZEN;
 	default: /* closed, gone, or the hypervisor's trouble */
 		return VIO_ST_NO_DMA;
 	}

@@ -134,8 +134,12 @@ unsigned vio_adapter_crq(struct vio_adapter *a)
 	uint64_t hi, lo;
 	unsigned n = 0;
 
+	if (vio_unlikely(phyp_event_take(a->vcpu, a->u->unit))) {
+		a->event = true;
+		vio_aattend(a);
+	}
 	/* What is left behind here is taken up again by vio_adapter_service(): no interrupt announces it. */
-	while (a->op == VIO_AOP_NONE && a->out_n == 0 && !a->stopping &&
+	while (a->op == VIO_AOP_NONE && a->out_n == 0 && !a->stopping && !a->event &&
 	       phyp_crq_pop(&a->crq, &hi, &lo)) {
 		bool on = entry(a, hi, lo);
 
@@ -207,11 +211,24 @@ static int register_crq(struct vio_adapter *a, struct vio_err *err)
 	return 0;
 }
 
+/* This end was frozen, and its device is at rest: reset, thaw, and register as at the start. */
+static void adapter_thaw(struct vio_adapter *a)
+{
+	int64_t rc = h_set_pe_state(a->vcpu, a->u->unit, PE_RESET);
+
+	if (rc == H_SUCCESS && h_set_pe_state(a->vcpu, a->u->unit, PE_NORMAL) == H_SUCCESS)
+		a->todo = VIO_ATODO_REGISTER; /* else in a later turn */
+}
+
 /* A call on the queue that was answered H_BUSY, once more. */
 static void crq_again(struct vio_adapter *a)
 {
 	struct vio_err err = {""};
 
+	if (a->todo == VIO_ATODO_THAW && a->op == VIO_AOP_NONE)
+		adapter_thaw(a);
+	if (a->todo == VIO_ATODO_THAW)
+		return;
 	if (a->todo == VIO_ATODO_ENABLE)
 		resume(a);
 	else if (register_crq(a, &err) < 0)
@@ -238,10 +255,12 @@ bool vio_adapter_service(struct vio_adapter *a)
 		vio_areap(a, false);
 	if (a->op != VIO_AOP_NONE)
 		vio_aop_step(a);
+	if (vio_unlikely(a->event) && a->op == VIO_AOP_NONE && !a->stopping)
+		vio_afrozen(a);
 	if (a->op == VIO_AOP_NONE && a->stopping && !a->stopped)
 		vio_aop_begin(a, VIO_AOP_STOP, NULL);
 	vio_adapter_crq(a);
-	more = a->todo != VIO_ATODO_NOTHING || a->op != VIO_AOP_NONE || a->out_n > 0 ||
+	more = a->todo != VIO_ATODO_NOTHING || a->event || a->op != VIO_AOP_NONE || a->out_n > 0 ||
 	       a->retired || vio_adrain_due(a) || vio_load_relaxed(&a->attention);
 	if (a->stopped)
 		more = false;

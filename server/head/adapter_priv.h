@@ -41,7 +41,7 @@
 #define VIO_ADAPTER_RETRIES 16
 
 /* A call on the adapter's CRQ that is still to be made. */
-enum vio_atodo { VIO_ATODO_NOTHING, VIO_ATODO_REGISTER, VIO_ATODO_ENABLE };
+enum vio_atodo { VIO_ATODO_NOTHING, VIO_ATODO_REGISTER, VIO_ATODO_ENABLE, VIO_ATODO_THAW };
 
 enum vio_aop {
 	VIO_AOP_NONE,
@@ -119,6 +119,7 @@ struct vio_adapter {
 	struct vio_aplace *place;      /* num_queues */
 	struct vio_squeue **q; /* num_queues, allocated once; in use when its bit is in `active` */
 	uint64_t active;
+	bool event;  /* the hypervisor has stopped this end or the other: see which */
 	bool halted; /* queues are stopped because of NEEDS_RESET */
 
 	uint16_t next_window;
@@ -237,6 +238,8 @@ void vio_awindows_lost(struct vio_adapter *a, uint8_t why);
 void vio_aop_begin(struct vio_adapter *a, enum vio_aop op, const struct vio_msg *m);
 /* Make progress. */
 void vio_aop_step(struct vio_adapter *a);
+/* The adapter may be frozen, at either end: then its device is as after the partner's loss. No operation is under way. */
+void vio_afrozen(struct vio_adapter *a);
 /* Ask libphyp to let forced rescinds wait for this adapter; never: for ever, because requests stay behind. */
 void vio_adrain_watch(struct vio_adapter *a);
 void vio_adrain_never(struct vio_adapter *a);

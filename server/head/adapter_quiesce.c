@@ -5,6 +5,7 @@
  * far as it can.
  */
 #include "server/head/adapter_priv.h"
+#include "vio/cycles.h"
 
 static bool window_op(enum vio_aop op)
 {
@@ -93,6 +94,25 @@ void vio_aop_step(struct vio_adapter *a)
 	}
 	if (quiet(a))
 		finish(a);
+}
+
+void vio_afrozen(struct vio_adapter *a)
+{
+	struct phyp_pe pe;
+
+	a->event = false;
+	if (h_read_pe_state(a->vcpu, a->u->unit, &pe) != H_SUCCESS ||
+	    (pe.state == PE_NORMAL && pe.far == PE_NORMAL))
+		return; /* and what came of it is in the queue */
+	if (pe.state != PE_NORMAL)
+		a->todo = VIO_ATODO_THAW;
+	vio_counter_add(&a->seen.link_losses, 1);
+	vio_asay(
+		a,
+		"%s: the adapter is frozen at %s end (IOBA 0x%llx); its device waits for its return",
+		a->u->partner, pe.state != PE_NORMAL ? "this" : "its", (unsigned long long)pe.ioba);
+	vio_link_init(&a->link, vio_now_ns());
+	vio_aop_begin(a, VIO_AOP_LOST, NULL);
 }
 
 /*

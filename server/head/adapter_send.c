@@ -87,13 +87,18 @@ void vio_adone(struct vio_adapter *a, const struct vio_msg *m, uint8_t status)
 	vio_aseen_update(a);
 }
 
+static uint8_t small_rdma_status(int64_t rc)
+{
+	return rc == H_SUCCESS ? VIO_ST_OK : rc == H_R_STATE ? VIO_ST_FROZEN : VIO_ST_NO_DMA;
+}
+
 uint8_t vio_aread(struct vio_adapter *a, struct ioba at, uint32_t len, uint64_t buf[PHYP_REGS])
 {
 	int64_t rc;
 
 	rc = PHYP_RETRY(VIO_ADAPTER_RETRIES,
 			h_read_rdma(a->vcpu, len, a->u->remote_liobn, at, buf));
-	return rc == H_SUCCESS ? VIO_ST_OK : VIO_ST_NO_DMA;
+	return small_rdma_status(rc);
 }
 
 uint8_t vio_awrite(struct vio_adapter *a, struct ioba at, const void *bytes, uint32_t len)
@@ -109,7 +114,7 @@ uint8_t vio_awrite(struct vio_adapter *a, struct ioba at, const void *bytes, uin
 		rc = PHYP_RETRY(VIO_ADAPTER_RETRIES,
 				h_write_rdma(a->vcpu, part, a->u->remote_liobn, at, data));
 		if (rc != H_SUCCESS)
-			return VIO_ST_NO_DMA;
+			return small_rdma_status(rc);
 		src += part;
 		at = ioba_add(at, part);
 		len -= part;
