@@ -97,6 +97,7 @@ struct vio_front {
 	uint32_t recovering __attribute__((aligned(VIO_CACHE_LINE))); /* try-lock of recovery */
 	uint32_t broken;                                              /* enum vio_front_broken */
 	bool waiting;   /* said that the server has gone; any thread may look, relaxed */
+	bool frozen;    /* said that the adapter is frozen */
 	bool drained;   /* by a reset that was answered: nothing of before is in the server */
 	bool lingering; /* said that the machine has gone and the server has not */
 	bool dying;     /* given up, for the reason in why; dead once nobody reaches the memory */

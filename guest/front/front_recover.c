@@ -211,6 +211,32 @@ static void stopped(struct vio_front *f)
 	reset_device(f);
 }
 
+/* The adapter is frozen: the driver's way out of it. False: not yet. */
+static bool thaw(struct vio_front *f)
+{
+	struct vio_err err = {""};
+	int rc;
+
+	if (!f->frozen) {
+		f->strikes = progress(f) ? 1 : f->strikes + 1;
+		vio_front_say(f, "%s; resetting it (%u %s(s) held)", vio_transport_why(f->t),
+			      front_held(f), f->ops->item);
+	}
+	f->frozen = true;
+	rc = vio_transport_thaw(f->t, &err);
+	if (rc == -EBUSY)
+		return false;
+	f->frozen = false;
+	if (rc) {
+		die(f, err.msg);
+		return false;
+	}
+	vio_front_say(f, "the adapter is reset and thawed; waiting for the VIO server");
+	vio_store_relaxed(&f->broken, 0);
+	vio_store_relaxed(&f->waiting, true);
+	return true;
+}
+
 static void front_gone(struct vio_front *f)
 {
 	if (f->waiting)
@@ -265,6 +291,10 @@ static void step(struct vio_front *f, struct vio_fq *me)
 			break;
 		case VIO_T_RESTARTED:
 			restart(f, me);
+			break;
+		case VIO_T_FROZEN:
+			if (!thaw(f))
+				return;
 			break;
 		case VIO_T_DOWN:
 			front_gone(f);

@@ -236,12 +236,41 @@ void vio_t_drain(struct vio_transport *t, struct phyp_vcpu *vcpu)
 	do {
 		if (vio_xchg_acq_rel(&t->lock, 1))
 			return;
-		while (phyp_crq_pop(&t->crq, &hi, &lo)) {
+		/* What arrived before a freeze is void: the queue is registered anew. */
+		while (t->state != VIO_T_FROZEN && phyp_crq_pop(&t->crq, &hi, &lo)) {
 			vio_store_relaxed(&t->slot, t->crq.entry + 2ull * t->crq.next);
 			rx(t, vcpu, hi, lo);
 		}
 		vio_t_unlock(t);
-	} while (vio_t_waiting(t));
+	} while (vio_t_waiting(t) && vio_load_relaxed(&t->state) != VIO_T_FROZEN);
+}
+
+/* The hypervisor says that the adapter, or the server's end of it, was stopped: see which. No lock is held. */
+static void look_at_endpoint(struct vio_transport *t, struct phyp_vcpu *vcpu)
+{
+	static const char *const why[] = {
+		[PE_NO_REASON] = "was stopped",
+		[PE_ASKED] = "was frozen on request",
+		[PE_BAD_READ] = "is frozen: the device read what it may not",
+		[PE_BAD_WRITE] = "is frozen: the device wrote where it may not",
+	};
+	struct phyp_pe pe;
+
+	if (h_read_pe_state(vcpu, t->u->unit, &pe) != H_SUCCESS)
+		return;
+	vio_t_lock(t);
+	if (pe.state != PE_NORMAL && t->state != VIO_T_FROZEN) {
+		snprintf(t->why, sizeof(t->why), "the adapter %s (IOBA 0x%llx)",
+			 why[pe.reason < VIO_ARRAY_SIZE(why) ? pe.reason : 0],
+			 (unsigned long long)pe.ioba);
+		vio_link_init(&t->link, vio_now_ns());
+		vio_t_new_session(t, VIO_T_FROZEN);
+	} else if (pe.state == PE_NORMAL && pe.far != PE_NORMAL && t->link.state == VIO_LINK_UP) {
+		/* The server's end: it comes back as after a restart. */
+		vio_link_init(&t->link, vio_now_ns());
+		vio_t_new_session(t, VIO_T_DOWN);
+	}
+	vio_t_unlock(t);
 }
 
 /* -------------------------------------------------------------- sending and waiting ---- */
@@ -285,7 +314,9 @@ int vio_t_send(struct vio_transport *t, struct phyp_vcpu *vcpu, struct vio_msg *
 		trace(t, hi, lo, true);
 		return 0;
 	}
-	if (rc != H_CLOSED)
+	if (rc == H_R_STATE)
+		look_at_endpoint(t, vcpu);
+	else if (rc != H_CLOSED)
 		return vio_err_set(err, -EIO, "sending %s to the VIO server failed: %s",
 				   vio_op_name(m->op), phyp_rc_name(rc));
 	vio_t_lock(t);
@@ -378,6 +409,8 @@ int vio_transport_kick(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t
 		if (rc != H_DROPPED && !phyp_rc_busy(rc)) {
 			uint32_t session = vio_load_relaxed(&t->session);
 
+			if (rc == H_R_STATE)
+				look_at_endpoint(t, vcpu);
 			vio_t_lock(t);
 			if (t->state == VIO_T_RUNNING && t->session == session)
 				link_lost(t);
@@ -399,8 +432,10 @@ int vio_transport_kick(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t
 /* The server is away: now and then ask whether it is back, should its INIT have been missed. */
 static void look_for_server(struct vio_transport *t, struct phyp_vcpu *vcpu)
 {
-	if (vio_now_ns() - vio_load_relaxed(&t->hello_ns) < VIO_T_HELLO_NS ||
-	    vio_xchg_acq_rel(&t->lock, 1))
+	if (vio_now_ns() - vio_load_relaxed(&t->hello_ns) < VIO_T_HELLO_NS)
+		return;
+	look_at_endpoint(t, vcpu);
+	if (vio_load_relaxed(&t->state) != VIO_T_DOWN || vio_xchg_acq_rel(&t->lock, 1))
 		return;
 	/* Only on an empty queue: the server's own INIT may be in it. */
 	if (t->link.state == VIO_LINK_DOWN && !vio_t_waiting(t))
@@ -415,6 +450,8 @@ enum vio_transport_state vio_transport_poll(struct vio_transport *t, struct phyp
 {
 	if (vio_unlikely(vio_t_waiting(t)))
 		vio_t_drain(t, vcpu);
+	if (vio_unlikely(phyp_event_take(vcpu, t->u->unit)))
+		look_at_endpoint(t, vcpu);
 	*used = vio_load_relaxed(&t->used);
 	if (vio_unlikely(*used))
 		*used = vio_xchg_acq_rel(&t->used, 0);
@@ -431,23 +468,6 @@ int vio_transport_wait(struct vio_transport *t, uint64_t spin_ns, uint64_t timeo
 	if (vio_t_waiting(t) || vio_load_relaxed(&t->used))
 		return 0;
 	return phyp_vcpu_wait(t->vcpu, spin_ns, timeout_ns);
-}
-
-uint32_t vio_transport_config_changes(const struct vio_transport *t)
-{
-	return vio_load_relaxed(&t->config_changes);
-}
-
-uint32_t vio_transport_config(const struct vio_transport *t, void *config, uint16_t len)
-{
-	uint32_t n;
-
-	if (len > t->info.config_len)
-		len = t->info.config_len;
-	/* A change under way is announced later, and read again then. */
-	n = vio_load_acquire(&t->config_changes); /* pair S */
-	vio_t_get(config, vio_t_page(t, VIO_T_CONFIG), len);
-	return n;
 }
 
 const char *vio_transport_why(const struct vio_transport *t)

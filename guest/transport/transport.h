@@ -60,6 +60,7 @@ enum vio_transport_state {
 	VIO_T_RUNNING,
 	VIO_T_NEEDS_RESET, /* the server stopped the device; info in why */
 	VIO_T_RESTARTED, /* the server is back: everything must be configured anew (vio_transport_start()) */
+	VIO_T_FROZEN, /* the adapter is (docs/protocol.md, section 9): vio_transport_thaw(); info in why */
 	VIO_T_DEAD, /* the hypervisor is gone */
 };
 
@@ -140,6 +141,12 @@ int vio_transport_driver_ok(struct vio_transport *t, struct vio_err *err);
  * server has initialised the connection again.
  */
 int vio_transport_reset(struct vio_transport *t, struct vio_err *err);
+
+/*
+ * Out of FROZEN: reset and thaw the adapter, and register the CRQ anew; the state is DOWN then, and the server's return is
+ * waited for as after a restart. -EBUSY: something of before may still touch memory; call again later. Waits for 20 ms at most.
+ */
+int vio_transport_thaw(struct vio_transport *t, struct vio_err *err);
 
 /*
  * Send KICK for one queue (one H_SEND_CRQ; a full queue is waited for a bounded time). -EAGAIN:

@@ -364,3 +364,20 @@ int vio_transport_config_set(struct vio_transport *t, struct phyp_vcpu *vcpu, ui
 	pthread_mutex_unlock(&t->txn);
 	return rc;
 }
+
+uint32_t vio_transport_config_changes(const struct vio_transport *t)
+{
+	return vio_load_relaxed(&t->config_changes);
+}
+
+uint32_t vio_transport_config(const struct vio_transport *t, void *config, uint16_t len)
+{
+	uint32_t n;
+
+	if (len > t->info.config_len)
+		len = t->info.config_len;
+	/* A change under way is announced later, and read again then. */
+	n = vio_load_acquire(&t->config_changes); /* pair S */
+	vio_t_get(config, vio_t_page(t, VIO_T_CONFIG), len);
+	return n;
+}

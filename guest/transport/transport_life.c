@@ -6,6 +6,19 @@
 #include "guest/transport/transport_priv.h"
 #include "vio/cycles.h"
 
+/* Reset and thawed. False: something of before may still touch memory. */
+static bool unfreeze(struct vio_transport *t)
+{
+	uint64_t since = vio_now_ns();
+	int64_t rc;
+
+	while ((rc = h_set_pe_state(t->vcpu, t->u->unit, PE_RESET)) == H_PARTIAL ||
+	       phyp_rc_busy(rc))
+		if (!vio_t_again(t->vcpu, since, VIO_T_THAW_NS))
+			return false;
+	return rc == H_SUCCESS && h_set_pe_state(t->vcpu, t->u->unit, PE_NORMAL) == H_SUCCESS;
+}
+
 static int crq_register(struct vio_transport *t, struct vio_err *err)
 {
 	uint64_t since = vio_now_ns();
@@ -26,6 +39,10 @@ static int crq_register(struct vio_transport *t, struct vio_err *err)
 		rc = h_reg_crq(t->vcpu, t->u->unit, vio_t_page_at(t, VIO_T_CRQ), VIO_T_PAGE)))
 		if (!vio_t_again(t->vcpu, since, VIO_T_BUSY_NS))
 			break;
+	if (rc == H_R_STATE) /* frozen since it was last in use */
+		rc = unfreeze(t) ? h_reg_crq(t->vcpu, t->u->unit, vio_t_page_at(t, VIO_T_CRQ),
+					     VIO_T_PAGE)
+				 : H_BUSY;
 	if (rc == H_RESOURCE || phyp_rc_busy(rc))
 		return vio_err_set(err, -EBUSY, "unit %u (0x%x): its CRQ is in use already (%s)",
 				   t->cfg.unit, t->u->unit, phyp_rc_name(rc));
@@ -92,6 +109,16 @@ int vio_transport_reset(struct vio_transport *t, struct vio_err *err)
 	if (rc2)
 		return vio_err_set(err, rc2, "after a reset without an answer: %s", again.msg);
 	return rc == -ETIMEDOUT ? rc : -ETIMEDOUT;
+}
+
+int vio_transport_thaw(struct vio_transport *t, struct vio_err *err)
+{
+	if (!unfreeze(t))
+		return vio_err_set(err, -EBUSY,
+				   "unit %u (0x%x): frozen, and what began before is not over",
+				   t->cfg.unit, t->u->unit);
+	t->registered = false; /* the reset has freed it */
+	return crq_register(t, err);
 }
 
 bool vio_transport_abandon(struct vio_transport *t)

@@ -38,6 +38,8 @@
 #define VIO_T_BUSY_NS 1000000000ull
 /* Once the server has not given pages back within timeout_ms, each further piece is waited for so long. */
 #define VIO_T_STUCK_NS 1000000ull
+/* The reset of a frozen adapter is asked for so long at a time. */
+#define VIO_T_THAW_NS 20000000ull
 /* A kick waits so long for room in the server's queue before it is left to the next turn. */
 #define VIO_T_KICK_NS 2000000ull
 
