@@ -20,6 +20,7 @@ struct deferred {
 	struct range *range; /* of requests that are done */
 	uint16_t *window;    /* their exposures */
 	unsigned batch, n, n_windows;
+	bool stuck; /* the last flush left something: its neighbours may be one range now */
 };
 
 static struct deferred *deferred_of(struct vio_dma *d)
@@ -86,6 +87,7 @@ static void deferred_flush(struct deferred *f)
 			f->window[left++] = f->window[w];
 	}
 	f->n_windows = left;
+	f->stuck = left > 0;
 	if (vio_unlikely(left > 0))
 		return; /* whose pages these are is not known any more */
 	sort(f->range, f->n);
@@ -98,6 +100,7 @@ static void deferred_flush(struct deferred *f)
 			f->range[left++] = x;
 	}
 	f->n = left;
+	f->stuck = left > 0;
 }
 
 static void deferred_destroy(struct vio_dma *d)
@@ -134,9 +137,9 @@ static unsigned deferred_unmap(struct vio_dma *d, struct vio_dma_map *const r[],
 	struct deferred *f = deferred_of(d);
 
 	for (unsigned i = 0; i < n; i++) {
-		if (vio_unlikely(f->n == f->batch)) { /* the last flush did not help */
+		if (vio_unlikely(f->stuck)) {
 			deferred_flush(f);
-			if (f->n == f->batch)
+			if (f->stuck)
 				return i;
 		}
 		f->range[f->n].page =

@@ -101,7 +101,7 @@ struct vio_front {
 	bool drained;   /* by a reset that was answered: nothing of before is in the server */
 	bool lingering; /* said that the machine has gone and the server has not */
 	bool dying;     /* given up, for the reason in why; dead once nobody reaches the memory */
-	bool kept;      /* said that what is outstanding is kept until then */
+	bool kept; /* said that what is outstanding is kept until the server lets go of its pages */
 	char why[320];
 	unsigned strikes, timeouts;
 	uint32_t

@@ -59,6 +59,7 @@ static void front_abandon(struct vio_front *f)
 static void die(struct vio_front *f, const char *why)
 {
 	snprintf(f->why, sizeof(f->why), "%s", why);
+	f->kept = false;
 	f->dying = true;
 	front_abandon(f);
 }
@@ -86,8 +87,11 @@ static int configure(struct vio_front *f, struct vio_err *err)
 
 	if (rc == 0)
 		rc = f->ops->same(f, err);
-	for (unsigned i = 0; rc == 0 && i < f->n_win; i++)
+	for (unsigned i = 0; rc == 0 && i < f->n_win; i++) {
 		rc = vio_transport_window_again(f->t, &f->win[i], err);
+		if (rc == -EBUSY)
+			rc = -EAGAIN; /* a call that stayed busy; -EBUSY is start's: pages of before */
+	}
 	for (unsigned i = 0; rc == 0 && i < f->n_queues; i++) {
 		struct vio_fq *q = f->q[i];
 
@@ -152,6 +156,15 @@ static void stranger(struct vio_front *f, const char *why)
 	vio_transport_park(f->t, &err);
 }
 
+/* The server still has pages of the last session, or the kernel on its behalf: nothing of it ends before that does. */
+static void pages_kept(struct vio_front *f, const char *why)
+{
+	if (!f->kept)
+		vio_front_say(f, "%s; %u outstanding %s(s) are kept until it lets go", why,
+			      front_held(f), f->ops->item);
+	f->kept = true;
+}
+
 static void restart(struct vio_front *f, const struct vio_fq *me)
 {
 	struct vio_err err = {""};
@@ -159,14 +172,19 @@ static void restart(struct vio_front *f, const struct vio_fq *me)
 	bool give_up = f->strikes > VIO_FRONT_MAX_STRIKES;
 	int rc = configure(f, &err);
 
+	f->kept &= rc == -EBUSY;
 	switch (rc) {
 	case 0:
 		break;
+	case -EBUSY:
+		pages_kept(f, err.msg);
+		return;
 	case -ENOTCONN: /* gone again: wait again */
 	case -EPIPE:
 		return;
 	case -ETIMEDOUT:
 	case -EPROTO:
+	case -EAGAIN:
 	case -EPERM: /* a window or DRIVER_OK was refused; a second look at the same server may find it recovered */
 		cannot_configure(f, err.msg);
 		return;
@@ -291,6 +309,8 @@ static void step(struct vio_front *f, struct vio_fq *me)
 			break;
 		case VIO_T_RESTARTED:
 			restart(f, me);
+			if (f->kept)
+				return; /* asked again by the next step: each is a wait */
 			break;
 		case VIO_T_FROZEN:
 			if (!thaw(f))

@@ -112,7 +112,8 @@ int vio_transport_window(struct vio_transport *t, const struct vio_mem_piece *me
 int vio_transport_window_again(struct vio_transport *t, struct vio_gwindow *w, struct vio_err *err);
 /*
  * Withdraw: WINDOW_DEL, wait until the server can't touch it, rescind (by force if it does not
- * answer), unmap.
+ * answer), unmap. -EBUSY: the server still has the pages; -EIO: the IOBAs still lead to them. Neither
+ * pages nor IOBAs are free then before the transport is closed.
  */
 int vio_transport_window_del(struct vio_transport *t, struct vio_gwindow *w, struct vio_err *err);
 /*

@@ -19,19 +19,30 @@ static uint64_t tce_page(const struct vio_transport *t)
 
 /* ---------------------------------------------------------------------------- TCEs ---- */
 
-static void window_unmap(struct vio_transport *t, struct ioba at, uint64_t len)
+/* True: no device reaches anything at these IOBAs. Goes on after a call that failed. */
+static bool window_unmap(struct vio_transport *t, struct ioba at, uint64_t len)
 {
 	uint64_t left = len >> t->u->page_shift;
+	bool all = true;
 
 	while (left > 0) {
 		uint64_t n = left < TCE_MAX_MULTI ? left : TCE_MAX_MULTI, since = vio_now_ns();
+		int64_t rc;
 
-		while (phyp_rc_busy(h_stuff_tce(t->vcpu, t->u->liobn, at, 0, n)))
-			if (!vio_t_again(t->vcpu, since, VIO_T_BUSY_NS))
-				break;
+		do {
+			rc = h_stuff_tce(t->vcpu, t->u->liobn, at, 0, n);
+		} while (phyp_rc_busy(rc) && vio_t_again(t->vcpu, since, VIO_T_BUSY_NS));
+		all &= rc == H_SUCCESS;
 		at = ioba_add(at, n << t->u->page_shift);
 		left -= n;
 	}
+	return all;
+}
+
+/* IOBAs from t->low on that could not be unmapped are left out, so that nothing else is put there; close tries again. */
+static void take_out(struct vio_transport *t, uint64_t len)
+{
+	t->low = ioba_add(t->low, len);
 }
 
 /* One call's worth, n <= TCE_MAX_MULTI. */
@@ -62,7 +73,8 @@ static int window_map(struct vio_transport *t, struct ioba at, struct gla from, 
 				      gla_add(from, done << t->u->page_shift), n, perm);
 
 		if (rc != H_SUCCESS) {
-			window_unmap(t, at, (done + n) << t->u->page_shift);
+			if (!window_unmap(t, at, (done + n) << t->u->page_shift))
+				take_out(t, len);
 			return vio_err_set(err, rc == H_RESOURCE ? -ENOSPC : phyp_rc_errno(rc),
 					   "mapping %" PRIu64 " bytes at IOBA 0x%" PRIx64
 					   " failed: H_PUT_TCE_INDIRECT: %s",
@@ -136,8 +148,10 @@ uint64_t vio_transport_control_bytes(const struct vio_transport *t)
 
 void vio_t_unmap_all(struct vio_transport *t)
 {
-	if (t->mapped)
-		window_unmap(t, t->u->window, t->low.v - t->u->window.v);
+	if (t->mapped && !window_unmap(t, t->u->window, t->low.v - t->u->window.v))
+		vio_t_say(
+			t, "%s",
+			"TCEs of the adapter can't be cleared: a device may still reach pages of what is closed");
 	t->mapped = false;
 }
 
@@ -351,7 +365,8 @@ int vio_transport_window(struct vio_transport *t, const struct vio_mem_piece *me
 		rc = transport_window_add(t, t->vcpu, at, mem->at, mem->len, perm, role, &out->id,
 					  &out->cookie, err);
 		if (rc) {
-			window_unmap(t, at, mem->len);
+			if (!window_unmap(t, at, mem->len))
+				take_out(t, mem->len);
 			return rc;
 		}
 		out->granted = true;
@@ -370,13 +385,22 @@ int vio_transport_window_again(struct vio_transport *t, struct vio_gwindow *w, s
 
 int vio_transport_window_del(struct vio_transport *t, struct vio_gwindow *w, struct vio_err *err)
 {
-	bool held;
+	bool held = false;
 	int rc = w->granted ? del(t, t->vcpu, w->id, &held, err) : 0;
 
 	w->granted = false;
-	window_unmap(t, w->at, w->mem.len);
+	if (held)
+		rc = vio_err_set(err, -EBUSY,
+				 "the VIO server still uses the pages of a window of %" PRIu64
+				 " bytes that was withdrawn",
+				 w->mem.len);
+	if (!window_unmap(t, w->at, w->mem.len))
+		return vio_err_set(err, rc ? rc : -EIO,
+				   "a window of %" PRIu64 " bytes at IOBA 0x%" PRIx64
+				   " can't be unmapped",
+				   w->mem.len, w->at.v);
 	/* The last one's IOBAs are free again; a hole stays until close. */
-	if (w->at.v + w->mem.len == t->low.v)
+	if (!held && w->at.v + w->mem.len == t->low.v)
 		t->low = w->at;
 	return rc;
 }

@@ -57,21 +57,30 @@ const struct vio_front_ops net_front_ops = {
 	.same = same_card,
 };
 
-/* One buffer of the device's, or of a frame of which only a part was taken. */
-static void take_back(struct net_pair *p, struct net_buf *b, bool unmap)
+/*
+ * A buffer that the device was given to receive into, or a frame with all of its buffers: they share the
+ * first one's mapping. What can't be unmapped stays where it is, whole, until another session can take it back.
+ */
+static void take_back(struct net_pair *p, struct net_buf *first, bool unmap)
 {
-	struct vio_fq *q = b->state == NET_POSTED ? &p->rx : &p->tx;
-	struct vio_gbuf *g = &b->g;
-	struct vio_dma_map *m = &b->map;
+	const bool frame = first->state == NET_SENDING;
+	struct vio_fq *q = frame ? &p->tx : &p->rx;
+	struct vio_dma_map *m = &first->map;
+	struct vio_net_buf *b = &first->b, *next;
 
-	/* Of a frame that is being sent the first buffer has the whole mapping. */
-	if (unmap && (b->state == NET_POSTED || b->n > 0) && q->dma->ops->unmap(q->dma, &m, 1) == 0)
-		return; /* it stays where it is until another session can take it back */
-	if (b->state == NET_SENDING && b->n > 0)
+	if (unmap && q->dma->ops->unmap(q->dma, &m, 1) == 0)
+		return;
+	if (frame)
 		p->s.tx_lost++;
-	g->dev_writes = false; /* nothing to copy back */
-	q->payload->ops->put(q->payload, &g, 1);
-	net_buf_free(p, b);
+	do {
+		struct vio_gbuf *g = &net_buf_of(b)->g;
+
+		next = frame ? b->next : NULL;
+		g->dev_writes = false; /* nothing to copy back */
+		q->payload->ops->put(q->payload, &g, 1);
+		net_buf_free(p, net_buf_of(b));
+		b = next;
+	} while (b);
 }
 
 static void take_all_back(struct net_pair *p, bool unmap)
@@ -86,9 +95,13 @@ static void take_all_back(struct net_pair *p, bool unmap)
 	}
 	p->part = NULL;
 	p->part_left = 0;
-	for (uint32_t i = 0; i < p->n->info.buffers; i++)
-		if (p->buf[i].state == NET_POSTED || p->buf[i].state == NET_SENDING)
-			take_back(p, &p->buf[i], unmap);
+	for (uint32_t i = 0; i < p->n->info.buffers; i++) {
+		struct net_buf *b = &p->buf[i];
+
+		/* Of a frame that is being sent the first buffer has the whole mapping, and the others none. */
+		if (b->state == NET_POSTED || (b->state == NET_SENDING && b->n > 0))
+			take_back(p, b, unmap);
+	}
 	p->n_posted = p->n_sending = 0;
 }
 

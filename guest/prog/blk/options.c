@@ -128,7 +128,7 @@ int vio_opts_parse(struct vio_opts *o, int argc, char **argv, struct vio_err *er
 
 int vio_opts_fit(struct vio_opts *o, const struct vio_blk_info *info, struct vio_err *err)
 {
-	uint64_t disk = info->sectors * VIO_SECTOR;
+	uint64_t disk = vio_load_relaxed(&info->sectors) * VIO_SECTOR;
 
 	if (o->wl.span == 0) {
 		o->wl.span = disk < (64u << 20) ? disk : 64u << 20;

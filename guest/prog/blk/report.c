@@ -16,8 +16,8 @@ static json_t *disk_json(struct vio_blk *b, const struct vio_opts *o, const char
 	return json_pack(
 		"{s:s, s:s, s:s, s:I, s:i, s:i, s:s, s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:b, s:I, s:i}",
 		"schema", "vio-blk/1", "partition", o->c.partition, "disk_id", id, "disk_bytes",
-		ji(i->sectors * VIO_SECTOR), "block_size", (int)i->block_size, "protocol",
-		(int)i->version, "features", features, "arm_wanted",
+		ji(vio_load_relaxed(&i->sectors) * VIO_SECTOR), "block_size", (int)i->block_size,
+		"protocol", (int)i->version, "features", features, "arm_wanted",
 		vio_arm_json(&o->c.transport.arm), "arm", vio_arm_json(&i->arm), "queues",
 		(int)i->num_queues, "queue_size", (int)i->queue_size, "max_len", (int)i->max_len,
 		"ready_ns", ji(ready_ns), "window_bytes", ji(i->window_bytes), "granted_bytes",
@@ -47,8 +47,8 @@ int vio_report_info(struct vio_blk *b, const struct vio_opts *o, const char *id,
 	if (!o->c.json || strcmp(o->c.json, "-"))
 		printf("disk %s: %" PRIu64
 		       " bytes, blocks of %u, %u queue(s) of %u, protocol %u, arm %s (%s, %s, %s, %s, %s), ready after %.1f ms\n",
-		       id, i->sectors * VIO_SECTOR, i->block_size, i->num_queues, i->queue_size,
-		       i->version, i->arm.name, vio_mapping_name(i->arm.mapping),
+		       id, vio_load_relaxed(&i->sectors) * VIO_SECTOR, i->block_size, i->num_queues,
+		       i->queue_size, i->version, i->arm.name, vio_mapping_name(i->arm.mapping),
 		       vio_payload_name(i->arm.payload), vio_ring_name(i->arm.ring),
 		       vio_notify_name(i->arm.notify), vio_layout_name(i->arm.layout),
 		       (double)ready_ns / 1e6);

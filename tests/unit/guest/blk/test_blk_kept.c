@@ -81,7 +81,8 @@ static void requests_given_up_come_back_only_when_the_pages_have(void **state)
 	fs_set(&x->w.s, mute, 0);
 }
 
-static void requests_given_up_come_back_when_the_server_that_kept_their_pages_dies(void **state)
+/* A store that hangs, and lets go in the end. */
+static void requests_whose_pages_the_server_keeps_are_sent_again_when_it_lets_go(void **state)
 {
 	struct kernel k = {0};
 	struct bt *x = *state;
@@ -90,13 +91,34 @@ static void requests_given_up_come_back_when_the_server_that_kept_their_pages_di
 	open_disk(x, &k, "zero-copy");
 	r.buf = x->buf[0];
 	fs_set(&x->w.s, keep_grants, 1);
-	fs_set(&x->w.s, mute, VIO_OP_PROBE);
+	fs_set(&x->w.s, stop_device, 1);
+	bt_submit(x, 0, &r);
+	nothing_comes_back(x, "are kept");
+	vio_store_release(&k.quiet, 1);
+	fs_set(&x->w.s, keep_grants, 0);
+	assert_ptr_equal(bt_next(x, 0), &r);
+	assert_int_equal(r.result, 0);
+	assert_int_equal(times(x->said.text, "are kept"), 1);
+}
+
+static void
+requests_are_sent_to_the_next_server_when_the_one_that_kept_their_pages_dies(void **state)
+{
+	struct kernel k = {0};
+	struct bt *x = *state;
+	struct vio_blk_req r = {.type = VIRTIO_BLK_T_OUT, .len = BT_BS, .result = 77};
+
+	open_disk(x, &k, "zero-copy");
+	r.buf = x->buf[0];
+	fs_set(&x->w.s, keep_grants, 1);
 	fs_set(&x->w.s, stop_device, 1);
 	bt_submit(x, 0, &r);
 	nothing_comes_back(x, "are kept");
 	fs_kill(&x->w.s);
+	fs_set(&x->w.s, keep_grants, 0);
+	fs_start(&x->w.s);
 	assert_ptr_equal(bt_next(x, 0), &r);
-	assert_int_equal(r.result, -EIO);
+	assert_int_equal(r.result, 0);
 }
 
 /* Completed, but the withdrawal of the window is not answered and force does not help yet. */
@@ -146,7 +168,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(requests_given_up_come_back_only_when_the_pages_have),
-		T(requests_given_up_come_back_when_the_server_that_kept_their_pages_dies),
+		T(requests_whose_pages_the_server_keeps_are_sent_again_when_it_lets_go),
+		T(requests_are_sent_to_the_next_server_when_the_one_that_kept_their_pages_dies),
 		T(a_completed_request_whose_window_stays_is_not_given_back),
 		T(a_completed_request_whose_tce_stays_is_not_given_back_before_it_is_cleared),
 	};

@@ -334,6 +334,25 @@ static void windows_asked_for_in_turn_are_contiguous(void **state)
 	assert_true(b.at.v == a.at.v + 8192);
 }
 
+static void addresses_that_stay_mapped_are_not_used_again(void **state)
+{
+	struct tt *x = *state;
+	struct vio_gwindow a, b;
+	struct vio_mem_piece p;
+	struct phyp_filter *f;
+
+	tt_started(x, "copy");
+	p = tt_piece(x, 8192);
+	ok(x, vio_transport_window(x->t, &p, TCE_READ, VIO_WINDOW_BUFFERS, false, &a, &x->err));
+	ok(x, phyp_fault_create("H_STUFF_TCE@1=H_HARDWARE", &f, &x->err));
+	phyp_filter_push(x->w.gp, f);
+	assert_int_equal(vio_transport_window_del(x->t, &a, &x->err), -EIO);
+	phyp_filter_pop(x->w.gp);
+	ok(x, vio_transport_window(x->t, &p, TCE_READ, VIO_WINDOW_BUFFERS, false, &b, &x->err));
+	phyp_fault_free(f);
+	assert_true(b.at.v == a.at.v + 8192 && tce(x, a.at) != 0); /* cleared at close */
+}
+
 static void refused_window_gives_the_servers_reason_and_leaves_nothing(void **state)
 {
 	struct tt *x = *state;
@@ -469,6 +488,7 @@ int main(void)
 		T(unanswered_init_is_said_again),
 		T(window_is_mapped_granted_and_taken_back),
 		T(windows_asked_for_in_turn_are_contiguous),
+		T(addresses_that_stay_mapped_are_not_used_again),
 		T(refused_window_gives_the_servers_reason_and_leaves_nothing),
 		T(window_that_does_not_fit_is_refused_here),
 		T(window_in_version_1_is_refused_here),
