@@ -15,7 +15,7 @@
 #define WHY_SECTOR_BIT 11
 #define WHY_SECTOR_MAX (UINT64_MAX >> WHY_SECTOR_BIT)
 
-static struct vio_disk *disk_of(const struct vio_squeue *q)
+static struct vio_disk *stop_disk_of(const struct vio_squeue *q)
 {
 	return vio_container_of(q->dq->dev, struct vio_disk, dev);
 }
@@ -79,7 +79,7 @@ static void rewind_request(struct vio_req *r)
 }
 
 /* Give back what the request has of the payload level; nothing is copied to the guest. */
-static void let_go(struct vio_squeue *q, struct vio_req *r)
+static void stop_let_go(struct vio_squeue *q, struct vio_req *r)
 {
 	const bool to_guest = r->to_guest;
 
@@ -105,7 +105,7 @@ static void hold(struct vio_squeue *q, struct vio_req *r)
 
 bool vio_blk_hold(struct vio_squeue *q, struct vio_req *r)
 {
-	struct vio_disk *d = disk_of(q);
+	struct vio_disk *d = stop_disk_of(q);
 	uint64_t running = 0;
 
 	if (vio_likely(!stops_at(d->be, r)))
@@ -121,14 +121,14 @@ bool vio_blk_hold(struct vio_squeue *q, struct vio_req *r)
 			(unsigned long long)(r->io.offset / VIO_BLK_SECTOR),
 			strerrordesc_np(-r->io.result), d->number);
 	rewind_request(r);
-	let_go(q, r);
+	stop_let_go(q, r);
 	hold(q, r);
 	return true;
 }
 
 bool vio_blk_wait(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
-	const bool stopped = vio_load_relaxed(&disk_of(q)->stopped);
+	const bool stopped = vio_load_relaxed(&stop_disk_of(q)->stopped);
 
 	if (vio_likely(!stopped && !q->wait_head))
 		return false;
@@ -141,7 +141,7 @@ bool vio_blk_wait(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 
 bool vio_blk_may_begin(struct vio_squeue *q)
 {
-	if (vio_unlikely(vio_load_relaxed(&disk_of(q)->stopped))) {
+	if (vio_unlikely(vio_load_relaxed(&stop_disk_of(q)->stopped))) {
 		if (q->parked != q->n_wait)
 			vio_store_release(&q->parked, q->n_wait); /* pair Q */
 		return false;
