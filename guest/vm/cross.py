@@ -18,10 +18,11 @@ from vm import packages  # noqa: E402
 ARCH = "ppc64le"
 # Headers, and the links that the linker follows; what they need at run time is found from these.
 LIBRARIES = ["libjansson-dev", "libjansson4", "libnuma-dev", "libnuma1", "libcmocka-dev", "libcmocka0", "liburing-dev", "liburing2",
-             "libnbd-dev", "libnbd0", "libhwloc-dev", "libhwloc15"]
+             "libnbd-dev", "libnbd0", "libhwloc-dev", "libhwloc15", "libseccomp-dev", "libseccomp2"]
 # Patterns of tests' names that this emulation can't run, and why.
 NOT_EMULATED = {
     "phyp robust": "needs robust mutexes, and qemu-user has no set_robust_list",
+    "common/sandbox": "is about filters on system calls, and those of qemu-user are the host's",
     "phypd.*|bench-.*|ab_.*|papers": "starts programs of this build by execve, and the kernel runs none of another architecture",
 }
 HUGE = "phyp rdma|server/(ring_in_order|squeue)"
@@ -39,7 +40,8 @@ def sysroot(say):
     root.get(*LIBRARIES)
     libs = root.path("usr", "lib", root.triplet)
     root.closure([os.path.realpath(os.path.join(libs, n)) for n in os.listdir(libs)
-                  if any(n.startswith(p) for p in ("libjansson.so.", "libnuma.so.", "libcmocka.so.", "liburing.so.", "libnbd.so.", "libhwloc.so."))])
+                  if any(n.startswith(p) for p in ("libjansson.so.", "libnuma.so.", "libcmocka.so.", "liburing.so.", "libnbd.so.", "libhwloc.so.",
+                                                    "libseccomp.so."))])
     return root.tree
 
 
