@@ -35,6 +35,7 @@ struct reuse {
 	struct vio_blk *b;
 	struct recorder grants;
 	struct vio_blk_req req[DEPTH];
+	bool due[DEPTH]; /* to be submitted */
 	unsigned reused;
 };
 
@@ -63,8 +64,18 @@ static void again(struct reuse *u, unsigned i)
 	r->type = VIRTIO_BLK_T_OUT;
 	r->len = LEN;
 	r->sector = (uint64_t)i * (LEN / 512);
-	while (vio_blk_submit(u->b, 0, &r, 1) == 0)
-		vio_blk_idle(u->b, 0, 100000);
+	u->due[i] = true;
+}
+
+/* Those that are due, as far as they are taken: none by a disk whose server has gone, which the next poll finds out. */
+static void submit_due(struct reuse *u)
+{
+	for (unsigned i = 0; i < DEPTH; i++) {
+		struct vio_blk_req *r = &u->req[i];
+
+		if (u->due[i])
+			u->due[i] = vio_blk_submit(u->b, 0, &r, 1) == 0;
+	}
 }
 
 static void foreign(struct reuse *u, const struct vio_blk_req *r)
@@ -103,7 +114,11 @@ static void write_until(struct reuse *u, uint64_t end)
 
 	for (unsigned i = 0; i < DEPTH; i++)
 		again(u, i);
-	while (vio_now_ns() < end && (n = vio_blk_poll(u->b, 0, done, DEPTH)) >= 0) {
+	for (;;) {
+		submit_due(u);
+		n = vio_blk_poll(u->b, 0, done, DEPTH);
+		if (n < 0 || vio_now_ns() >= end)
+			return;
 		for (int i = 0; i < n; i++) {
 			if (done[i]->result == 0)
 				again(u, (unsigned)(done[i] - u->req));
@@ -112,8 +127,6 @@ static void write_until(struct reuse *u, uint64_t end)
 		}
 		if (n == 0)
 			vio_blk_idle(u->b, 0, 1000000);
-		if (u->reused == DEPTH)
-			return;
 	}
 }
 
