@@ -31,8 +31,11 @@ def analyse(ctx):
 
 
 def configurations(ctx):
-    """Of all plateaus at once: R's values are what the model lives on."""
-    return [c for c in time_model.configurations(ctx.samples) if c.experiment in EXPERIMENTS]
+    """Of all plateaus at once: R's values are what the model lives on. Beside danced settings those without R of their own are left
+    out: they could not be told lines from work, nor anything fitted with them."""
+    every = [c for c in time_model.configurations(ctx.samples) if c.experiment in EXPERIMENTS]
+    with_r = [c for c in every if np.isfinite(c.r_ns)]
+    return with_r or every
 
 
 def one(every, regime):

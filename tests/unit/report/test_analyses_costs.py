@@ -220,6 +220,14 @@ class Model(unittest.TestCase):
         self.assertAlmostEqual(ns, 300, delta=40)
         self.assertAlmostEqual(lines, 2, delta=0.2)
 
+    def test_samples_that_did_not_dance_take_no_lines_from_those_that_did(self):
+        """An experiment measured sample by sample, with no R of its own, in the same report."""
+        ctx = self.danced(self.truth)
+        other = self.taken(lambda arm, p: 5000.0)
+        both = dataclasses.replace(ctx, samples=Samples([*ctx.samples, *other.samples]))
+        prices = [[r["prices"] for r in cycles_model.analyse(c).data["regimes"]] for c in (ctx, both)]
+        self.assertEqual(prices[0], prices[1])
+
     def test_without_two_values_of_r_no_lines_are_priced(self):
         ctx = self.taken(lambda arm, p: 300 + 60 * counters(arm, p)["hcalls"])
         section = cycles_model.analyse(ctx)
