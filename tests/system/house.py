@@ -29,11 +29,11 @@ MAX_LINES, MAX_FILES = 500, 15
 # what: the most that there may be.
 CEILING = {
     "tests of a level outside of its table": 0,
-    "files above 500 lines": 5,
+    "files above 500 lines": 3,
     "test files above 500 lines": 12,
     "folders above 15 source files": 1,
     "loops that retry a busy hypercall": 0,
-    "names of static functions in more than one file": 46,
+    "names of static functions in more than one file": 45,
     "options written more than once": 0,
 }
 
