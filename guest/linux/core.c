@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * virtio over a CRQ: adapters, arms, and the worker that follows the server's coming and going.
+ * virtio over a CRQ: an adapter's life, arms, and the worker that follows the server's coming and going.
  *
  * The virtio drivers are the kernel's own. Their addresses are I/O bus addresses of the adapter's DMA window
  * (VIRTIO_F_ACCESS_PLATFORM), which the adapter's dma_map_ops give out.
  */
 #include <linux/mm.h>
-#include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/slab.h>
 #include <linux/virtio_config.h>
 
@@ -41,6 +41,14 @@ static const struct vv_arm *vv_arm_named(const char *name)
 		if (!strcmp(vv_arms[i].name, name))
 			return &vv_arms[i];
 	return NULL;
+}
+
+int vv_arm_check(void)
+{
+	if (vv_arm_named(arm))
+		return 0;
+	pr_err("virtio_vio: arm=%s: it is copy, copy-tuned, premapped or zero-copy\n", arm);
+	return -EINVAL;
 }
 
 /* -------------------------------------------------------------------- control memory */
@@ -232,55 +240,3 @@ int vv_open(struct device *dev, struct vio_hv_device *hdev)
 	vv_close(vv);
 	return rc;
 }
-
-static int vv_hv_probe(struct vio_hv_device *hdev)
-{
-	/* -ENODEV: a device of the platform's bus is made of it. */
-	return vv_platform_has(hdev->u.unit) ? -ENODEV : vv_open(&hdev->dev, hdev);
-}
-
-static void vv_hv_remove(struct vio_hv_device *hdev)
-{
-	vv_close(dev_get_drvdata(&hdev->dev));
-}
-
-static struct vio_hv_driver vv_driver = {
-	.driver.name = "virtio_vio",
-	.probe = vv_hv_probe,
-	.remove = vv_hv_remove,
-};
-
-static int __init virtio_vio_init(void)
-{
-	int rc;
-
-	if (!vv_arm_named(arm)) {
-		pr_err("virtio_vio: arm=%s: it is copy, copy-tuned, premapped or zero-copy\n", arm);
-		return -EINVAL;
-	}
-	rc = vv_lists_alloc();
-	if (rc)
-		return rc;
-	rc = vio_hv_register_driver(&vv_driver, THIS_MODULE);
-	if (rc)
-		goto lists;
-	rc = vv_platform_init();
-	if (!rc)
-		return 0;
-	vio_hv_unregister_driver(&vv_driver);
-lists:
-	vv_lists_free();
-	return rc;
-}
-
-static void __exit virtio_vio_exit(void)
-{
-	vv_platform_exit();
-	vio_hv_unregister_driver(&vv_driver);
-	vv_lists_free();
-}
-
-module_init(virtio_vio_init);
-module_exit(virtio_vio_exit);
-MODULE_DESCRIPTION("virtio over a PAPR command/response queue");
-MODULE_LICENSE("GPL");

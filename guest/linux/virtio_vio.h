@@ -2,7 +2,8 @@
 /*
  * virtio over a CRQ (docs/protocol.md), inside: one struct vv for each virtual adapter.
  *
- *   core.c      adapters, arms, the worker that follows the server's coming and going
+ *   main.c      the module, its drivers
+ *   core.c      an adapter's life, arms, the worker that follows the server's coming and going
  *   pseries.c   POWER: adapters on the kernel's own vio bus
  *   crq.c       the CRQ: entries in and out, the connection, questions and answers
  *   config.c    virtio_config_ops: the configuration sequence of the 2010 slides
@@ -177,6 +178,8 @@ static inline void *vv_page(const struct vv *vv, enum vv_page p)
 }
 
 /* ---- core.c */
+/* -EINVAL, said: arm= names none. */
+int vv_arm_check(void);
 /* An adapter, as device `dev`, whose dma_map_ops and driver data become ours. */
 int vv_open(struct device *dev, struct vio_hv_device *hdev);
 void vv_close(struct vv *vv);
