@@ -249,11 +249,15 @@ void vio_nbd_stop(struct vio_backend_queue *bq)
 	vio_nbd_give_up(vio_nbd_queue_of(bq), false);
 }
 
-/* Does the request end behind what this connection knows? Then it needs another, when the server has done what it has. */
+/*
+ * Does the request end behind what this connection knows, and within the disk? Then it needs another, when the server has done what it
+ * has. Behind the disk's end no connection helps: it fails.
+ */
 static bool needs_larger(struct vio_nbd_queue *q, const struct vio_io *r)
 {
 	if (vio_likely(q->state != VIO_NBD_UP || r->op == VIO_IO_FLUSH ||
-		       r->offset + r->length <= q->size))
+		       r->offset + r->length <= q->size) ||
+	    r->offset + r->length > vio_load_relaxed(&q->n->be.size))
 		return false;
 	q->renew = true;
 	return true;
