@@ -360,7 +360,11 @@ static unsigned complete(struct vio_squeue *q, struct vio_req *done[], unsigned 
 	if (vio_likely(!q->wait_head) || !vio_blk_may_begin(q))
 		return n;
 	while (q->wait_head && k < VIO_BURST && n + k < max) {
-		again[k++] = vio_sq_unwait(q);
+		again[k] = vio_sq_unwait(q);
+		/* Held without a stop: the next one that fails does not go behind it. */
+		if (again[k] == vio_disk_queue_of(q)->last_held)
+			vio_disk_queue_of(q)->last_held = NULL;
+		k++;
 	}
 	return k ? n + issue(q, again, k, done + n, true) : n;
 }

@@ -141,9 +141,15 @@ bool vio_blk_wait(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 
 bool vio_blk_may_begin(struct vio_squeue *q)
 {
-	if (vio_unlikely(vio_load_relaxed(&stop_disk_of(q)->stopped))) {
-		if (q->parked != q->n_wait)
-			vio_store_release(&q->parked, q->n_wait); /* pair Q */
+	/* Resumed and held: what has failed since then waits with the others, so that the adapter's wait for it ends. */
+	if (vio_unlikely(vio_load_relaxed(&stop_disk_of(q)->stopped) ||
+			 (q->parked && vio_load_acquire(&q->ctl) != VIO_SQ_RUN))) { /* pair K */
+		if (q->parked == q->n_wait)
+			return false;
+		/* Those that waited for bounce room too: their windows may go while they wait. */
+		for (struct vio_req *r = q->wait_head; r; r = r->next)
+			r->state = VIO_REQ_HELD;
+		vio_store_release(&q->parked, q->n_wait); /* pair Q */
 		return false;
 	}
 	if (vio_likely(q->parked == 0))

@@ -375,6 +375,55 @@ static void what_was_begun_before_a_resumption_stops_the_disk_no_more(void **sta
 	assert_int_equal(w->q->parked, 0);
 }
 
+static void what_fails_again_after_a_resumption_is_kept_and_done_once_more(void **state)
+{
+	struct world *w = *state;
+	unsigned order[SIZE];
+
+	fresh(w, 0, VIO_ON_ERROR_STOP, VIO_ON_ERROR_STOP);
+	w->b.async = true;
+	put(w, 0, VIRTIO_BLK_T_OUT);
+	put(w, 1, VIRTIO_BLK_T_OUT);
+	w_run(w);
+	vio_store_relaxed(&disk(w)->stopped, 5); /* as if another queue had */
+	vio_blk_resume(disk(w));
+	w->b.async = false;
+	w->b.fail = w->b.fail_poll = -EIO;
+	w_run(w); /* the first try's failure, and the second's */
+	all_wait(w, 2);
+	w->b.fail = w->b.fail_poll = 0;
+	vio_blk_resume(disk(w));
+	w_run(w);
+	assert_int_equal(answers(w, order), 2);
+	assert_int_equal(w->q->in_flight, 0);
+	assert_int_equal(w->q->parked, 0);
+}
+
+static void what_fails_while_windows_change_after_a_resumption_keeps_nobody_waiting(void **state)
+{
+	struct world *w = *state;
+	unsigned order[SIZE];
+
+	fresh(w, 0, VIO_ON_ERROR_STOP, VIO_ON_ERROR_STOP);
+	w->b.async = true;
+	put(w, 1, VIRTIO_BLK_T_OUT); /* at the store when the disk stops */
+	w_run(w);
+	vio_store_relaxed(&disk(w)->stopped, 5); /* as if another queue had */
+	put(w, 0, VIRTIO_BLK_T_OUT);
+	w_run(w);
+	assert_int_equal(w->q->parked, 1);
+	vio_store_release(&w->q->ctl, VIO_SQ_HOLD);
+	vio_blk_resume(disk(w));
+	w->b.async = false;
+	w->b.fail_poll = -EIO;
+	w_run(w);
+	assert_int_equal(w->q->in_flight, w->q->parked); /* what the adapter waits for */
+	w->b.fail_poll = 0;
+	vio_store_release(&w->q->ctl, VIO_SQ_RUN);
+	w_run(w);
+	assert_int_equal(answers(w, order), 2);
+}
+
 static void a_held_queue_begins_nothing_again_until_it_runs(void **state)
 {
 	struct world *w = *state;
@@ -409,6 +458,9 @@ int main(void)
 		cmocka_unit_test(requests_that_wait_hold_no_bounce_room_and_come_back_whole),
 		cmocka_unit_test(a_queue_that_ends_leaves_what_waits_and_touches_nothing),
 		cmocka_unit_test(what_was_begun_before_a_resumption_stops_the_disk_no_more),
+		cmocka_unit_test(what_fails_again_after_a_resumption_is_kept_and_done_once_more),
+		cmocka_unit_test(
+			what_fails_while_windows_change_after_a_resumption_keeps_nobody_waiting),
 		cmocka_unit_test(a_held_queue_begins_nothing_again_until_it_runs),
 	};
 
