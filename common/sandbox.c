@@ -56,6 +56,8 @@ static const struct call calls[] = {
 	{CALL(eventfd2), 0},
 	{CALL(timerfd_create), 0},
 	{CALL(timerfd_settime), 0},
+	{CALL(send), 0}, /* POWER's glibc, and 32 bits; nowhere else a call of its own */
+	{CALL(recv), 0},
 	{CALL(sendto), 0},
 	{CALL(sendmsg), 0},
 	{CALL(sendmmsg), 0},
@@ -205,6 +207,7 @@ static int add_argument_rules(scmp_filter_ctx f, unsigned needs)
 		rc |= allow_socket(f, AF_UNIX);
 		rc |= allow_socket(f, AF_INET);
 		rc |= allow_socket(f, AF_INET6);
+		rc |= allow_socket(f, AF_VSOCK);
 		rc |= allow_socket(
 			f,
 			AF_NETLINK); /* interfaces; glibc's addresses; what connections there are */

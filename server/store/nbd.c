@@ -174,6 +174,8 @@ static int take_connection(struct vio_nbd *n, struct nbd_handle **h, struct vio_
 	n->spare = NULL;
 	if (*h && nbd_poll(*h, 0) >= 0 && nbd_aio_is_ready(*h) > 0 && vio_nbd_same_disk(n, *h))
 		return 0;
+	if (*h)
+		vio_nbd_owe_flush(n);
 	nbd_close(*h);
 	*h = NULL;
 	rc = vio_nbd_connect(n->uri, h, err);

@@ -132,6 +132,10 @@ int vio_nbd_fence_start(struct vio_nbd *n, struct nbd_handle *h, struct vio_err 
 void vio_nbd_revive(struct vio_nbd_queue *q);
 /* nbd_io.c: the handle is closed; every request that it had waits to be sent again, or is finished with EIO. */
 void vio_nbd_abandon(struct vio_nbd_queue *q);
+/* A connection was lost that may have had writes which were acknowledged and not flushed: the next flush fails. */
+void vio_nbd_owe_flush(struct vio_nbd *n);
+/* A larger size was not to be had: those that wait and need it end with EIO, the others wait on. */
+void vio_nbd_refuse_larger(struct vio_nbd_queue *q);
 /* Those that wait end with EIO; `sent`: only those that an earlier connection may still execute. */
 void vio_nbd_give_up(struct vio_nbd_queue *q, bool sent);
 /* May requests wait for the connection? */

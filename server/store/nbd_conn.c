@@ -89,9 +89,16 @@ int vio_nbd_connect(const char *uri, struct nbd_handle **out, struct vio_err *er
 	return 0;
 }
 
+void vio_nbd_owe_flush(struct vio_nbd *n)
+{
+	if (vio_xchg_acq_rel(&n->unflushed, 0))
+		vio_store_relaxed(&n->flush_owed, 1);
+}
+
 /* The next request after a loss tries at once; after a try that failed there is a pause. */
 static void down(struct vio_nbd_queue *q, uint64_t pause)
 {
+	q->renew = false; /* asked again if it is still needed */
 	q->state = VIO_NBD_DOWN;
 	q->deadline = vio_now_ns() + pause;
 	vio_nbd_abandon(q);
@@ -99,8 +106,7 @@ static void down(struct vio_nbd_queue *q, uint64_t pause)
 
 static void lost(struct vio_nbd_queue *q, const char *why)
 {
-	if (vio_xchg_acq_rel(&q->n->unflushed, 0))
-		vio_store_relaxed(&q->n->flush_owed, 1);
+	vio_nbd_owe_flush(q->n);
 	if (!q->said && q->n->delay)
 		vio_backend_say(
 			&q->n->be,
@@ -128,7 +134,7 @@ static void failed(struct vio_nbd_queue *q)
 	q->h = q->old;
 	q->old = NULL;
 	q->state = VIO_NBD_UP;
-	vio_nbd_give_up(q, false);
+	vio_nbd_refuse_larger(q);
 }
 
 /* They have waited for as long as was asked for. */
@@ -168,7 +174,7 @@ static void renew(struct vio_nbd_queue *q)
 
 	q->renew = false;
 	if (!h) {
-		vio_nbd_give_up(q, false);
+		vio_nbd_refuse_larger(q);
 		return;
 	}
 	q->old = q->h;
@@ -231,6 +237,9 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 	/* That they are over can't be told here: then they are not asked for again. */
 	if (fence == VIO_NBD_FENCE_UNKNOWN)
 		vio_nbd_give_up(q, true);
+	/* It ended while the new one was made: its server may have been another process. */
+	if (q->old && (nbd_poll(q->old, 0) < 0 || gone(q->old)))
+		vio_nbd_owe_flush(q->n);
 	vio_nbd_hang_up(q->old);
 	q->old = NULL;
 	q->patience = 0;

@@ -244,6 +244,20 @@ void vio_nbd_give_up(struct vio_nbd_queue *q, bool sent)
 	}
 }
 
+void vio_nbd_refuse_larger(struct vio_nbd_queue *q)
+{
+	struct vio_be_list all = q->waiting;
+	struct vio_io *r;
+
+	q->waiting = (struct vio_be_list){0};
+	while ((r = vio_be_list_take(&all))) {
+		const bool fits = r->op == VIO_IO_FLUSH || r->offset + r->length <= q->size;
+
+		r->result = fits ? 0 : -EIO;
+		vio_be_list_add(fits ? &q->waiting : &q->ready, r);
+	}
+}
+
 void vio_nbd_stop(struct vio_backend_queue *bq)
 {
 	vio_nbd_give_up(vio_nbd_queue_of(bq), false);

@@ -521,6 +521,7 @@ static void a_server_restarted_while_idle_fails_nothing(void **state)
 
 static void a_flush_fails_once_when_acknowledged_writes_went_with_the_server(void **state)
 {
+	struct vio_err err = {""};
 	struct rig g;
 	struct server s;
 
@@ -540,6 +541,14 @@ static void a_flush_fails_once_when_acknowledged_writes_went_with_the_server(voi
 	stop(&s);
 	nbdkit(&s, "memory 8M");
 	assert_int_equal(until_it_works(&g, VIO_IO_READ), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0);
+	/* And when the connection was no queue's: its guest was reset meanwhile. */
+	assert_int_equal(rig_one(&g, VIO_IO_WRITE, 0, 4096), 0);
+	g.be->ops->queue_close(g.bq);
+	stop(&s);
+	nbdkit(&s, "memory 8M");
+	assert_int_equal(g.be->ops->queue_open(g.be, 64, &g.bq, &err), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), -EIO);
 	assert_int_equal(rig_one(&g, VIO_IO_FLUSH, 0, 0), 0);
 	teardown(&g, &s);
 }
