@@ -113,12 +113,20 @@ int vio_transport_reset(struct vio_transport *t, struct vio_err *err)
 
 int vio_transport_thaw(struct vio_transport *t, struct vio_err *err)
 {
+	int rc;
+
 	if (!unfreeze(t))
 		return vio_err_set(err, -EBUSY,
 				   "unit %u (0x%x): frozen, and what began before is not over",
 				   t->cfg.unit, t->u->unit);
 	t->registered = false; /* the reset has freed it */
-	return crq_register(t, err);
+	rc = crq_register(t, err);
+	if (rc == -EBUSY) { /* thawed, and not there yet: the next step tries again */
+		vio_t_lock(t);
+		vio_t_set_state(t, VIO_T_FROZEN);
+		vio_t_unlock(t);
+	}
+	return rc;
 }
 
 bool vio_transport_abandon(struct vio_transport *t)

@@ -218,12 +218,14 @@ static int grant(struct vio_transport *t, struct phyp_vcpu *vcpu, struct gla fro
 
 static struct vio_twin *window_find(struct vio_transport *t, bool used, uint16_t id)
 {
-	uint32_t session = vio_load_relaxed(&t->session);
-
+	/*
+	 * Of whatever session: those in use are all of one, because a new one begins when those of the last have been taken back.
+	 * One whose session has just ended is still the server's until then.
+	 */
 	for (unsigned i = 0; i < VIO_MAX_WINDOWS; i++) {
 		struct vio_twin *w = &t->win[i];
 
-		if (w->used == used && (!used || (w->id == id && w->session == session)))
+		if (w->used == used && (!used || w->id == id))
 			return w;
 	}
 	return NULL;
@@ -309,7 +311,7 @@ static int transport_window_add(struct vio_transport *t, struct phyp_vcpu *vcpu,
 	return rc;
 }
 
-/* Withdraw: asked, then by force. *held: neither helped, its pages may still be used. A window of an earlier session is gone already: 0. */
+/* Withdraw: asked, then by force. *held: neither helped, its pages may still be used. One that was taken back with its session is gone already: 0. */
 static int del(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t id, bool *held,
 	       struct vio_err *err)
 {
