@@ -48,6 +48,8 @@ static const struct call calls[] = {
 	{CALL(ppoll), 0},
 	{CALL(select), 0},
 	{CALL(pselect6), 0},
+	/* The older one is DPDK's thread of interrupts', each time a source comes or goes. */
+	{CALL(epoll_create), 0},
 	{CALL(epoll_create1), 0},
 	{CALL(epoll_ctl), 0},
 	{CALL(epoll_wait), 0},

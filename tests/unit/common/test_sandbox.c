@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -237,6 +238,20 @@ static void a_program_without_needs_still_has_memory_threads_and_what_is_open(vo
 	assert_int_equal(run(0, NULL, works_on, line, sizeof(line)), PASSED);
 }
 
+/* As DPDK's thread of interrupts does, by the older call, whenever a port comes. */
+static int makes_an_epoll_anew(void)
+{
+	return epoll_create(1) >= 0 ? PASSED : WRONG;
+}
+
+static void a_library_that_makes_its_epoll_anew_by_the_older_call_is_not_ended(void **state)
+{
+	char line[400];
+
+	(void)state;
+	assert_int_equal(run(0, NULL, makes_an_epoll_anew, line, sizeof(line)), PASSED);
+}
+
 static int ends_by_abort(void)
 {
 	abort();
@@ -324,6 +339,8 @@ int main(void)
 		cmocka_unit_test(what_no_program_needs_ends_it_and_says_which_call),
 		cmocka_unit_test(a_need_is_allowed_to_who_named_it_and_to_nobody_else),
 		cmocka_unit_test(a_program_without_needs_still_has_memory_threads_and_what_is_open),
+		cmocka_unit_test(
+			a_library_that_makes_its_epoll_anew_by_the_older_call_is_not_ended),
 		cmocka_unit_test(an_abort_is_still_an_abort),
 		cmocka_unit_test(a_thread_that_was_there_before_is_in_it_too),
 		cmocka_unit_test(root_becomes_the_user_that_was_named),
