@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "server/dpdk/eal.h"
+#include "server/dpdk/thash.h"
+#include "server/switch/mirror.h"
 #include "server/vios.h"
 
 /*
@@ -163,6 +165,11 @@ static int call_switch(void *ctx, vio_control_fn *fn, void *arg, struct vio_err 
 	return vio_lcores_call(((struct vios *)ctx)->lcores, 0, fn, arg, err);
 }
 
+static int set_mirror(void *ctx, const char *params, struct vio_err *err)
+{
+	return vio_mirror_set(&((struct vios *)ctx)->ports, params, err);
+}
+
 static int set_port(void *ctx, const char *params, struct vio_err *err)
 {
 	return vio_port_set(&((struct vios *)ctx)->ports, params, err);
@@ -173,6 +180,7 @@ static int open_devices(struct vios *v, struct vio_err *err)
 	struct vio_dev_env env = {.server_memory = server_memory,
 				  .mem_add = vios_mem_add,
 				  .mem_del = vios_mem_del,
+				  .toeplitz = vio_toeplitz,
 				  .config_changed = net_config_changed,
 				  .ctx = v,
 				  .say = vios_say_of_device,
@@ -212,7 +220,11 @@ static int start_adapters(struct vios *v, struct vio_err *err)
 		"/vio/set/port",
 		"Change a port of the switch. Parameters: port, then link=, vlan=, trunk=, mtu=, storm=",
 		set_port};
-	static const struct vio_control_cmd *const control[] = {&set_port_cmd};
+	static const struct vio_control_cmd mirror_cmd = {
+		"/vio/set/mirror",
+		"Copy a port's frames to a pcap file. Parameters: port, then file=, direction=, limit=; or off",
+		set_mirror};
+	static const struct vio_control_cmd *const control[] = {&set_port_cmd, &mirror_cmd};
 	uint64_t share = v->mem_top / v->n_adapters / CRQ_PAGE_BYTES * CRQ_PAGE_BYTES;
 
 	for (unsigned i = 0; i < v->n_adapters; i++) {
@@ -270,6 +282,7 @@ static void clean_up(struct vios *v)
 		vio_adapter_destroy(v->adapter[i]);
 	to_stop = NULL;
 	vio_lcores_destroy(v->lcores);
+	vio_mirror_stop_all(v->sw);
 	vio_switch_destroy(v->sw);
 	for (unsigned i = 0; i < v->o.n_uplinks; i++)
 		vio_uplink_destroy(v->uplink[i]);

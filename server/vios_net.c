@@ -37,18 +37,18 @@ static struct vio_port *port_of(const struct vios *v, unsigned i)
 /* Ports with link=uplink: up while any uplink is. And who is to announce itself. */
 static void follow_links(struct vios *v)
 {
-	bool up = false, announce;
+	struct vio_dev_uplinks is;
+	bool announce;
 
 	if (v->o.n_uplinks == 0)
 		return;
 	announce = vio_switch_announcements(v->sw) != v->announced;
 	v->announced = vio_switch_announcements(v->sw);
-	for (unsigned i = 0; i < v->o.n_uplinks; i++)
-		up |= vio_uplink_port(v->uplink[i])->up;
+	is = vio_uplinks_are(v->uplink, v->o.n_uplinks);
 	for (unsigned i = 0; i < v->n_adapters; i++) {
 		const struct vio_dev_kind *kind = v->dev[i]->kind;
 
-		if (kind->follow && v->adapter[i] && kind->follow(v->dev[i], up, announce))
+		if (kind->follow && v->adapter[i] && kind->follow(v->dev[i], is, announce))
 			vio_adapter_config_changed(v->adapter[i]);
 	}
 }
@@ -64,30 +64,10 @@ static unsigned switch_turn(void *ctx)
 	return vio_switch_poll(v->sw, v->switch_now);
 }
 
-/* Devices that DPDK would take for one another. */
-static int check_uplinks(const struct vios *v, struct vio_err *err)
-{
-	const struct vio_server_opts *o = &v->o;
-
-	for (unsigned i = 1; i < o->n_uplinks + o->n_vdevs; i++) {
-		for (unsigned k = 0; k < i; k++) {
-			const char *a = i < o->n_uplinks ? o->uplink[i] : o->vdev[i - o->n_uplinks];
-			const char *b = k < o->n_uplinks ? o->uplink[k] : o->vdev[k - o->n_uplinks];
-
-			if (vio_uplink_same_device(a, b))
-				return vio_err_set(
-					err, -EINVAL,
-					"%s and %s are one device to DPDK: give the second another name, e.g. the next number behind net_tap",
-					b, a);
-		}
-	}
-	return 0;
-}
-
 int vios_start_switch(struct vios *v, struct vio_err *err)
 {
 	struct vio_fdb *fdb = NULL;
-	int rc = check_uplinks(v, err);
+	int rc = vio_uplinks_differ(v->o.uplink, v->o.n_uplinks, v->o.vdev, v->o.n_vdevs, err);
 
 	for (unsigned i = 0; rc == 0 && i < v->n_adapters; i++) {
 		struct vio_port *port = port_of(v, i);

@@ -18,7 +18,8 @@ from vm import packages  # noqa: E402
 ARCH = "ppc64le"
 # Headers, and the links that the linker follows; what they need at run time is found from these.
 LIBRARIES = ["libjansson-dev", "libjansson4", "libnuma-dev", "libnuma1", "libcmocka-dev", "libcmocka0", "liburing-dev", "liburing2",
-             "libnbd-dev", "libnbd0", "libhwloc-dev", "libhwloc15", "libseccomp-dev", "libseccomp2"]
+             "libnbd-dev", "libnbd0", "libhwloc-dev", "libhwloc15", "libseccomp-dev", "libseccomp2",
+             "libpcap0.8-dev", "libpcap0.8", "libdbus-1-dev"]
 # Patterns of tests' names that this emulation can't run, and why.
 NOT_EMULATED = {
     "phyp robust": "needs robust mutexes, and qemu-user has no set_robust_list",
@@ -41,7 +42,7 @@ def sysroot(say):
     libs = root.path("usr", "lib", root.triplet)
     root.closure([os.path.realpath(os.path.join(libs, n)) for n in os.listdir(libs)
                   if any(n.startswith(p) for p in ("libjansson.so.", "libnuma.so.", "libcmocka.so.", "liburing.so.", "libnbd.so.", "libhwloc.so.",
-                                                    "libseccomp.so."))])
+                                                    "libseccomp.so.", "libpcap.so."))])
     return root.tree
 
 

@@ -45,6 +45,11 @@ struct vio_dev_env {
 	 */
 	int (*mem_add)(void *ctx, void *va, uint64_t len);
 	void (*mem_del)(void *ctx, void *va, uint64_t len);
+	/*
+	 * The Toeplitz hash of `words` words in the processor's order, the first one most significant, with a key of
+	 * 40 bytes as it stands in memory. NULL: there is none, and no RSS. Data path.
+	 */
+	uint32_t (*toeplitz)(const uint32_t *word, unsigned words, const uint32_t *key);
 	/* The config space of the adapter with this `number` is not what it was. */
 	void (*config_changed)(void *ctx, unsigned number);
 	void *ctx, *say_ctx;
@@ -69,6 +74,7 @@ struct vio_dev_ops {
 	uint32_t
 		hdr_len; /* bytes of the request header for payload->fetch; 0: the device reads it itself */
 	bool has_status; /* requests end in a status byte (r->status_at) */
+	bool long_chains; /* wants those of VIO_SEGS_MORE segments too; without this or a status they stop the queue */
 	/*
 	 * Parse and check the headers of `n` fetched requests and begin with them. Those
 	 * finished at once are put into done[] (room for n), in any order; returns their number.
@@ -96,6 +102,12 @@ struct vio_dev_ops {
 	unsigned (*complete)(struct vio_squeue *q, struct vio_req *done[], unsigned max);
 };
 
+/* All uplinks together: any is up; the fastest of those, Mb/s, 0: not known. */
+struct vio_dev_uplinks {
+	bool up;
+	uint32_t speed;
+};
+
 struct vio_dev_kind {
 	struct vio_option row; /* --NAME SPEC makes one; set is vio_dev_option */
 	const char *noun;      /* for messages: "disk" */
@@ -116,10 +128,10 @@ struct vio_dev_kind {
 	/* Its port of the switch; NULL op: it has none. */
 	struct vio_port *(*port)(struct vio_device *dev);
 	/*
-	 * Of those with a port. The uplinks are up or down, and announce: the guest is to say where it is. True: it
+	 * Of those with a port. The uplinks are so, and announce: the guest is to say where it is. True: it
 	 * should be told of a change of config space. The switch's lcore.
 	 */
-	bool (*follow)(struct vio_device *dev, bool up, bool announce);
+	bool (*follow)(struct vio_device *dev, struct vio_dev_uplinks is, bool announce);
 	/*
 	 * Optional; a person asks, and *said is the answer. resize: look whether it has grown; true: it has, and
 	 * the guest is to be told. resume: go on after a stop at an error; true: its queues are to be woken.

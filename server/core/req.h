@@ -41,8 +41,8 @@ struct vio_wtable;
 #define VIO_SEG_MAX  32
 #define VIO_MAX_SEGS (VIO_SEG_MAX + 2)
 /*
- * vio_req.n_seg of a chain with more: nothing of it is usable but seg[VIO_MAX_SEGS - 1], its last.
- * Only devices whose requests end in a status get such.
+ * vio_req.n_seg of a chain with more: seg[VIO_MAX_SEGS - 1] is its last, before it are its first ones.
+ * Only devices that say so get such (struct vio_dev_ops).
  */
 #define VIO_SEGS_MORE (VIO_MAX_SEGS + 1)
 /* Bytes of a device's request header that payload->fetch takes, at most. */

@@ -12,10 +12,8 @@
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_malloc.h>
-#include <rte_mbuf.h>
 
-#include "server/dev/net/offload.h"
-#include "server/ports/ethdev.h"
+#include "server/ports/ethdev_priv.h"
 
 #define POOL 2047u /* mbufs with room for a frame, for each direction */
 /*
@@ -24,8 +22,6 @@
  */
 #define POOL_LENT 1535u
 #define RING      512u /* descriptors asked for; the device adjusts */
-#define MAX_PARTS 8u   /* of a bond */
-#define RX_SEGS   8u   /* mbufs in one frame that comes in */
 #define PAGE      4096u
 /* Empty or not, when a port is stopped: more than all that can be in it. */
 #define DRAIN_TURNS (2u * (POOL + POOL_LENT) / VIO_FRAME_BURST)
@@ -34,63 +30,6 @@
 #define TX_CAPA                                                                                    \
 	(RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM |                           \
 	 RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO)
-
-/* A frame that is lent to the port: shared by the mbufs of its pieces. */
-struct lent {
-	struct rte_mbuf_ext_shared_info info;
-	struct vio_hold *hold;
-	struct vio_uplink *u;
-	struct rte_mempool *pool;
-	uint16_t from, pieces; /* index of the port that it came in at */
-};
-
-struct vio_uplink {
-	struct vio_port port;
-	uint16_t id; /* of ethdev */
-	struct rte_device *dev;
-	uint64_t capa;
-	bool in_place; /* may lend; cleared for good by an adapter's lcore, before the window that it is for */
-	bool bond;
-	bool known;           /* its driver, or its parts': reads_our_memory(), or hardware */
-	bool unfinished_sums; /* may bring in frames whose checksum the kernel left to a device (af_packet) */
-	int active;           /* bond: the part in use, as far as we know; -1 */
-	bool started;
-	bool stopped; /* vio_uplink_stop(): nobody but us has to do with it any more */
-	/*
-	 * It, or those of its parts, that reach memory by themselves: guest memory must be mapped
-	 * for them.
-	 */
-	unsigned n_dma;
-	struct rte_device *dma[MAX_PARTS];
-	char name[RTE_ETH_NAME_MAX_LEN];
-	char what[160];
-	struct rte_mempool *rx_pool, *tx_pool, *ext_pool, *lent_pool;
-	unsigned turns;
-	uint32_t share; /* 0: not known yet; all ports are there before frames flow */
-	/*
-	 * Pieces that are lent, by the port that they came in at, and frames (port.stats.lent):
-	 * counted without locked instructions by the switch's lcore, `home`, where they are lent
-	 * and nearly always come back; less those that came back on other threads.
-	 */
-	unsigned home;
-	uint32_t pieces[VIO_SWITCH_PORTS], away_pieces[VIO_SWITCH_PORTS];
-	uint64_t away_frames;
-	struct rte_mbuf *tx[VIO_FRAME_BURST];
-	unsigned n_tx;
-	struct rte_mbuf
-		*ext[VIO_FRAME_BURST]; /* taken from ext_pool together, for pieces to come */
-	unsigned n_ext;
-	uint64_t copied; /* bytes of the burst, not yet counted */
-	uint64_t fresh;  /* rearm_data of an mbuf that was just taken */
-	struct vio_frame frame[VIO_FRAME_BURST];
-	struct iovec iov[VIO_FRAME_BURST][RX_SEGS];
-	struct vio_segment segment;
-};
-
-static struct vio_uplink *of(struct vio_port *p)
-{
-	return vio_container_of(p, struct vio_uplink, port);
-}
 
 /* ------------------------------------------------------------------------------ leaving ---- */
 
@@ -424,6 +363,7 @@ static bool must_cut(const struct vio_uplink *u, const struct vio_frame *f)
 {
 	return vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE) &&
 	       (!(u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO) || f->l3_at != VIO_ETH_LEN ||
+		f->csum_offset != 16 ||
 		(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV6 && f->l4_at - f->l3_at != 40));
 }
 
@@ -561,66 +501,6 @@ static unsigned poll_port(struct vio_port *p)
 	return n;
 }
 
-static bool has_link(uint16_t id)
-{
-	struct rte_eth_link link;
-
-	return rte_eth_link_get_nowait(id, &link) < 0 || link.link_status == RTE_ETH_LINK_UP;
-}
-
-/*
- * A bond changes over by itself when its parts' drivers tell it of their links. Those of software
- * ports (tap) only answer when they are asked, so it is done here. True: one of its parts has a
- * link.
- */
-static bool look_after_bond(struct vio_uplink *u)
-{
-	uint16_t part[MAX_PARTS];
-	int n = rte_eth_bond_slaves_get(u->id, part, MAX_PARTS);
-	int primary = rte_eth_bond_primary_get(u->id);
-	bool backup = rte_eth_bond_mode_get(u->id) == BONDING_MODE_ACTIVE_BACKUP, up = false;
-
-	for (int i = -1; i < n && !up; i++) { /* the active one first */
-		int id = i < 0 ? primary : part[i];
-
-		if (id < 0 || !has_link((uint16_t)id))
-			continue;
-		up = true;
-		if (backup && id != primary && rte_eth_bond_primary_set(u->id, (uint16_t)id) == 0)
-			primary = id;
-	}
-	/* By us or by itself: what is behind it learns where the guests are from whoever speaks. */
-	if (backup && up && primary != u->active) {
-		if (u->active >= 0 && u->port.sw)
-			vio_switch_announce(&u->port);
-		u->active = primary;
-	}
-	return up;
-}
-
-static bool link_up(struct vio_uplink *u)
-{
-	return u->bond ? look_after_bond(u) : has_link(u->id);
-}
-
-static void tick(struct vio_port *p)
-{
-	struct vio_uplink *u = of(p);
-	uint64_t away = vio_load_relaxed(&u->away_frames);
-
-	if (vio_unlikely(away > 0)) { /* for telemetry, which knows the one number only */
-		vio_counter_add(&p->stats.lent, -away);
-		(void)vio_fetch_add(&u->away_frames, -away);
-	}
-	if (!u->stopped) {
-		bool up = link_up(u), back = up && !p->up;
-
-		vio_switch_link(p, up);
-		if (back)
-			vio_switch_announce(p);
-	}
-}
-
 static void reap(struct vio_port *p)
 {
 	if (!of(p)->stopped)
@@ -641,7 +521,7 @@ static const struct vio_port_ops ops = {.kind = "uplink",
 					.outside = true,
 					.deliver = deliver,
 					.poll = poll_port,
-					.tick = tick,
+					.tick = vio_uplink_tick,
 					.may_change = may_change,
 					.reap = reap};
 
@@ -688,18 +568,6 @@ void vio_uplink_mem_del(struct vio_uplink *const u[], unsigned n, void *va, uint
 }
 
 /* --------------------------------------------------------------------------------- life ---- */
-
-bool vio_uplink_is_pci(const char *spec, char *addr, size_t len)
-{
-	unsigned v[4];
-	int end = 0;
-
-	if (sscanf(spec, "%4x:%2x:%2x.%1x%n", &v[0], &v[1], &v[2], &v[3], &end) != 4 ||
-	    (spec[end] && spec[end] != ','))
-		return false;
-	snprintf(addr, len, "%.*s", end, spec);
-	return true;
-}
 
 /* The switch's words into the port, the others into devargs. */
 static int split(struct vio_uplink *u, const char *spec, char *devargs, size_t len,
@@ -798,13 +666,6 @@ static struct parts look_at_parts(struct vio_uplink *u)
 			u->unfinished_sums = true;
 	}
 	return p;
-}
-
-bool vio_uplink_same_device(const char *a, const char *b)
-{
-	size_t n = strcspn(a, ",");
-
-	return n == strcspn(b, ",") && !strncmp(a, b, n);
 }
 
 /* Make the device, or find it where EAL has done so already. */
@@ -1044,7 +905,7 @@ int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err 
 		return rc;
 	}
 	snprintf(u->port.name, sizeof(u->port.name), "%s", u->name);
-	u->port.up = link_up(u);
+	u->port.up = vio_uplink_link(u);
 	*out = u;
 	return 0;
 }

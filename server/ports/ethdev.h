@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/core/device.h"
 #include "server/switch/switch.h"
 
 /* Bytes of a frame below which it is copied into an mbuf: that costs less than lending it. */
@@ -36,10 +37,13 @@ struct vio_port *vio_uplink_port(struct vio_uplink *u);
 const char *vio_uplink_what(const struct vio_uplink *u);
 /* Frames that the port has not let go of. Any thread. */
 unsigned vio_uplink_lent(const struct vio_uplink *u);
+/* All of them together. The switch's lcore. */
+struct vio_dev_uplinks vio_uplinks_are(struct vio_uplink *const u[], unsigned n);
 /* A device that is only part of another (of a bond). */
 int vio_uplink_vdev(const char *devargs, struct vio_err *err);
-/* Do two such words name one device? DPDK would take the second for the first. */
-bool vio_uplink_same_device(const char *a, const char *b);
+/* Do no two of these words name one device? DPDK would take the second for the first. -EINVAL with a sentence. */
+int vio_uplinks_differ(const char *const uplink[], unsigned n_uplinks, const char *const vdev[],
+		       unsigned n_vdevs, struct vio_err *err);
 /* Is it a device on the PCI bus, that EAL has to look for when it starts? Copies its address. */
 bool vio_uplink_is_pci(const char *spec, char *addr, size_t len);
 

@@ -90,9 +90,9 @@ uint8_t vio_chain_judge(const struct vio_squeue *q, const struct vio_req *r)
 {
 	if (vio_unlikely(r->n_seg == 0))
 		return VIO_ST_DESC_CHAIN;
-	/* Without a status there is no way to refuse one request. */
-	return vio_unlikely(r->n_seg > VIO_MAX_SEGS) && !q->dev->has_status ? VIO_ST_DESC_CHAIN
-									    : VIO_ST_OK;
+	return vio_unlikely(r->n_seg > VIO_MAX_SEGS) && !q->dev->has_status && !q->dev->long_chains
+		       ? VIO_ST_DESC_CHAIN
+		       : VIO_ST_OK;
 }
 
 uint8_t vio_chain_walk(struct vio_squeue *q, const struct vio_desc_src *src, uint16_t head,

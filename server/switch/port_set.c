@@ -76,24 +76,34 @@ static int words(struct change *c, char *text, struct vio_err *err)
 	return rc;
 }
 
-int vio_port_set(const struct vio_port_set *s, const char *params, struct vio_err *err)
+int vio_port_named(const struct vio_port_set *s, const char *params, struct vio_port **p,
+		   const char **rest, struct vio_err *err)
 {
-	char text[MAX_PARAMS], *end;
-	struct change c = {.p = NULL};
+	char *end;
 	unsigned long port = strtoul(params, &end, 10);
-	int rc;
 
 	if (!s->sw)
 		return vio_err_set(err, -ENODEV, "there is no switch: no --net");
 	if (*params < '0' || *params > '9' || (*end && *end != ','))
 		return vio_err_set(err, -EINVAL, "%.40s: wants PORT,KEY=VALUE,...", params);
-	if (strlen(end) >= sizeof(text))
+	*p = port < VIO_SWITCH_PORTS ? (struct vio_port *)vio_switch_port(s->sw, (unsigned)port)
+				     : NULL;
+	*rest = end;
+	return *p ? 0 : vio_err_set(err, -ENOENT, "there is no port %lu", port);
+}
+
+int vio_port_set(const struct vio_port_set *s, const char *params, struct vio_err *err)
+{
+	struct change c = {.p = NULL};
+	char text[MAX_PARAMS];
+	const char *rest;
+	int rc = vio_port_named(s, params, &c.p, &rest, err);
+
+	if (rc < 0)
+		return rc;
+	if (strlen(rest) >= sizeof(text))
 		return vio_err_set(err, -EINVAL, "more than %u characters", MAX_PARAMS);
-	c.p = port < VIO_SWITCH_PORTS ? (struct vio_port *)vio_switch_port(s->sw, (unsigned)port)
-				      : NULL;
-	if (!c.p)
-		return vio_err_set(err, -ENOENT, "there is no port %lu", port);
-	strcpy(text, end);
+	strcpy(text, rest);
 	rc = words(&c, text, err);
 	return rc < 0 ? rc : s->call(s->ctx, make, &c, err);
 }

@@ -17,6 +17,12 @@ struct vio_port_set {
 	void *ctx;
 };
 
+/*
+ * The port that `params` begins with, and what follows its number (a comma or nothing). -errno with a sentence.
+ * Telemetry's thread, as are all here.
+ */
+int vio_port_named(const struct vio_port_set *s, const char *params, struct vio_port **p,
+		   const char **rest, struct vio_err *err);
 /* `params`: what follows the command's name. 0, or -errno with a sentence. Telemetry's thread. */
 int vio_port_set(const struct vio_port_set *s, const char *params, struct vio_err *err);
 

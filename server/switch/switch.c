@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "server/dev/net/offload.h"
+#include "server/switch/mirror.h"
 #include "server/switch/switch_priv.h"
 
 /* ------------------------------------------------------------------------------- life ---- */
@@ -244,6 +245,8 @@ static void flush(struct vio_switch *sw)
 		struct vio_port *p = sw->port[i];
 
 		sw->out_n[i] = 0;
+		if (vio_unlikely(p->mirror_out != NULL) && p->up)
+			vio_mirror_out(p, sw->out[i], n);
 		if (vio_likely(p->up))
 			p->ops->deliver(p, sw->out[i], n);
 		else
@@ -358,6 +361,8 @@ void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n)
 		return;
 	}
 	from->sw->from = from;
+	if (vio_unlikely(from->mirror_in != NULL))
+		vio_mirror_in(from, f, n);
 	for (unsigned i = 0; i < n; i++)
 		forward_one(from, &f[i]);
 	flush(from->sw);

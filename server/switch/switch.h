@@ -46,6 +46,7 @@
 
 struct vio_switch;
 struct vio_port;
+struct vio_mirror;
 struct vio_port_change;
 
 /* Why a frame was dropped. Words: vio_drop_name(). */
@@ -56,6 +57,7 @@ enum vio_drop {
 			       leaves */
 	VIO_DROP_OFFLOAD, /* offload fields that don't fit the frame, or were not negotiated; too many small
 			       segments in a turn */
+	VIO_DROP_PIECES, /* in more descriptors than the server takes for one frame */
 	VIO_DROP_VLAN, /* a VLAN that the port is not in, or a tag on an access port; at the exit: a second
 			    tag that would become the first */
 	VIO_DROP_SOURCE, /* the source is a group address, or none, or not the one that the port is locked to */
@@ -124,6 +126,8 @@ struct vio_port_stats {
 	uint64_t not_lent; /* of those out: frames copied because too much was lent already */
 	uint64_t
 		lent; /* now: frames that the port has in place and has not let go of; any thread */
+	uint64_t mirrored,
+		mirror_lost; /* frames copied to the port's mirror; that found no room there */
 };
 
 /* Which VLANs a port is in. */
@@ -141,8 +145,9 @@ struct vio_port {
 	char name[64];
 	struct vio_vlan_cfg vlan;
 	uint16_t mtu;
-	bool up;       /* link */
-	uint64_t lock; /* the source that frames must have, vio_port_lock()'s; 0: any */
+	bool up;        /* link */
+	uint32_t speed; /* of the link, Mb/s, 0: not known; an uplink's */
+	uint64_t lock;  /* the source that frames must have, vio_port_lock()'s; 0: any */
 	uint64_t own; /* vio_fdb_key() of the station that the port is made for, 0: none; relaxed */
 	uint32_t storm; /* frames a second that may go to everybody, 0: any number */
 	struct vio_port_stats stats;
@@ -150,6 +155,8 @@ struct vio_port {
 	uint64_t src_key, dst_key;
 	uint32_t src_at;
 	int dst_port;
+	/* NULL: none. The switch's lcore's, looked at once a burst. */
+	struct vio_mirror *mirror_in, *mirror_out;
 	unsigned addresses; /* that may be learnt here */
 	uint64_t turn;      /* when small segments were asked for last, and how many in it */
 	uint32_t small;

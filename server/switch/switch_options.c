@@ -16,6 +16,7 @@ const char *vio_drop_name(enum vio_drop why)
 		[VIO_DROP_TRUNCATED] = "truncated",
 		[VIO_DROP_RESERVED] = "reserved",
 		[VIO_DROP_STORM] = "storm",
+		[VIO_DROP_PIECES] = "pieces",
 		[VIO_DROP_OWN_SEGMENT] = "own_segment",
 		[VIO_DROP_NO_PORT] = "no_port",
 		[VIO_DROP_NO_BUFFERS] = "no_buffers",

@@ -24,7 +24,7 @@
 #define F(name) (1ull << VIRTIO_NET_F_##name)
 #define FEATURES                                                                                   \
 	(F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) |   \
-	 F(MRG_RXBUF))
+	 F(GUEST_ECN) | F(HOST_ECN) | F(GUEST_USO4) | F(GUEST_USO6) | F(HOST_USO) | F(MRG_RXBUF))
 
 /* ---------------------------------------------------------------------- the switch's table ---- */
 
@@ -297,18 +297,26 @@ static bool in_table(const uint8_t (*list)[6], unsigned n, const uint8_t *mac)
 	return false;
 }
 
-static void check_filter(const struct vio_net_filter *w, const uint8_t *dst)
+static void check_filter(const struct vio_net_filter *w, const uint8_t *dst, bool vlans)
 {
 	static const uint8_t all[6] = {255, 255, 255, 255, 255, 255};
 
-	if (w->promisc || memcmp(dst, all, 6) == 0)
+	if (w->promisc)
 		return;
-	if (dst[0] & 1)
-		FUZZ_CHECK(w->asked_allmulti || w->many_multi ||
-			   in_table(w->multi, w->n_multi, dst));
+	if (vlans && vio_get_be16(dst + 12) == 0x8100) {
+		const uint16_t vid = vio_get_be16(dst + 14) & 0xfff;
+
+		FUZZ_CHECK(w->vlan[vid / 64] >> vid % 64 & 1);
+	}
+	if (memcmp(dst, all, 6) == 0)
+		FUZZ_CHECK(!w->no_broadcast);
+	else if (dst[0] & 1)
+		FUZZ_CHECK(!w->no_multi && (w->asked_allmulti || w->many_multi ||
+					    in_table(w->multi, w->n_multi, dst)));
 	else
-		FUZZ_CHECK(w->alluni || memcmp(dst, w->mac, 6) == 0 ||
-			   in_table(w->uni, w->n_uni, dst));
+		FUZZ_CHECK(!w->no_uni &&
+			   (w->asked_alluni || w->many_uni || memcmp(dst, w->mac, 6) == 0 ||
+			    in_table(w->uni, w->n_uni, dst)));
 }
 
 /* A frame is in a VLAN of both ports, and a tag that the sender made up is never the one that counts. */
@@ -329,6 +337,18 @@ static void check_tags(const struct end *from, const struct end *e, const uint8_
 	type = vio_get_be16(head + 16);
 	if (!tx->trunk)
 		FUZZ_CHECK(vid == tx->pvid && type != 0x8100 && type != 0x88a8);
+}
+
+/* Is it of a kind that the guest takes? */
+static bool gso_agreed(const struct vio_net *n, const struct virtio_net_hdr_v1 *h)
+{
+	const uint8_t kind = (uint8_t)(h->gso_type & ~VIRTIO_NET_HDR_GSO_ECN),
+		      udp = VIO_GSO_BIT(VIO_GSO_UDP4) | VIO_GSO_BIT(VIO_GSO_UDP6);
+
+	if ((h->gso_type & VIRTIO_NET_HDR_GSO_ECN) && !(n->takes & VIO_GSO_ECN))
+		return false;
+	return kind < 8 &&
+	       (kind == VIRTIO_NET_HDR_GSO_UDP_L4 ? n->takes & udp : n->takes >> kind & 1);
 }
 
 /* What the receiver may rely on, of each frame that came. Frames. */
@@ -357,16 +377,18 @@ static unsigned check_received(const struct end *from, struct end *e)
 		len -= (uint32_t)sizeof(h);
 		FUZZ_CHECK(!(h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
 			   (e->net->guest_csum && h.csum_start + h.csum_offset + 2u <= len));
-		FUZZ_CHECK(h.gso_type != VIRTIO_NET_HDR_GSO_TCPV4 || e->net->guest_tso4);
-		FUZZ_CHECK(h.gso_type != VIRTIO_NET_HDR_GSO_TCPV6 || e->net->guest_tso6);
+		FUZZ_CHECK(gso_agreed(e->net, &h));
 		FUZZ_CHECK(h.gso_type == VIRTIO_NET_HDR_GSO_NONE ||
-			   (h.hdr_len < len && h.gso_size >= VIO_GSO_MIN));
+			   (h.hdr_len < len &&
+			    h.gso_size >=
+				    (h.gso_type == VIRTIO_NET_HDR_GSO_UDP_L4 ? 1u : VIO_GSO_MIN)));
 		FUZZ_CHECK(len <= 1518 || (h.gso_type != VIRTIO_NET_HDR_GSO_NONE &&
 					   h.hdr_len + h.gso_size <= 1518u));
 		n_head = head_of(e, n, head, sizeof(head));
 		FUZZ_CHECK(n_head >= VIO_ETH_LEN);
 		check_tags(from, e, head, n_head);
-		check_filter(&e->net->filter, head);
+		check_filter(&e->net->filter, head,
+			     e->net->features & F(CTRL_VLAN) && e->net->port.vlan.trunk);
 		FUZZ_CHECK(!from->net->locked || memcmp(head + 6, from->net->mac, 6) == 0);
 		e->used_seen = (uint16_t)(e->used_seen + n);
 		frames++;
@@ -428,9 +450,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* Most of what makes sense; two bits take things away. */
 	open_end(tx, sw, tx_spec[vlan % 4], how_tx & 1 ? 0 : FEATURES, 1);
 	open_end(rx, sw, rx_spec[vlan / 4 % 4],
-		 F(CTRL_VQ) | F(CTRL_RX) | F(CTRL_MAC_ADDR) | (how_rx & 1 ? 0 : F(MRG_RXBUF)) |
-			 (how_rx & 2 ? 0 : F(GUEST_CSUM)) |
-			 (how_rx & 6 ? 0 : F(GUEST_TSO4) | F(GUEST_TSO6)),
+		 F(CTRL_VQ) | F(CTRL_RX) | F(CTRL_MAC_ADDR) | F(CTRL_RX_EXTRA) |
+			 (how_rx & 8 ? 0 : F(CTRL_VLAN)) |
+			 (how_rx & 2 ? 0 : F(CTRL_GUEST_OFFLOADS)) |
+			 (how_rx & 1 ? 0 : F(MRG_RXBUF)) | (how_rx & 2 ? 0 : F(GUEST_CSUM)) |
+			 (how_rx & 6 ? 0 : F(GUEST_TSO4) | F(GUEST_TSO6)) |
+			 (how_rx & 22 ? 0 : F(GUEST_ECN) | F(GUEST_USO4) | F(GUEST_USO6)),
 		 0);
 	ctrl->net = rx->net;
 	open_queue(ctrl, 2);

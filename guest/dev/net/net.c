@@ -138,8 +138,10 @@ bool vio_net_look_at_config(struct vio_net *n)
 {
 	const uint32_t changes = vio_transport_config_changes(n->f.t);
 	struct virtio_net_config c = {0};
-	uint16_t mtu = n->info.mtu;
-	bool up;
+	struct vio_net_info *i = &n->info;
+	uint16_t mtu = i->mtu;
+	uint32_t speed = i->speed;
+	bool up, announce = i->announce;
 
 	if (vio_unlikely(changes != n->config_changes)) {
 		n->config_changes = vio_transport_config(n->f.t, &c, sizeof(c));
@@ -147,13 +149,19 @@ bool vio_net_look_at_config(struct vio_net *n)
 						       vio_le16(c.status) & VIRTIO_NET_S_LINK_UP);
 		if (n->info.features >> VIRTIO_NET_F_MTU & 1)
 			mtu = vio_le16(c.mtu);
+		speed = net_speed(i->features, &c);
+		announce = i->features >> VIRTIO_NET_F_GUEST_ANNOUNCE & 1 &&
+			   vio_le16(c.status) & VIRTIO_NET_S_ANNOUNCE;
 	}
 	/* A card without a server has no cable: whoever has another way must learn of it. */
 	up = vio_load_relaxed(&n->card_up) && !vio_load_relaxed(&n->f.waiting);
-	if (vio_likely(up == n->info.link_up && mtu == n->info.mtu))
+	if (vio_likely(up == i->link_up && mtu == i->mtu && speed == i->speed &&
+		       announce == i->announce))
 		return false;
-	n->info.link_up = up;
-	n->info.mtu = mtu;
+	i->link_up = up;
+	i->mtu = mtu;
+	i->speed = speed;
+	i->announce = announce;
 	return true;
 }
 

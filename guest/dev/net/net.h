@@ -17,9 +17,8 @@
 #ifndef VIO_GUEST_NET_H
 #define VIO_GUEST_NET_H
 
-#include <linux/virtio_net.h>
-
 #include "guest/transport/transport.h"
+#include "vio/virtio_net.h"
 
 #define VIO_NET_MAX_PAIRS 15u /* a virtual processor each */
 #define VIO_NET_HDR       12u /* struct virtio_net_hdr_v1, in front of every frame */
@@ -35,8 +34,10 @@ struct vio_net_cfg {
 	uint32_t buffers; /* of each pair; 0 = enough for both queues and two bursts */
 	uint32_t
 		buf_len; /* of one buffer, with headroom, bytes; power of two, 256 to 131072; 0 = 2048 */
-	uint32_t posted;    /* receive buffers kept posted; 0 = as many as the queue has entries */
-	bool offload;       /* take checksum and segmentation offload, both ways, when offered */
+	uint32_t posted; /* receive buffers kept posted; 0 = as many as the queue has entries */
+	bool offload;    /* take checksum and segmentation offload, both ways, when offered */
+	bool announce;   /* the program announces itself when it is asked to (info.announce) */
+	bool filter_vlans; /* tagged frames only of VLANs that vio_net_vlan() named, unless promiscuous */
 	bool no_merge;      /* do without mergeable receive buffers */
 	uint32_t copybreak; /* payload copybreak: 0 = 256 */
 	unsigned defer_batch, quota_pages;
@@ -49,9 +50,12 @@ struct vio_net_info {
 	uint8_t mac[6];
 	uint16_t mtu; /* bytes, without Ethernet header; 1500 when the device does not say */
 	bool link_up;
-	bool merge; /* mergeable receive buffers */
+	uint32_t speed; /* of the link, Mb/s; 0: not known */
+	bool announce; /* the program is to say where its stations are, and then vio_net_announced() */
+	bool merge;    /* mergeable receive buffers */
 	bool csum, guest_csum, tso4, tso6, guest_tso4, guest_tso6;
-	bool can_control, can_rx_mode, can_set_mac;
+	bool ecn, uso, guest_uso; /* with TSO: CWR too; datagrams, of IPv4 and IPv6 */
+	bool can_control, can_rx_mode, can_set_mac, can_vlan, can_set_offloads;
 	uint16_t pairs, max_pairs, queue_size;
 	uint32_t buffers, buf_len; /* of each pair; of each buffer */
 	uint32_t room;             /* bytes of a frame that fit one buffer */
@@ -153,8 +157,8 @@ void vio_net_idle_fds(struct vio_net *n, unsigned pair, bool wait_tx, struct pol
 void vio_net_prod(struct vio_net *n, unsigned pair);
 
 /*
- * Did link status or MTU change? info is up to date then. The link is down while the server is
- * away. Call now and then; three loads when nothing did.
+ * Did link status, MTU or speed change, or is the program to announce itself? info is up to date then. The link is
+ * down while the server is away. Call now and then; three loads when nothing did.
  */
 bool vio_net_look_at_config(struct vio_net *n);
 /*
@@ -164,5 +168,14 @@ bool vio_net_look_at_config(struct vio_net *n);
 int vio_net_promisc(struct vio_net *n, bool on, struct vio_err *err);
 int vio_net_allmulti(struct vio_net *n, bool on, struct vio_err *err);
 int vio_net_set_mac(struct vio_net *n, const uint8_t mac[6], struct vio_err *err);
+/* Frames of this VLAN (0 to 4095), with cfg.filter_vlans. */
+int vio_net_vlan(struct vio_net *n, uint16_t vid, bool on, struct vio_err *err);
+/*
+ * Which of the offloads that were agreed on are made use of in frames from the device, from now on: their feature
+ * bits (GUEST_CSUM, _TSO4, _TSO6, _ECN, _USO4, _USO6).
+ */
+int vio_net_set_offloads(struct vio_net *n, uint64_t offloads, struct vio_err *err);
+/* The program has announced itself. Not told again. */
+int vio_net_announced(struct vio_net *n, struct vio_err *err);
 
 #endif

@@ -61,6 +61,12 @@ static const char *command_name(uint8_t class, uint8_t cmd)
 		{VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, "all-multicast mode"},
 		{VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, "a new address"},
 		{VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, "a number of queue pairs"},
+		{VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, "frames of a VLAN"},
+		{VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_DEL, "no frames of a VLAN"},
+		{VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK,
+		 "nothing more to announce"},
+		{VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET,
+		 "other offloads"},
 	};
 
 	for (unsigned i = 0; i < VIO_ARRAY_SIZE(list); i++) {
@@ -88,7 +94,8 @@ int net_command(struct vio_net *n, uint8_t class, uint8_t cmd, const void *data,
 				   command_name(class, cmd));
 	c->va[0] = class;
 	c->va[1] = cmd;
-	memcpy(c->va + 2, data, len);
+	if (len > 0)
+		memcpy(c->va + 2, data, len);
 	rc = post(c, len + 2);
 	if (rc)
 		return vio_err_set(err, rc, "no room to ask for %s now", command_name(class, cmd));
@@ -136,6 +143,21 @@ static int set_flag(struct vio_net *n, uint8_t cmd, bool on, struct vio_err *err
 	return net_command(n, VIRTIO_NET_CTRL_RX, cmd, &v, 1, err);
 }
 
+/* The VLANs that were named. */
+static int tell_vlans(struct vio_net *n, struct vio_err *err)
+{
+	int rc = 0;
+
+	for (uint16_t vid = 0; rc == 0 && vid < 4096; vid++) {
+		const uint16_t le = vio_le16(vid);
+
+		if (n->wishes.vlan[vid / 64] >> vid % 64 & 1)
+			rc = net_command(n, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, &le,
+					 sizeof(le), err);
+	}
+	return rc;
+}
+
 int net_tell(struct vio_net *n, struct vio_err *err)
 {
 	const struct net_wishes *w = &n->wishes;
@@ -152,6 +174,12 @@ int net_tell(struct vio_net *n, struct vio_err *err)
 				 sizeof(w->mac), err);
 	if (rc == 0 && w->allmulti_said)
 		rc = set_flag(n, VIRTIO_NET_CTRL_RX_ALLMULTI, w->allmulti, err);
+	if (rc == 0)
+		rc = tell_vlans(n, err);
+	if (rc == 0 && w->offloads_said)
+		rc = net_command(n, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
+				 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET,
+				 &(const uint64_t){vio_le64(w->offloads)}, 8, err);
 	if (rc == 0 && w->promisc_said)
 		rc = set_flag(n, VIRTIO_NET_CTRL_RX_PROMISC, w->promisc, err);
 	return rc;
@@ -215,5 +243,43 @@ int vio_net_set_mac(struct vio_net *n, const uint8_t mac[6], struct vio_err *err
 		memcpy(n->wishes.mac, mac, 6);
 		memcpy(n->info.mac, mac, 6);
 	}
+	return rc;
+}
+
+int vio_net_vlan(struct vio_net *n, uint16_t vid, bool on, struct vio_err *err)
+{
+	const uint16_t le = vio_le16(vid);
+	const uint64_t bit = 1ull << vid % 64;
+
+	if (vid >= 4096)
+		return vio_err_set(err, -EINVAL, "VLAN %u: they are 0 to 4095", vid);
+	if (n->info.can_vlan && on)
+		n->wishes.vlan[vid / 64] |= bit;
+	else
+		n->wishes.vlan[vid / 64] &= ~bit;
+	return ask(n, n->info.can_vlan, VIRTIO_NET_CTRL_VLAN,
+		   on ? VIRTIO_NET_CTRL_VLAN_ADD : VIRTIO_NET_CTRL_VLAN_DEL, &le, sizeof(le), err);
+}
+
+int vio_net_set_offloads(struct vio_net *n, uint64_t offloads, struct vio_err *err)
+{
+	const uint64_t le = vio_le64(offloads);
+	int rc = ask(n, n->info.can_set_offloads, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
+		     VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &le, sizeof(le), err);
+
+	if (rc == 0 || rc == -ENOTCONN) {
+		n->wishes.offloads_said = true;
+		n->wishes.offloads = offloads;
+	}
+	return rc;
+}
+
+int vio_net_announced(struct vio_net *n, struct vio_err *err)
+{
+	int rc = ask(n, n->info.features >> VIRTIO_NET_F_GUEST_ANNOUNCE & 1,
+		     VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, NULL, 0, err);
+
+	if (rc == 0)
+		n->info.announce = false;
 	return rc;
 }

@@ -74,8 +74,10 @@ struct net_ctrl {
 
 /* What the device was told, to be told again. */
 struct net_wishes {
-	bool promisc_said, promisc, allmulti_said, allmulti, mac_said;
+	bool promisc_said, promisc, allmulti_said, allmulti, mac_said, offloads_said;
 	uint8_t mac[6];
+	uint64_t offloads;
+	uint64_t vlan[64]; /* bit per VLAN */
 };
 
 struct vio_net {
@@ -114,6 +116,8 @@ static inline void net_buf_free(struct net_pair *p, struct net_buf *b)
 
 /* ---- net_setup.c ---- */
 void net_want_features(struct vio_net *n);
+/* Of the link, Mb/s; 0: not known. */
+uint32_t net_speed(uint64_t features, const struct virtio_net_config *c);
 /* From config space into *info; -EPROTO when it makes no sense. */
 int net_read_config(struct vio_net *n, struct vio_net_info *info, struct vio_err *err);
 int net_setup(struct vio_net *n, struct vio_err *err);

@@ -23,7 +23,8 @@
 #define BIT(b) (1ull << VIRTIO_NET_F_##b)
 #define OFFLOAD                                                                                    \
 	(BIT(CSUM) | BIT(GUEST_CSUM) | BIT(HOST_TSO4) | BIT(HOST_TSO6) | BIT(GUEST_TSO4) |         \
-	 BIT(GUEST_TSO6))
+	 BIT(GUEST_TSO6) | BIT(HOST_ECN) | BIT(GUEST_ECN) | BIT(HOST_USO) | BIT(GUEST_USO4) |      \
+	 BIT(GUEST_USO6) | BIT(CTRL_GUEST_OFFLOADS))
 
 static bool has(const struct vio_net_info *i, unsigned bit)
 {
@@ -36,7 +37,12 @@ void net_want_features(struct vio_net *n)
 {
 	uint64_t *f = &n->cfg.transport.features;
 
-	*f |= BIT(MAC) | BIT(STATUS) | BIT(MTU) | BIT(CTRL_VQ) | BIT(CTRL_RX) | BIT(CTRL_MAC_ADDR);
+	*f |= BIT(MAC) | BIT(STATUS) | BIT(MTU) | BIT(CTRL_VQ) | BIT(CTRL_RX) | BIT(CTRL_MAC_ADDR) |
+	      BIT(SPEED_DUPLEX);
+	if (n->cfg.announce)
+		*f |= BIT(GUEST_ANNOUNCE);
+	if (n->cfg.filter_vlans)
+		*f |= BIT(CTRL_VLAN);
 	if (!n->cfg.no_merge)
 		*f |= BIT(MRG_RXBUF);
 	if (n->cfg.pairs > 1)
@@ -60,9 +66,21 @@ static void read_features(const struct vio_net *n, struct vio_net_info *i)
 	i->tso6 = has(i, VIRTIO_NET_F_HOST_TSO6);
 	i->guest_tso4 = has(i, VIRTIO_NET_F_GUEST_TSO4);
 	i->guest_tso6 = has(i, VIRTIO_NET_F_GUEST_TSO6);
+	i->ecn = has(i, VIRTIO_NET_F_HOST_ECN);
+	i->uso = has(i, VIRTIO_NET_F_HOST_USO);
+	i->guest_uso = has(i, VIRTIO_NET_F_GUEST_USO4) && has(i, VIRTIO_NET_F_GUEST_USO6);
 	i->can_control = has(i, VIRTIO_NET_F_CTRL_VQ);
+	i->can_vlan = i->can_control && has(i, VIRTIO_NET_F_CTRL_VLAN);
+	i->can_set_offloads = i->can_control && has(i, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
 	i->can_rx_mode = i->can_control && has(i, VIRTIO_NET_F_CTRL_RX);
 	i->can_set_mac = i->can_control && has(i, VIRTIO_NET_F_CTRL_MAC_ADDR);
+}
+
+uint32_t net_speed(uint64_t features, const struct virtio_net_config *c)
+{
+	uint32_t v = vio_le32(c->speed);
+
+	return features >> VIRTIO_NET_F_SPEED_DUPLEX & 1 && v <= INT32_MAX ? v : 0;
 }
 
 int net_read_config(struct vio_net *n, struct vio_net_info *i, struct vio_err *err)
@@ -76,6 +94,9 @@ int net_read_config(struct vio_net *n, struct vio_net_info *i, struct vio_err *e
 	read_features(n, i);
 	i->max_pairs = has(i, VIRTIO_NET_F_MQ) ? vio_le16(c.max_virtqueue_pairs) : 1;
 	i->mtu = has(i, VIRTIO_NET_F_MTU) ? vio_le16(c.mtu) : 1500;
+	i->speed = net_speed(i->features, &c);
+	i->announce =
+		has(i, VIRTIO_NET_F_GUEST_ANNOUNCE) && vio_le16(c.status) & VIRTIO_NET_S_ANNOUNCE;
 	i->link_up = !has(i, VIRTIO_NET_F_STATUS) || vio_le16(c.status) & VIRTIO_NET_S_LINK_UP;
 	if (has(i, VIRTIO_NET_F_MAC))
 		memcpy(i->mac, c.mac, sizeof(i->mac));
@@ -96,7 +117,8 @@ int net_read_config(struct vio_net *n, struct vio_net_info *i, struct vio_err *e
 static int check_room(const struct vio_net *n, struct vio_err *err)
 {
 	const struct vio_net_info *i = &n->info;
-	uint32_t most = i->guest_tso4 || i->guest_tso6 ? VIO_NET_MAX_FRAME : i->mtu + 18u;
+	uint32_t most =
+		i->guest_tso4 || i->guest_tso6 || i->guest_uso ? VIO_NET_MAX_FRAME : i->mtu + 18u;
 
 	if (!i->merge && most + VIO_NET_HDR > n->cap)
 		return vio_err_set(
@@ -281,7 +303,7 @@ static void size_up(struct vio_net *n)
 	i->room = c->buf_len - VIO_NET_HEADROOM;
 	n->cap = i->room + VIO_NET_HDR;
 	n->max_merge = (VIO_NET_MAX_FRAME + VIO_NET_HDR + n->cap - 1) / n->cap;
-	if (!i->guest_tso4 && !i->guest_tso6)
+	if (!i->guest_tso4 && !i->guest_tso6 && !i->guest_uso)
 		n->max_merge = (i->mtu + 18u + VIO_NET_HDR + n->cap - 1) / n->cap;
 	i->posted = c->posted && c->posted < i->queue_size ? c->posted : i->queue_size;
 	i->buffers = c->buffers ? c->buffers : i->posted + i->queue_size + 2 * NET_BURST;

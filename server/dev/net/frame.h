@@ -17,13 +17,14 @@
 #define VIO_SERVER_FRAME_H
 
 #include <assert.h>
-#include <linux/virtio_net.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/uio.h>
 
 #include "vio/atomics.h"
 #include "vio/types.h"
+#include "vio/virtio_net.h"
 
 /* A frame's own room: Ethernet and VLAN tag (18), IPv6 (40), TCP with all options (60), and some extension headers. */
 #define VIO_FRAME_HEAD 192u
@@ -54,6 +55,16 @@
 #define VIO_ETHERTYPE_IPV4 0x0800u
 #define VIO_ETHERTYPE_IPV6 0x86ddu
 
+/*
+ * Kinds of segmentation: values of gso_type, of which the wire has one for UDP over either IP, and here they are
+ * two. Sets of them, of what is sent and taken, have a bit for each; that of "none" is always there, and the
+ * highest says that the first segment's TCP may have CWR set (ECN).
+ */
+#define VIO_GSO_UDP4      5u
+#define VIO_GSO_UDP6      6u
+#define VIO_GSO_BIT(kind) (uint8_t)(1u << (kind))
+#define VIO_GSO_ECN       0x80u
+
 /* Whoever needs a frame's body after the call: the last one to let go calls done(), on any thread. */
 struct vio_hold {
 	uint32_t refs;
@@ -80,7 +91,8 @@ struct vio_frame {
 	uint16_t pcp;      /* priority and DEI as they stand in a tag (the upper four bits) */
 	/* Offload, checked: virtio_net_hdr_v1's fields in host order. */
 	uint8_t flags;    /* VIRTIO_NET_HDR_F_NEEDS_CSUM, _DATA_VALID */
-	uint8_t gso_type; /* VIRTIO_NET_HDR_GSO_NONE, _TCPV4, _TCPV6 */
+	uint8_t gso_type; /* VIRTIO_NET_HDR_GSO_NONE, _TCPV4, _TCPV6; VIO_GSO_UDP4, _UDP6 */
+	uint8_t ecn;      /* of TCP's kinds: VIO_GSO_ECN or 0; not looked at of none */
 	uint16_t gso_size, csum_start, csum_offset;
 	uint16_t l3_at, l4_at,
 		l4_end; /* with gso_type: where the headers are; l4_end: first byte of data */
@@ -105,6 +117,12 @@ static_assert(offsetof(struct vio_frame, buf) ==
 static inline uint8_t *vio_frame_head(const struct vio_frame *f)
 {
 	return f->head;
+}
+/* Is it of a kind that is in the set? */
+static inline bool vio_gso_in(const struct vio_frame *f, uint8_t set)
+{
+	return f->gso_type == VIRTIO_NET_HDR_GSO_NONE ||
+	       ((set >> f->gso_type & 1) && !(f->ecn & ~set));
 }
 static inline uint16_t vio_get_be16(const uint8_t *p)
 {

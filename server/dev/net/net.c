@@ -4,7 +4,6 @@
  * wrote before its frame and the first bytes of the frame are copied once; everything is judged and
  * changed in that copy.
  */
-#include <linux/virtio_net.h>
 #include <string.h>
 
 #include "server/core/squeue.h"
@@ -72,9 +71,7 @@ static bool take_offload(struct vio_net *n, const struct iovec *iov, uint32_t le
 	f->head_len = (uint16_t)need;
 	if (len < VIO_ETH_LEN) /* the switch has a word for it */
 		return true;
-	if (vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM),
-			      vio_net_has(n, VIRTIO_NET_F_HOST_TSO4),
-			      vio_net_has(n, VIRTIO_NET_F_HOST_TSO6)))
+	if (vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM), n->sends))
 		return true;
 	vio_port_drop(&n->port, VIO_DROP_OFFLOAD, 1);
 	return false;
@@ -148,6 +145,11 @@ static inline bool judge_chain(struct vio_squeue *q, struct vio_net *n, struct v
 	r->to_guest = false;
 	if (vio_unlikely(r->fault != VIO_ST_OK))
 		return false;
+	if (vio_unlikely(r->n_seg > VIO_MAX_SEGS)) {
+		vio_port_drop(&n->port, VIO_DROP_PIECES, 1);
+		finish(q, r);
+		return false;
+	}
 	for (unsigned i = 0; i < r->n_seg; i++)
 		sum += r->seg[i].len;
 	if (vio_unlikely(r->n_readable != r->n_seg || sum < VIO_NET_HDR)) {
@@ -406,6 +408,7 @@ unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsig
 
 const struct vio_dev_ops vio_net_tx_ops = {.name = "net transmit",
 					   .one_lcore = true,
+					   .long_chains = true,
 					   .submit = tx_submit,
 					   .plain = tx_plain,
 					   .plain_flags = 0,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The control queue (VIRTIO 1.2, 5.1.6.5): filters, the address, the pairs in use. */
+/* The control queue (VIRTIO 1.2, 5.1.6.5): commands, the address, the pairs in use, what is taken unfinished. */
 #include <string.h>
 
 #include "server/head/adapter.h"
@@ -45,61 +45,36 @@ void vio_net_show_station(struct vio_net *n)
 	} while (own != station_of(n));
 }
 
-void vio_net_filter_reset(struct vio_net *n)
+void vio_net_take(struct vio_net *n, uint64_t offloads)
 {
-	memset(&n->filter, 0, sizeof(n->filter));
-	memcpy(n->filter.mac, n->mac, sizeof(n->mac));
-	n->filter.promisc = true; /* until the guest says what it wants */
+	static const struct {
+		uint8_t feature, gso;
+	} kind[] = {{VIRTIO_NET_F_GUEST_TSO4, VIO_GSO_BIT(VIRTIO_NET_HDR_GSO_TCPV4)},
+		    {VIRTIO_NET_F_GUEST_TSO6, VIO_GSO_BIT(VIRTIO_NET_HDR_GSO_TCPV6)},
+		    {VIRTIO_NET_F_GUEST_ECN, VIO_GSO_ECN},
+		    {VIRTIO_NET_F_GUEST_USO4, VIO_GSO_BIT(VIO_GSO_UDP4)},
+		    {VIRTIO_NET_F_GUEST_USO6, VIO_GSO_BIT(VIO_GSO_UDP6)}};
+
+	n->guest_csum = offloads >> VIRTIO_NET_F_GUEST_CSUM & 1;
+	n->takes = VIO_GSO_BIT(VIRTIO_NET_HDR_GSO_NONE);
+	/* What is not cut is not summed either. */
+	for (unsigned i = 0; n->guest_csum && i < VIO_ARRAY_SIZE(kind); i++)
+		n->takes |= offloads >> kind[i].feature & 1 ? kind[i].gso : 0;
 }
 
-/*
- * One of the two lists of MAC_TABLE_SET. All: it lists more than we keep, so that everything of its
- * kind is let through until the next one (5.1.6.5.2 allows that). False: malformed.
- */
-static bool take_table(const uint8_t **at, uint32_t *left, uint8_t (*list)[6], unsigned *n,
-		       bool *all)
+/* From the next frame on (5.1.6.5.6.2): only what was agreed on can be switched on. */
+static bool set_offloads(struct vio_net *n, uint8_t cmd, const uint8_t *data, uint32_t len)
 {
-	uint32_t count;
+	const uint64_t may = n->features & VIO_NET_GUEST_OFFLOADS;
+	uint64_t want;
 
-	if (*left < 4)
+	if (cmd != VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET || len != sizeof(want))
 		return false;
-	memcpy(&count, *at, 4);
-	count = vio_le32(count);
-	*at += 4;
-	*left -= 4;
-	if (count > *left / 6)
+	memcpy(&want, data, sizeof(want));
+	want = vio_le64(want);
+	if (want & ~may)
 		return false;
-	*all = count > VIO_NET_MACS;
-	*n = *all ? 0 : count;
-	memcpy(list, *at, *n * 6);
-	*at += count * 6;
-	*left -= count * 6;
-	return true;
-}
-
-static bool set_tables(struct vio_net *n, const uint8_t *data, uint32_t len)
-{
-	struct vio_net_filter w = n->filter;
-
-	if (!take_table(&data, &len, w.uni, &w.n_uni, &w.alluni) ||
-	    !take_table(&data, &len, w.multi, &w.n_multi, &w.many_multi) || len != 0)
-		return false;
-	w.allmulti = w.asked_allmulti || w.many_multi;
-	n->filter = w;
-	return true;
-}
-
-static bool set_mode(struct vio_net *n, uint8_t cmd, const uint8_t *data, uint32_t len)
-{
-	if (len != 1 || data[0] > 1)
-		return false;
-	if (cmd == VIRTIO_NET_CTRL_RX_PROMISC)
-		n->filter.promisc = data[0];
-	else if (cmd == VIRTIO_NET_CTRL_RX_ALLMULTI)
-		n->filter.asked_allmulti = data[0];
-	else
-		return false;
-	n->filter.allmulti = n->filter.asked_allmulti || n->filter.many_multi;
+	vio_net_take(n, want);
 	return true;
 }
 
@@ -118,6 +93,7 @@ static bool set_pairs(struct vio_net *n, const uint8_t *data, uint32_t len)
 			return false; /* the guest has not announced them */
 	}
 	n->pairs = pairs;
+	n->rss.on = false; /* 5.1.6.5.5: from now on by itself */
 	return true;
 }
 
@@ -151,19 +127,27 @@ static bool command(struct vio_squeue *q, const uint8_t *c, uint32_t len)
 	const uint8_t *data = c + 2;
 
 	len -= 2;
-	if (c[0] == VIRTIO_NET_CTRL_RX && vio_net_has(n, VIRTIO_NET_F_CTRL_RX))
-		return set_mode(n, c[1], data, len);
+	if (c[0] == VIRTIO_NET_CTRL_RX)
+		return vio_net_rx_mode(n, c[1], data, len);
 	if (c[0] == VIRTIO_NET_CTRL_MAC && c[1] == VIRTIO_NET_CTRL_MAC_TABLE_SET &&
 	    vio_net_has(n, VIRTIO_NET_F_CTRL_RX))
-		return set_tables(n, data, len);
+		return vio_net_mac_table(n, data, len);
 	if (c[0] == VIRTIO_NET_CTRL_MAC && c[1] == VIRTIO_NET_CTRL_MAC_ADDR_SET &&
 	    vio_net_has(n, VIRTIO_NET_F_CTRL_MAC_ADDR))
 		return set_address(q, n, data, len);
+	if (c[0] == VIRTIO_NET_CTRL_VLAN && vio_net_has(n, VIRTIO_NET_F_CTRL_VLAN))
+		return vio_net_vlan(n, c[1], data, len);
+	if (c[0] == VIRTIO_NET_CTRL_GUEST_OFFLOADS &&
+	    vio_net_has(n, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
+		return set_offloads(n, c[1], data, len);
 	if (c[0] == VIRTIO_NET_CTRL_ANNOUNCE && vio_net_has(n, VIRTIO_NET_F_GUEST_ANNOUNCE))
 		return announced(q, n, c[1]);
 	if (c[0] == VIRTIO_NET_CTRL_MQ && c[1] == VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET &&
 	    vio_net_has(n, VIRTIO_NET_F_MQ))
 		return set_pairs(n, data, len);
+	if (c[0] == VIRTIO_NET_CTRL_MQ && c[1] == VIRTIO_NET_CTRL_MQ_RSS_CONFIG &&
+	    vio_net_has(n, VIRTIO_NET_F_RSS))
+		return vio_net_rss_set(n, data, len);
 	return false;
 }
 
@@ -179,11 +163,11 @@ static void run(struct vio_squeue *q, struct vio_req *r)
 		r->fault = VIO_ST_REQUEST; /* nowhere to put the answer, or no command */
 		return;
 	}
-	last = &r->seg[r->n_seg - 1];
+	last = &r->seg[r->n_seg > VIO_MAX_SEGS ? VIO_MAX_SEGS - 1 : r->n_seg - 1];
 	r->status_at = ioba_add(last->at, last->len - 1);
 	r->dev_status = VIRTIO_NET_ERR;
 	r->used_len = 1;
-	if (sum > sizeof(c))
+	if (r->n_seg > VIO_MAX_SEGS || sum > sizeof(c))
 		return;
 	for (unsigned i = 0; i < r->n_readable && r->fault == VIO_ST_OK; i++) {
 		r->fault = q->payload->read(q, r->seg[i].at, c + at, r->seg[i].len);

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The network card as a kind of device: what it offers, its life, its queues' and its windows'. */
 #include <linux/virtio_ids.h>
-#include <linux/virtio_net.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/dev/net/net_priv.h"
 
-#define F(name) (1ull << VIRTIO_NET_F_##name)
+#define F(name)   (1ull << VIRTIO_NET_F_##name)
+#define HOST_GSO  (F(HOST_TSO4) | F(HOST_TSO6) | F(HOST_ECN) | F(HOST_USO))
+#define GUEST_GSO (F(GUEST_TSO4) | F(GUEST_TSO6) | F(GUEST_ECN) | F(GUEST_USO4) | F(GUEST_USO6))
+/* What takes commands. */
+#define CONTROLLED                                                                                 \
+	(F(CTRL_RX) | F(CTRL_RX_EXTRA) | F(CTRL_VLAN) | F(CTRL_MAC_ADDR) | F(GUEST_ANNOUNCE) |     \
+	 F(CTRL_GUEST_OFFLOADS))
 
 /* ---------------------------------------------------------------- features and config ---- */
 
@@ -15,28 +20,31 @@ static uint64_t features(const struct vio_device *dev)
 {
 	const struct vio_net *n = vio_container_of(dev, struct vio_net, dev);
 
-	return F(MAC) | F(STATUS) | F(MTU) | F(MRG_RXBUF) | F(CSUM) | F(GUEST_CSUM) | F(HOST_TSO4) |
-	       F(HOST_TSO6) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(CTRL_VQ) | F(CTRL_RX) |
-	       F(CTRL_MAC_ADDR) | F(GUEST_ANNOUNCE) | (n->max_pairs > 1 ? F(MQ) : 0);
+	return F(MAC) | F(STATUS) | F(MTU) | F(MRG_RXBUF) | F(CSUM) | F(GUEST_CSUM) | HOST_GSO |
+	       GUEST_GSO | CONTROLLED | F(CTRL_VQ) | F(SPEED_DUPLEX) |
+	       (n->max_pairs > 1 ? F(MQ) | (n->env.toeplitz ? F(RSS) : 0) : 0);
 }
 
 /* VIRTIO 1.2, 5.1.3.1. */
 static bool features_ok(const struct vio_device *dev, uint64_t f)
 {
 	(void)dev;
-	if ((f & (F(HOST_TSO4) | F(HOST_TSO6))) && !(f & F(CSUM)))
+	if ((f & HOST_GSO) && !(f & F(CSUM)))
 		return false;
-	if ((f & (F(GUEST_TSO4) | F(GUEST_TSO6))) && !(f & F(GUEST_CSUM)))
+	if ((f & GUEST_GSO) && !(f & F(GUEST_CSUM)))
 		return false;
-	return !(f & (F(CTRL_RX) | F(CTRL_MAC_ADDR) | F(GUEST_ANNOUNCE) | F(MQ))) ||
-	       (f & F(CTRL_VQ));
+	if ((f & F(HOST_ECN)) && !(f & (F(HOST_TSO4) | F(HOST_TSO6))))
+		return false;
+	if ((f & F(GUEST_ECN)) && !(f & (F(GUEST_TSO4) | F(GUEST_TSO6))))
+		return false;
+	return !(f & (CONTROLLED | F(MQ) | F(RSS))) || (f & F(CTRL_VQ));
 }
 
 static uint16_t config(const struct vio_device *dev, uint16_t num_queues, uint8_t *out)
 {
 	const struct vio_net *n = vio_container_of(dev, struct vio_net, dev);
-	const uint16_t len = offsetof(struct virtio_net_config, speed);
 	const uint64_t mac = vio_load_relaxed(&n->shown_mac);
+	const uint32_t speed = vio_load_relaxed(&n->shown_speed);
 	struct virtio_net_config c;
 
 	(void)num_queues;
@@ -46,16 +54,34 @@ static uint16_t config(const struct vio_device *dev, uint16_t num_queues, uint8_
 			    (vio_load_relaxed(&n->announce) ? VIRTIO_NET_S_ANNOUNCE : 0));
 	c.max_virtqueue_pairs = vio_le16(n->max_pairs);
 	c.mtu = vio_le16(vio_load_relaxed(&n->shown_mtu));
-	static_assert(offsetof(struct virtio_net_config, speed) == 12, "mac, status, pairs, mtu");
-	memcpy(out, &c, len);
-	return len;
+	c.speed = vio_le32(speed ? speed : UINT32_MAX); /* 5.1.4: both, not known */
+	c.duplex = speed ? 1 : 0xff;
+	if (features(dev) & F(RSS)) {
+		c.rss_max_key_size = VIO_RSS_KEY;
+		c.rss_max_indirection_table_length = vio_le16(VIO_RSS_TABLE);
+		c.supported_hash_types = vio_le32(VIO_RSS_TYPES);
+	}
+	static_assert(sizeof(c) == 24, "up to the hash types");
+	memcpy(out, &c, sizeof(c));
+	return sizeof(c);
+}
+
+/* What the guest may ask to have cut. */
+static uint8_t may_send(uint64_t f)
+{
+	return (uint8_t)(VIO_GSO_BIT(VIRTIO_NET_HDR_GSO_NONE) |
+			 (f & F(HOST_TSO4) ? VIO_GSO_BIT(VIRTIO_NET_HDR_GSO_TCPV4) : 0) |
+			 (f & F(HOST_TSO6) ? VIO_GSO_BIT(VIRTIO_NET_HDR_GSO_TCPV6) : 0) |
+			 (f & F(HOST_USO) ? VIO_GSO_BIT(VIO_GSO_UDP4) | VIO_GSO_BIT(VIO_GSO_UDP6)
+					  : 0) |
+			 (f & F(HOST_ECN) ? VIO_GSO_ECN : 0));
 }
 
 /* The control queue comes after as many pairs as were agreed on (5.1.2). */
 static uint8_t start(struct vio_device *dev, uint64_t f, uint64_t queues)
 {
 	struct vio_net *n = vio_container_of(dev, struct vio_net, dev);
-	unsigned pairs = f & F(MQ) ? n->max_pairs : 1;
+	unsigned pairs = f & (F(MQ) | F(RSS)) ? n->max_pairs : 1;
 	uint64_t allowed = (1ull << 2 * pairs) - 1;
 
 	n->ctrl = UINT16_MAX;
@@ -70,9 +96,9 @@ static uint8_t start(struct vio_device *dev, uint64_t f, uint64_t queues)
 	n->pairs = 1;
 	memset(n->steer, 0, sizeof(n->steer));
 	n->mrg = vio_net_has(n, VIRTIO_NET_F_MRG_RXBUF);
-	n->guest_csum = vio_net_has(n, VIRTIO_NET_F_GUEST_CSUM);
-	n->guest_tso4 = vio_net_has(n, VIRTIO_NET_F_GUEST_TSO4);
-	n->guest_tso6 = vio_net_has(n, VIRTIO_NET_F_GUEST_TSO6);
+	n->rss.on = false;
+	n->sends = may_send(f);
+	vio_net_take(n, f);
 	vio_net_filter_reset(n);
 	return VIO_ST_OK;
 }
@@ -206,6 +232,7 @@ int vio_net_create(const char *spec, unsigned number, const struct vio_dev_env *
 		 n->max_pairs);
 	n->number = number;
 	n->shown_mtu = n->port.mtu;
+	vio_net_take(n, 0);
 	vio_net_show_mac(n, n->mac);
 	vio_net_filter_reset(n);
 	*out = n;
@@ -273,13 +300,17 @@ static bool announces(const struct vio_net *n)
 	return vio_load_acquire(&n->rx[0]) && vio_net_has(n, VIRTIO_NET_F_GUEST_ANNOUNCE);
 }
 
-static bool net_follow(struct vio_device *dev, bool up, bool announce)
+static bool net_follow(struct vio_device *dev, struct vio_dev_uplinks is, bool announce)
 {
 	struct vio_net *n = net_of(dev);
-	bool changed = n->follows && n->port.up != up;
+	bool changed = n->follows && n->port.up != is.up;
 
 	if (changed)
-		vio_switch_link(&n->port, up);
+		vio_switch_link(&n->port, is.up);
+	if (n->follows && !n->fixed_speed && n->shown_speed != is.speed) {
+		vio_store_relaxed(&n->shown_speed, is.speed);
+		changed = true;
+	}
 	if (!announce || !announces(n))
 		return changed;
 	vio_store_relaxed(&n->announce, true);
@@ -299,9 +330,10 @@ static const char *net_usage(unsigned line)
 {
 	static const char *const lines[] = {
 		"[MAC=AA:BB:CC:DD:EE:FF][,vlan=N][,trunk=LIST][,mtu=N][,queues=N][,storm=N|off]",
-		"[,link=up|down|uplink][,lock-mac=on|off]",
+		"[,link=up|down|uplink][,speed=N][,lock-mac=on|off]",
 		"vlan: of untagged frames (1); trunk: VLANs with tags, e.g. 10+20-30 or all; mtu: 68 to 9000 (1500);",
 		"queues: receive and transmit pairs, 1 to 31 (1); lock-mac: drop what comes from another address than MAC (off)",
+		"speed: what the guest is told of its link, Mb/s (with link=uplink the uplink's, else unknown)",
 	};
 
 	return line < VIO_ARRAY_SIZE(lines) ? lines[line] : NULL;

@@ -49,6 +49,15 @@ static int option(struct vio_net *n, const char *key, const char *value, struct 
 		n->port.up = strcmp(value, "down");
 		return 1;
 	}
+	if (!strcmp(key, "speed")) {
+		v = strtoul(value, &end, 10);
+		if (*value < '0' || *value > '9' || *end || v < 1 || v > INT32_MAX)
+			return vio_err_set(err, -EINVAL, "speed=%s: wants Mb/s, 1 to %d", value,
+					   INT32_MAX);
+		n->shown_speed = (uint32_t)v;
+		n->fixed_speed = true;
+		return 1;
+	}
 	if (!strcmp(key, "lock-mac")) {
 		n->locked = !strcmp(value, "on");
 		if (!n->locked && strcmp(value, "off"))
@@ -77,7 +86,7 @@ int vio_net_parse(struct vio_net *n, char *text, struct vio_err *err)
 		if (rc == 0)
 			return vio_err_set(
 				err, -EINVAL,
-				"%s: no such key; there are MAC, vlan, trunk, mtu, storm, queues, link, lock-mac",
+				"%s: no such key; there are MAC, vlan, trunk, mtu, storm, queues, link, speed, lock-mac",
 				w);
 	}
 	return vio_port_options_end(&n->port, vlan, err);

@@ -22,6 +22,11 @@
 /* Flows whose queue is remembered, by hash: power of two; a byte each. */
 #define VIO_NET_FLOWS 4096u
 
+#define VIO_NET_GUEST_OFFLOADS                                                                     \
+	(1ull << VIRTIO_NET_F_GUEST_CSUM | 1ull << VIRTIO_NET_F_GUEST_TSO4 |                       \
+	 1ull << VIRTIO_NET_F_GUEST_TSO6 | 1ull << VIRTIO_NET_F_GUEST_ECN |                        \
+	 1ull << VIRTIO_NET_F_GUEST_USO4 | 1ull << VIRTIO_NET_F_GUEST_USO6)
+
 struct vio_net_queue;
 
 /* One transmit chain whose body is somewhere else still. */
@@ -49,14 +54,29 @@ struct vio_net_queue {
 	struct vio_req *held[VIO_NET_HELD];
 };
 
-/* What the guest wants to get. */
+/* What the guest wants to get (net_filter.c). */
 struct vio_net_filter {
 	uint8_t mac[6];
-	bool promisc, alluni;
-	bool asked_allmulti, many_multi; /* ALLMULTI; the last TABLE_SET listed more than we keep */
-	bool allmulti;                   /* one of the two */
+	bool promisc;
+	bool no_multi, no_uni, no_broadcast; /* CTRL_RX_EXTRA */
+	/* ALLMULTI and ALLUNI; the last TABLE_SET listed more than we keep; one of the two. */
+	bool asked_allmulti, many_multi, allmulti;
+	bool asked_alluni, many_uni, alluni;
+	bool vlans; /* CTRL_VLAN was agreed: of those with a tag only the VLANs in vlan[] */
 	unsigned n_uni, n_multi;
 	uint8_t uni[VIO_NET_MACS][6], multi[VIO_NET_MACS][6];
+	uint64_t vlan[64]; /* bit per VLAN */
+};
+
+/* Receive-side scaling, as the guest asked for it (net_rss.c). */
+#define VIO_RSS_KEY   40u
+#define VIO_RSS_TABLE 128u
+struct vio_net_rss {
+	bool on;
+	uint32_t types; /* VIRTIO_NET_RSS_HASH_TYPE_* */
+	uint16_t mask, unclassified;
+	uint16_t table[VIO_RSS_TABLE]; /* pairs */
+	uint32_t key[VIO_RSS_KEY / 4]; /* as it came */
 };
 
 struct vio_net_region {
@@ -79,6 +99,8 @@ struct vio_net {
 	 * becomes (5.1.4.1: "MUST NOT modify mtu once it has been set").
 	 */
 	uint16_t shown_mtu;
+	uint32_t shown_speed; /* Mb/s, 0: unknown; in the config space; any lcore, relaxed */
+	bool fixed_speed;     /* speed= */
 	bool announce; /* the guest is to announce itself and has not said that it did; any lcore, relaxed */
 	bool follows; /* link=uplink */
 	bool locked;  /* lock-mac=on */
@@ -87,7 +109,11 @@ struct vio_net {
 	uint64_t queues; /* announced */
 	uint16_t ctrl;   /* index of the control queue, or UINT16_MAX */
 	uint16_t pairs;  /* in use */
-	bool mrg, guest_csum, guest_tso4, guest_tso6;
+	bool mrg;
+	/* What is sent as it is; may change while it runs (GUEST_OFFLOADS). */
+	bool guest_csum;
+	uint8_t takes; /* kinds of segmentation that the guest gets uncut */
+	uint8_t sends; /* those that it may ask for */
 	struct vio_net_filter filter;
 	/* Running receive queues; set and cleared by the adapter's lcore (pair L). */
 	struct vio_squeue *rx[VIO_NET_MAX_PAIRS];
@@ -95,6 +121,7 @@ struct vio_net {
 	struct vio_net_region region[VIO_NET_REGIONS];
 	/* With several pairs, by flow: 1 + the pair on which the guest sent it last; 0: it has not. */
 	uint8_t steer[VIO_NET_FLOWS];
+	struct vio_net_rss rss;
 	/* Room for a burst in each direction. */
 	struct vio_frame frame[VIO_FRAME_BURST];
 	struct iovec body[VIO_FRAME_BURST]; /* of frames in one descriptor */
@@ -114,9 +141,21 @@ static inline bool vio_net_has(const struct vio_net *n, unsigned feature)
 	return n->features >> feature & 1;
 }
 
+/* net_rss.c: VIRTIO 1.2, 5.1.6.5.7. The hash types that are known: all that need no home address option. */
+#define VIO_RSS_TYPES 0x3fu
+/* What is behind class and command; false: refused, and nothing is changed. */
+bool vio_net_rss_set(struct vio_net *n, const uint8_t *data, uint32_t len);
+/* The pair on which the guest gets the frame. */
+unsigned vio_net_rss_pair(const struct vio_net *n, const struct vio_frame *f);
+
 /* net_steer.c: VIRTIO 1.2, 5.1.6.5.6 (automatic receive steering). The switch's lcore. */
 /* The first n of n->frame[] were sent on this pair. */
 void vio_net_learn_flows(struct vio_net *n, unsigned pair, unsigned frames);
+/* The frame's first bytes, head and the first piece of the body, at most VIO_NET_LOOK: how many. */
+#define VIO_NET_LOOK 96u /* two tags, IPv6, ports */
+uint32_t vio_net_look(const struct vio_frame *f, uint8_t *b);
+/* Where the network header is in the first n bytes, behind all tags, and of what type; n >= VIO_ETH_LEN. */
+uint32_t vio_net_find_l3(const uint8_t *b, uint32_t n, uint16_t *type);
 /* The pair on which the guest gets the frame: where it sent that flow last, else by the flow's hash. */
 unsigned vio_net_choose_pair(struct vio_net *n, struct vio_frame *f);
 static inline void vio_net_note_flows(const struct vio_squeue *q, struct vio_net *n,
@@ -127,7 +166,9 @@ static inline void vio_net_note_flows(const struct vio_squeue *q, struct vio_net
 }
 static inline unsigned vio_net_pair(struct vio_net *n, struct vio_frame *f)
 {
-	return vio_likely(n->pairs == 1) ? 0 : vio_net_choose_pair(n, f);
+	if (vio_likely(n->pairs == 1))
+		return 0;
+	return n->rss.on ? vio_net_rss_pair(n, f) : vio_net_choose_pair(n, f);
 }
 
 /* net_options.c: a spec of vio_net_create(), cut up; -EINVAL with a sentence. */
@@ -147,7 +188,15 @@ void vio_net_queue_off(struct vio_squeue *q);
 unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max);
 extern const struct vio_dev_ops vio_net_rx_ops;
 void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n);
+/* net_filter.c */
+bool vio_net_rx_mode(struct vio_net *n, uint8_t cmd, const uint8_t *data, uint32_t len);
+bool vio_net_mac_table(struct vio_net *n, const uint8_t *data, uint32_t len);
+bool vio_net_vlan(struct vio_net *n, uint8_t cmd, const uint8_t *data, uint32_t len);
+/* Is it, where not everything is? */
+bool vio_net_wanted(const struct vio_net *n, const struct vio_frame *f);
 /* net_ctrl.c */
+/* What of these features (their bits) is sent to the guest unfinished and uncut. */
+void vio_net_take(struct vio_net *n, uint64_t offloads);
 unsigned vio_net_ctrl_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
 			     struct vio_req *done[]);
 void vio_net_filter_reset(struct vio_net *n);

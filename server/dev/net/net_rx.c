@@ -53,8 +53,11 @@ static bool refill(struct vio_squeue *q, struct vio_net_queue *nq, unsigned fram
 		struct vio_req *r = nq->held[nq->held_n + i];
 		uint64_t sum = 0;
 
-		for (unsigned s = 0; s < r->n_seg; s++)
+		/* Of a longer chain its first pieces are used. */
+		for (unsigned s = 0; s < r->n_seg && s < VIO_MAX_SEGS - 1u; s++)
 			sum += r->seg[s].len;
+		if (r->n_seg == VIO_MAX_SEGS)
+			sum += r->seg[VIO_MAX_SEGS - 1].len;
 		if (vio_unlikely(r->n_readable > 0 || sum < VIO_NET_HDR)) {
 			vio_sq_fault(q, VIO_ST_REQUEST, r->head);
 			return false;
@@ -138,7 +141,8 @@ static struct virtio_net_hdr_v1 header(const struct vio_net *net, const struct v
 		h.csum_offset = vio_le16(f->csum_offset);
 	}
 	if (f->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
-		h.gso_type = f->gso_type;
+		h.gso_type = (uint8_t)(f->gso_type == VIO_GSO_UDP6 ? VIRTIO_NET_HDR_GSO_UDP_L4
+								   : f->gso_type | f->ecn);
 		h.gso_size = vio_le16(f->gso_size);
 		h.hdr_len = vio_le16((uint16_t)(f->l4_end + tag));
 	}
@@ -381,38 +385,16 @@ static void add_segments(struct batch *b, const struct vio_frame *f)
 	flush(b);
 }
 
-static bool listed(const uint8_t (*list)[6], unsigned n, const uint8_t *mac)
-{
-	for (unsigned i = 0; i < n; i++) {
-		if (!memcmp(list[i], mac, 6))
-			return true;
-	}
-	return false;
-}
-
-static bool wanted(const struct vio_net_filter *w, struct vio_frame *f)
-{
-	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-	const uint8_t *dst = vio_frame_head(f);
-
-	if (dst[0] & 1)
-		return w->allmulti || !memcmp(dst, broadcast, 6) ||
-		       listed(w->multi, w->n_multi, dst);
-	return w->alluni || !memcmp(dst, w->mac, 6) || listed(w->uni, w->n_uni, dst);
-}
-
 /* ----------------------------------------------------------------- chains of one descriptor ---- */
 
 /* Can it lie in one such chain, without being cut, and is it wanted? */
 static inline bool simple(const struct vio_net *net, struct vio_frame *f)
 {
-	if (vio_unlikely(
-		    f->gso_type != VIRTIO_NET_HDR_GSO_NONE &&
-		    !(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 ? net->guest_tso4 : net->guest_tso6)))
+	if (vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE && !vio_gso_in(f, net->takes)))
 		return false;
 	if (vio_unlikely((f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !net->guest_csum))
 		return false;
-	return vio_likely(net->filter.promisc) || wanted(&net->filter, f);
+	return vio_likely(net->filter.promisc) || vio_net_wanted(net, f);
 }
 
 /* The one copy of a frame; the chain has room for it. Bytes written. */
@@ -561,6 +543,7 @@ static unsigned no_submit(struct vio_squeue *q, struct vio_req *const r[], unsig
 
 const struct vio_dev_ops vio_net_rx_ops = {.name = "net receive",
 					   .one_lcore = true,
+					   .long_chains = true,
 					   .submit = no_submit,
 					   .plain_flags = VRING_DESC_F_WRITE,
 					   .plain_min = VIO_NET_HDR,
@@ -587,13 +570,9 @@ void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n
 	b.dry = NULL;
 	for (unsigned i = deliver_plain(net, f, n); i < n; i++) {
 		b.left = n - i;
-		if (vio_unlikely(!net->filter.promisc && !wanted(&net->filter, f[i])))
+		if (vio_unlikely(!net->filter.promisc && !vio_net_wanted(net, f[i])))
 			vio_port_drop(p, VIO_DROP_FILTERED, 1);
-		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 &&
-				      !net->guest_tso4))
-			add_segments(&b, f[i]);
-		else if (vio_unlikely(f[i]->gso_type == VIRTIO_NET_HDR_GSO_TCPV6 &&
-				      !net->guest_tso6))
+		else if (vio_unlikely(!vio_gso_in(f[i], net->takes)))
 			add_segments(&b, f[i]);
 		else
 			add(&b, f[i]);

@@ -8,21 +8,19 @@
 
 #include "server/dev/net/net_priv.h"
 
-#define LOOK       96u /* bytes of a frame: two tags, IPv6, ports */
 #define TCP        6
 #define UDP        17
 #define SCTP       132
 #define FRAGMENT   0x3fffu /* of IPv4: more fragments, or an offset */
 #define MULTIPLIER 0x9e3779b97f4a7c15ull
 
-/* The frame's first bytes, at most LOOK: head, and the first piece of the body. How many. */
-static uint32_t look(const struct vio_frame *f, uint8_t *b)
+uint32_t vio_net_look(const struct vio_frame *f, uint8_t *b)
 {
-	uint32_t head = f->head_len < LOOK ? f->head_len : LOOK, more = 0;
+	uint32_t head = f->head_len < VIO_NET_LOOK ? f->head_len : VIO_NET_LOOK, more = 0;
 
 	memcpy(b, vio_frame_head(f), head);
-	if (head < LOOK && f->n_body > 0) {
-		more = LOOK - head;
+	if (head < VIO_NET_LOOK && f->n_body > 0) {
+		more = VIO_NET_LOOK - head;
 		more = f->body[0].iov_len < more ? (uint32_t)f->body[0].iov_len : more;
 		memcpy(b + head, f->body[0].iov_base, more);
 	}
@@ -70,24 +68,32 @@ static uint64_t hash_ipv6(const uint8_t *ip, uint32_t len)
 	return h;
 }
 
+uint32_t vio_net_find_l3(const uint8_t *b, uint32_t n, uint16_t *type)
+{
+	uint32_t l3 = VIO_ETH_LEN;
+
+	*type = vio_get_be16(b + 12);
+	while ((*type == VIO_ETHERTYPE_VLAN || *type == VIO_ETHERTYPE_QINQ) &&
+	       n >= l3 + VIO_TAG_LEN) {
+		*type = vio_get_be16(b + l3 + 2);
+		l3 += VIO_TAG_LEN;
+	}
+	return l3;
+}
+
 static uint32_t flow_of(struct vio_frame *f)
 {
-	uint8_t b[LOOK];
-	uint32_t n, l3 = VIO_ETH_LEN;
+	uint8_t b[VIO_NET_LOOK];
+	uint32_t n, l3;
 	uint16_t type;
 	uint64_t h;
 
 	if (f->flow)
 		return f->flow;
-	n = look(f, b);
+	n = vio_net_look(f, b);
 	if (n < VIO_ETH_LEN)
 		return 1;
-	type = vio_get_be16(b + 12);
-	while ((type == VIO_ETHERTYPE_VLAN || type == VIO_ETHERTYPE_QINQ) &&
-	       n >= l3 + VIO_TAG_LEN) {
-		type = vio_get_be16(b + l3 + 2);
-		l3 += VIO_TAG_LEN;
-	}
+	l3 = vio_net_find_l3(b, n, &type);
 	if (type == VIO_ETHERTYPE_IPV4 && n >= l3 + 20)
 		h = hash_ipv4(b + l3, n - l3);
 	else if (type == VIO_ETHERTYPE_IPV6 && n >= l3 + 40)

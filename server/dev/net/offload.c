@@ -15,6 +15,8 @@
 #define TCP_MAX        60u
 #define TCP_FIN_PSH    0x09u
 #define TCP_CWR        0x80u
+#define UDP_LEN        8u
+#define UDP_LEN_AT     4
 #define TCP_FLAGS_AT   13
 #define IPV4_FRAGMENTS 0x3fffu /* more fragments, or an offset */
 
@@ -108,8 +110,8 @@ static uint32_t find_l3(const struct vio_frame *f, uint16_t *type)
 	return l3;
 }
 
-/* First byte of TCP behind the IPv4 header at l3; 0: it isn't there, or not whole. */
-static uint32_t find_l4_v4(const struct vio_frame *f, uint32_t l3)
+/* First byte of `proto` behind the IPv4 header at l3; 0: it isn't there, or not whole. */
+static uint32_t find_l4_v4(const struct vio_frame *f, uint32_t l3, uint8_t proto)
 {
 	const uint8_t *ip = vio_frame_head(f) + l3;
 	uint32_t len;
@@ -117,14 +119,14 @@ static uint32_t find_l4_v4(const struct vio_frame *f, uint32_t l3)
 	if (f->head_len < l3 + IPV4_MIN)
 		return 0;
 	len = (ip[0] & 0xfu) * 4;
-	if (ip[0] >> 4 != 4 || len < IPV4_MIN || ip[9] != IPPROTO_TCP_V ||
+	if (ip[0] >> 4 != 4 || len < IPV4_MIN || ip[9] != proto ||
 	    (vio_get_be16(ip + 6) & IPV4_FRAGMENTS) || vio_get_be16(ip + 2) != f->len - l3)
 		return 0;
 	return l3 + len;
 }
 
 /* The same for IPv6, behind those extension headers that every segment can have. */
-static uint32_t find_l4_v6(const struct vio_frame *f, uint32_t l3)
+static uint32_t find_l4_v6(const struct vio_frame *f, uint32_t l3, uint8_t proto)
 {
 	const uint8_t *head = vio_frame_head(f);
 	uint32_t at = l3 + IPV6_LEN;
@@ -132,8 +134,7 @@ static uint32_t find_l4_v6(const struct vio_frame *f, uint32_t l3)
 
 	if (f->head_len < at || head[l3] >> 4 != 6 || vio_get_be16(head + l3 + 4) != f->len - at)
 		return 0;
-	for (next = head[l3 + 6]; next != IPPROTO_TCP_V;
-	     next = head[at], at += (head[at + 1] + 1u) * 8) {
+	for (next = head[l3 + 6]; next != proto; next = head[at], at += (head[at + 1] + 1u) * 8) {
 		if (next != IPV6_HOPOPTS && next != IPV6_ROUTING && next != IPV6_DSTOPTS)
 			return 0;
 		if (at + 8 > f->head_len)
@@ -142,19 +143,46 @@ static uint32_t find_l4_v6(const struct vio_frame *f, uint32_t l3)
 	return at;
 }
 
-/* Headers of just the kind that gso_type says, complete in the head; fills where they are. */
-static bool find_tcp(struct vio_frame *f, bool v4)
+static bool is_udp(uint8_t kind)
 {
+	return kind == VIO_GSO_UDP4 || kind == VIO_GSO_UDP6;
+}
+
+static uint16_t csum_at(const struct vio_frame *f)
+{
+	return is_udp(f->gso_type) ? UDP_CSUM_AT : TCP_CSUM_AT;
+}
+
+/* Where the headers end whose last one, of just the kind that is to be cut, is at l4; 0: not in the head. */
+static uint32_t find_end(const struct vio_frame *f, uint32_t l4)
+{
+	const uint8_t *head = vio_frame_head(f);
+	uint32_t end;
+
+	if (is_udp(f->gso_type))
+		return f->head_len >= l4 + UDP_LEN &&
+				       vio_get_be16(head + l4 + UDP_LEN_AT) == f->len - l4
+			       ? l4 + UDP_LEN
+			       : 0;
+	if (f->head_len < l4 + TCP_MIN)
+		return 0;
+	end = l4 + (head[l4 + 12] >> 4) * 4u;
+	return end < l4 + TCP_MIN || end > f->head_len ? 0 : end;
+}
+
+/* Headers of just the kind that gso_type says, complete in the head; fills where they are. */
+static bool find_headers(struct vio_frame *f)
+{
+	uint8_t proto = is_udp(f->gso_type) ? IPPROTO_UDP_V : IPPROTO_TCP_V;
+	bool v4 = f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 || f->gso_type == VIO_GSO_UDP4;
 	uint16_t type;
 	uint32_t l3 = find_l3(f, &type), l4, end;
 
 	if (type != (v4 ? VIO_ETHERTYPE_IPV4 : VIO_ETHERTYPE_IPV6))
 		return false;
-	l4 = v4 ? find_l4_v4(f, l3) : find_l4_v6(f, l3);
-	if (l4 == 0 || f->head_len < l4 + TCP_MIN)
-		return false;
-	end = l4 + (vio_frame_head(f)[l4 + 12] >> 4) * 4u;
-	if (end < l4 + TCP_MIN || end > f->head_len || end >= f->len)
+	l4 = v4 ? find_l4_v4(f, l3, proto) : find_l4_v6(f, l3, proto);
+	end = l4 ? find_end(f, l4) : 0;
+	if (end == 0 || end >= f->len)
 		return false;
 	f->l3_at = (uint16_t)l3;
 	f->l4_at = (uint16_t)l4;
@@ -170,11 +198,40 @@ uint32_t vio_offload_head(const struct virtio_net_hdr_v1 *h)
 	return need > VIO_FRAME_HEAD ? need : VIO_FRAME_HEAD;
 }
 
-bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, bool csum, bool tso4,
-		       bool tso6)
+/* The kind, and whether CWR is the first segment's only. False: there is no such kind. */
+static bool take_kind(struct vio_frame *f, uint8_t wire)
 {
+	uint8_t kind = (uint8_t)(wire & ~VIRTIO_NET_HDR_GSO_ECN);
+	uint16_t type;
+
+	f->ecn = wire & VIRTIO_NET_HDR_GSO_ECN ? VIO_GSO_ECN : 0;
+	if (kind == VIRTIO_NET_HDR_GSO_UDP_L4 && f->head_len >= VIO_ETH_LEN) {
+		find_l3(f, &type);
+		kind = type == VIO_ETHERTYPE_IPV6 ? VIO_GSO_UDP6 : VIO_GSO_UDP4;
+	} else if (kind != VIRTIO_NET_HDR_GSO_NONE && kind != VIRTIO_NET_HDR_GSO_TCPV4 &&
+		   kind != VIRTIO_NET_HDR_GSO_TCPV6) {
+		return false;
+	}
+	f->gso_type = kind;
+	return !f->ecn || kind == VIRTIO_NET_HDR_GSO_TCPV4 || kind == VIRTIO_NET_HDR_GSO_TCPV6;
+}
+
+/* Are the pieces of a size that somebody may ask for? */
+static bool right_size(const struct vio_frame *f)
+{
+	return is_udp(f->gso_type) ? f->gso_size > 0 && vio_offload_segments(f) <= VIO_UDP_SEGMENTS
+				   : f->gso_size >= VIO_GSO_MIN;
+}
+
+bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, bool csum,
+		       uint8_t gso)
+{
+	static_assert(VIO_GSO_UDP4 == VIRTIO_NET_HDR_GSO_UDP_L4 &&
+			      VIO_GSO_ECN == VIRTIO_NET_HDR_GSO_ECN,
+		      "what the wire says, but for IPv6");
 	f->flags = h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM;
-	f->gso_type = h->gso_type;
+	if (!take_kind(f, h->gso_type))
+		return false;
 	f->gso_size = vio_le16(h->gso_size);
 	f->csum_start = vio_le16(h->csum_start);
 	f->csum_offset = vio_le16(h->csum_offset);
@@ -183,13 +240,9 @@ bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, b
 		return false;
 	if (f->gso_type == VIRTIO_NET_HDR_GSO_NONE)
 		return true;
-	if (!(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4 && tso4) &&
-	    !(f->gso_type == VIRTIO_NET_HDR_GSO_TCPV6 && tso6))
+	if (!vio_gso_in(f, gso) || !f->flags || !find_headers(f) || !right_size(f))
 		return false;
-	if (!f->flags || f->gso_size < VIO_GSO_MIN ||
-	    !find_tcp(f, f->gso_type == VIRTIO_NET_HDR_GSO_TCPV4))
-		return false;
-	if (f->csum_start != f->l4_at || f->csum_offset != TCP_CSUM_AT)
+	if (f->csum_start != f->l4_at || f->csum_offset != csum_at(f))
 		return false;
 	f->head_len = f->l4_end;
 	return true;
@@ -248,28 +301,43 @@ static uint16_t pseudo_changed(uint16_t sum, uint32_t was, uint32_t is)
 }
 
 /*
- * Lengths, identification and checksum of the IP header, and the pseudo header's sum for TCP. `was`:
- * bytes of TCP before it was cut.
+ * Lengths, identification and checksum of the IP header, and the pseudo header's sum for TCP or UDP. `was`:
+ * bytes of it before it was cut.
  */
 static uint16_t fix_ip(struct vio_frame *s, uint32_t i, uint32_t was)
 {
 	uint8_t *ip = vio_frame_head(s) + s->l3_at;
-	uint32_t tcp_len = s->len - s->l4_at;
+	uint8_t proto = is_udp(s->gso_type) ? IPPROTO_UDP_V : IPPROTO_TCP_V;
+	uint32_t l4_len = s->len - s->l4_at;
 	uint16_t csum;
 
-	if (s->gso_type == VIRTIO_NET_HDR_GSO_TCPV4) {
+	if (ip[0] >> 4 == 4) {
 		vio_put_be16(ip + 2, (uint16_t)(s->len - s->l3_at));
 		vio_put_be16(ip + 4, (uint16_t)(vio_get_be16(ip + 4) + i));
 		vio_put_be16(ip + 10, 0);
 		csum = vio_csum_fold(vio_csum_add(0, ip, (uint32_t)s->l4_at - s->l3_at, false));
 		memcpy(ip + 10, &csum, 2);
-		return pseudo(ip + 12, 8, IPPROTO_TCP_V, (uint16_t)tcp_len);
+		return pseudo(ip + 12, 8, proto, (uint16_t)l4_len);
 	}
 	vio_put_be16(ip + 4, (uint16_t)(s->len - s->l3_at - IPV6_LEN));
 	if (vio_likely(s->l4_at - s->l3_at == IPV6_LEN))
-		return pseudo(ip + 8, 32, IPPROTO_TCP_V, (uint16_t)tcp_len);
-	memcpy(&csum, vio_frame_head(s) + s->l4_at + TCP_CSUM_AT, 2);
-	return pseudo_changed(csum, was, tcp_len);
+		return pseudo(ip + 8, 32, proto, (uint16_t)l4_len);
+	memcpy(&csum, vio_frame_head(s) + s->l4_at + csum_at(s), 2);
+	return pseudo_changed(csum, was, l4_len);
+}
+
+/* CWR is the first segment's (RFC 3168, 6.1.2), FIN and PSH the last one's. */
+static void fix_tcp(uint8_t *tcp, uint32_t off, bool first, bool last)
+{
+	uint32_t seq;
+
+	memcpy(&seq, tcp + 4, 4);
+	seq = htobe32(be32toh(seq) + off);
+	memcpy(tcp + 4, &seq, 4);
+	if (!last)
+		tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_FIN_PSH;
+	if (!first)
+		tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_CWR;
 }
 
 void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segment *out)
@@ -277,8 +345,7 @@ void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segme
 	uint32_t off = i * f->gso_size, left = f->len - f->l4_end - off;
 	uint32_t len = left < f->gso_size ? left : f->gso_size;
 	struct vio_frame *s = &out->f;
-	uint8_t *tcp;
-	uint32_t seq;
+	uint8_t *l4;
 	uint16_t sum;
 
 	memcpy(s, f, offsetof(struct vio_frame, buf));
@@ -288,17 +355,15 @@ void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segme
 	s->body_len = len;
 	s->local = NULL;
 	slice(f, off, len, out);
-	tcp = vio_frame_head(s) + s->l4_at;
-	memcpy(&seq, tcp + 4, 4);
-	seq = htobe32(be32toh(seq) + off);
-	memcpy(tcp + 4, &seq, 4);
-	if (len < left)
-		tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_FIN_PSH;
-	if (i > 0)
-		tcp[TCP_FLAGS_AT] &= (uint8_t)~TCP_CWR;
+	l4 = vio_frame_head(s) + s->l4_at;
+	if (is_udp(f->gso_type))
+		vio_put_be16(l4 + UDP_LEN_AT, (uint16_t)(s->len - s->l4_at));
+	else
+		fix_tcp(l4, off, i == 0, len == left);
 	sum = fix_ip(s, i, f->len - f->l4_at);
-	memcpy(tcp + TCP_CSUM_AT, &sum, 2);
+	memcpy(l4 + csum_at(f), &sum, 2);
 	s->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	s->ecn = 0;
 	s->gso_size = 0;
 }
 

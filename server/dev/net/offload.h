@@ -19,6 +19,8 @@
  * sends one segment at a time.
  */
 #define VIO_GSO_MIN 48u
+/* Datagrams of one frame: what Linux's senders ask for at most (UDP_MAX_SEGMENTS). They may be of any length. */
+#define VIO_UDP_SEGMENTS 128u
 
 /*
  * Bytes of the frame that must be in the head for vio_offload_check(), where there are so many: the
@@ -29,13 +31,13 @@ uint32_t vio_offload_head(const struct virtio_net_hdr_v1 *h);
 /*
  * The header's fields (any bits) against the head, which holds the frame's first vio_offload_head()
  * bytes or all of it. A checksum may be anywhere behind the Ethernet header and a tag, whatever the
- * protocol. What is to be cut is TCP over IPv4 or IPv6, behind up to two tags, IPv4's options, IPv6's
+ * protocol. What is to be cut is TCP or UDP over IPv4 or IPv6, behind up to two tags, IPv4's options, IPv6's
  * hop-by-hop, routing and destination options. True: f's offload fields are set, and true of the headers; with segmentation,
  * head_len (<= before) ends with the headers. False: a lie, or something that was not negotiated
- * (csum, tso4, tso6).
+ * (csum; gso: a set of kinds).
  */
-bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, bool csum, bool tso4,
-		       bool tso6);
+bool vio_offload_check(struct vio_frame *f, const struct virtio_net_hdr_v1 *h, bool csum,
+		       uint8_t gso);
 
 /*
  * Of a frame whose sender said nothing: TCP or UDP whose checksum is just the pseudo header's sum, as

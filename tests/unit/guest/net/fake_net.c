@@ -35,6 +35,7 @@ static uint64_t offer(const struct fake_server *s)
 		     1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_F_VERSION_1 |
 		     1ull << VIRTIO_F_ACCESS_PLATFORM;
 
+	f |= n->more;
 	return n->max_pairs > 1 ? f | 1ull << VIRTIO_NET_F_MQ : f;
 }
 
@@ -43,13 +44,16 @@ static uint16_t config(const struct fake_server *s, uint8_t *out)
 	const struct fake_net *n = net_of(s);
 	const struct virtio_net_config c = {
 		.mac = {2, 0x56, 0x49, 0x4f, 0, 7},
-		.status = vio_le16(vio_load_relaxed(&n->link_down) ? 0 : VIRTIO_NET_S_LINK_UP),
+		.status = vio_le16(
+			(uint16_t)((vio_load_relaxed(&n->link_down) ? 0 : VIRTIO_NET_S_LINK_UP) |
+				   (vio_load_relaxed(&n->announce) ? VIRTIO_NET_S_ANNOUNCE : 0))),
+		.speed = vio_le32(n->speed ? n->speed : UINT32_MAX),
 		.max_virtqueue_pairs = vio_le16(n->max_pairs),
 		.mtu = vio_le16(n->mtu),
 	};
 
-	memcpy(out, &c, 12);
-	return 12;
+	memcpy(out, &c, 17); /* up to duplex */
+	return 17;
 }
 
 static unsigned ctrl_queue(const struct fake_server *s)

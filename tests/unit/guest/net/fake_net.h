@@ -15,7 +15,9 @@
 struct fake_net {
 	/* Knobs. */
 	uint16_t max_pairs, mtu;
-	bool link_down;
+	bool link_down, announce;
+	uint32_t speed;
+	uint64_t more;        /* features, beyond those that it always has */
 	uint32_t swallow;     /* frames are not sent back */
 	uint32_t short_used;  /* the next n received frames have a used length of 4 */
 	uint32_t long_used;   /* ... of more than was posted */

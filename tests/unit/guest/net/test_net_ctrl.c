@@ -219,10 +219,87 @@ static void a_sleeper_wakes_by_a_frame_a_prod_or_a_descriptor(void **state)
 	}
 }
 
+/* Of this feature and no other that fake_net has not always. */
+static void open_with(struct nt *x, uint64_t more)
+{
+	x->fn.more = more;
+	x->cfg.announce = x->cfg.filter_vlans = x->cfg.offload = true;
+	nt_open(x, "zero-copy");
+}
+
+static void what_the_device_does_not_offer_is_refused_here(void **state)
+{
+	struct nt *x = *state;
+
+	open_with(x, 0);
+	assert_int_equal(vio_net_vlan(x->n, 5, true, &x->err), -EOPNOTSUPP);
+	says(x->err.msg, "VLAN");
+	assert_int_equal(vio_net_set_offloads(x->n, 0, &x->err), -EOPNOTSUPP);
+	assert_int_equal(vio_net_announced(x->n, &x->err), -EOPNOTSUPP);
+	assert_int_equal(vio_net_vlan(x->n, 4096, true, &x->err), -EINVAL);
+	assert_int_equal(nt_seen(x, n_cmds), 0);
+	assert_int_equal(vio_net_get_info(x->n)->speed, 0);
+	nt_all_back(x);
+}
+
+static void vlans_and_offloads_are_told_and_told_again(void **state)
+{
+	const uint64_t off = 1ull << VIRTIO_NET_F_GUEST_CSUM;
+	struct nt *x = *state;
+	uint32_t n;
+
+	x->fn.speed = 40000;
+	open_with(x, 1ull << VIRTIO_NET_F_CTRL_VLAN | 1ull << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS |
+			     1ull << VIRTIO_NET_F_SPEED_DUPLEX);
+	assert_int_equal(vio_net_get_info(x->n)->speed, 40000);
+	ok(x, vio_net_vlan(x->n, 5, true, &x->err));
+	ok(x, vio_net_vlan(x->n, 4095, true, &x->err));
+	ok(x, vio_net_vlan(x->n, 300, true, &x->err));
+	ok(x, vio_net_vlan(x->n, 300, false, &x->err));
+	ok(x, vio_net_set_offloads(x->n, off, &x->err));
+	ok(x, vio_net_promisc(x->n, false, &x->err));
+	assert_int_equal(x->fn.cmd[3].class, VIRTIO_NET_CTRL_VLAN);
+	assert_int_equal(x->fn.cmd[3].cmd, VIRTIO_NET_CTRL_VLAN_DEL);
+	assert_int_equal(x->fn.cmd[3].data[0] | x->fn.cmd[3].data[1] << 8, 300);
+	assert_int_equal(x->fn.cmd[4].class, VIRTIO_NET_CTRL_GUEST_OFFLOADS);
+	assert_int_equal(x->fn.cmd[4].data[0], off);
+	n = nt_seen(x, n_cmds);
+	fs_kill(&x->w.s);
+	nt_until(x, false, "server has gone");
+	fs_start(&x->w.s);
+	nt_until(x, false, "is back");
+	vio_net_refill(x->n, 0);
+	nt_echo(x, 0, 64, 1);
+	assert_int_equal(nt_seen(x, n_cmds), n + 4);
+	assert_int_equal(x->fn.cmd[n].data[0], 5);
+	assert_int_equal(x->fn.cmd[n + 1].data[0] | x->fn.cmd[n + 1].data[1] << 8, 4095);
+	assert_int_equal(x->fn.cmd[n + 2].class, VIRTIO_NET_CTRL_GUEST_OFFLOADS);
+	assert_int_equal(x->fn.cmd[n + 3].cmd, VIRTIO_NET_CTRL_RX_PROMISC); /* the filter last */
+	nt_all_back(x);
+}
+
+static void a_device_that_wants_to_be_announced_is_told_when_it_is(void **state)
+{
+	struct nt *x = *state;
+
+	x->fn.announce = true; /* as it is configured, already */
+	open_with(x, 1ull << VIRTIO_NET_F_GUEST_ANNOUNCE);
+	assert_true(vio_net_get_info(x->n)->announce);
+	ok(x, vio_net_announced(x->n, &x->err));
+	assert_false(vio_net_get_info(x->n)->announce);
+	assert_int_equal(x->fn.cmd[0].class, VIRTIO_NET_CTRL_ANNOUNCE);
+	assert_int_equal(x->fn.cmd[0].cmd, VIRTIO_NET_CTRL_ANNOUNCE_ACK);
+	assert_int_equal(x->fn.cmd[0].len, 0);
+	nt_all_back(x);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, nt_setup, nt_teardown)
 	const struct CMUnitTest tests[] = {
+		T(what_the_device_does_not_offer_is_refused_here),
+		T(vlans_and_offloads_are_told_and_told_again),
+		T(a_device_that_wants_to_be_announced_is_told_when_it_is),
 		T(every_pair_of_queues_works_and_the_device_is_told_how_many),
 		T(commands_reach_the_device_and_refusals_the_program),
 		T(a_command_that_is_never_answered_ends_with_a_timeout),

@@ -272,7 +272,7 @@ static void open_adapter(struct nw *w, unsigned i, const char *spec)
 				      .mem_gla = {i * MEM},
 				      .mem_len = MEM};
 
-	if (vio_net_create(spec, i, NULL, &g->net, &err) < 0 ||
+	if (vio_net_create(spec, i, &nw_env, &g->net, &err) < 0 ||
 	    vio_switch_add(w->sw, vio_net_port(g->net), &err) < 0)
 		fail_msg("%s", err.msg);
 	cfg.dev = vio_net_device(g->net);

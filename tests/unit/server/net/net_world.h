@@ -45,6 +45,9 @@ extern const unsigned nw_n_arms;
 #define NW_ZERO_COPY (&nw_arms[3])
 #define NW_COPY      (&nw_arms[0])
 
+/* What devices have of the program: a Toeplitz hash (net_env.c). */
+extern const struct vio_dev_env nw_env;
+
 struct nw_guest {
 	unsigned index;
 	struct phyp_part *part;

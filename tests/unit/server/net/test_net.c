@@ -77,7 +77,7 @@ static void device_header_and_config_are_those_of_the_agreement(void **state)
 	assert_int_equal(nw_features(w, g, NW_COPY, NW_ALL), VIO_ST_OK);
 	assert_int_equal(h->type, 1);
 	assert_int_equal(vio_from_be16(h->num_vqs), 3);
-	assert_int_equal(vio_from_be16(h->config_len), 12);
+	assert_int_equal(vio_from_be16(h->config_len), 24);
 	assert_true((vio_from_be64(h->device_features) & NW_ALL) == NW_ALL);
 	assert_int_equal(c->mac[0], 2);
 	assert_int_equal(c->mac[5], 1);
@@ -973,13 +973,15 @@ static void guest_that_agreed_is_asked_to_announce_itself_until_it_has(void **st
 	struct nw *w = *state;
 	struct nw_guest *g = &w->g[0];
 
-	assert_false(
-		vio_kind_net.follow(vio_net_device(g->net), true, true)); /* it is not there yet */
+	assert_false(vio_kind_net.follow(vio_net_device(g->net), (struct vio_dev_uplinks){true, 0},
+					 true)); /* it is not there yet */
 	nw_up(w, g, NW_ZERO_COPY, NW_ALL | NW_F(GUEST_ANNOUNCE));
 	nw_up(w, &w->g[1], NW_ZERO_COPY, NW_ALL);
-	assert_false(vio_kind_net.follow(vio_net_device(w->g[1].net), true,
+	assert_false(vio_kind_net.follow(vio_net_device(w->g[1].net),
+					 (struct vio_dev_uplinks){true, 0},
 					 true)); /* it would not understand */
-	assert_true(vio_kind_net.follow(vio_net_device(g->net), true, true));
+	assert_true(vio_kind_net.follow(vio_net_device(g->net), (struct vio_dev_uplinks){true, 0},
+					true));
 	vio_adapter_config_changed(g->a);
 	nw_run(w);
 	assert_int_equal(vio_le16(nw_config(g)->status),
@@ -991,7 +993,8 @@ static void guest_that_agreed_is_asked_to_announce_itself_until_it_has(void **st
 	assert_int_equal(vio_le16(nw_config(g)->status), VIRTIO_NET_S_LINK_UP);
 	assert_int_equal(control(w, g, 2, VIRTIO_NET_CTRL_ANNOUNCE, 1, "", 0), VIRTIO_NET_ERR);
 	/* A session that ended before it had is not carried over. */
-	assert_true(vio_kind_net.follow(vio_net_device(g->net), true, true));
+	assert_true(vio_kind_net.follow(vio_net_device(g->net), (struct vio_dev_uplinks){true, 0},
+					true));
 	assert_int_equal(nw_step(w, g, (struct vio_msg){.op = VIO_OP_RESET}), VIO_ST_OK);
 	nw_up(w, g, NW_ZERO_COPY, NW_ALL | NW_F(GUEST_ANNOUNCE));
 	assert_int_equal(vio_le16(nw_config(g)->status), VIRTIO_NET_S_LINK_UP);

@@ -524,15 +524,19 @@ static void guest_is_told_when_its_link_follows_the_uplink(void **state)
 	struct nw_guest *g = &w->g[0];
 	const struct virtio_net_config *c = (const void *)(g->mem + 0x3000);
 
-	assert_true(vio_kind_net.follow(vio_net_device(g->net), false, false));
+	assert_true(vio_kind_net.follow(vio_net_device(g->net), (struct vio_dev_uplinks){false, 0},
+					false));
 	vio_adapter_config_changed(g->a); /* nobody is there yet: nothing happens */
 	nw_run(w);
 	assert_int_equal(g->messages, 0);
 	all_up(w, NW_ZERO_COPY);
 	assert_int_equal(c->status, 0);
-	assert_true(vio_kind_net.follow(vio_net_device(g->net), true, false));
-	assert_false(vio_kind_net.follow(vio_net_device(g->net), true, false));
-	assert_false(vio_kind_net.follow(vio_net_device(w->g[1].net), false, false));
+	assert_true(vio_kind_net.follow(vio_net_device(g->net), (struct vio_dev_uplinks){true, 0},
+					false));
+	assert_false(vio_kind_net.follow(vio_net_device(g->net), (struct vio_dev_uplinks){true, 0},
+					 false));
+	assert_false(vio_kind_net.follow(vio_net_device(w->g[1].net),
+					 (struct vio_dev_uplinks){false, 0}, false));
 	vio_adapter_config_changed(g->a);
 	nw_run(w);
 	assert_int_equal(g->last.op, VIO_OP_CONFIG);
@@ -545,7 +549,8 @@ static void set_link(struct nw *w, bool up)
 	struct nw_guest *g = &w->g[0];
 	const struct virtio_net_config *c = (const void *)(g->mem + 0x3000);
 
-	assert_true(vio_kind_net.follow(vio_net_device(g->net), up, false));
+	assert_true(vio_kind_net.follow(vio_net_device(g->net), (struct vio_dev_uplinks){up, 0},
+					false));
 	vio_adapter_config_changed(g->a);
 	nw_run(w);
 	assert_int_equal(vio_le16(c->status), up ? VIRTIO_NET_S_LINK_UP : 0);

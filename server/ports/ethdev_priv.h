@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inside of ethdev*.c.
+ *
+ *   ethdev.c       frames, memory, life
+ *   ethdev_link.c  links, bonds
+ */
+#ifndef VIO_SERVER_PORTS_ETHDEV_PRIV_H
+#define VIO_SERVER_PORTS_ETHDEV_PRIV_H
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "server/dev/net/offload.h"
+#include "server/ports/ethdev.h"
+
+#define MAX_PARTS 8u /* of a bond */
+#define RX_SEGS   8u /* mbufs in one frame that comes in */
+
+/* A frame that is lent to the port: shared by the mbufs of its pieces. */
+struct lent {
+	struct rte_mbuf_ext_shared_info info;
+	struct vio_hold *hold;
+	struct vio_uplink *u;
+	struct rte_mempool *pool;
+	uint16_t from, pieces; /* index of the port that it came in at */
+};
+
+struct vio_uplink {
+	struct vio_port port;
+	uint16_t id; /* of ethdev */
+	struct rte_device *dev;
+	uint64_t capa;
+	bool in_place; /* may lend; cleared for good by an adapter's lcore, before the window that it is for */
+	bool bond;
+	bool known;           /* its driver, or its parts': reads_our_memory(), or hardware */
+	bool unfinished_sums; /* may bring in frames whose checksum the kernel left to a device (af_packet) */
+	int active;           /* bond: the part in use, as far as we know; -1 */
+	bool started;
+	bool stopped; /* vio_uplink_stop(): nobody but us has to do with it any more */
+	/*
+	 * It, or those of its parts, that reach memory by themselves: guest memory must be mapped
+	 * for them.
+	 */
+	unsigned n_dma;
+	struct rte_device *dma[MAX_PARTS];
+	char name[RTE_ETH_NAME_MAX_LEN];
+	char what[160];
+	struct rte_mempool *rx_pool, *tx_pool, *ext_pool, *lent_pool;
+	unsigned turns;
+	uint32_t share; /* 0: not known yet; all ports are there before frames flow */
+	/*
+	 * Pieces that are lent, by the port that they came in at, and frames (port.stats.lent):
+	 * counted without locked instructions by the switch's lcore, `home`, where they are lent
+	 * and nearly always come back; less those that came back on other threads.
+	 */
+	unsigned home;
+	uint32_t pieces[VIO_SWITCH_PORTS], away_pieces[VIO_SWITCH_PORTS];
+	uint64_t away_frames;
+	struct rte_mbuf *tx[VIO_FRAME_BURST];
+	unsigned n_tx;
+	struct rte_mbuf
+		*ext[VIO_FRAME_BURST]; /* taken from ext_pool together, for pieces to come */
+	unsigned n_ext;
+	uint64_t copied; /* bytes of the burst, not yet counted */
+	uint64_t fresh;  /* rearm_data of an mbuf that was just taken */
+	struct vio_frame frame[VIO_FRAME_BURST];
+	struct iovec iov[VIO_FRAME_BURST][RX_SEGS];
+	struct vio_segment segment;
+};
+
+static inline struct vio_uplink *of(struct vio_port *p)
+{
+	return vio_container_of(p, struct vio_uplink, port);
+}
+
+/* ethdev_link.c: is the link up? And struct vio_port_ops' tick. */
+bool vio_uplink_link(struct vio_uplink *u);
+void vio_uplink_tick(struct vio_port *p);
+
+#endif
