@@ -14,12 +14,12 @@ static json_t *card_json(struct vio_net *n, const struct vio_net_opts *o, uint64
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", i->mac[0], i->mac[1], i->mac[2],
 		 i->mac[3], i->mac[4], i->mac[5]);
 	return json_pack(
-		"{s:s, s:s, s:s, s:i, s:b, s:i, s:s, s:o, s:o, s:i, s:i, s:i, s:i, s:I, s:I, s:I}",
+		"{s:s, s:s, s:s, s:i, s:b, s:I, s:i, s:s, s:o, s:o, s:i, s:i, s:i, s:i, s:I, s:I, s:I}",
 		"schema", "vio-net/1", "partition", o->c.partition, "mac", mac, "mtu", (int)i->mtu,
-		"link_up", (int)i->link_up, "protocol", (int)i->version, "features", features,
-		"arm_wanted", vio_arm_json(&o->c.transport.arm), "arm", vio_arm_json(&i->arm),
-		"pairs", (int)i->pairs, "queue_size", (int)i->queue_size, "buffers",
-		(int)i->buffers, "buf_len", (int)i->buf_len, "ready_ns", ji(ready_ns),
+		"link_up", (int)i->link_up, "speed", ji(i->speed), "protocol", (int)i->version,
+		"features", features, "arm_wanted", vio_arm_json(&o->c.transport.arm), "arm",
+		vio_arm_json(&i->arm), "pairs", (int)i->pairs, "queue_size", (int)i->queue_size,
+		"buffers", (int)i->buffers, "buf_len", (int)i->buf_len, "ready_ns", ji(ready_ns),
 		"window_bytes", ji(i->window_bytes), "granted_bytes", ji(i->granted_bytes));
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if_arp.h>
 #include <sched.h>
 #include <string.h>
@@ -39,6 +41,11 @@ static int tap_fail(const struct vio_tap *t, const char *what, struct vio_err *e
 					   : "");
 }
 
+#ifndef TUN_F_USO4 /* Linux 6.2 */
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
 /* What the kernel may leave to the card in frames that are read from the tap. */
 static unsigned long offloads(const struct vio_net_info *card)
 {
@@ -49,6 +56,7 @@ static unsigned long offloads(const struct vio_net_info *card)
 	f |= TUN_F_CSUM;
 	f |= card->tso4 ? TUN_F_TSO4 : 0;
 	f |= card->tso6 ? TUN_F_TSO6 : 0;
+	f |= card->ecn && f & (TUN_F_TSO4 | TUN_F_TSO6) ? TUN_F_TSO_ECN : 0;
 	return f;
 }
 
@@ -72,7 +80,10 @@ static int tap_open_queue(struct vio_tap *t, const struct vio_net_info *card, st
 		return tap_fail(t, "TUNSETVNETHDRSZ", err);
 	if (ioctl(fd, TUNSETVNETLE, &little))
 		return tap_fail(t, "TUNSETVNETLE", err);
-	if (ioctl(fd, TUNSETOFFLOAD, offloads(card)))
+	/* Older kernels know no datagrams; then they are not to come in either. */
+	t->uso = card->uso &&
+		 ioctl(fd, TUNSETOFFLOAD, offloads(card) | TUN_F_USO4 | TUN_F_USO6) == 0;
+	if (!t->uso && ioctl(fd, TUNSETOFFLOAD, offloads(card)))
 		return tap_fail(t, "TUNSETOFFLOAD", err);
 	return 0;
 }
@@ -144,6 +155,31 @@ int vio_tap_mac(const struct vio_tap *t, uint8_t mac[6])
 		return -errno;
 	memcpy(mac, r.ifr_hwaddr.sa_data, 6);
 	return 0;
+}
+
+bool vio_tap_gro(const struct vio_tap *t)
+{
+	struct ethtool_value v = {.cmd = ETHTOOL_GGRO};
+	struct ifreq r;
+
+	tap_request(t, &r);
+	r.ifr_data = (void *)&v;
+	return ioctl(t->control, SIOCETHTOOL, &r) || v.data;
+}
+
+void vio_tap_speed(const struct vio_tap *t, uint32_t mbps)
+{
+	struct ethtool_cmd c = {.cmd = ETHTOOL_GSET};
+	struct ifreq r;
+
+	tap_request(t, &r);
+	r.ifr_data = (void *)&c;
+	if (ioctl(t->control, SIOCETHTOOL, &r))
+		return;
+	c.cmd = ETHTOOL_SSET;
+	ethtool_cmd_speed_set(&c, mbps ? mbps : (uint32_t)SPEED_UNKNOWN);
+	c.duplex = mbps ? DUPLEX_FULL : DUPLEX_UNKNOWN;
+	(void)ioctl(t->control, SIOCETHTOOL, &r);
 }
 
 int vio_tap_carrier(const struct vio_tap *t, bool on, struct vio_err *err)

@@ -15,6 +15,7 @@ struct vio_tap {
 	int control; /* a socket of the namespace */
 	int fd[VIO_NET_MAX_PAIRS];
 	unsigned n_fds;
+	bool uso; /* the kernel knows datagrams that are to be cut, and leaves them to the card */
 };
 
 /* The calling thread into the namespace that `ip netns add NAME` made. -errno with a sentence. */
@@ -30,6 +31,10 @@ void vio_tap_close(struct vio_tap *t);
 int vio_tap_up(const struct vio_tap *t, bool up, struct vio_err *err);
 /* The interface's address now; somebody may have changed it. -errno. */
 int vio_tap_mac(const struct vio_tap *t, uint8_t mac[6]);
+/* Does the kernel want frames put together (ethtool's gro)? True also when it does not say. */
+bool vio_tap_gro(const struct vio_tap *t);
+/* The speed that ethtool shows, Mb/s, full duplex; 0: not known. Kernels that can't (before 5.3) are left alone. */
+void vio_tap_speed(const struct vio_tap *t, uint32_t mbps);
 int vio_tap_carrier(const struct vio_tap *t, bool on, struct vio_err *err);
 
 #endif

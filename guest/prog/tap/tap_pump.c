@@ -18,7 +18,7 @@ int vio_pump_init(struct vio_pump *p, struct vio_net *n, unsigned pair, int fd, 
 {
 	const struct vio_net_info *i = vio_net_get_info(n);
 	/* The card's MTU, not the tap's: anybody may change that one. */
-	const uint32_t most = i->tso4 || i->tso6 ? VIO_NET_MAX_FRAME : i->mtu + OVERHEAD;
+	const uint32_t most = i->tso4 || i->tso6 || i->uso ? VIO_NET_MAX_FRAME : i->mtu + OVERHEAD;
 
 	*p = (struct vio_pump){
 		.n = n, .pair = pair, .fd = fd, .need = (most + i->room - 1) / i->room};

@@ -13,6 +13,7 @@
 #include "guest/front/front.h"
 #include "guest/prog/net/net_options.h"
 #include "guest/prog/tap/tap.h"
+#include "guest/prog/tap/tap_follow.h"
 #include "guest/prog/tap/tap_pump.h"
 #include "vio/cycles.h"
 
@@ -75,6 +76,7 @@ static int tap_parse(struct opts *o, int argc, char **argv, struct vio_err *err)
 	vio_common_defaults(&o->n.c);
 	o->n.ready_fd = -1;
 	o->n.net.offload = true;
+	o->n.net.announce = true;
 	rc = vio_common_parse(&program, o, &o->n.c, argc, argv, err);
 	if (rc)
 		return rc;
@@ -93,9 +95,8 @@ struct bridge {
 	struct vio_pump *pump;
 	pthread_t *thread;
 	unsigned n_pumps, n_threads;
-	int rc;          /* of a thread that ended by itself; any of them may store it */
-	bool filtered;   /* --promisc off */
-	uint8_t mac[6];  /* that the card was told of */
+	int rc; /* of a thread that ended by itself; any of them may store it */
+	struct vio_follow follow;
 	uint64_t looked; /* ns: when somebody looked at the tap last */
 	bool said_too_long;
 };
@@ -108,37 +109,15 @@ struct worker {
 /* Pair 0, after each turn: is the card's link as it was? */
 static int follow_card(struct bridge *b)
 {
-	struct vio_err err = {""};
-	bool up;
 	int rc;
 
 	if (vio_likely(!vio_net_look_at_config(b->n)))
 		return 0;
-	up = vio_net_get_info(b->n)->link_up;
-	fprintf(stderr, "vio-tap: the card's link is %s\n", up ? "up" : "down");
-	rc = vio_tap_carrier(&b->tap, up, &err);
+	rc = vio_follow_card(&b->follow);
 	if (rc == 0)
 		return 0;
 	b->pump[0].tap_errno = -rc;
 	return -EPIPE;
-}
-
-/* The card's filter must let through what is sent to the tap's address, which anybody may change. */
-static void follow_address(struct bridge *b)
-{
-	struct vio_err err = {""};
-	uint8_t mac[6];
-	int rc;
-
-	if (vio_tap_mac(&b->tap, mac) || !memcmp(mac, b->mac, 6))
-		return;
-	rc = vio_net_set_mac(b->n, mac, &err);
-	if (rc == -ENOTCONN)
-		return; /* at the next look */
-	memcpy(b->mac, mac, 6);
-	if (rc)
-		fprintf(stderr, "vio-tap: %s: frames for the tap's new address don't arrive: %s\n",
-			b->tap.name, err.msg);
 }
 
 /* Once. */
@@ -160,8 +139,7 @@ static void look_at_tap(struct bridge *b)
 	if (vio_likely(now - b->looked < NAP_NS))
 		return;
 	b->looked = now;
-	if (b->filtered)
-		follow_address(b);
+	vio_follow_tap(&b->follow);
 	if (!b->said_too_long)
 		say_too_long(b);
 }
@@ -320,13 +298,12 @@ static int tap_set_up(struct bridge *b, struct opts *o, struct vio_err *err)
 		rc = vio_net_set_mac(b->n, o->n.mac, err);
 	if (rc == 0 && o->n.promisc_given)
 		rc = vio_net_promisc(b->n, o->n.promisc, err);
-	b->filtered = o->n.promisc_given && !o->n.promisc;
-	memcpy(b->mac, i->mac, 6);
+	vio_follow_init(&b->follow, b->n, &b->tap, o->n.promisc_given && !o->n.promisc);
 	/*
 	 * Which groups the kernel listens to changes with every socket, and IPv6 has some before
 	 * there is an address: the kernel sorts them out.
 	 */
-	if (rc == 0 && b->filtered)
+	if (rc == 0 && b->follow.filtered)
 		rc = vio_net_allmulti(b->n, true, err);
 	if (rc == 0 && o->netns)
 		rc = vio_netns_enter(o->netns, err);
@@ -336,6 +313,10 @@ static int tap_set_up(struct bridge *b, struct opts *o, struct vio_err *err)
 		rc = vio_tap_carrier(&b->tap, i->link_up, err);
 	if (rc == 0)
 		rc = make_pumps(b, err);
+	if (rc == 0) {
+		vio_follow_tap(&b->follow); /* what it can't take */
+		(void)vio_follow_card(&b->follow);
+	}
 	return rc || o->down ? rc : vio_tap_up(&b->tap, true, err);
 }
 
