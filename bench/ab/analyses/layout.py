@@ -74,7 +74,8 @@ def verdicts(ctx, samples, point):
 def lead(ctx, point, rows):
     told = []
     for base in BASES:
-        mine = [f"{r['layout']} takes {r['over_split'].estimate:.2f} times the time of split ({parts.answer(r['over_split'], ctx.noise)})"
+        mine = [f"{r['layout']} takes {r['over_split'].estimate:.2f} times the time of split "
+                f"({stats.verdict('', r['over_split'], ctx.noise).answer})"
                 for r in rows if r["base"] == base and r["over_split"] is not None]
         if mine:
             told.append(f"{base}: " + ", ".join(mine))

@@ -116,6 +116,7 @@ class Layout(unittest.TestCase):
         section = layout.analyse(context(s, noise=0.03))
         sound(self, section)
         self.assertEqual([v.answer for v in section.verdicts], 2 * ["faster", "no difference shown", "faster"])
+        self.assertRegex(section.lead, r"(packed takes 0\.(89|9.) times the time of split \(faster\).*){2}")
         self.assertIsNone(layout.analyse(context(s.where(slot="zero-copy"))))
         sound(self, layout.analyse(context(s.where(slot=("copy", "copy,layout=packed-in-order")))))
 
