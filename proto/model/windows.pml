@@ -104,7 +104,7 @@ inline touch()
 	fi
 }
 
-/* hv_return_logical(), translation_gone() */
+/* hv_return_logical(), hv_grant_gone() */
 inline give_back()
 {
 	d_step {
