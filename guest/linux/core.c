@@ -108,12 +108,19 @@ static void vv_release_device(struct device *dev)
 	kfree(container_of(dev, struct vv_device, vdev.dev));
 }
 
-/* A server is there, and no device yet: PROBE, and give it to the kernel's drivers. */
-static void vv_register(struct vv *vv)
+/*
+ * A server is there, and no device yet: PROBE, and give it to the kernel's drivers. A disk's driver reads the
+ * partition table before this returns; should the server end meanwhile, vv_work() goes on with the next one.
+ */
+static void vv_register(struct work_struct *work)
 {
+	struct vv *vv = container_of(work, struct vv, reg);
 	struct vv_device *d;
-	int rc = vv_probe_device(vv);
+	int rc;
 
+	if (READ_ONCE(vv->closing) || vv->d)
+		return;
+	rc = vv_probe_device(vv);
 	if (rc)
 		return; /* said; the server's next start is another try */
 	d = kzalloc(sizeof(*d), GFP_KERNEL);
@@ -125,16 +132,22 @@ static void vv_register(struct vv *vv)
 	d->vdev.id.vendor = VIRTIO_DEV_ANY_ID;
 	d->vdev.id.device = vv->type;
 	d->vdev.config = &vv_config_ops;
-	vv->d = d;
+	/* As register_virtio_device() does: vv_work() may break the device before that comes to it. */
+	INIT_LIST_HEAD(&d->vdev.vqs);
+	spin_lock_init(&d->vdev.vqs_list_lock);
+	spin_lock_init(&d->vdev.config_lock);
+	smp_store_release(&vv->d, d); /* pair RD: made before it is seen */
 	rc = register_virtio_device(&d->vdev);
 	if (rc) {
 		dev_err(vv->dev, "registering the virtio device failed (%d)\n", rc);
-		vv->d = NULL;
+		WRITE_ONCE(vv->d, NULL);
+		cancel_delayed_work_sync(&vv->work); /* it may have seen d */
 		put_device(&d->vdev.dev);
+		mod_delayed_work(system_long_wq, &vv->work, VV_AGAIN_S * HZ);
 	}
 }
 
-static void vv_tell_config(struct vv *vv)
+static void vv_tell_config(struct vv *vv, struct vv_device *d)
 {
 	bool told;
 
@@ -142,17 +155,18 @@ static void vv_tell_config(struct vv *vv)
 	told = vv->config_told;
 	vv->config_told = false;
 	spin_unlock_irq(&vv->lock);
-	if (told && vv->d)
-		virtio_config_changed(&vv->d->vdev);
+	if (told && d)
+		virtio_config_changed(&d->vdev);
 }
 
 static void vv_work(struct work_struct *work)
 {
 	struct vv *vv = container_of(to_delayed_work(work), struct vv, work);
+	struct vv_device *d = smp_load_acquire(&vv->d); /* pair RD */
 
 	if (vio_hv_dead()) {
-		if (vv->d)
-			virtio_break_device(&vv->d->vdev);
+		if (d)
+			virtio_break_device(&d->vdev);
 		return;
 	}
 	vv_drain(vv);
@@ -162,8 +176,8 @@ static void vv_work(struct work_struct *work)
 		mod_delayed_work(system_long_wq, &vv->work, msecs_to_jiffies(VV_HELLO_MS));
 		break;
 	case VV_UP:
-		if (!vv->d)
-			vv_register(vv);
+		if (!d)
+			queue_work(system_long_wq, &vv->reg);
 		else
 			vv_resume(vv);
 		break;
@@ -171,28 +185,37 @@ static void vv_work(struct work_struct *work)
 		vv_kick_again(vv);
 		break;
 	case VV_STOPPED:
-		if (vv->d && !(vv->status & VIRTIO_CONFIG_S_NEEDS_RESET)) {
+		if (d && !(vv->status & VIRTIO_CONFIG_S_NEEDS_RESET)) {
 			vv->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 			dev_err(vv->dev, "the server stopped the device: %s\n",
 				vio_status_text(vv->why));
-			virtio_break_device(&vv->d->vdev);
+			virtio_break_device(&d->vdev);
 		}
 		break;
 	}
-	vv_tell_config(vv);
+	vv_tell_config(vv, d);
 }
 
 /* ---------------------------------------------------------------------------- adapters */
 
 void vv_close(struct vv *vv)
 {
-	cancel_delayed_work_sync(&vv->work);
-	if (vv->d)
-		unregister_virtio_device(&vv->d->vdev);
-	vv->d = NULL;
+	struct vv_device *d;
+
+	/* The worker runs on until the device has gone: what is in flight may need another server for that. */
+	WRITE_ONCE(vv->closing, true);
+	cancel_work_sync(&vv->reg);
+	d = vv->d;
+	if (d) {
+		get_device(&d->vdev.dev); /* the worker still sees it */
+		unregister_virtio_device(&d->vdev);
+	}
 	cancel_delayed_work_sync(&vv->work);
 	vv_crq_close(vv);
 	cancel_delayed_work_sync(&vv->work);
+	cancel_work_sync(&vv->reg);
+	if (d)
+		put_device(&d->vdev.dev);
 	vv_windows_void(vv);
 	vv_control_close(vv);
 	if (vv->arm->mapping->close)
@@ -223,6 +246,7 @@ int vv_open(struct device *dev, struct vio_hv_device *hdev)
 	mutex_init(&vv->life);
 	init_waitqueue_head(&vv->wait);
 	INIT_DELAYED_WORK(&vv->work, vv_work);
+	INIT_WORK(&vv->reg, vv_register);
 	dev_set_drvdata(dev, vv);
 	vv->dma_mask = DMA_BIT_MASK(64);
 	dev->dma_mask = &vv->dma_mask;

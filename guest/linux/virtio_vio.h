@@ -40,6 +40,8 @@
 #define VV_KICK_NS 2000000ull
 /* While the server is away: say INIT so often. */
 #define VV_HELLO_MS 250
+/* What failed for a reason that may pass is tried again after so long. */
+#define VV_AGAIN_S 5
 /* Windows of one adapter: LMBs of the partition, or chunks of the pool. */
 #define VV_MAX_WINDOWS 64
 #define VV_TCE_PAGE 4096u
@@ -160,7 +162,9 @@ struct vv {
 	u8 type, identity[20];
 	bool unfenced; /* what an earlier server had in flight may still be executed */
 
-	struct delayed_work work;
+	struct delayed_work work; /* follows the server's coming and going; never waits for `reg` */
+	struct work_struct reg; /* makes `d`; a driver's probe waits in it for requests, which may need `work` */
+	bool closing; /* no device is made any more */
 	struct vv_device *d; /* registered with virtio, or NULL */
 	u8 status;
 
