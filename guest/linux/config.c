@@ -238,7 +238,7 @@ static void vv_reset(struct virtio_device *vdev)
 			spin_unlock_irqrestore(&vv->lock, flags);
 		}
 	}
-	vv_windows_void(vv);
+	vv_windows_void_all(vv);
 	vio_hv_synchronize();
 	mutex_unlock(&vv->life);
 }

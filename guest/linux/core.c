@@ -143,7 +143,7 @@ static void vv_register(struct work_struct *work)
 		WRITE_ONCE(vv->d, NULL);
 		cancel_delayed_work_sync(&vv->work); /* it may have seen d */
 		put_device(&d->vdev.dev);
-		mod_delayed_work(system_long_wq, &vv->work, VV_AGAIN_S * HZ);
+		queue_delayed_work(system_long_wq, &vv->work, VV_AGAIN_S * HZ);
 	}
 }
 
@@ -216,7 +216,7 @@ void vv_close(struct vv *vv)
 	cancel_work_sync(&vv->reg);
 	if (d)
 		put_device(&d->vdev.dev);
-	vv_windows_void(vv);
+	vv_windows_void_all(vv);
 	vv_control_close(vv);
 	if (vv->arm->mapping->close)
 		vv->arm->mapping->close(vv);

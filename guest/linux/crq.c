@@ -176,7 +176,11 @@ void vv_drain(struct vv *vv)
 
 static void vv_event(void *data)
 {
-	vv_drain(data);
+	struct vv *vv = data;
+
+	vv_drain(vv);
+	if (vio_hv_dead())
+		mod_delayed_work(system_long_wq, &vv->work, 0);
 }
 
 void vv_hello(struct vv *vv)
@@ -241,7 +245,6 @@ int vv_crq_open(struct vv *vv)
 void vv_crq_close(struct vv *vv)
 {
 	unsigned long flags;
-	int tries = 0;
 
 	if (!vv->registered)
 		return;
@@ -249,7 +252,8 @@ void vv_crq_close(struct vv *vv)
 	spin_lock_irqsave(&vv->lock, flags);
 	vv->registered = false;
 	spin_unlock_irqrestore(&vv->lock, flags);
-	while (vio_hv_busy(vio_hv_call3(H_FREE_CRQ, vv->u->unit, 0, 0)) && tries++ < 1000)
+	/* Until it is: the hypervisor writes into its page. */
+	while (vio_hv_busy(vio_hv_call3(H_FREE_CRQ, vv->u->unit, 0, 0)) && !vio_hv_dead())
 		usleep_range(1000, 2000);
 }
 

@@ -317,6 +317,8 @@ static void vv_direct_close(struct vv *vv)
 	struct vv_iommu *m = &vv->iommu;
 	unsigned long n = vio_hv_info()->mem_bytes >> m->shift;
 
+	if (!m->map || n >= m->n)
+		return; /* it was not opened */
 	vv_tce_unmap(m, 0, n);
 	vv_iommu_put(m, 0, n);
 	vv->n_windows = 0;

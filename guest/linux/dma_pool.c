@@ -252,7 +252,9 @@ static void vv_pool_close(struct vv *vv)
 				 bitmap_weight(c->used, VV_CHUNK_PAGES));
 		vv_tce_unmap(&vv->iommu, c->at, VV_CHUNK_PAGES);
 		vv_iommu_put(&vv->iommu, c->at, VV_CHUNK_PAGES);
-		free_pages_exact(c->va, VV_CHUNK_BYTES);
+		/* Chunk i is window i. What is still granted stays out of use: the hypervisor died with it. */
+		if (!vv->window[p->n].granted)
+			free_pages_exact(c->va, VV_CHUNK_BYTES);
 		kfree(c);
 	}
 	kfree(p);

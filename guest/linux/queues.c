@@ -15,7 +15,7 @@ static bool vv_notify(struct virtqueue *vq)
 		WRITE_ONCE(vv->queue[vq->index].kick, true);
 		mod_delayed_work(system_long_wq, &vv->work, 1);
 	}
-	return true;
+	return !vio_hv_dead(); /* false: the queue is broken, and what the driver adds fails */
 }
 
 void vv_kick_again(struct vv *vv)

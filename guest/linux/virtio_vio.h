@@ -275,6 +275,8 @@ int vv_window_add(struct vv *vv, unsigned long at, phys_addr_t phys, u64 bytes);
 int vv_windows_announce(struct vv *vv);
 /* Take all grants back. -EBUSY: the server, or the kernel on its behalf, still uses some. */
 int vv_windows_void(struct vv *vv);
+/* ... and wait until that has been done: what comes next gives the pages to others. Only a dead hypervisor leaves grants. */
+void vv_windows_void_all(struct vv *vv);
 
 /* ---- dma.c, dma_pool.c */
 extern const struct vv_mapping vv_map_single_use, vv_map_deferred, vv_map_direct;

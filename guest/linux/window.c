@@ -5,6 +5,7 @@
 #include "virtio_vio.h"
 
 #define VV_RESCIND_TRIES 5000
+#define VV_RESCIND_PAUSE_MS 1000
 
 int vv_window_add(struct vv *vv, unsigned long at, phys_addr_t phys, u64 bytes)
 {
@@ -86,12 +87,12 @@ static bool vv_rescind(struct vv_window *w)
 	for (tries = 0; tries < VV_RESCIND_TRIES; tries++) {
 		s64 rc = vio_hv_call3(H_RESCIND_LOGICAL, flags, w->cookie, 0);
 
+		if (vio_hv_dead())
+			return false; /* nobody says that it was taken back */
 		if (rc == H_RESOURCE)
 			flags = RESCIND_FORCED;
 		else if (rc != H_PARTIAL && !vio_hv_busy(rc))
 			return true;
-		if (vio_hv_dead())
-			return false;
 		usleep_range(500, 1000);
 	}
 	return false;
@@ -115,4 +116,10 @@ int vv_windows_void(struct vv *vv)
 		dev_err(vv->dev, "partition %s still uses pages that were taken back\n",
 			vv->u->partner);
 	return rc;
+}
+
+void vv_windows_void_all(struct vv *vv)
+{
+	while (vv_windows_void(vv) && !vio_hv_dead())
+		msleep(VV_RESCIND_PAUSE_MS);
 }
