@@ -3,6 +3,7 @@
 #include "guest/carrier/ivshmem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -115,7 +116,9 @@ int vio_ivshmem_open(struct vio_ivshmem *s, const char *path, size_t bytes, stru
 	s->memory = memfd_create("vio-mailbox", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	s->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->memory >= 0 && ftruncate(s->memory, (off_t)bytes) == 0)
+	/* Sealed: who is given it can't cut it short under us. */
+	if (s->memory >= 0 && ftruncate(s->memory, (off_t)bytes) == 0 &&
+	    fcntl(s->memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
 		s->va = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->memory, 0);
 	if (s->va == MAP_FAILED || s->doorbell < 0 || s->interrupt < 0) {
 		rc = vio_err_set(err, -errno, "no memory to share with a virtual machine: %s",

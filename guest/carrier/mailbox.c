@@ -111,7 +111,8 @@ bool vio_mb_anew(struct vio_mb_server *s)
 	s->n_cookies = left;
 	for (unsigned i = 0; i < phyp_n_units(s->part); i++)
 		mb_clear_tces(s, phyp_unit(s->part, i));
-	return freed && left == 0;
+	s->owed = !freed || left > 0;
+	return !s->owed;
 }
 
 uint64_t vio_mb_tces(struct vio_mb_server *s)

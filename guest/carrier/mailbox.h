@@ -28,6 +28,7 @@ struct vio_mb_server {
 	/* Grants that the partition has made: to be taken back when it begins anew. */
 	uint64_t *cookie;
 	unsigned n_cookies, room;
+	bool owed; /* a new beginning that is not complete: the last one, whoever asked for it */
 	/* Totals. */
 	uint64_t calls, refused, unknown, anew;
 };
@@ -43,7 +44,8 @@ bool vio_mb_sleep(struct vio_mb_server *s);
 void vio_mb_wake(struct vio_mb_server *s);
 /*
  * The partition begins anew: its CRQs are freed, its grants taken back by force, its TCEs cleared, as when
- * a partition's process ends. False: some grants are still in use by a server that hangs; again later.
+ * a partition's process ends. False, and `owed`: some grants are still in use by a server that hangs; again
+ * later, unless a new virtual machine's own call has done it by then.
  */
 bool vio_mb_anew(struct vio_mb_server *s);
 /* Valid TCEs in all windows of the partition, by asking for each. */

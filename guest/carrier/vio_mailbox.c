@@ -74,7 +74,6 @@ struct carrier {
 	struct vio_mb_server mb;
 	int ram;
 	uint64_t doorbells, interrupts, machines;
-	bool anew; /* the partition is to begin anew, and could not yet */
 };
 
 /* ------------------------------------------------------------------------ counters ---- */
@@ -118,7 +117,7 @@ static void look_at_machine(struct carrier *c)
 		fprintf(stderr,
 			"vio-mailbox: the virtual machine went away: partition %s begins anew\n",
 			c->o->partition);
-		c->anew = true;
+		c->mb.owed = true;
 		break;
 	case VIO_IVSHMEM_REFUSED:
 		fprintf(stderr,
@@ -128,8 +127,8 @@ static void look_at_machine(struct carrier *c)
 	case VIO_IVSHMEM_NOTHING:
 		break;
 	}
-	if (c->anew && vio_mb_anew(&c->mb))
-		c->anew = false;
+	if (c->mb.owed)
+		vio_mb_anew(&c->mb);
 }
 
 /* Until a call, an interrupt, a machine or a signal comes. -EPIPE: phypd has gone. */
@@ -141,7 +140,7 @@ static int sleep_now(struct carrier *c)
 	int rc = 0;
 
 	if (!vio_mb_sleep(&c->mb) && !stop_now && !stats_now)
-		rc = phyp_vcpu_wait_fds(c->vcpu, 0, c->anew ? LOOK_NS : NAP_NS, fd,
+		rc = phyp_vcpu_wait_fds(c->vcpu, 0, c->mb.owed ? LOOK_NS : NAP_NS, fd,
 					c->iv.client < 0 ? 2 : 3);
 	vio_mb_wake(&c->mb);
 	if (fd[0].revents) {

@@ -185,6 +185,16 @@ garbage_in_all_mailboxes_is_answered_and_leaves_nothing_mapped_after_a_new_begin
 	assert_int_equal(r->mb.n_cookies, 0);
 }
 
+/* Or the carrier would take away what the new one has made since. */
+static void a_new_machines_own_beginning_settles_what_the_last_ones_end_owed(void **state)
+{
+	struct rig *r = *state;
+
+	r->mb.owed = true;
+	assert_int_equal(call(r, VIO_MB_OP_ANEW, 0, 0, 0, 0), H_SUCCESS);
+	assert_false(r->mb.owed);
+}
+
 static void a_partition_that_begins_anew_has_no_queue_no_grant_and_no_tce(void **state)
 {
 	struct rig *r = *state;
@@ -237,6 +247,7 @@ int main(void)
 		T(a_flooded_mailbox_is_one_call_a_turn_and_the_others_get_theirs),
 		T(garbage_in_all_mailboxes_is_answered_and_leaves_nothing_mapped_after_a_new_beginning),
 		T(a_partition_that_begins_anew_has_no_queue_no_grant_and_no_tce),
+		T(a_new_machines_own_beginning_settles_what_the_last_ones_end_owed),
 		T(a_call_that_came_before_the_sleep_is_seen),
 	};
 
