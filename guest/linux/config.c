@@ -168,6 +168,18 @@ static u8 vv_get_status(struct virtio_device *vdev)
 	return vv->status | (READ_ONCE(vv->state) == VV_STOPPED ? VIRTIO_CONFIG_S_NEEDS_RESET : 0);
 }
 
+/* A driver does not look whether DRIVER_OK went well. */
+static void vv_not_started(struct vv *vv, int rc)
+{
+	if (rc == -ENOTCONN) { /* the next server starts it, as one that was running */
+		vv->status |= VIRTIO_CONFIG_S_DRIVER_OK;
+		mod_delayed_work(system_long_wq, &vv->work, 0);
+		return;
+	}
+	dev_err(vv->dev, "the device does not start (%d)\n", rc);
+	virtio_break_device(&vv->d->vdev);
+}
+
 static void vv_set_status_locked(struct vv *vv, u8 status)
 {
 	struct vio_dev_header_v2 *h = vv_page(vv, VV_HEADER);
@@ -184,7 +196,7 @@ static void vv_set_status_locked(struct vv *vv, u8 status)
 		if (rc) {
 			/* FEATURES_OK stays clear, which is how a driver learns of it. */
 			if (s->bit == VIRTIO_CONFIG_S_DRIVER_OK)
-				dev_err(vv->dev, "the device does not start (%d)\n", rc);
+				vv_not_started(vv, rc);
 			return;
 		}
 		vv->status |= s->bit;
@@ -296,6 +308,8 @@ void vv_resume(struct vv *vv)
 	if (rc && rc != -ENOTCONN) {
 		dev_err(vv->dev, "the device can't go on with this server (%d)\n", rc);
 		vv_ask(vv, &m); /* and wait until it goes, and another one comes */
+		if (rc == -EBUSY || rc == -ENOMEM)
+			queue_delayed_work(system_long_wq, &vv->work, VV_AGAIN_S * HZ);
 	}
 	mutex_unlock(&vv->life);
 	if (rc)

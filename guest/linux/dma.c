@@ -83,8 +83,8 @@ static void vv_single_free(struct device *dev, size_t size, void *va, dma_addr_t
 }
 
 /* For the rare user of lists: the levels' own map_page, one entry after the other. */
-static void vv_unmap_sg(struct device *dev, struct scatterlist *sgl, int n,
-			enum dma_data_direction dir, unsigned long attrs)
+void vv_unmap_sg(struct device *dev, struct scatterlist *sgl, int n, enum dma_data_direction dir,
+		 unsigned long attrs)
 {
 	const struct dma_map_ops *ops = get_dma_ops(dev);
 	struct scatterlist *sg;
@@ -94,8 +94,8 @@ static void vv_unmap_sg(struct device *dev, struct scatterlist *sgl, int n,
 		ops->unmap_page(dev, sg_dma_address(sg), sg_dma_len(sg), dir, attrs);
 }
 
-static int vv_map_sg(struct device *dev, struct scatterlist *sgl, int n,
-		     enum dma_data_direction dir, unsigned long attrs)
+int vv_map_sg(struct device *dev, struct scatterlist *sgl, int n, enum dma_data_direction dir,
+	      unsigned long attrs)
 {
 	const struct dma_map_ops *ops = get_dma_ops(dev);
 	struct scatterlist *sg;

@@ -25,7 +25,7 @@ struct vv_chunk {
 	void *va;
 	unsigned long at; /* in the window, TCE pages */
 	DECLARE_BITMAP(used, VV_CHUNK_PAGES);
-	phys_addr_t original[VV_CHUNK_PAGES]; /* of a piece that begins here: what it is the copy of */
+	phys_addr_t original[VV_CHUNK_PAGES]; /* what a page in use is the copy of, from its first byte on */
 };
 
 struct vv_pool {
@@ -60,7 +60,7 @@ static unsigned long vv_pages(size_t size)
 static void *vv_pool_get(struct vv *vv, size_t size, phys_addr_t original, dma_addr_t *addr)
 {
 	struct vv_pool *p = vv->mapping_data;
-	unsigned long n = vv_pages(size), flags, at;
+	unsigned long n = vv_pages(size), flags, at, j;
 	void *va = NULL;
 	unsigned int i;
 
@@ -73,7 +73,8 @@ static void *vv_pool_get(struct vv *vv, size_t size, phys_addr_t original, dma_a
 		if (at >= VV_CHUNK_PAGES)
 			continue;
 		bitmap_set(c->used, at, n);
-		c->original[at] = original;
+		for (j = 0; j < n; j++)
+			c->original[at + j] = original + j * VV_TCE_PAGE;
 		va = c->va + at * VV_TCE_PAGE;
 		*addr = vv->iommu.base + ((u64)(c->at + at) << vv->iommu.shift);
 		p->next = k;
@@ -148,27 +149,27 @@ static void vv_pool_free(struct device *dev, size_t size, void *va, dma_addr_t a
 		vv_pool_put(vv, c, at, size);
 }
 
-/* What a driver does with a page that stays mapped, e.g. reads part of a frame before it unmaps. */
+/* What a driver does with a page that stays mapped, e.g. reads part of a frame before it unmaps: any part of a piece. */
 static void vv_pool_sync_for_cpu(struct device *dev, dma_addr_t addr, size_t size,
 				 enum dma_data_direction dir)
 {
-	unsigned long at;
+	unsigned long at, in = addr & (VV_TCE_PAGE - 1);
 	struct vv *vv = dev_get_drvdata(dev);
 	struct vv_chunk *c = vv_pool_chunk(vv, addr, &at);
 
 	if (c && dir != DMA_TO_DEVICE)
-		memcpy(phys_to_virt(c->original[at]), c->va + at * VV_TCE_PAGE, size);
+		memcpy(phys_to_virt(c->original[at]) + in, c->va + at * VV_TCE_PAGE + in, size);
 }
 
 static void vv_pool_sync_for_device(struct device *dev, dma_addr_t addr, size_t size,
 				    enum dma_data_direction dir)
 {
-	unsigned long at;
+	unsigned long at, in = addr & (VV_TCE_PAGE - 1);
 	struct vv *vv = dev_get_drvdata(dev);
 	struct vv_chunk *c = vv_pool_chunk(vv, addr, &at);
 
 	if (c && dir != DMA_FROM_DEVICE)
-		memcpy(c->va + at * VV_TCE_PAGE, phys_to_virt(c->original[at]), size);
+		memcpy(c->va + at * VV_TCE_PAGE + in, phys_to_virt(c->original[at]) + in, size);
 }
 
 static size_t vv_pool_max_mapping_size(struct device *dev)
@@ -188,6 +189,8 @@ static const struct dma_map_ops vv_pool_dma = {
 	.free = vv_pool_free,
 	.map_page = vv_pool_map_page,
 	.unmap_page = vv_pool_unmap_page,
+	.map_sg = vv_map_sg,
+	.unmap_sg = vv_unmap_sg,
 	.sync_single_for_cpu = vv_pool_sync_for_cpu,
 	.sync_single_for_device = vv_pool_sync_for_device,
 	.max_mapping_size = vv_pool_max_mapping_size,

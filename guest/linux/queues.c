@@ -37,8 +37,8 @@ void vv_used(struct vv *vv, u64 queues)
 {
 	unsigned long flags;
 
+	spin_lock_irqsave(&vv->queues_lock, flags); /* which no queue goes under */
 	vv_track_look(vv); /* before the drivers take what was used, and use it again */
-	spin_lock_irqsave(&vv->queues_lock, flags);
 	while (queues) {
 		unsigned int i = __ffs64(queues);
 

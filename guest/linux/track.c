@@ -123,7 +123,7 @@ int vv_track_rebase(struct vv_queue *q, u16 *base)
 
 	if (!t->stamp)
 		return -EIO;
-	f = kcalloc(r->num, sizeof(*f), GFP_KERNEL);
+	f = kcalloc(r->num, sizeof(*f), GFP_NOIO); /* I/O may wait for this very disk */
 	if (!f)
 		return -ENOMEM;
 	spin_lock_irqsave(&t->lock, flags);

@@ -330,7 +330,7 @@ static int vio_hv_read_head(struct vio_hv *hv, resource_size_t bytes)
 
 		spin_lock_init(&b->lock);
 		b->mb = (void __iomem *)hv->head + VIO_MB_BOXES + i * sizeof(*b->mb);
-		b->request = readl(&b->mb->answer); /* of the kernel or driver before */
+		b->request = readl(&b->mb->request); /* of the kernel or driver before; its answer may be due yet */
 	}
 	return 0;
 }
@@ -448,6 +448,8 @@ MODULE_DEVICE_TABLE(pci, vio_hv_ids);
 
 static struct pci_driver vio_hv_driver = {
 	.name = "vio_hv",
+	/* Adapters on the platform's bus outlive an unbind, and call through it. */
+	.driver.suppress_bind_attrs = true,
 	.id_table = vio_hv_ids,
 	.probe = vio_hv_probe,
 	.remove = vio_hv_remove,

@@ -279,6 +279,10 @@ int vv_windows_void(struct vv *vv);
 void vv_windows_void_all(struct vv *vv);
 
 /* ---- dma.c, dma_pool.c */
+int vv_map_sg(struct device *dev, struct scatterlist *sgl, int n, enum dma_data_direction dir,
+	      unsigned long attrs);
+void vv_unmap_sg(struct device *dev, struct scatterlist *sgl, int n, enum dma_data_direction dir,
+		 unsigned long attrs);
 extern const struct vv_mapping vv_map_single_use, vv_map_deferred, vv_map_direct;
 extern const struct vv_mapping vv_map_pool;
 
