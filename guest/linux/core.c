@@ -121,6 +121,11 @@ static void vv_register(struct work_struct *work)
 	if (READ_ONCE(vv->closing) || vv->d)
 		return;
 	rc = vv_probe_device(vv);
+	if (rc == -ETIMEDOUT) {
+		/* Slow, or its answer was lost: as in vv_reset(), and the next hello leads here again. */
+		vv_crq_close(vv);
+		vv_crq_open(vv);
+	}
 	if (rc)
 		return; /* said; the server's next start is another try */
 	d = kzalloc(sizeof(*d), GFP_KERNEL);
@@ -222,6 +227,7 @@ void vv_close(struct vv *vv)
 		vv->arm->mapping->close(vv);
 	vv_iommu_close(vv);
 	set_dma_ops(vv->dev, NULL);
+	vv->dev->dma_mask = NULL; /* it was vv's */
 	dev_set_drvdata(vv->dev, NULL);
 	kfree(vv);
 }

@@ -239,6 +239,7 @@ int vv_crq_open(struct vv *vv)
 	vio_hv_listen(vv->hdev, vv_event, vv);
 	vio_hv_call3(H_VIO_SIGNAL, vv->u->unit, VIO_SIGNAL_ON, 0);
 	vv_hello(vv); /* after a look at what arrived before; H_CLOSED: the server's INIT will come */
+	queue_delayed_work(system_long_wq, &vv->work, msecs_to_jiffies(VV_HELLO_MS)); /* or was lost */
 	return 0;
 }
 
