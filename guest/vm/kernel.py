@@ -15,6 +15,7 @@ STOCK = {
     "vio": ["ibmvscsi", "sd_mod", "ibmveth"],
     "nics": ["8139cp", "e1000"],
 }
+MAKE_SECONDS = 300
 # Soft dependencies: a symbol is looked up by name at run time.
 SOFT = {"ext4": ["crc32c_generic"], "jbd2": ["crc32c_generic"]}
 
@@ -97,14 +98,18 @@ class Kernel:
         argv = ["make", "-s", "-C", self.headers(), f"M={out}", f"ARCH={arch['kernel']}", *variables, "modules"]
         if self.root.arch == "ppc64le":
             argv.insert(-1, f"CROSS_COMPILE={arch['triplet']}-")
-        os.makedirs(out, exist_ok=True)
-        shutil.copytree(source, out, dirs_exist_ok=True)
-        r = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
-        found = sorted(os.path.join(out, n) for n in os.listdir(out) if n.endswith(".ko"))
-        if r.returncode or not found:
-            raise Broken(f"the modules of {source} do not build for {self.abi} ({' '.join(argv)}):\n"
-                          f"{(r.stdout + r.stderr)[-3000:]}")
-        for ko in found:
-            tool = arch["triplet"] + "-strip" if self.root.arch == "ppc64le" else "strip"
-            subprocess.run([tool, "--strip-debug", ko], check=False)
+        tool = arch["triplet"] + "-strip" if self.root.arch == "ppc64le" else "strip"
+        with self.root.locked():  # another run of this tree may build there
+            os.makedirs(out, exist_ok=True)
+            shutil.copytree(source, out, dirs_exist_ok=True)
+            try:
+                r = subprocess.run(argv, capture_output=True, text=True, timeout=MAKE_SECONDS, check=False)
+            except subprocess.TimeoutExpired:
+                raise Broken(f"make was not done after {MAKE_SECONDS} s: {' '.join(argv)}") from None
+            found = sorted(os.path.join(out, n) for n in os.listdir(out) if n.endswith(".ko"))
+            if r.returncode or not found:
+                raise Broken(f"the modules of {source} do not build for {self.abi} ({' '.join(argv)}):\n"
+                              f"{(r.stdout + r.stderr)[-3000:]}")
+            for ko in found:
+                subprocess.run([tool, "--strip-debug", ko], check=False)
         return found

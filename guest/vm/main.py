@@ -103,7 +103,9 @@ def count(a):
 
 def main(argv):
     a = parse(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for s in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(s) != signal.SIG_IGN:  # nohup
+            signal.signal(s, lambda n, _: sys.exit(128 + n))
     folder = tempfile.mkdtemp(prefix="vio-guest-")
     t0 = time.monotonic()
     try:

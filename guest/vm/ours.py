@@ -2,6 +2,7 @@
 """What a guest has for a disk and a network when they are this project's: a hypervisor, a VIO server, the mailbox between them and
 QEMU, and, where the demo wants a peer, a user-space partition whose network card is a tap in a namespace."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -66,8 +67,10 @@ class Ours:
     def build_modules(self, kernel):
         if not os.path.isdir(SOURCE):
             raise Broken(f"{SOURCE} is not there: this tree has no guest modules; --stock pci boots QEMU's own devices")
-        out = os.path.join(kernel.root.dir, "modules-" + os.path.basename(os.path.abspath(TOP)))
-        self.own_modules = kernel.build(SOURCE, out, f"VIO_ROOT={os.path.abspath(TOP)}")
+        top = os.path.abspath(TOP)
+        key = hashlib.sha256(top.encode()).hexdigest()[:8]  # another tree may have the same name
+        out = os.path.join(kernel.root.dir, f"modules-{os.path.basename(top)}-{key}")
+        self.own_modules = kernel.build(SOURCE, out, f"VIO_ROOT={top}")
 
     def params(self):
         return {"virtio_vio": f"arm={self.arm}"}
@@ -181,8 +184,8 @@ class Ours:
             self.restart_vios()
             return "ok"
         if words == ["no-tces"]:
-            tces = self.counters()["tces"]
-            return "ok" if tces == 0 else f"no: {tces} TCEs are mapped"
+            n = self.counters()
+            return "ok" if n["tces"] == n["grants"] == 0 else f"no: {n['tces']} TCEs are mapped, {n['grants']} grants stand"
         return f"no: the host does not know {' '.join(words)}"
 
     def parts(self):

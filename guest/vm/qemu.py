@@ -91,7 +91,10 @@ class Vm:
                     proc.stdin.flush()
             if not got:
                 break
-        proc.wait(max(1, end - time.monotonic()))
+        try:
+            proc.wait(max(1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise GuestError(f"QEMU closed its console and does not end:\n{self.tail(lines)}") from None
         if "@@end" not in lines:
             raise GuestError(f"the guest ended early (QEMU: exit {proc.returncode}):\n{self.tail(lines)}")
         return lines
@@ -104,7 +107,7 @@ class Vm:
     def shell(self):
         """A shell on this terminal, until the guest is switched off."""
         try:
-            return subprocess.run(self.argv(initramfs.script(None)), preexec_fn=die_with_parent, check=False).returncode
+            return subprocess.run(self.argv(initramfs.script(None), interactive=True), preexec_fn=die_with_parent, check=False).returncode
         finally:
             if sys.stdin.isatty():
                 subprocess.run(["stty", "sane"], check=False)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 from common import BUILD, ROOT, main
 
@@ -56,6 +57,13 @@ class Pure(unittest.TestCase):
                     argv = qemu.Vm(arch, "k", b"", d, cpus=cpus).argv(b"")
                     self.assertEqual(argv[argv.index("-smp") + 1], f"{cpus},maxcpus={max(2, cpus)}")
                     self.assertIn("tcg,thread=multi", argv)
+
+    @unittest.skipUnless(shutil.which(qemu.MACHINES[ARCH][0]), "no QEMU")
+    def test_a_shell_has_qemus_monitor_beside_it_so_that_ctrl_a_x_ends_it(self):
+        with tempfile.TemporaryDirectory() as d, mock.patch("vm.qemu.subprocess.run") as run:
+            qemu.Vm(ARCH, "k", b"", d).shell()
+        argv = run.call_args_list[0].args[0]
+        self.assertEqual(argv[argv.index("-serial") + 1], "mon:stdio")
 
     def test_a_console_is_judged_by_what_did_not_hold(self):
         self.assertEqual(qemu.results(["@@ok a", "noise", "@@bad b c", "@@end"]), (["a"], ["b c"]))
@@ -133,17 +141,18 @@ class Booted(unittest.TestCase):
         self.held(lines, 8)
 
     @unittest.skipUnless(os.path.exists(os.path.join(BUILD, "server", "vios")), "this build has no vios")
-    def test_our_disk_and_network_carry_ext4_pings_and_unloads_under_a_kernels_drivers(self):
-        for arm in ("copy", "zero-copy"):
+    def test_our_disk_and_network_carry_ext4_pings_restarts_and_unloads_under_a_kernels_drivers(self):
+        # Each level of mapping that has code of its own in the kernel; cycles where nothing stands, and where all does.
+        for arm, more in (("copy", {"restart": 5, "cycles": 2}), ("premapped", {"restart": 5}), ("zero-copy", {"restart": 5, "cycles": 2})):
             with self.subTest(arm=arm):
                 has = ours.Ours(BUILD, self.folder, arm, 512, say=print)
                 has.build_modules(KERNEL)
                 with has:
-                    parts = ["disk", *(["net"] if has.want_peer else []), "cycles"]
+                    parts = ["disk", *(["net"] if has.want_peer else []), *more]
                     lines = self.vm(has, ["mke2fs"]).run(demo.text(parts), 300, has.asked, FILES=5, **has.variables())
                 good, bad = qemu.results(lines)
                 self.assertEqual(bad, [])
-                self.assertEqual(len(good), 7 + 1 * has.want_peer + 2, good)
+                self.assertEqual(len(good), 7 + 1 * has.want_peer + sum(more.values()), good)
 
     @unittest.skipUnless(os.path.exists(os.path.join(BUILD, "server", "vios")), "this build has no vios")
     def test_ctrl_c_ends_everything(self):

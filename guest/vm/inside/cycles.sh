@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Our modules out and in again, six times: no TCE stays mapped, and the devices work after the last.
+# Our modules out and in again, six times: no TCE stays mapped and no grant stands, and the devices work after the last.
 ip link set "$NIC" down 2>/dev/null
 i=0
 while [ $i -lt 6 ]; do
