@@ -147,7 +147,9 @@ class Dance(unittest.TestCase):
         print(f"an arm without a turn for most of a dance: {sum(halfway.values()) - sum(before.values())} ns on a processor, "
               f"{len(before)} threads", file=sys.stderr)
         self.assertTrue(all(before.values()), "this kernel does not count what its threads take")
-        self.assertEqual(halfway, before, "ns on a processor of the threads of an arm that had no turn")
+        # Exactly 0 but for what a thread took between the look at it and its sleep: a polling one would take some 100 ms.
+        self.assertEqual(halfway.keys(), before.keys())
+        self.assertLess(max(halfway[t] - before[t] for t in before), 500_000, f"ns on a processor of an arm that had no turn: {before} {halfway}")
 
     def test_a_guest_that_dies_in_the_dance_is_named_and_nobody_waits_for_ever(self):
         class Deadly(Watched):
