@@ -108,9 +108,19 @@ static void vv_release_device(struct device *dev)
 	kfree(container_of(dev, struct vv_device, vdev.dev));
 }
 
+/* The worker sees d no more, and our reference to it goes. */
+static void vv_forget(struct vv *vv, struct vv_device *d)
+{
+	WRITE_ONCE(vv->d, NULL);
+	cancel_delayed_work_sync(&vv->work);
+	put_device(&d->vdev.dev);
+	queue_delayed_work(system_long_wq, &vv->work, VV_AGAIN_S * HZ); /* what it was to see, or to try again */
+}
+
 /*
- * A server is there, and no device yet: PROBE, and give it to the kernel's drivers. A disk's driver reads the
- * partition table before this returns; should the server end meanwhile, vv_work() goes on with the next one.
+ * A server is there, and no device yet, or one whose driver's probe failed because the server went: PROBE, and
+ * give it to the kernel's drivers. A disk's driver reads the partition table before this returns; should the
+ * server end meanwhile, vv_work() goes on with the next one.
  */
 static void vv_register(struct work_struct *work)
 {
@@ -118,8 +128,18 @@ static void vv_register(struct work_struct *work)
 	struct vv_device *d;
 	int rc;
 
-	if (READ_ONCE(vv->closing) || vv->d)
+	if (READ_ONCE(vv->closing) || (vv->d && !READ_ONCE(vv->lost)))
 		return;
+	WRITE_ONCE(vv->lost, false);
+	if (vv->d && READ_ONCE(vv->status) & VIRTIO_CONFIG_S_DRIVER_OK)
+		return;
+	d = vv->d;
+	if (d) {
+		get_device(&d->vdev.dev);
+		unregister_virtio_device(&d->vdev);
+		virtio_reset_device(&d->vdev); /* what its probe had agreed since */
+		vv_forget(vv, d);
+	}
 	rc = vv_probe_device(vv);
 	if (rc == -ETIMEDOUT) {
 		/* Slow, or its answer was lost: as in vv_reset(), and the next hello leads here again. */
@@ -145,10 +165,7 @@ static void vv_register(struct work_struct *work)
 	rc = register_virtio_device(&d->vdev);
 	if (rc) {
 		dev_err(vv->dev, "registering the virtio device failed (%d)\n", rc);
-		WRITE_ONCE(vv->d, NULL);
-		cancel_delayed_work_sync(&vv->work); /* it may have seen d */
-		put_device(&d->vdev.dev);
-		queue_delayed_work(system_long_wq, &vv->work, VV_AGAIN_S * HZ);
+		vv_forget(vv, d);
 	}
 }
 
@@ -181,9 +198,9 @@ static void vv_work(struct work_struct *work)
 		mod_delayed_work(system_long_wq, &vv->work, msecs_to_jiffies(VV_HELLO_MS));
 		break;
 	case VV_UP:
-		if (!d)
+		if (!d || READ_ONCE(vv->lost))
 			queue_work(system_long_wq, &vv->reg);
-		else
+		if (d)
 			vv_resume(vv);
 		break;
 	case VV_RUNNING:

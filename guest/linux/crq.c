@@ -60,6 +60,8 @@ static void vv_new_session(struct vv *vv, enum vv_state state)
 	vio_gfsm_init(&vv->fsm, VIO_PROTO_LATEST);
 	vv->session++;
 	WRITE_ONCE(vv->state, state);
+	if (!(READ_ONCE(vv->status) & VIRTIO_CONFIG_S_DRIVER_OK))
+		WRITE_ONCE(vv->lost, true);
 	mod_delayed_work(system_long_wq, &vv->work, 0);
 	wake_up(&vv->wait);
 }

@@ -165,6 +165,7 @@ struct vv {
 	struct delayed_work work; /* follows the server's coming and going; never waits for `reg` */
 	struct work_struct reg; /* makes `d`; a driver's probe waits in it for requests, which may need `work` */
 	bool closing; /* no device is made any more */
+	bool lost; /* the session ended before a driver had started the device: its probe may have failed for that */
 	struct vv_device *d; /* registered with virtio, or NULL */
 	u8 status;
 
