@@ -17,7 +17,6 @@ import subprocess
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITE = "bookworm"
-MIRROR = "http://deb.debian.org/debian"
 # By our names: Debian's architecture, the kernel's flavour, its ARCH=, the cross compiler's prefix.
 ARCHES = {
     "ppc64le": {"debian": "ppc64el", "flavour": "powerpc64le", "kernel": "powerpc", "triplet": "powerpc64le-linux-gnu"},
@@ -127,7 +126,7 @@ class Root:
             return
         need_program("apt-get", "apt")
         why = []
-        mirrors = [os.environ["VIO_DEBIAN_MIRROR"]] if "VIO_DEBIAN_MIRROR" in os.environ else [*host_mirrors(), MIRROR]
+        mirrors = [os.environ["VIO_DEBIAN_MIRROR"]] if "VIO_DEBIAN_MIRROR" in os.environ else host_mirrors()
         for mirror in dict.fromkeys(m.rstrip("/") for m in mirrors):
             self._conf(mirror)
             r = self._apt("apt-get", "update", "-q")
@@ -135,7 +134,7 @@ class Root:
                 self._updated = True
                 return
             why.append(f"{mirror}: {(r.stderr.strip().splitlines() or ['no index of this architecture'])[-1]}")
-        raise Missing(f"Debian's packages for {self.debian} can't be had: {'; '.join(why)}. "
+        raise Missing(f"Debian's packages for {self.debian} can't be had: {'; '.join(why) or 'apt knows no source of ' + SUITE + ' here'}. "
                       "VIO_DEBIAN_MIRROR=URL names another mirror.")
 
     def depends(self, package):
