@@ -258,12 +258,12 @@ static void vlans_and_offloads_are_told_and_told_again(void **state)
 	ok(x, vio_net_vlan(x->n, 300, false, &x->err));
 	ok(x, vio_net_set_offloads(x->n, off, &x->err));
 	ok(x, vio_net_promisc(x->n, false, &x->err));
+	n = nt_seen(x, n_cmds); /* and what they were */
 	assert_int_equal(x->fn.cmd[3].class, VIRTIO_NET_CTRL_VLAN);
 	assert_int_equal(x->fn.cmd[3].cmd, VIRTIO_NET_CTRL_VLAN_DEL);
 	assert_int_equal(x->fn.cmd[3].data[0] | x->fn.cmd[3].data[1] << 8, 300);
 	assert_int_equal(x->fn.cmd[4].class, VIRTIO_NET_CTRL_GUEST_OFFLOADS);
 	assert_int_equal(x->fn.cmd[4].data[0], off);
-	n = nt_seen(x, n_cmds);
 	fs_kill(&x->w.s);
 	nt_until(x, false, "server has gone");
 	fs_start(&x->w.s);
@@ -287,6 +287,7 @@ static void a_device_that_wants_to_be_announced_is_told_when_it_is(void **state)
 	assert_true(vio_net_get_info(x->n)->announce);
 	ok(x, vio_net_announced(x->n, &x->err));
 	assert_false(vio_net_get_info(x->n)->announce);
+	assert_int_equal(nt_seen(x, n_cmds), 1);
 	assert_int_equal(x->fn.cmd[0].class, VIRTIO_NET_CTRL_ANNOUNCE);
 	assert_int_equal(x->fn.cmd[0].cmd, VIRTIO_NET_CTRL_ANNOUNCE_ACK);
 	assert_int_equal(x->fn.cmd[0].len, 0);
