@@ -40,7 +40,7 @@ static void *guest(void *ctx)
 		vio_duet_ready(&d);
 		while (vio_duet_wait(&d, p->done, &go_on)) {
 			if (p->n_played < TURNS)
-				p->played[p->n_played++] = d.playing - p->s->head->first;
+				p->played[p->n_played++] = d.playing - d.head->first;
 			do {
 				vio_store_release(&p->ping, ++p->done);
 				while (vio_load_acquire(&p->pong) != p->done)
