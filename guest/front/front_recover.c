@@ -120,11 +120,18 @@ static void reopen(struct vio_front *f, const struct vio_fq *me)
 			phyp_vcpu_prod(f->q[i]->vcpu);
 }
 
+static void pages_kept(struct vio_front *f, const char *why);
+
 static void reset_device(struct vio_front *f)
 {
 	struct vio_err err = {""};
 	int rc = vio_transport_reset(f->t, &err);
 
+	if (rc == -EALREADY) {
+		pages_kept(f, err.msg);
+		return;
+	}
+	f->kept = false;
 	f->drained = rc == 0;
 	if (rc == -ETIMEDOUT)
 		vio_front_say(f, "%s; the CRQ was registered anew", err.msg);
@@ -222,9 +229,12 @@ static void stopped(struct vio_front *f)
 	uint32_t broken = vio_load_relaxed(&f->broken);
 	const char *why = broken ? found[broken] : vio_transport_why(f->t);
 
-	f->strikes = progress(f) ? 1 : f->strikes + 1;
-	vio_front_say(f, "the VIO server stopped the device: %s; resetting it (%u %s(s) held)", why,
-		      front_held(f), f->ops->item);
+	if (!f->kept) { /* else it is the same reset, tried again */
+		f->strikes = progress(f) ? 1 : f->strikes + 1;
+		vio_front_say(f,
+			      "the VIO server stopped the device: %s; resetting it (%u %s(s) held)",
+			      why, front_held(f), f->ops->item);
+	}
 	vio_store_relaxed(&f->broken, 0);
 	reset_device(f);
 }
@@ -303,9 +313,13 @@ static void step(struct vio_front *f, struct vio_fq *me)
 				return;
 			}
 			stopped(f);
+			if (f->kept)
+				return;
 			break;
 		case VIO_T_NEEDS_RESET:
 			stopped(f);
+			if (f->kept)
+				return;
 			break;
 		case VIO_T_RESTARTED:
 			restart(f, me);

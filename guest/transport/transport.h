@@ -139,7 +139,8 @@ int vio_transport_driver_ok(struct vio_transport *t, struct vio_err *err);
  * RESET and wait for the answer. The device is as after open; queues and windows are void on the
  * server. When there is no answer in time, the CRQ is freed and registered anew, which is a reset
  * too: the server is told by the hypervisor. Then -ETIMEDOUT, and the state is DOWN until the
- * server has initialised the connection again.
+ * server has initialised the connection again. -EALREADY: the CRQ can't be freed yet, because a stopped server may be in the middle
+ * of a copy; the state is NEEDS_RESET, and the call is made again later.
  */
 int vio_transport_reset(struct vio_transport *t, struct vio_err *err);
 

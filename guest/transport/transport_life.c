@@ -100,12 +100,16 @@ int vio_transport_reset(struct vio_transport *t, struct vio_err *err)
 	if (rc == 0 || rc == -ENOTCONN || rc == -EPIPE)
 		return rc;
 	/* No answer: PAPR's own reset. The server gets the transport event. */
-	rc2 = crq_free(t)
-		      ? crq_register(t, &again)
-		      : vio_err_set(
-				&again, -EBUSY,
-				"unit %u (0x%x): its CRQ can't be freed, another partition keeps it busy",
-				t->cfg.unit, t->u->unit);
+	if (!crq_free(t)) {
+		vio_t_lock(t);
+		vio_t_set_state(t, VIO_T_NEEDS_RESET); /* to be tried again */
+		vio_t_unlock(t);
+		return vio_err_set(
+			err, -EALREADY,
+			"unit %u (0x%x): its CRQ can't be freed yet, a copy of the server's may be under way",
+			t->cfg.unit, t->u->unit);
+	}
+	rc2 = crq_register(t, &again);
 	if (rc2)
 		return vio_err_set(err, rc2, "after a reset without an answer: %s", again.msg);
 	return rc == -ETIMEDOUT ? rc : -ETIMEDOUT;

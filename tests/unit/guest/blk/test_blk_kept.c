@@ -28,7 +28,7 @@ static void open_disk(struct bt *x, struct kernel *k, const char *arm)
 {
 	const struct phyp_drain d = {start, done, k};
 
-	x->cfg.transport.timeout_ms = 400;
+	x->cfg.transport.timeout_ms = 250;
 	fs_start(&x->w.s);
 	phyp_on_rescind(x->w.s.part, x->w.s.u->unit, &d);
 	bt_open(x, arm);
