@@ -27,6 +27,8 @@
 /* ... while requests wait for it, ns; reconnect-delay= at most, s. */
 #define VIO_NBD_RETRY_NS  (100 * 1000000ull)
 #define VIO_NBD_DELAY_MAX 86400
+/* Between two looks whether the server has ended an earlier connection: each is three lists of all sockets, ns. */
+#define VIO_NBD_FENCE_NS (20 * 1000000ull)
 /* Discard and zero go in pieces: NBD's length has 32 bits. A multiple of every block size. */
 #define VIO_NBD_RANGE_MAX (1ull << 30)
 
@@ -89,6 +91,7 @@ struct vio_nbd_queue {
 	bool said;         /* that it is lost; until it is back */
 	bool said_other;   /* that another disk answers; until this one is back */
 	bool fenced_out;   /* CONNECTING: connected, and the fence is held; said */
+	uint64_t fence_at; /* then: no look at it before, ns */
 	bool suspect;      /* libnbd refused a command: look whether the connection is gone */
 	uint64_t busy;     /* when the connection was last looked at, ns */
 	uint64_t deadline; /* CONNECTING: give up; DOWN: don't try before; ns */
@@ -134,10 +137,14 @@ void vio_nbd_revive(struct vio_nbd_queue *q);
 void vio_nbd_abandon(struct vio_nbd_queue *q);
 /* A connection was lost that may have had writes which were acknowledged and not flushed: the next flush fails. */
 void vio_nbd_owe_flush(struct vio_nbd *n);
-/* A larger size was not to be had: those that wait and need it end with EIO, the others wait on. */
-void vio_nbd_refuse_larger(struct vio_nbd_queue *q);
-/* Those that wait end with EIO; `sent`: only those that an earlier connection may still execute. */
-void vio_nbd_give_up(struct vio_nbd_queue *q, bool sent);
+/* Which of those that wait. */
+enum vio_nbd_which {
+	VIO_NBD_WAITING, /* all */
+	VIO_NBD_UNSURE,  /* that an earlier connection may still execute */
+	VIO_NBD_LARGER,  /* that need a larger disk than this connection knows */
+};
+/* They end with EIO; the others wait on. */
+void vio_nbd_give_up(struct vio_nbd_queue *q, enum vio_nbd_which which);
 /* May requests wait for the connection? */
 static inline bool vio_nbd_patient(const struct vio_nbd_queue *q)
 {

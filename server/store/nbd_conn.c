@@ -134,7 +134,7 @@ static void failed(struct vio_nbd_queue *q)
 	q->h = q->old;
 	q->old = NULL;
 	q->state = VIO_NBD_UP;
-	vio_nbd_refuse_larger(q);
+	vio_nbd_give_up(q, VIO_NBD_LARGER);
 }
 
 /* They have waited for as long as was asked for. */
@@ -146,7 +146,7 @@ static void look_patience(struct vio_nbd_queue *q)
 	q->patience = 0;
 	vio_backend_say(&q->n->be, "not back within %llu s; its requests fail until it is",
 			(unsigned long long)(q->n->delay / 1000000000ull));
-	vio_nbd_give_up(q, false);
+	vio_nbd_give_up(q, VIO_NBD_WAITING);
 }
 
 /* What the connection that is up now says of the size. It is the disk: vio_nbd_same_disk(). */
@@ -174,7 +174,7 @@ static void renew(struct vio_nbd_queue *q)
 
 	q->renew = false;
 	if (!h) {
-		vio_nbd_refuse_larger(q);
+		vio_nbd_give_up(q, VIO_NBD_LARGER);
 		return;
 	}
 	q->old = q->h;
@@ -224,8 +224,11 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 		failed(q);
 		return;
 	}
+	if (q->fenced_out && vio_now_ns() < q->fence_at)
+		return;
 	fence = q->n->fence == VIO_NBD_RULE_OFF ? VIO_NBD_FENCE_CLEAR : vio_nbd_look_fence(q->h);
 	if (fence == VIO_NBD_FENCE_HELD) {
+		q->fence_at = vio_now_ns() + VIO_NBD_FENCE_NS;
 		if (!q->fenced_out)
 			vio_backend_say(
 				&q->n->be,
@@ -236,7 +239,7 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 	watch_silence(q->h);
 	/* That they are over can't be told here: then they are not asked for again. */
 	if (fence == VIO_NBD_FENCE_UNKNOWN)
-		vio_nbd_give_up(q, true);
+		vio_nbd_give_up(q, VIO_NBD_UNSURE);
 	/* It ended while the new one was made: its server may have been another process. */
 	if (q->old && (nbd_poll(q->old, 0) < 0 || gone(q->old)))
 		vio_nbd_owe_flush(q->n);

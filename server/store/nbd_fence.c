@@ -153,7 +153,7 @@ enum vio_nbd_fence vio_nbd_look_fence(struct nbd_handle *h)
 
 int vio_nbd_fence_start(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 {
-	const struct timespec pause = {.tv_nsec = 20 * 1000000};
+	const struct timespec pause = {.tv_nsec = VIO_NBD_FENCE_NS};
 	enum vio_nbd_fence f =
 		n->fence == VIO_NBD_RULE_OFF ? VIO_NBD_FENCE_CLEAR : vio_nbd_look_fence(h);
 

@@ -232,35 +232,31 @@ void vio_nbd_abandon(struct vio_nbd_queue *q)
 	}
 }
 
-void vio_nbd_give_up(struct vio_nbd_queue *q, bool sent)
+/* Does the request end behind what this connection knows of the disk? */
+static bool is_behind(const struct vio_nbd_queue *q, const struct vio_io *r)
 {
-	struct vio_be_list all = q->waiting;
-	struct vio_io *r;
-
-	q->waiting = (struct vio_be_list){0};
-	while ((r = vio_be_list_take(&all))) {
-		r->result = -EIO;
-		vio_be_list_add(sent && !r->unsure ? &q->waiting : &q->ready, r);
-	}
+	return r->op != VIO_IO_FLUSH && r->offset + r->length > q->size;
 }
 
-void vio_nbd_refuse_larger(struct vio_nbd_queue *q)
+void vio_nbd_give_up(struct vio_nbd_queue *q, enum vio_nbd_which which)
 {
 	struct vio_be_list all = q->waiting;
 	struct vio_io *r;
 
 	q->waiting = (struct vio_be_list){0};
 	while ((r = vio_be_list_take(&all))) {
-		const bool fits = r->op == VIO_IO_FLUSH || r->offset + r->length <= q->size;
+		const bool ends = which == VIO_NBD_WAITING ||
+				  (which == VIO_NBD_UNSURE && r->unsure) ||
+				  (which == VIO_NBD_LARGER && is_behind(q, r));
 
-		r->result = fits ? 0 : -EIO;
-		vio_be_list_add(fits ? &q->waiting : &q->ready, r);
+		r->result = ends ? -EIO : 0;
+		vio_be_list_add(ends ? &q->ready : &q->waiting, r);
 	}
 }
 
 void vio_nbd_stop(struct vio_backend_queue *bq)
 {
-	vio_nbd_give_up(vio_nbd_queue_of(bq), false);
+	vio_nbd_give_up(vio_nbd_queue_of(bq), VIO_NBD_WAITING);
 }
 
 /*
@@ -269,8 +265,7 @@ void vio_nbd_stop(struct vio_backend_queue *bq)
  */
 static bool needs_larger(struct vio_nbd_queue *q, const struct vio_io *r)
 {
-	if (vio_likely(q->state != VIO_NBD_UP || r->op == VIO_IO_FLUSH ||
-		       r->offset + r->length <= q->size) ||
+	if (vio_likely(q->state != VIO_NBD_UP || !is_behind(q, r)) ||
 	    r->offset + r->length > vio_load_relaxed(&q->n->be.size))
 		return false;
 	q->renew = true;
