@@ -16,7 +16,7 @@
 
 struct call {
 	int nr;
-	unsigned need; /* 0: every program */
+	unsigned need; /* any of these; 0: every program */
 };
 
 #define CALL(name) SCMP_SYS(name)
@@ -148,7 +148,7 @@ static const struct call calls[] = {
 	{CALL(getcwd), VIO_NEED_OPEN},
 	{CALL(statfs), VIO_NEED_OPEN},
 	{CALL(fstatfs), VIO_NEED_OPEN},
-	{CALL(ftruncate), VIO_NEED_OPEN},
+	{CALL(ftruncate), VIO_NEED_OPEN | VIO_NEED_MEMORY},
 	{CALL(rename), VIO_NEED_OPEN},
 	{CALL(unlink), VIO_NEED_OPEN},
 	{CALL(unlinkat), VIO_NEED_OPEN},
@@ -157,7 +157,7 @@ static const struct call calls[] = {
 	{CALL(fsync), VIO_NEED_STORE},
 	{CALL(fdatasync), VIO_NEED_STORE},
 	{CALL(sync_file_range), VIO_NEED_STORE},
-	{CALL(fallocate), VIO_NEED_STORE},
+	{CALL(fallocate), VIO_NEED_STORE | VIO_NEED_MEMORY},
 	{CALL(fadvise64), VIO_NEED_STORE},
 	{CALL(flock), VIO_NEED_STORE},
 	{CALL(ioctl), VIO_NEED_STORE | VIO_NEED_NET},
@@ -173,8 +173,6 @@ static const struct call calls[] = {
 	{CALL(pidfd_open), VIO_NEED_WATCH},
 
 	{CALL(memfd_create), VIO_NEED_MEMORY},
-	{CALL(ftruncate), VIO_NEED_MEMORY},
-	{CALL(fallocate), VIO_NEED_MEMORY},
 	{CALL(mbind), VIO_NEED_MEMORY},
 	{CALL(get_mempolicy), VIO_NEED_MEMORY},
 	{CALL(set_mempolicy), VIO_NEED_MEMORY},
@@ -233,8 +231,8 @@ static int sandbox_fill(scmp_filter_ctx f, unsigned needs)
 		if (calls[i].need && !(calls[i].need & needs))
 			continue;
 		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, calls[i].nr, 0);
-		if (rc == -EDOM || rc == -EEXIST)
-			rc = 0; /* not a call of this processor's kernel; named by two needs */
+		if (rc == -EDOM)
+			rc = 0; /* not a call of this processor's kernel */
 	}
 	return rc ? rc : add_argument_rules(f, needs);
 }
