@@ -120,7 +120,14 @@ static void reopen(struct vio_front *f, const struct vio_fq *me)
 			phyp_vcpu_prod(f->q[i]->vcpu);
 }
 
-static void pages_kept(struct vio_front *f, const char *why);
+/* The server still has pages of the last session, or the kernel on its behalf: nothing of it ends before that does. */
+static void pages_kept(struct vio_front *f, const char *why)
+{
+	if (!f->kept)
+		vio_front_say(f, "%s; %u outstanding %s(s) are kept until it lets go", why,
+			      front_held(f), f->ops->item);
+	f->kept = true;
+}
 
 static void reset_device(struct vio_front *f)
 {
@@ -161,15 +168,6 @@ static void stranger(struct vio_front *f, const char *why)
 		      f->ops->item);
 	f->waiting = true;
 	vio_transport_park(f->t, &err);
-}
-
-/* The server still has pages of the last session, or the kernel on its behalf: nothing of it ends before that does. */
-static void pages_kept(struct vio_front *f, const char *why)
-{
-	if (!f->kept)
-		vio_front_say(f, "%s; %u outstanding %s(s) are kept until it lets go", why,
-			      front_held(f), f->ops->item);
-	f->kept = true;
 }
 
 static void restart(struct vio_front *f, const struct vio_fq *me)
@@ -312,10 +310,7 @@ static void step(struct vio_front *f, struct vio_fq *me)
 				vio_gate_open(&f->gate); /* another thread has done it all */
 				return;
 			}
-			stopped(f);
-			if (f->kept)
-				return;
-			break;
+			/* fall through */
 		case VIO_T_NEEDS_RESET:
 			stopped(f);
 			if (f->kept)
