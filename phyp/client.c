@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <numa.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +13,7 @@
 
 #include "phyp/hv.h"
 #include "phyp/wire.h"
+#include "vio/thread.h"
 
 /* Of 20 ms each. Counted, not timed: a program that stood still meanwhile has not waited. */
 #define DIAL_NAPS 100
@@ -133,16 +133,10 @@ static void *agent(void *arg)
 
 static int agent_start(struct phyp_part *part)
 {
-	sigset_t all, old;
-	int rc;
+	int rc = vio_thread_start(&part->client->agent, agent, part);
 
-	/* The program's signals are the program's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&part->client->agent, NULL, agent, part);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	part->client->agent_runs = rc == 0;
-	return -rc;
+	return rc;
 }
 
 static void ring(int evfd)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "server/log.h"
+#include "vio/thread.h"
 #include "vio/types.h"
 #include "vio/cycles.h"
 
@@ -220,19 +220,6 @@ static void *log_main(void *arg)
 	return NULL;
 }
 
-static int log_start_thread(struct vio_log *log)
-{
-	sigset_t all, old;
-	int rc;
-
-	/* The program's signals are not for this thread. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&log->thread, NULL, log_main, log);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -rc;
-}
-
 int vio_log_start(int fd, struct vio_log **out, struct vio_err *err)
 {
 	struct vio_log *log = calloc(1, sizeof(*log));
@@ -247,7 +234,7 @@ int vio_log_start(int fd, struct vio_log **out, struct vio_err *err)
 		pthread_cond_init(&log->more, NULL);
 		pthread_cond_init(&log->idle, NULL);
 		pthread_cond_init(&log->room, NULL);
-		rc = log_start_thread(log);
+		rc = vio_thread_start(&log->thread, log_main, log);
 	}
 	if (rc == 0) {
 		*out = log;

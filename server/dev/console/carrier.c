@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "server/dev/console/carrier.h"
+#include "vio/thread.h"
 
 /* With nobody connected, so much is dropped at once, bytes. */
 #define DROP (VIO_CONSOLE_RING / 8)
@@ -185,16 +185,10 @@ static void *carrier_main(void *arg)
 
 static int carrier_start(struct vio_carrier *c)
 {
-	sigset_t all, was;
-	int rc;
+	int rc = vio_thread_start(&c->thread, carrier_main, c);
 
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &was);
-	rc = pthread_create(&c->thread, NULL, carrier_main, c);
-	pthread_sigmask(SIG_SETMASK, &was, NULL);
 	c->running = rc == 0;
-	return -rc;
+	return rc;
 }
 
 int vio_carrier_open(struct vio_carrier *c, const struct vio_carrier_cfg *cfg, struct vio_err *err)
