@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/core/squeue.h"
@@ -116,4 +117,29 @@ uint32_t vio_pull_turn(struct vio_squeue *q, struct vio_pull *p)
 	if (n_done > 0)
 		vio_squeue_give(q, done, n_done, q->stats.cpu_bytes - copied);
 	return total;
+}
+
+/* ------------------------------------------------------------------------------ a queue ---- */
+
+bool vio_pull_queue_wants(const struct vio_squeue *q)
+{
+	return vio_pull_wants(vio_pull_of(q));
+}
+
+int vio_pull_queue_open(struct vio_device *dev, unsigned depth, struct vio_dev_queue **out,
+			struct vio_err *err)
+{
+	struct vio_pull_queue *pq = calloc(1, sizeof(*pq));
+
+	(void)depth;
+	if (!pq)
+		return vio_err_set(err, -ENOMEM, "no memory for its queue");
+	pq->dq.dev = dev;
+	*out = &pq->dq;
+	return 0;
+}
+
+void vio_pull_queue_close(struct vio_dev_queue *dq)
+{
+	free(vio_container_of(dq, struct vio_pull_queue, dq));
 }

@@ -23,11 +23,28 @@ struct vio_pull {
 	uint32_t off;
 };
 
+/* A queue of a device that has nothing else of its queues. A kind says what `pull` is when the queue is ready. */
+struct vio_pull_queue {
+	struct vio_dev_queue dq;
+	struct vio_pull pull;
+};
+
+static inline struct vio_pull *vio_pull_of(const struct vio_squeue *q)
+{
+	return &vio_container_of(q->dq, struct vio_pull_queue, dq)->pull;
+}
+
 /* Is there something to move? Not whether there are chains. */
 static inline bool vio_pull_wants(const struct vio_pull *p)
 {
 	return (p->to_guest ? vio_bytes_ready(p->bytes) : vio_bytes_room(p->bytes)) > 0;
 }
+
+/* Of struct vio_dev_ops and struct vio_dev_kind, for such queues: wants; queue_open (-ENOMEM), queue_close. */
+bool vio_pull_queue_wants(const struct vio_squeue *q);
+int vio_pull_queue_open(struct vio_device *dev, unsigned depth, struct vio_dev_queue **out,
+			struct vio_err *err);
+void vio_pull_queue_close(struct vio_dev_queue *dq);
 
 /*
  * A turn: chains are taken while there are bytes, or room for them. A chain for the guest's reading is given back with

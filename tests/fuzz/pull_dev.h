@@ -6,46 +6,36 @@
 #include "server/dev/pull.h"
 
 struct pull_dev {
-	struct vio_dev_queue dq;
-	struct vio_pull pull;
+	struct vio_pull_queue queue;
 	struct vio_bytes bytes;
 };
 
-static inline struct pull_dev *pull_dev_of(const struct vio_squeue *q)
-{
-	return vio_container_of(q->dq, struct pull_dev, dq);
-}
-
-static bool pull_dev_wants(const struct vio_squeue *q)
-{
-	return vio_pull_wants(&pull_dev_of(q)->pull);
-}
-
 static unsigned pull_dev_turn(struct vio_squeue *q)
 {
-	return vio_pull_turn(q, &pull_dev_of(q)->pull);
+	return vio_pull_turn(q, vio_pull_of(q));
 }
 
 /* The queue becomes one of such a device. */
 static inline void pull_dev_open(struct pull_dev *p, struct vio_squeue *q, bool to_guest)
 {
 	static const struct vio_dev_ops ops = {
-		.name = "pull", .wants = pull_dev_wants, .turn = pull_dev_turn};
+		.name = "pull", .wants = vio_pull_queue_wants, .turn = pull_dev_turn};
 
-	*p = (struct pull_dev){.pull = {&p->bytes, to_guest, 4096, NULL, 0, 0}};
+	*p = (struct pull_dev){.queue.pull = {&p->bytes, to_guest, 4096, NULL, 0, 0}};
 	FUZZ_CHECK(vio_bytes_open(&p->bytes, 16384) == 0);
 	q->dev = &ops;
-	q->dq = &p->dq;
+	q->dq = &p->queue.dq;
 	q->pull = true;
 }
 
 /* Its other end, between turns: bytes for the guest come, those of the guest go. */
 static inline void pull_dev_carry(struct pull_dev *p)
 {
-	uint32_t n = p->pull.to_guest ? vio_bytes_room(&p->bytes) : vio_bytes_ready(&p->bytes);
+	uint32_t n =
+		p->queue.pull.to_guest ? vio_bytes_room(&p->bytes) : vio_bytes_ready(&p->bytes);
 
 	FUZZ_CHECK(n <= p->bytes.size);
-	if (p->pull.to_guest)
+	if (p->queue.pull.to_guest)
 		vio_bytes_done_writing(&p->bytes, n / 2);
 	else
 		vio_bytes_done_reading(&p->bytes, n / 2);

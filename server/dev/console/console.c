@@ -21,19 +21,9 @@ struct vio_console {
 	struct vio_carrier carrier;
 };
 
-struct console_queue {
-	struct vio_dev_queue dq;
-	struct vio_pull pull;
-};
-
 static struct vio_console *console_of(const struct vio_device *dev)
 {
 	return vio_container_of(dev, struct vio_console, dev);
-}
-
-static struct console_queue *console_queue_of(const struct vio_squeue *q)
-{
-	return vio_container_of(q->dq, struct console_queue, dq);
 }
 
 /* ------------------------------------------------------------------------------- life ---- */
@@ -163,33 +153,15 @@ static uint8_t console_start(struct vio_device *dev, uint64_t features, uint64_t
 
 /* ----------------------------------------------------------------------------- queues ---- */
 
-static int console_queue_open(struct vio_device *dev, unsigned depth, struct vio_dev_queue **out,
-			      struct vio_err *err)
-{
-	struct console_queue *cq = calloc(1, sizeof(*cq));
-
-	(void)depth;
-	if (!cq)
-		return vio_err_set(err, -ENOMEM, "no memory for its queue");
-	cq->dq.dev = dev;
-	*out = &cq->dq;
-	return 0;
-}
-
-static void console_queue_close(struct vio_dev_queue *dq)
-{
-	free(vio_container_of(dq, struct console_queue, dq));
-}
-
 static void console_queue_ready(struct vio_squeue *q)
 {
 	struct vio_carrier *c = &console_of(q->dq->dev)->carrier;
 	const bool to_guest = q->index == RECEIVEQ;
 
 	q->pull = true;
-	console_queue_of(q)->pull = (struct vio_pull){.bytes = to_guest ? &c->in : &c->out,
-						      .to_guest = to_guest,
-						      .per_chain = VIO_PULL_BYTES};
+	*vio_pull_of(q) = (struct vio_pull){.bytes = to_guest ? &c->in : &c->out,
+					    .to_guest = to_guest,
+					    .per_chain = VIO_PULL_BYTES};
 }
 
 /* Both are on one lcore. */
@@ -203,14 +175,9 @@ static void console_queue_off(struct vio_squeue *q)
 	vio_store_release(&console_of(q->dq->dev)->carrier.vcpu, NULL);
 }
 
-static bool console_wants(const struct vio_squeue *q)
-{
-	return vio_pull_wants(&console_queue_of(q)->pull);
-}
-
 static unsigned console_turn(struct vio_squeue *q)
 {
-	uint32_t n = vio_pull_turn(q, &console_queue_of(q)->pull);
+	uint32_t n = vio_pull_turn(q, vio_pull_of(q));
 
 	if (n > 0)
 		vio_bell_ring(&console_of(q->dq->dev)->carrier.bell);
@@ -218,7 +185,7 @@ static unsigned console_turn(struct vio_squeue *q)
 }
 
 static const struct vio_dev_ops console_queue_ops = {
-	.name = "console", .one_lcore = true, .wants = console_wants, .turn = console_turn};
+	.name = "console", .one_lcore = true, .wants = vio_pull_queue_wants, .turn = console_turn};
 
 const struct vio_dev_kind vio_kind_console = {
 	.row = {"console", "socket=PATH|pty=LINK[,size=COLSxROWS]",
@@ -235,8 +202,8 @@ const struct vio_dev_kind vio_kind_console = {
 	.features = console_features,
 	.config = console_config,
 	.start = console_start,
-	.queue_open = console_queue_open,
-	.queue_close = console_queue_close,
+	.queue_open = vio_pull_queue_open,
+	.queue_close = vio_pull_queue_close,
 	.queue_ready = console_queue_ready,
 	.queue_on = console_queue_on,
 	.queue_off = console_queue_off,

@@ -8,7 +8,6 @@
 #include <linux/virtio_ids.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -16,6 +15,7 @@
 #include "server/dev/pull.h"
 #include "vio/cycles.h"
 #include "vio/number.h"
+#include "vio/thread.h"
 
 /* Kept ready for one guest, bytes. */
 #define RNG_POOL 16384u
@@ -39,19 +39,9 @@ struct vio_rng {
 	uint64_t given, drawn;  /* bytes; relaxed, each with one writer */
 };
 
-struct rng_queue {
-	struct vio_dev_queue dq;
-	struct vio_pull pull;
-};
-
 static struct vio_rng *rng_of(const struct vio_device *dev)
 {
 	return vio_container_of(dev, struct vio_rng, dev);
-}
-
-static struct rng_queue *rng_queue_of(const struct vio_squeue *q)
-{
-	return vio_container_of(q->dq, struct rng_queue, dq);
 }
 
 /* ------------------------------------------------------------------------- the thread ---- */
@@ -115,16 +105,10 @@ static void *rng_main(void *arg)
 
 static int rng_start(struct vio_rng *g)
 {
-	sigset_t all, was;
-	int rc;
+	int rc = vio_thread_start(&g->thread, rng_main, g);
 
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &was);
-	rc = pthread_create(&g->thread, NULL, rng_main, g);
-	pthread_sigmask(SIG_SETMASK, &was, NULL);
 	g->running = rc == 0;
-	return -rc;
+	return rc;
 }
 
 /* ------------------------------------------------------------------------------- life ---- */
@@ -226,29 +210,11 @@ static uint16_t rng_config(const struct vio_device *dev, uint16_t num_queues, ui
 	return 0; /* 5.4.4 */
 }
 
-static int rng_queue_open(struct vio_device *dev, unsigned depth, struct vio_dev_queue **out,
-			  struct vio_err *err)
-{
-	struct rng_queue *rq = calloc(1, sizeof(*rq));
-
-	(void)depth;
-	if (!rq)
-		return vio_err_set(err, -ENOMEM, "no memory for its queue");
-	rq->dq.dev = dev;
-	rq->pull = (struct vio_pull){
-		.bytes = &rng_of(dev)->pool, .to_guest = true, .per_chain = RNG_MOST};
-	*out = &rq->dq;
-	return 0;
-}
-
-static void rng_queue_close(struct vio_dev_queue *dq)
-{
-	free(vio_container_of(dq, struct rng_queue, dq));
-}
-
 static void rng_queue_ready(struct vio_squeue *q)
 {
 	q->pull = true;
+	*vio_pull_of(q) = (struct vio_pull){
+		.bytes = &rng_of(q->dq->dev)->pool, .to_guest = true, .per_chain = RNG_MOST};
 }
 
 static void rng_queue_on(struct vio_squeue *q)
@@ -261,15 +227,10 @@ static void rng_queue_off(struct vio_squeue *q)
 	vio_store_release(&rng_of(q->dq->dev)->vcpu, NULL);
 }
 
-static bool rng_wants(const struct vio_squeue *q)
-{
-	return vio_pull_wants(&rng_queue_of(q)->pull);
-}
-
 static unsigned rng_turn(struct vio_squeue *q)
 {
 	struct vio_rng *g = rng_of(q->dq->dev);
-	uint32_t n = vio_pull_turn(q, &rng_queue_of(q)->pull);
+	uint32_t n = vio_pull_turn(q, vio_pull_of(q));
 
 	if (n > 0) {
 		vio_counter_add(&g->given, n);
@@ -279,7 +240,7 @@ static unsigned rng_turn(struct vio_squeue *q)
 }
 
 static const struct vio_dev_ops rng_queue_ops = {
-	.name = "rng", .wants = rng_wants, .turn = rng_turn};
+	.name = "rng", .wants = vio_pull_queue_wants, .turn = rng_turn};
 
 const struct vio_dev_kind vio_kind_rng = {
 	.row = {"rng", "[rate=1M]",
@@ -295,8 +256,8 @@ const struct vio_dev_kind vio_kind_rng = {
 	.show = rng_show,
 	.features = rng_features,
 	.config = rng_config,
-	.queue_open = rng_queue_open,
-	.queue_close = rng_queue_close,
+	.queue_open = vio_pull_queue_open,
+	.queue_close = vio_pull_queue_close,
 	.queue_ready = rng_queue_ready,
 	.queue_on = rng_queue_on,
 	.queue_off = rng_queue_off,
