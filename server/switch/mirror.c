@@ -10,6 +10,7 @@
 #include "server/dev/bytes.h"
 #include "server/switch/mirror.h"
 #include "vio/cycles.h"
+#include "vio/thread.h"
 
 #define RING    (8u << 20)
 #define SNAP    (VIO_FRAME_MAX + VIO_TAG_LEN)
@@ -192,7 +193,7 @@ int vio_mirror_start(const struct vio_mirror_cfg *cfg, struct vio_mirror **out, 
 	else
 		rc = open_pcap(m, cfg->path, err);
 	if (rc == 0) {
-		rc = -pthread_create(&m->thread, NULL, mirror_thread, m);
+		rc = vio_thread_start(&m->thread, mirror_thread, m);
 		if (rc < 0)
 			vio_err_set(err, rc, "a thread for the mirror: %s", strerror(-rc));
 	}
