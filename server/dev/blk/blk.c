@@ -349,13 +349,14 @@ static unsigned complete(struct vio_squeue *q, struct vio_req *done[], unsigned 
 	const struct vio_backend_ops *ops = vio_disk_queue_of(q)->be->ops;
 	struct vio_io *fin[VIO_BURST];
 	struct vio_req *again[VIO_BURST];
-	unsigned n;
+	unsigned n = 0;
 	unsigned k = 0;
 
 	if (vio_unlikely(ops->give_up && ending(q)))
 		ops->give_up(vio_disk_queue_of(q)->bq);
-	n = ops->poll ? ops->poll(vio_disk_queue_of(q)->bq, fin, max < VIO_BURST ? max : VIO_BURST)
-		      : 0;
+	/* With all of them parked the store has none, and the adapter may be telling it of windows. */
+	if (ops->poll && vio_likely(q->in_flight != q->parked))
+		n = ops->poll(vio_disk_queue_of(q)->bq, fin, max < VIO_BURST ? max : VIO_BURST);
 	n = answered(q, fin, n, done);
 	if (vio_likely(!q->wait_head) || !vio_blk_may_begin(q))
 		return n;

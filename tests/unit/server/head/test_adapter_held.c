@@ -26,9 +26,14 @@ static const struct {
 	{VIO_RING_COPY_DELTA, VIO_PAYLOAD_RDMA, VIO_NOTIFY_SUPPRESS},
 };
 
-static void reads_fail(struct aw *w, int result)
+/* Before the guest's queue is one of another lcore, which reads it. */
+static void errors_stop_it(struct aw *w)
 {
 	w->b.be.rerror = VIO_ON_ERROR_STOP;
+}
+
+static void reads_fail(struct aw *w, int result)
+{
 	vio_store_relaxed(&w->b.fail, result);
 }
 
@@ -41,6 +46,7 @@ static const struct vio_squeue *queue(struct aw *w)
 static void stopped(struct aw *w, unsigned arm, unsigned n)
 {
 	aw_guest(w, 2);
+	errors_stop_it(w);
 	aw_bring_up(w, arms[arm].ring, arms[arm].payload, arms[arm].notify);
 	reads_fail(w, -EIO);
 	for (unsigned i = 0; i < n; i++)
@@ -131,6 +137,7 @@ a_request_whose_window_went_while_it_waited_fails_and_its_pages_are_not_touched(
 	/* Once it failed and is held, once it comes to a disk that has stopped already. */
 	for (unsigned early = 0; early < 2; early++) {
 		aw_guest(w, 2);
+		errors_stop_it(w);
 		aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
 		assert_int_equal(aw_window(w, OWN, 0x1000, TCE_READ | TCE_WRITE, VIO_WINDOW_BUFFERS,
 					   &cookie),
@@ -238,6 +245,7 @@ static void stops_and_resumptions_beside_another_lcore_lose_nothing(void **state
 	struct aw *w = *state;
 	const char *answer;
 
+	errors_stop_it(w);
 	aw_second_lcore(w);
 	aw_guest(w, 2);
 	aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
