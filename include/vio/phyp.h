@@ -62,7 +62,7 @@ struct phyp_cost {
 
 /*
  * Parse a preset's name or "hcall=NS,tce=NS,rdma=NS" (each optional, 0 to 1,000,000). 0, or -EINVAL
- * with a sentence. Presets carry their source in phyp/cost.c.
+ * with a sentence. Presets carry their source in phyp/state/cost.c.
  */
 int phyp_cost_parse(const char *text, struct phyp_cost *cost, struct vio_err *err);
 

@@ -2,7 +2,7 @@
 """The cost plane: which arm wins where, if a hypercall, a TCE update or an RDMA call cost what they may cost elsewhere.
 
 For each arm and size ns(h, t, r) = T0 + k_h h + k_t t + k_r r is fitted to the sweeps of one cost at a time (relative errors,
-least squares) and bootstrapped over blocks, arms of a pair together. What is injected where (phyp/hcall.c, tce.c, rdma.c):
+least squares) and bootstrapped over blocks, arms of a pair together. What is injected where (phyp/core/hcall.c, tce.c, rdma.c):
 h once for every hypercall of either partition, t for every TCE entry written, r for every RDMA call that reached its copy.
 They add up: an RDMA call costs h + r, an H_PUT_TCE_INDIRECT of n entries h + n t. So k_h counts RDMA calls as well.
 """

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "phyp/wire.h"
+#include "phyp/carrier/wire.h"
 #include "world.h"
 
 struct place {

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "phyp/hv.h"
+#include "phyp/core/hv.h"
 #include "vio/phyp.h"
 
 #define PAGE 4096ull

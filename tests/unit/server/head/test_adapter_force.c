@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "tests/unit/server/fault_guard.h"
-#include "phyp/hv.h"
+#include "phyp/core/hv.h"
 #include "window_test.h"
 
 /* ------------------------------------------------------------------------ taken by force ---- */
