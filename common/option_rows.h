@@ -6,10 +6,11 @@
 #include "common/options.h"
 
 /* Every partition. */
-#define VIO_ROW_PHYP(type, field)                                                                  \
-	{                                                                                          \
-		"phyp", "SOCKET", "phypd's control socket", VIO_TEXT(type, field),                 \
-			.def = "/tmp/vio-phyp.sock"                                                \
+#define VIO_ROW_PHYP(type, field)                                                                        \
+	{                                                                                                \
+		"phyp", "SOCKET",                                                                        \
+			"phypd's control socket, or mailbox:SOCKET,MEMORY: vio-mailbox makes the calls", \
+			VIO_TEXT(type, field), .def = "/tmp/vio-phyp.sock"                               \
 	}
 #define VIO_ROW_PARTITION(type, field, otherwise)                                                  \
 	{                                                                                          \

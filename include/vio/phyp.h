@@ -128,13 +128,15 @@ int phyp_local_open(struct phyp_machine *m, const char *partition, struct phyp_p
 void phyp_local_kill(struct phyp_machine *m, const char *partition);
 
 /*
- * Attach this process to phypd as `partition`. -ENOENT/-ECONNREFUSED no phypd at that socket, nor
+ * Make this process `partition` of the machine at `where`: phypd's socket, or CARRIER:PLACE for another way to a machine
+ * (docs/architecture.md, section 1): "mailbox:SOCKET,MEMORY" has vio-mailbox make the calls, which sees a client's ends only, counts
+ * calls but not what they do, and tells of no frozen adapter. -ENOENT/-ECONNREFUSED no phypd at that socket, nor
  * within two seconds (so that a script may start both at once), -ESRCH no such partition in its
  * profile, -EBUSY a live process has it, -EACCES it is another user's. A sentence in err for each. Starts one sleeping thread,
  * the hypervisor's agent in this process: it removes translations on a forced rescind and notices
  * phypd's death.
  */
-int phyp_connect(const char *socket_path, const char *partition, struct phyp_part **out,
+int phyp_connect(const char *where, const char *partition, struct phyp_part **out,
 		 struct vio_err *err);
 
 /* Deactivate the partition: its CRQs are freed, its grants taken back, its memory unmapped. */

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "phyp/core/hv.h"
+#include "phyp/carrier/carrier.h"
 #include "phyp/carrier/wire.h"
 #include "vio/thread.h"
 
@@ -106,7 +106,7 @@ static int get_evfds(struct hv_client *c, uint32_t p)
 static void *agent(void *arg)
 {
 	struct phyp_part *part = arg;
-	struct hv_client *c = part->client;
+	struct hv_client *c = part->at;
 	/* The thread that makes requests reads the socket; here only its end matters. */
 	struct pollfd p[2] = {{.fd = c->sock, .events = POLLRDHUP},
 			      {.fd = part->evfd[HV_AGENT], .events = POLLIN}};
@@ -133,27 +133,22 @@ static void *agent(void *arg)
 
 static int agent_start(struct phyp_part *part)
 {
-	int rc = vio_thread_start(&part->client->agent, agent, part);
+	struct hv_client *c = part->at;
+	int rc = vio_thread_start(&c->agent, agent, part);
 
-	part->client->agent_runs = rc == 0;
+	c->agent_runs = rc == 0;
 	return rc;
-}
-
-static void ring(int evfd)
-{
-	const uint64_t one = 1;
-
-	while (write(evfd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
 }
 
 static void agent_stop(struct phyp_part *part)
 {
-	if (!part->client->agent_runs)
+	struct hv_client *c = part->at;
+
+	if (!c->agent_runs)
 		return;
-	vio_store_release(&part->client->stop, 1u);
-	ring(part->evfd[HV_AGENT]);
-	pthread_join(part->client->agent, NULL);
+	vio_store_release(&c->stop, 1u);
+	hv_ring(part->evfd[HV_AGENT]);
+	pthread_join(c->agent, NULL);
 }
 
 /* --------------------------------------------------------------------------- control plane ---- */
@@ -184,19 +179,21 @@ static void learn_process(struct hv_client *c, uint32_t p, uint32_t gen)
 static int remote_lmbs(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS],
 		       unsigned *n)
 {
-	int rc = get_lmbs(part->client, p, gen, fd, n);
+	int rc = get_lmbs(part->at, p, gen, fd, n);
 
 	if (rc == 0 && p != part->idx)
-		learn_process(part->client, p, *gen);
+		learn_process(part->at, p, *gen);
 	return rc;
 }
 
 /* A process's requests in the kernel are ended before its descriptors are closed and its end is told. */
 static bool remote_ended(struct phyp_part *part, uint32_t p)
 {
-	struct hv_client *c = part->client;
+	struct hv_client *c = part->at;
 	struct pollfd f;
 
+	if (p == HV_NONE)
+		return true;
 	pthread_mutex_lock(&c->lock);
 	f = (struct pollfd){.fd = c->pidfd[p], .events = POLLIN};
 	pthread_mutex_unlock(&c->lock);
@@ -205,7 +202,7 @@ static bool remote_ended(struct phyp_part *part, uint32_t p)
 
 static void remote_poke(struct phyp_part *part, uint32_t sharer)
 {
-	ring(sharer == part->idx ? part->evfd[HV_AGENT] : part->peer[sharer]->evfd[HV_AGENT]);
+	hv_ring(sharer == part->idx ? part->evfd[HV_AGENT] : part->peer[sharer]->evfd[HV_AGENT]);
 }
 
 static int remote_stats(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n,
@@ -213,7 +210,7 @@ static int remote_stats(struct phyp_part *part, struct phyp_part_stats *stats, u
 {
 	struct wire_req req = {.version = WIRE_VERSION, .op = WIRE_STATS};
 	struct wire_stats rep;
-	int rc = request(part->client, &req, &rep, sizeof(rep), NULL, NULL);
+	int rc = request(part->at, &req, &rep, sizeof(rep), NULL, NULL);
 
 	if (rc)
 		return vio_err_set(err, rc, "counters of the machine: phypd does not answer");
@@ -246,7 +243,7 @@ static void client_free(struct hv_client *c)
 static void remote_close(struct phyp_part *part)
 {
 	struct wire_req bye = {.version = WIRE_VERSION, .op = WIRE_BYE};
-	struct hv_client *c = part->client;
+	struct hv_client *c = part->at;
 	struct wire_rep rep = {0};
 
 	agent_stop(part);
@@ -259,14 +256,6 @@ static void remote_close(struct phyp_part *part)
 	hv_part_free(part);
 	client_free(c);
 }
-
-static const struct hv_plane remote_plane = {
-	.lmbs = remote_lmbs,
-	.poke = remote_poke,
-	.stats = remote_stats,
-	.ended = remote_ended,
-	.close = remote_close,
-};
 
 /* ---------------------------------------------------------------------------------- connect ---- */
 
@@ -380,12 +369,12 @@ static int attach(struct hv_client *c, uint32_t idx, struct phyp_part **out, str
 		vio_err_set(err, rc, "partition %s: phypd did not hand out its interrupts",
 			    c->seg->part[idx].name);
 	else
-		rc = hv_part_new(c->seg, idx, fd, &remote_plane, out, err);
+		rc = hv_part_new(c->seg, idx, fd, &hv_carrier_phypd, out, err);
 	while (n > 0)
 		close(fd[--n]);
 	if (rc)
 		return rc;
-	(*out)->client = c;
+	(*out)->at = c;
 	for (uint32_t p = 0; p < c->seg->n_parts; p++)
 		hv_part_set_evfds(*out, p, c->evfd[p]);
 	rc = agent_start(*out);
@@ -397,8 +386,8 @@ static int attach(struct hv_client *c, uint32_t idx, struct phyp_part **out, str
 	return 0;
 }
 
-int phyp_connect(const char *socket_path, const char *partition, struct phyp_part **out,
-		 struct vio_err *err)
+static int remote_open(const char *socket_path, const char *partition, struct phyp_part **out,
+		       struct vio_err *err)
 {
 	struct hv_client *c = calloc(1, sizeof(*c));
 	uint32_t idx;
@@ -419,3 +408,14 @@ int phyp_connect(const char *socket_path, const char *partition, struct phyp_par
 		client_free(c); /* phypd sees the connection's end and takes the partition back */
 	return rc;
 }
+
+const struct hv_carrier hv_carrier_phypd = {
+	.name = "phypd",
+	.open = remote_open,
+	.call = hv_dispatch,
+	.lmbs = remote_lmbs,
+	.poke = remote_poke,
+	.stats = remote_stats,
+	.ended = remote_ended,
+	.close = remote_close,
+};

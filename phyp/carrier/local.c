@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "phyp/core/hv.h"
+#include "phyp/carrier/carrier.h"
 
 int phyp_local_create(const struct phyp_profile *profile, struct phyp_machine **out,
 		      struct vio_err *err)
@@ -23,7 +23,7 @@ void phyp_local_destroy(struct phyp_machine *m)
 static int local_lmbs(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS],
 		      unsigned *n)
 {
-	struct phyp_machine *m = part->local;
+	struct phyp_machine *m = part->at;
 	int rc = 0;
 
 	*n = 0;
@@ -64,7 +64,7 @@ static void sweep(struct phyp_machine *m, uint32_t bits)
 
 static void local_poke(struct phyp_part *part, uint32_t sharer)
 {
-	sweep(part->local, 1u << sharer);
+	sweep(part->at, 1u << sharer);
 }
 
 static int local_stats(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n,
@@ -92,7 +92,7 @@ static void end(struct phyp_machine *m, uint32_t p, uint8_t event)
 
 static void local_close(struct phyp_part *part)
 {
-	struct phyp_machine *m = part->local;
+	struct phyp_machine *m = part->at;
 
 	pthread_mutex_lock(&m->lock);
 	if (m->open[part->idx] == part)
@@ -103,7 +103,9 @@ static void local_close(struct phyp_part *part)
 	hv_part_free(part);
 }
 
-static const struct hv_plane local_plane = {
+const struct hv_carrier hv_carrier_local = {
+	.name = "in-process",
+	.call = hv_dispatch,
 	.lmbs = local_lmbs,
 	.poke = local_poke,
 	.stats = local_stats,
@@ -122,12 +124,12 @@ int phyp_local_open(struct phyp_machine *m, const char *partition, struct phyp_p
 	rc = hv_machine_activate(m, (uint32_t)p, -1, err);
 	if (rc)
 		return rc;
-	rc = hv_part_new(m->seg, (uint32_t)p, m->lmb[p], &local_plane, &part, err);
+	rc = hv_part_new(m->seg, (uint32_t)p, m->lmb[p], &hv_carrier_local, &part, err);
 	if (rc) {
 		end(m, (uint32_t)p, CRQ_XPORT_PARTNER_DEREGISTERED);
 		return rc;
 	}
-	part->local = m;
+	part->at = m;
 	for (uint32_t i = 0; i < m->seg->n_parts; i++)
 		hv_part_set_evfds(part, i, m->evfd[i]);
 	pthread_mutex_lock(&m->lock);

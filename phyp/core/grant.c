@@ -8,6 +8,7 @@
  * translation changes under its own process's acc_lock, taken first. So a forced rescind that finds
  * a grant accepted can rely on the agent, who takes acc_lock, to see the mapping complete.
  */
+#include "phyp/core/carrier.h"
 #include "phyp/core/grant.h"
 #include "phyp/state/siphash.h"
 
@@ -180,7 +181,7 @@ int64_t hv_rescind_logical(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret
 	if (rc != H_PARTIAL || poke == HV_NONE)
 		return rc;
 	/* In process the agent has swept when this returns: with nothing to drain the grant is gone. */
-	part->plane->poke(part, poke);
+	part->carrier->poke(part, poke);
 	return rescind_step(part, a[1], true, &poke);
 }
 

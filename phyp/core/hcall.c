@@ -3,7 +3,7 @@
  * The entry of all calls: counting, filters, injected trap cost, dispatch; and the names of calls
  * and codes.
  */
-#include "phyp/core/hv.h"
+#include "phyp/core/carrier.h"
 #include "vio/cycles.h"
 
 static const struct {
@@ -149,7 +149,7 @@ static __attribute__((noinline)) int64_t detour(struct phyp_vcpu *v, uint64_t op
 	if (part->hcall_ticks)
 		hv_spin(part->hcall_ticks);
 	return part->filters ? part->filters->hcall(part->filters, v, op, a, ret)
-			     : hv_dispatch(v, op, a, ret);
+			     : part->carrier->call(v, op, a, ret);
 }
 
 int64_t phyp_hcall(struct phyp_vcpu *vcpu, uint64_t op, const uint64_t args[PHYP_REGS],
@@ -188,5 +188,6 @@ int64_t phyp_filter_next(struct phyp_filter *self, struct phyp_vcpu *vcpu, uint6
 {
 	struct phyp_filter *n = self->next;
 
-	return n ? n->hcall(n, vcpu, op, args, ret) : hv_dispatch(vcpu, op, args, ret);
+	return n ? n->hcall(n, vcpu, op, args, ret)
+		 : vcpu->part->carrier->call(vcpu, op, args, ret);
 }

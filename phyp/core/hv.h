@@ -11,16 +11,10 @@
 #define PHYP_HV_H
 
 #include "phyp/core/pe.h"
+#include "phyp/state/lmb.h"
 #include "phyp/state/seg.h"
 
 #define HV_LOGICAL_BASE (1ull << 40) /* accepted grants, in the sharer's logical space */
-
-/* A mapping of a stretch of another partition's memory for the length of one call. */
-struct hv_tmap {
-	uint8_t *va; /* NULL: none */
-	uint64_t len;
-	uint64_t gla; /* of va */
-};
 
 /* All of a partner's memory, contiguous, from its logical address 0. */
 struct hv_alias {
@@ -95,22 +89,7 @@ enum hv_acc_back {
 	HV_ACC_GONE,     /* and the owner may be told so */
 };
 
-/* What differs between the in-process machine and phypd. */
-struct hv_plane {
-	/*
-	 * The memory of partition p: its generation and descriptors, which the caller then owns.
-	 * -ESRCH: not active.
-	 */
-	int (*lmbs)(struct phyp_part *part, uint32_t p, uint32_t *gen, int fd[PHYP_MAX_LMBS],
-		    unsigned *n);
-	/* Have the sharer's agent sweep (hv_agent_sweep()). */
-	void (*poke)(struct phyp_part *part, uint32_t sharer);
-	int (*stats)(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n,
-		     struct vio_err *err);
-	/* The machine has gone. Has the process that was partition p ended? NULL: there is none. */
-	bool (*ended)(struct phyp_part *part, uint32_t p);
-	void (*close)(struct phyp_part *part);
-};
+struct hv_carrier; /* phyp/carrier/carrier.h */
 
 struct phyp_vcpu {
 	struct phyp_part *part;
@@ -119,7 +98,7 @@ struct phyp_vcpu {
 	unsigned slot;
 	int evfd;
 	alignas(VIO_APART) uint32_t busy; /* in a call that uses a standing alias */
-	uint32_t dma;                          /* odd: in a call that reaches a partner's memory */
+	uint32_t dma;                     /* odd: in a call that reaches a partner's memory */
 };
 
 struct phyp_part {
@@ -127,7 +106,8 @@ struct phyp_part {
 	struct hv_seg *seg;
 	uint8_t *mem;
 	uint64_t mem_bytes;
-	uint32_t detour; /* not 0: filters, costs or a killed partition stand in a call's way */
+	uint32_t
+		detour; /* not 0: filters, costs, a killed partition or another process stand in a call's way */
 	uint32_t n_units;
 	bool exposure;                     /* a TCE call keeps its counters */
 	struct vio_gaps *gaps;             /* phyp_watch_gaps(), or NULL */
@@ -158,20 +138,19 @@ struct phyp_part {
 	uint32_t n_acc;
 	struct hv_acc acc[PHYP_MAX_GRANTS]; /* sorted */
 
-	const struct hv_plane *plane;
-	struct phyp_machine *local; /* in-process machine, or NULL */
-	struct hv_client *client;   /* connection to phypd, or NULL */
+	const struct hv_carrier *carrier;
+	void *at; /* the carrier's own: the machine, the connection */
 };
 
 /* ---------------------------------------------------------------- partition view (part.c) ---- */
 
 /* Build the view of partition idx, which is active and whose LMBs are fd[] (not kept). */
-int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv_plane *plane,
+int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv_carrier *carrier,
 		struct phyp_part **out, struct vio_err *err);
 /* Give the view the eventfds of partition p, its own or a partner's. */
 void hv_part_set_evfds(struct phyp_part *part, uint32_t p, const int evfd[HV_EVFDS]);
 void hv_part_free(struct phyp_part *part);
-/* Set detour from filters, costs and killed. */
+/* Set detour from filters, costs, killed and the carrier. */
 void hv_part_set_detour(struct phyp_part *part);
 /* An own unit by unit address, NULL: none. */
 static inline struct hv_lunit *hv_own_unit(struct phyp_part *part, uint64_t unit)
@@ -198,26 +177,7 @@ enum hv_again {
  */
 unsigned hv_agent_sweep(struct phyp_part *part);
 
-/* ------------------------------------------------------------------- memory (lmb.c, peer.c) ---- */
-
-/*
- * A partition's LMBs: zeroed, preallocated, sealed. node: -1 or a NUMA node. *backing: their page
- * size. -ENOMEM with a sentence.
- */
-int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_LMBS],
-		   uint64_t *backing, struct vio_err *err);
-/* All LMBs, contiguous, at va (reserved by the caller). flags: further mmap flags. 0 or -errno. */
-int hv_lmbs_map(uint8_t *va, const int *fd, unsigned n, uint64_t lmb_bytes, int prot, int flags);
-/* Address space, inaccessible, aligned to 2 MiB. NULL: none. */
-uint8_t *hv_reserve(uint64_t bytes);
-
-/*
- * Pointer to [gla, gla+len) in the LMBs fd[]: *map is used when it covers the start, else replaced.
- * *len is cut at the end of what could be mapped (an LMB's end). NULL: cannot.
- */
-uint8_t *hv_tmap_get(struct hv_tmap *map, const struct hv_part *p, const int *fd, uint64_t gla,
-		     uint64_t *len);
-void hv_tmap_put(struct hv_tmap *map);
+/* ------------------------------------------------------------------- partners' memory (peer.c) ---- */
 
 /*
  * Have the descriptors of the partner's generation gen, and the standing alias when wanted. 0 or
@@ -354,6 +314,7 @@ static inline void hv_dma_end(struct phyp_vcpu *v)
 /* ------------------------------------------------------------------- the calls (hcall.c) ---- */
 
 typedef int64_t hv_call(struct phyp_vcpu *v, const uint64_t *a, uint64_t *ret);
+typedef int64_t hv_entry(struct phyp_vcpu *v, uint64_t op, const uint64_t *a, uint64_t *ret);
 
 /*
  * The calls, once: opcode (its number is in vio/papr.h), how many registers it takes, how many it
@@ -388,7 +349,7 @@ HV_CALLS(HV_CALL_DECLARE)
 #undef HV_CALL_DECLARE
 
 /* The hypervisor itself, behind all filters. */
-int64_t hv_dispatch(struct phyp_vcpu *v, uint64_t op, const uint64_t *a, uint64_t *ret);
+hv_entry hv_dispatch;
 /* How many registers the call takes. */
 unsigned hv_op_args(uint64_t op);
 /* How many registers a successful call with these arguments returns. */

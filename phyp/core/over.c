@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "phyp/core/hv.h"
+#include "phyp/core/carrier.h"
 
 /* No call is under way that began before what the caller has seen, and reaches a partner's memory. */
 static bool calls_over(struct phyp_part *part)
@@ -87,6 +87,6 @@ bool hv_closing_over(struct phyp_vcpu *v, const struct hv_lunit *lu)
 	/* A client makes no RDMA calls into its server's memory, and a send holds the queue's lock. */
 	if (lu->u->is_server || closing_said(seg, lu))
 		return true;
-	v->part->plane->poke(v->part, lu->far->part);
+	v->part->carrier->poke(v->part, lu->far->part);
 	return closing_said(seg, lu); /* in process it has been said when this returns */
 }

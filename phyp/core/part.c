@@ -7,7 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "phyp/core/hv.h"
+#include "phyp/core/carrier.h"
 #include "vio/cycles.h"
 
 static int add_peer(struct phyp_part *part, uint32_t p)
@@ -115,12 +115,13 @@ static uint64_t ticks(const struct phyp_part *part, uint32_t ns)
 
 void hv_part_set_detour(struct phyp_part *part)
 {
-	bool detour = part->filters || part->hcall_ticks || vio_load_relaxed(&part->killed);
+	bool detour = part->filters || part->hcall_ticks || vio_load_relaxed(&part->killed) ||
+		      part->carrier->elsewhere;
 
 	vio_store_relaxed(&part->detour, detour);
 }
 
-int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv_plane *plane,
+int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv_carrier *carrier,
 		struct phyp_part **out, struct vio_err *err)
 {
 	struct phyp_part *part = calloc(1, sizeof(*part));
@@ -132,7 +133,7 @@ int hv_part_new(struct hv_seg *seg, uint32_t idx, const int *fd, const struct hv
 	part->idx = idx;
 	part->gen = vio_load_acquire(&seg->part[idx].active);
 	part->alive = 1;
-	part->plane = plane;
+	part->carrier = carrier;
 	pthread_mutex_init(&part->vcpu_lock, NULL);
 	pthread_mutex_init(&part->acc_lock, NULL);
 	pthread_mutex_init(&part->grant_lock, NULL);
@@ -238,7 +239,7 @@ unsigned hv_agent_sweep(struct phyp_part *part)
 void phyp_close(struct phyp_part *part)
 {
 	if (part)
-		part->plane->close(part);
+		part->carrier->close(part);
 }
 
 bool phyp_alive(const struct phyp_part *part)
@@ -250,9 +251,9 @@ bool phyp_partner_ended(struct phyp_part *part, uint32_t unit)
 {
 	struct hv_lunit *lu = hv_own_unit(part, unit);
 
-	if (!lu || !lu->far || !part->plane->ended)
+	if (!lu || !part->carrier->ended)
 		return true;
-	return part->plane->ended(part, lu->far->part);
+	return part->carrier->ended(part, lu->far ? lu->far->part : HV_NONE);
 }
 
 const char *phyp_name(const struct phyp_part *part)
@@ -268,6 +269,23 @@ uint64_t phyp_mem_size(const struct phyp_part *part)
 uint64_t phyp_lmb_size(const struct phyp_part *part)
 {
 	return part->lmb_bytes;
+}
+
+int phyp_lmb_fd(struct phyp_part *part, unsigned i)
+{
+	int fd[PHYP_MAX_LMBS], rc;
+	uint32_t gen;
+	unsigned n;
+
+	rc = part->carrier->lmbs(part, part->idx, &gen, fd, &n);
+	if (rc)
+		return rc;
+	rc = i < n ? fd[i] : -ENOENT;
+	for (unsigned k = 0; k < n; k++) {
+		if (k != i)
+			close(fd[k]);
+	}
+	return rc;
 }
 
 uint64_t phyp_backing_page(const struct phyp_part *part)
@@ -308,5 +326,5 @@ void phyp_part_counters(const struct phyp_part *part, struct phyp_counters *sum)
 int phyp_machine_stats(struct phyp_part *part, struct phyp_part_stats *stats, unsigned *n,
 		       struct vio_err *err)
 {
-	return part->plane->stats(part, stats, n, err);
+	return part->carrier->stats(part, stats, n, err);
 }

@@ -10,7 +10,7 @@
  * That nothing passes any more is known when both ends' agents have said so: each waits for the calls of its own process that
  * had begun. A partition that is stopped inside a call says nothing, and the reset is not done until it has.
  */
-#include "phyp/core/hv.h"
+#include "phyp/core/carrier.h"
 
 /* Stop u, whatever its partner does. false: it was stopped already, for the reason that it has. */
 static bool pe_stop(struct hv_unit *u, enum pe_reason reason, uint64_t ioba)
@@ -32,9 +32,9 @@ static void pe_close(struct phyp_vcpu *v, struct hv_lunit *lu)
 	struct phyp_part *part = v->part;
 
 	hv_grants_stop(part->seg, lu->u);
-	part->plane->poke(part, part->idx);
+	part->carrier->poke(part, part->idx);
 	if (lu->far)
-		part->plane->poke(part, lu->far->part);
+		part->carrier->poke(part, lu->far->part);
 }
 
 /* An end finds its queue silent from here on: it is told why, and woken to look. */

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "phyp/core/hv.h"
+#include "phyp/core/carrier.h"
 
 static void close_fds(struct hv_peer *peer)
 {
@@ -99,7 +99,7 @@ static int fetch(struct phyp_part *part, struct hv_peer *peer, uint32_t gen)
 	int fd[PHYP_MAX_LMBS];
 	unsigned n;
 	uint32_t got;
-	int rc = part->plane->lmbs(part, peer->part, &got, fd, &n);
+	int rc = part->carrier->lmbs(part, peer->part, &got, fd, &n);
 
 	if (rc)
 		return rc;
@@ -171,6 +171,9 @@ int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind, 
 	struct hv_lunit *lu = hv_own_unit(part, unit);
 	bool wanted = false;
 
+	/* A hypervisor elsewhere reaches memory itself. */
+	if (lu && part->carrier->elsewhere)
+		return 0;
 	if (!lu || !lu->far)
 		return vio_err_set(
 			err, -ENOENT,

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "phyp/core/hv.h"
+#include "phyp/state/lmb.h"
 
 #define HUGE_2M (2ull << 20)
 #ifndef MFD_HUGE_2MB
@@ -117,23 +117,6 @@ int hv_lmbs_create(const struct phyp_part_profile *p, int node, int fd[PHYP_MAX_
 		return vio_err_set(err, -ENOMEM, "partition %s: no %u MiB of memory (%s)", p->name,
 				   p->memory_mib, strerror(-rc));
 	return 0;
-}
-
-int phyp_lmb_fd(struct phyp_part *part, unsigned i)
-{
-	int fd[PHYP_MAX_LMBS], rc;
-	uint32_t gen;
-	unsigned n;
-
-	rc = part->plane->lmbs(part, part->idx, &gen, fd, &n);
-	if (rc)
-		return rc;
-	rc = i < n ? fd[i] : -ENOENT;
-	for (unsigned k = 0; k < n; k++) {
-		if (k != i)
-			close(fd[k]);
-	}
-	return rc;
 }
 
 int hv_lmbs_map(uint8_t *va, const int *fd, unsigned n, uint64_t lmb_bytes, int prot, int flags)

@@ -7,7 +7,7 @@ import re
 import sys
 
 # part -> parts whose headers it may include, besides its own and include/vio
-MAY = {"common": set(), "proto": set(), "phyp": set(), "duet": set(), "notify": set(), "vq": set(), "guest": {"proto", "notify", "vq", "duet"}, "server": {"proto", "notify", "vq", "duet"},
+MAY = {"common": set(), "proto": set(), "phyp": {"proto"}, "duet": set(), "notify": set(), "vq": set(), "guest": {"proto", "notify", "vq", "duet"}, "server": {"proto", "notify", "vq", "duet"},
        "bench": {"duet"}}
 # Headers of the guest's programs that the load of the disk's peers shares, so that both measure the same.
 SHARED = {("bench", '#include "guest/prog/hist.h"'), ("bench", '#include "guest/prog/measure.h"'),

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """In the zero-copy arm the server's address space has the granted pages of the guest and no others."""
 
+import json
+import os
 import re
 import time
 import unittest
 
-from common import BUILD, Machine, main
+from common import BUILD, Machine, Program, count, main, until
 
 LOAD = ["--rw", "randmixed", "--depth", "8", "--span", "4M", "--seconds", "60"]
 MAP = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (....) ([0-9a-f]+) \S+ \d+\s+(.*)$")
@@ -21,6 +23,46 @@ def guest_maps(m, who="guest0"):
             if g and f"lmb-{who}" in g.group(5):
                 out.append((g.group(3), int(g.group(2), 16) - int(g.group(1), 16)))
     return out
+
+
+class Carried(Machine):
+    """The guest's calls are made by vio-mailbox, in another process."""
+
+    def __enter__(self):
+        super().__enter__()
+        try:
+            self.mailbox = Program("vio-mailbox", [self.path("guest/vio-mailbox"), "--phypd", self.socket, "--socket",
+                                                   self.dir + "/mb", "--ram-link", self.dir + "/ram", "--ready-fd", "@READY"], self.dir)
+            self.mailbox.wait_ready(30)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *exc):
+        if getattr(self, "mailbox", None):
+            self.mailbox.stop()
+        super().__exit__(*exc)
+
+    def start_phypd(self):
+        profile = os.path.join(self.dir, "profile.json")
+        with open(profile, "w", encoding="utf-8") as f:
+            json.dump({"partitions": [{"name": "vios", "memory_mib": 128},
+                                      {"name": "guest0", "memory_mib": 64, "lmb_mib": 64, "pages": "4k"}],
+                       "adapters": [{"server": "vios", "client": "guest0"}]}, f)
+        self.phypd_args = ["--profile", profile]
+        super().start_phypd()
+
+    def guest_argv(self, args):
+        argv = super().guest_argv(args)
+        argv[argv.index("--phyp") + 1] = f"mailbox:{self.dir}/mb,{self.dir}/ram"
+        return argv
+
+
+def mapped(pid, what):
+    """Mappings of the hypervisor's segment (vio-phyp), or of the mailboxes (vio-mailbox), in that process."""
+    with open(f"/proc/{pid}/maps") as f:
+        return [line for line in f if "memfd:" + what in line]
 
 
 class Isolation(unittest.TestCase):
@@ -61,6 +103,20 @@ class Isolation(unittest.TestCase):
                     return
                 time.sleep(0.02)
             self.fail(f"still mapped 10 s after the guest died: {guest_maps(m)}")
+
+    def test_a_guest_by_mailbox_works_in_every_arm_and_maps_nothing_of_the_hypervisor(self):
+        with Carried(BUILD, vios_args=["--disk", "memory,size=16M"]) as m:
+            for arm in ("copy", "zero-copy"):
+                run = m.guest(["--arm", arm, "--rw", "randmixed", "--depth", "8", "--span", "4M", "--count", count(200), "--warm-seconds", "0"])["run"]
+                self.assertEqual((run["errors"], run["mismatches"]), (0, 0), arm)
+            g = m.start_guest(["--arm", "copy", *LOAD])
+            until(lambda: mapped(g.proc.pid, "vio-mailbox"), "a guest with mailboxes")
+            self.assertEqual(mapped(g.proc.pid, "vio-phyp"), [])
+            # The check sees it where it is.
+            self.assertTrue(mapped(m.mailbox.proc.pid, "vio-phyp"))
+            g.kill()
+            # What a killed one left does not keep the next one out.
+            self.assertEqual(m.guest(["--arm", "zero-copy", "--rw", "randmixed", "--count", "64"])["run"]["mismatches"], 0)
 
 
 if __name__ == "__main__":
