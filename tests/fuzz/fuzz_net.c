@@ -13,12 +13,13 @@
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
 #include "tests/fuzz/bytes.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_net.h"
 #include "tests/fuzz/machine.h"
+#include "vq/mock.h"
 
 #define SIZE    64u
-#define BUFFERS 48u
-#define FRAMES  12u
+#define BUFFERS FUZZ_NET_BUFFERS
+#define FRAMES  FUZZ_NET_FRAMES
 #define RINGS   0x200000ull /* IOBA of the three parts: + 0x10000 each */
 #define DATA    0x400000ull /* of buffer or frame i: + i * 0x20000 */
 #define F(name) (1ull << VIRTIO_NET_F_##name)
@@ -73,12 +74,9 @@ struct end {
 	struct vio_net *net;
 	struct vio_squeue *q;
 	struct vio_dev_queue *dq;
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
+	struct mock ring; /* the driver's side */
 	struct vio_wtable *table;
 	const struct vio_wtable *published;
-	uint16_t used_seen;
 	uint8_t *mem[BUFFERS];
 	uint32_t len[BUFFERS];
 };
@@ -107,13 +105,12 @@ static void open_queue(struct end *e, uint16_t index)
 	struct vio_err err;
 
 	FUZZ_CHECK(q && vio_kind_net.queue_open(dev, SIZE, &e->dq, &err) == 0);
-	e->desc = calloc(SIZE, 16);
-	e->avail = calloc(1, 6 + 2 * SIZE);
-	e->used = calloc(1, 6 + 8 * SIZE);
-	FUZZ_CHECK(e->desc && e->avail && e->used);
-	window(e, RINGS, 16 * SIZE, e->desc, TCE_READ, 1);
-	window(e, RINGS + 0x10000, 6 + 2 * SIZE, e->avail, TCE_READ, 2);
-	window(e, RINGS + 0x20000, 6 + 8 * SIZE, e->used, TCE_WRITE, 3);
+	mock_init(&e->ring, SIZE, 0, calloc(SIZE, 16), calloc(1, 6 + 2 * SIZE),
+		  calloc(1, 6 + 8 * SIZE));
+	FUZZ_CHECK(e->ring.part[MOCK_DESC] && e->ring.part[MOCK_AVAIL] && e->ring.part[MOCK_USED]);
+	window(e, RINGS, 16 * SIZE, e->ring.part[MOCK_DESC], TCE_READ, 1);
+	window(e, RINGS + 0x10000, 6 + 2 * SIZE, e->ring.part[MOCK_AVAIL], TCE_READ, 2);
+	window(e, RINGS + 0x20000, 6 + 8 * SIZE, e->ring.part[MOCK_USED], TCE_WRITE, 3);
 	memset(q, 0, sizeof(*q));
 	e->q = q;
 	q->ring = &vio_ring_direct;
@@ -156,15 +153,20 @@ static void close_queue(struct end *e)
 	vio_kind_net.queue_close(e->dq);
 	free(e->q->req);
 	free(e->q);
-	free(e->desc);
-	free(e->avail);
-	free(e->used);
+	for (unsigned i = 0; i < MOCK_PARTS; i++)
+		free(e->ring.part[i]);
 	free(e->table);
 	for (unsigned i = 0; i < BUFFERS; i++)
 		free(e->mem[i]);
 }
 
 /* ------------------------------------------------------------------------------ the traffic ---- */
+
+static void make_available(struct end *e, uint16_t head)
+{
+	mock_entry(&e->ring, head);
+	mock_publish(&e->ring);
+}
 
 static void post(struct end *e, struct bytes *b, unsigned i)
 {
@@ -175,10 +177,9 @@ static void post(struct end *e, struct bytes *b, unsigned i)
 	e->mem[i] = malloc(e->len[i]);
 	FUZZ_CHECK(e->mem[i]);
 	window(e, DATA + i * 0x20000ull, e->len[i], e->mem[i], TCE_WRITE, (uint16_t)(10 + i));
-	e->desc[i] = (struct vring_desc){vio_le64(DATA + i * 0x20000ull), vio_le32(e->len[i]),
-					 vio_le16(how == 255 ? 0 : VRING_DESC_F_WRITE), 0};
-	e->avail->ring[i] = vio_le16((uint16_t)i);
-	e->avail->idx = vio_le16((uint16_t)(i + 1));
+	mock_desc(&e->ring, i, DATA + i * 0x20000ull, e->len[i],
+		  how == 255 ? 0 : VRING_DESC_F_WRITE, 0);
+	make_available(e, (uint16_t)i);
 }
 
 /* Header and frame i: bytes of the input, repeated to the length that they want, cut into descriptors. */
@@ -205,14 +206,12 @@ static void send(struct end *e, struct bytes *b, unsigned i)
 		uint32_t part = --n && left > 1 ? 1 + cuts * 3u % left : left;
 		bool last = part == left;
 
-		e->desc[d] = (struct vring_desc){
-			vio_le64(DATA + i * 0x20000ull + at), vio_le32(part),
-			vio_le16(last ? 0 : VRING_DESC_F_NEXT), vio_le16((uint16_t)(d + 1))};
+		mock_desc(&e->ring, d, DATA + i * 0x20000ull + at, part,
+			  last ? 0 : VRING_DESC_F_NEXT, d + 1);
 		at += part;
 		left -= part;
 	}
-	e->avail->ring[i] = vio_le16((uint16_t)(4 * i));
-	e->avail->idx = vio_le16((uint16_t)(i + 1));
+	make_available(e, (uint16_t)(4 * i));
 }
 
 /* MAC_TABLE_SET with as many addresses as the fuzzer says, of which only the last bytes differ. */
@@ -242,7 +241,6 @@ static void command(struct end *e, struct bytes *b, unsigned i)
 {
 	uint8_t how = take8(b), raw[2 + 2 * (4 + 6 * 255)];
 	uint32_t len = how % 4 == 0 ? table_set(b, raw) : how % 4 == 1 ? 3 : 1u + take8(b);
-	struct vring_desc *d = &e->desc[2 * i];
 	uint64_t at = DATA + i * 0x20000ull, ack = DATA + (FRAMES + i) * 0x20000ull;
 
 	if (how % 4 != 0)
@@ -256,12 +254,9 @@ static void command(struct end *e, struct bytes *b, unsigned i)
 	*e->mem[FRAMES + i] = 0xff;
 	window(e, at, len, e->mem[i], TCE_READ, (uint16_t)(10 + i));
 	window(e, ack, 1, e->mem[FRAMES + i], TCE_WRITE, (uint16_t)(10 + FRAMES + i));
-	d[0] = (struct vring_desc){vio_le64(at), vio_le32(len),
-				   vio_le16(how & 0x80 ? 0 : VRING_DESC_F_NEXT),
-				   vio_le16((uint16_t)(2 * i + 1))};
-	d[1] = (struct vring_desc){vio_le64(ack), vio_le32(1), vio_le16(VRING_DESC_F_WRITE), 0};
-	e->avail->ring[i] = vio_le16((uint16_t)(2 * i));
-	e->avail->idx = vio_le16((uint16_t)(i + 1));
+	mock_desc(&e->ring, 2 * i, at, len, how & 0x80 ? 0 : VRING_DESC_F_NEXT, 2 * i + 1);
+	mock_desc(&e->ring, 2 * i + 1, ack, 1, VRING_DESC_F_WRITE, 0);
+	make_available(e, (uint16_t)(2 * i));
 	vio_squeue_poll(e->q);
 	if (e->q->fault == VIO_ST_OK) {
 		FUZZ_CHECK(e->q->used_idx == i + 1 && *e->mem[FRAMES + i] <= VIRTIO_NET_ERR);
@@ -272,17 +267,30 @@ static void command(struct end *e, struct bytes *b, unsigned i)
 
 /* ------------------------------------------------------------------------------ the checks ---- */
 
+struct element {
+	uint32_t id, len;
+};
+
+/* The used element that is `k` behind the next one. */
+static struct element element(const struct end *e, unsigned k)
+{
+	const uint64_t at = 4 + 8ull * mock_slot(&e->ring, (uint16_t)(e->ring.used + k));
+
+	return (struct element){(uint32_t)mock_load(&e->ring, MOCK_USED, at, 4),
+				(uint32_t)mock_load(&e->ring, MOCK_USED, at + 4, 4)};
+}
+
 /* The first bytes of the frame in the n buffers from the next used one on; how many there are of `max`. */
 static uint32_t head_of(const struct end *e, unsigned n, uint8_t *to, uint32_t max)
 {
 	uint32_t skip = sizeof(struct virtio_net_hdr_v1), got = 0;
 
 	for (unsigned k = 0; k < n && got < max; k++, skip = 0) {
-		const struct vring_used_elem *u = &e->used->ring[(e->used_seen + k) % SIZE];
-		uint32_t len = vio_le32(u->len) - skip;
+		const struct element u = element(e, k);
+		uint32_t len = u.len - skip;
 
 		len = len < max - got ? len : max - got;
-		memcpy(to + got, e->mem[u->id] + skip, len);
+		memcpy(to + got, e->mem[u.id] + skip, len);
 		got += len;
 	}
 	return got;
@@ -351,28 +359,34 @@ static bool gso_agreed(const struct vio_net *n, const struct virtio_net_hdr_v1 *
 	       (kind == VIRTIO_NET_HDR_GSO_UDP_L4 ? n->takes & udp : n->takes >> kind & 1);
 }
 
+/* Used elements that have not been looked at. */
+static uint16_t ready(const struct end *e)
+{
+	return (uint16_t)(mock_load_acquire(&e->ring, MOCK_USED, 2, 2) - e->ring.used);
+}
+
 /* What the receiver may rely on, of each frame that came. Frames. */
 static unsigned check_received(const struct end *from, struct end *e)
 {
 	unsigned frames = 0;
 
-	while (vio_le16(e->used->idx) != e->used_seen) {
-		const struct vring_used_elem *u = &e->used->ring[e->used_seen % SIZE];
-		uint32_t len = vio_le32(u->len), n_head;
+	while (ready(e) > 0) {
+		const struct element u = element(e, 0);
+		uint32_t len = u.len, n_head;
 		struct virtio_net_hdr_v1 h;
 		uint8_t head[18];
 		unsigned n;
 
-		memcpy(&h, e->mem[u->id], sizeof(h));
+		memcpy(&h, e->mem[u.id], sizeof(h));
 		n = vio_le16(h.num_buffers);
 		FUZZ_CHECK(len >= sizeof(h) + VIO_ETH_LEN || n > 1);
-		FUZZ_CHECK(n >= 1 && n <= (uint16_t)(vio_le16(e->used->idx) - e->used_seen));
+		FUZZ_CHECK(n >= 1 && n <= ready(e));
 		FUZZ_CHECK(n == 1 || e->net->mrg);
 		for (unsigned k = 1; k < n; k++) {
-			const struct vring_used_elem *v = &e->used->ring[(e->used_seen + k) % SIZE];
+			const struct element v = element(e, k);
 
-			FUZZ_CHECK(v->len > 0 && v->len <= e->len[v->id]);
-			len += v->len;
+			FUZZ_CHECK(v.len > 0 && v.len <= e->len[v.id]);
+			len += v.len;
 		}
 		len -= (uint32_t)sizeof(h);
 		FUZZ_CHECK(!(h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
@@ -390,7 +404,7 @@ static unsigned check_received(const struct end *from, struct end *e)
 		check_filter(&e->net->filter, head,
 			     e->net->features & F(CTRL_VLAN) && e->net->port.vlan.trunk);
 		FUZZ_CHECK(!from->net->locked || memcmp(head + 6, from->net->mac, 6) == 0);
-		e->used_seen = (uint16_t)(e->used_seen + n);
+		e->ring.used = (uint16_t)(e->ring.used + n);
 		frames++;
 	}
 	return frames;
@@ -472,122 +486,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	free(rx);
 	free(ctrl);
 	return 0;
-}
-
-/* ---------------------------------------------------------------------------------- seeds ---- */
-
-/*
- * A TCP frame's header bytes, with offload; the fuzzer changes them. `gso`: segment; `vid`: 0 is
- * without a tag.
- */
-static size_t seed_tcp(uint8_t *p, bool v6, uint16_t len, uint8_t cuts, uint16_t gso, uint16_t vid)
-{
-	uint32_t l3 = vid ? 18 : 14, l4 = l3 + (v6 ? 40 : 20), frame = len - 12u;
-	struct virtio_net_hdr_v1 h = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-				      .gso_type = v6 ? VIRTIO_NET_HDR_GSO_TCPV6
-						     : VIRTIO_NET_HDR_GSO_TCPV4,
-				      .gso_size = vio_le16(gso),
-				      .csum_start = vio_le16((uint16_t)l4),
-				      .csum_offset = vio_le16(16)};
-	uint8_t *f = p + 4 + sizeof(h);
-	uint8_t given = (uint8_t)(sizeof(h) + l4 + 20);
-
-	memset(p, 0, 4u + given);
-	p[0] = given;
-	p[1] = cuts;
-	p[2] = (uint8_t)len;
-	p[3] = (uint8_t)(len >> 8);
-	memcpy(p + 4, &h, sizeof(h));
-	f[0] = f[6] = 2;
-	if (vid) {
-		vio_put_be16(f + 12, VIO_ETHERTYPE_VLAN);
-		vio_put_be16(f + 14, vid);
-	}
-	vio_put_be16(f + l3 - 2, v6 ? VIO_ETHERTYPE_IPV6 : VIO_ETHERTYPE_IPV4);
-	f[l3] = v6 ? 0x60 : 0x45;
-	vio_put_be16(f + l3 + (v6 ? 4 : 2), (uint16_t)(frame - (v6 ? l4 : l3)));
-	f[l3 + (v6 ? 6 : 9)] = 6;
-	f[l4 + 12] = 0x50;
-	return 4u + given;
-}
-
-/* A plain frame to one of table_set()'s addresses, with up to two tags. */
-static size_t seed_tagged(uint8_t *p, unsigned i)
-{
-	static const uint16_t tag[][2] = {{0, 0},           {0x8100, 0},      {0x8100, 0x8100},
-					  {0x8100, 0x88a8}, {0x88a8, 0x8100}, {0x88a8, 0}};
-	static const uint16_t vid[] = {5, 0, 1, 6, 0x2005, 4095};
-	const unsigned given = 12 + 14 + 8;
-	uint8_t *f = p + 4 + 12, *at = f + 12;
-
-	memset(p, 0, 4u + given);
-	p[0] = (uint8_t)given;
-	p[1] = (uint8_t)(31 * i);
-	p[2] = 200;
-	f[0] = i / 2 % 2 ? 1 : 2;
-	f[5] = (uint8_t)(1 + i % 80);
-	f[6] = 2;
-	for (unsigned k = 0; k < 2 && tag[i % 6][k]; k++, at += 4) {
-		vio_put_be16(at, tag[i % 6][k]);
-		vio_put_be16(at + 2, vid[(i / 6 + 3 * k) % 6]);
-	}
-	vio_put_be16(at, 0x88b5);
-	return 4u + given;
-}
-
-/* What stands before a frame: nothing, another turn, or a command. */
-static size_t seed_command(uint8_t *p, unsigned i)
-{
-	size_t n = 0;
-
-	p[n++] = (uint8_t)(i % 4);
-	if (!(p[0] & 2))
-		return n;
-	p[n++] = (uint8_t)(i / 4 % 3);
-	if (i / 4 % 3 == 0) { /* tables: short, full, over-full */
-		p[n++] = (uint8_t)(3 + 31 * (i % 3));
-		p[n++] = (uint8_t)(2 + 32 * (i / 2 % 3));
-	} else if (i / 4 % 3 == 2) { /* an address */
-		memcpy(p + n,
-		       (uint8_t[10]){7, 7, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, 2},
-		       10);
-		n += 10;
-	} else { /* promiscuous, or all groups */
-		p[n++] = VIRTIO_NET_CTRL_RX;
-		p[n++] = (uint8_t)(i / 8 % 2);
-		p[n++] = (uint8_t)(i / 16 % 2);
-	}
-	return n;
-}
-
-size_t vio_fuzz_seed(unsigned i, uint8_t *buf, size_t max)
-{
-	static const uint16_t len[] = {200, 1000, 4096, 20000, 60000},
-			      gso[] = {536, 48, 1448, 47, 8000, 100};
-	size_t n = 0;
-
-	if (i >= 64)
-		return 0;
-	FUZZ_CHECK(max >= 3 + BUFFERS + FRAMES * 125);
-	buf[n++] = 0;
-	buf[n++] = (uint8_t)(i % 8);
-	buf[n++] = (uint8_t)(i / 4);
-	for (unsigned k = 0; k < BUFFERS; k++)
-		buf[n++] = i % 3 ? 210 : 100;
-	for (unsigned k = 0; k < FRAMES; k++) {
-		unsigned j = i * FRAMES + k;
-
-		if (i % 8 == 7) { /* much work in one turn */
-			buf[n++] = 0;
-			n += seed_tcp(buf + n, k % 2, 60000, 0, VIO_GSO_MIN, i / 4 % 2 ? 5 : 0);
-			continue;
-		}
-		n += seed_command(buf + n, j / 3);
-		n += (i + k) % 3 == 0
-			     ? seed_tagged(buf + n, j)
-			     : seed_tcp(buf + n, j % 2, len[j % VIO_ARRAY_SIZE(len)],
-					(uint8_t)(17 * k), gso[j / 7 % VIO_ARRAY_SIZE(gso)],
-					i / 4 % 2 ? 5 : 0);
-	}
-	return n;
 }
