@@ -9,8 +9,10 @@
 
 #include <linux/virtio_config.h>
 
+#include "server/core/device.h"
 #include "server/dev/pull.h"
 #include "tests/unit/server/core/world.h"
+#include "tests/unit/server/spec_list.h"
 
 #define DATA (W_BUF + 0x10000)
 #define SIZE 64u
@@ -128,7 +130,8 @@ static void chains_without_bytes_and_longer_ones_than_requests_hold_stop_it(void
 		fill(&d, 0, 10);
 		for (unsigned i = 0; i < VIO_MAX_SEGS + 1; i++)
 			w_desc(w, i, DATA + i * 64, 64,
-			       VRING_DESC_F_WRITE | (i < VIO_MAX_SEGS ? VRING_DESC_F_NEXT : 0), i + 1);
+			       VRING_DESC_F_WRITE | (i < VIO_MAX_SEGS ? VRING_DESC_F_NEXT : 0),
+			       i + 1);
 		give(w, 0);
 		w_run(w);
 		assert_int_equal(w->q->fault, VIO_ST_DESC_CHAIN);
@@ -265,7 +268,8 @@ static void a_sleeping_lcore_is_told_only_of_what_it_has_use_for(void **state)
 	struct dev d;
 
 	fresh(w, &d, 0, true);
-	assert_false(vio_squeue_arm(w->q)); /* nothing for the guest: whoever has something wakes it */
+	assert_false(
+		vio_squeue_arm(w->q)); /* nothing for the guest: whoever has something wakes it */
 	fill(&d, 0, 10);
 	assert_false(vio_squeue_arm(w->q)); /* now buffers are waited for */
 	w_desc(w, 0, DATA, 64, VRING_DESC_F_WRITE, 0);
@@ -273,6 +277,34 @@ static void a_sleeping_lcore_is_told_only_of_what_it_has_use_for(void **state)
 	assert_true(w_run(w) > 0);
 	assert_int_equal(vio_bytes_ready(&d.bytes), 0);
 	vio_bytes_close(&d.bytes);
+}
+
+/* ------------------------------------------------------- what the documentation says ---- */
+
+static uint64_t features_of(const struct vio_dev_kind *kind, const char *spec)
+{
+	const struct vio_dev_env env = {0};
+	struct vio_err err = {""};
+	struct vio_device *dev;
+	uint64_t features;
+
+	if (kind->open(spec, &env, &dev, &err))
+		fail_msg("--%s %s: %s", kind->row.name, spec, err.msg);
+	features = kind->features(dev);
+	kind->close(dev);
+	return features;
+}
+
+static void the_lists_of_features_in_the_documentation_are_what_the_devices_offer(void **state)
+{
+	uint64_t plain = features_of(&vio_kind_console, "pty="),
+		 sized = features_of(&vio_kind_console, "pty=,size=80x25");
+	(void)state;
+
+	/* 5.3.3 of the specification, all of it. */
+	spec_list_is("VIRTIO_CONSOLE_F_", plain & sized, plain | sized, 7);
+	/* 5.4.3 defines none: there is no row, and nothing to offer. */
+	spec_list_is("VIRTIO_RNG_F_", 0, features_of(&vio_kind_rng, ""), 0);
 }
 
 int main(void)
@@ -286,6 +318,7 @@ int main(void)
 		T(a_turn_is_bounded_whatever_the_guest_asks_for),
 		T(a_chain_larger_than_the_ring_is_carried_in_pieces_and_given_back_once),
 		T(a_sleeping_lcore_is_told_only_of_what_it_has_use_for),
+		T(the_lists_of_features_in_the_documentation_are_what_the_devices_offer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
