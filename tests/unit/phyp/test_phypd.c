@@ -4,137 +4,7 @@
  * Usage: test_phyp_phypd PHYPD; executed again as "test_phyp_phypd guest SOCKET PARTITION" for each
  * guest.
  */
-#include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "child.h"
-#include "vio/cycles.h"
-#include "world.h"
-
-#define PATIENCE_NS 30000000000ull
-
-struct machine {
-	char dir[64], sock[96], log[96];
-	struct child phypd, guest;
-	struct end s;
-};
-
-static const char *phypd_path;
-
-static char *text_of(const char *path)
-{
-	static char buf[16384];
-	int fd = open(path, O_RDONLY);
-	ssize_t n = fd >= 0 ? read(fd, buf, sizeof(buf) - 1) : 0;
-
-	buf[n > 0 ? n : 0] = 0;
-	if (fd >= 0)
-		close(fd);
-	return buf;
-}
-
-/* Poll until cond is true; the test fails when it never is. */
-#define UNTIL(cond)                                                                                \
-	do {                                                                                       \
-		uint64_t end_ = vio_now_ns() + PATIENCE_NS;                                        \
-		while (!(cond)) {                                                                  \
-			assert_true(vio_now_ns() < end_);                                          \
-			usleep(2000);                                                              \
-		}                                                                                  \
-	} while (0)
-
-static bool answers(const char *sock)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	bool ok;
-
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", sock);
-	ok = connect(s, (struct sockaddr *)&sa, sizeof(sa)) == 0;
-	close(s);
-	return ok;
-}
-
-static void start_phypd(struct machine *m)
-{
-	char *argv[] = {(char *)(uintptr_t)phypd_path,
-			(char *)(uintptr_t) "--socket",
-			m->sock,
-			(char *)(uintptr_t) "--pages",
-			(char *)(uintptr_t) "4k",
-			(char *)(uintptr_t) "--server-memory",
-			(char *)(uintptr_t) "32",
-			(char *)(uintptr_t) "--guest-memory",
-			(char *)(uintptr_t) "32",
-			(char *)(uintptr_t) "--guests",
-			(char *)(uintptr_t) "2",
-			(char *)(uintptr_t) "--all-statistics",
-			NULL};
-
-	m->phypd = child_start(argv, false, m->log);
-	UNTIL(answers(m->sock));
-}
-
-static struct child start_guest(struct machine *m, const char *partition)
-{
-	char *argv[] = {(char *)(uintptr_t) "/proc/self/exe", (char *)(uintptr_t) "guest", m->sock,
-			(char *)(uintptr_t)partition, NULL};
-
-	return child_start(argv, true, m->log);
-}
-
-static void open_server(struct machine *m)
-{
-	struct vio_err err = {{0}};
-
-	if (phyp_connect(m->sock, "vios", &m->s.part, &err))
-		fail_msg("%s", err.msg);
-	assert_int_equal(phyp_vcpu_create(m->s.part, &m->s.v, &err), 0);
-	m->s.u = phyp_unit(m->s.part, 0);
-	crq_up(&m->s, 1);
-	map_tces(&m->s, 2 * MIB, 2 * MIB, 4 * MIB, TCE_READ | TCE_WRITE);
-	assert_int_equal(h_vio_signal(m->s.v, m->s.u->unit, VIO_SIGNAL_ON), H_SUCCESS);
-}
-
-static int up(void **state)
-{
-	struct machine *m = calloc(1, sizeof(*m));
-
-	assert_non_null(m);
-	strcpy(m->dir, "/tmp/vio-phypd-XXXXXX");
-	assert_non_null(mkdtemp(m->dir));
-	snprintf(m->sock, sizeof(m->sock), "%s/sock", m->dir);
-	snprintf(m->log, sizeof(m->log), "%s/log", m->dir);
-	start_phypd(m);
-	open_server(m);
-	m->guest = start_guest(m, "guest0");
-	*state = m;
-	return 0;
-}
-
-static int down(void **state)
-{
-	struct machine *m = *state;
-
-	if (m->guest.pid)
-		child_kill(&m->guest, SIGKILL);
-	end_close(&m->s);
-	if (m->phypd.pid)
-		assert_int_equal(child_kill(&m->phypd, SIGTERM), 0);
-	assert_int_equal(access(m->sock, F_OK), -1); /* nothing left behind */
-	unlink(m->log);
-	assert_int_equal(rmdir(m->dir), 0);
-	free(m);
-	return 0;
-}
+#include "tests/unit/phyp/phypd_machine.h"
 
 static int64_t pull(struct machine *m, uint64_t len)
 {
@@ -349,40 +219,6 @@ static void phypd_ends_on_sigterm_while_a_stopped_guest_holds_its_servers_queue(
 	assert_int_equal(child_kill(&m->phypd, SIGTERM), 0);
 }
 
-static void silent_connections_do_not_keep_a_partition_out(void **state)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	struct machine *m = *state;
-	int s[80];
-
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", m->sock);
-	for (unsigned i = 0; i < VIO_ARRAY_SIZE(s); i++) {
-		s[i] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-		assert_int_equal(connect(s[i], (struct sockaddr *)&sa, sizeof(sa)), 0);
-	}
-	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
-	for (unsigned i = 0; i < VIO_ARRAY_SIZE(s); i++)
-		close(s[i]);
-}
-
-static void busy_and_unknown_partitions_are_refused_by_name(void **state)
-{
-	struct machine *m = *state;
-	struct phyp_part *part;
-	struct vio_err err = {{0}};
-
-	assert_int_equal(phyp_connect(m->sock, "vios", &part, &err), -EBUSY);
-	assert_non_null(strstr(err.msg, "vios"));
-	assert_non_null(strstr(err.msg, "pid"));
-	assert_int_equal(phyp_connect(m->sock, "lpar99", &part, &err), -ESRCH);
-	assert_non_null(strstr(err.msg, "lpar99"));
-	assert_non_null(strstr(err.msg, "vios, guest0, guest1"));
-	assert_int_equal(phyp_connect("/nonexistent/vio.sock", "vios", &part, &err), -ENOENT);
-	assert_non_null(strstr(err.msg, "/nonexistent/vio.sock"));
-	assert_int_equal(phyp_connect("", "vios", &part, &err), -ENAMETOOLONG);
-	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
-}
-
 static void the_death_of_phypd_ends_the_machine_for_everybody(void **state)
 {
 	struct machine *m = *state;
@@ -409,39 +245,6 @@ static void the_death_of_phypd_ends_the_machine_for_everybody(void **state)
 	assert_int_equal(child_ask(&m->guest, 'c'), H_SUCCESS);
 }
 
-struct early {
-	pthread_t t;
-	const char *sock;
-	struct phyp_part *part;
-	struct vio_err err;
-	int rc;
-};
-
-static void *connect_early(void *arg)
-{
-	struct early *e = arg;
-
-	e->rc = phyp_connect(e->sock, "guest1", &e->part, &e->err);
-	return NULL;
-}
-
-static void a_partition_that_is_started_before_phypd_listens_waits_for_it(void **state)
-{
-	struct machine *m = *state;
-	struct early e = {.sock = m->sock};
-
-	child_kill(&m->phypd, SIGKILL);
-	end_close(&m->s);
-	assert_int_equal(pthread_create(&e.t, NULL, connect_early, &e), 0);
-	usleep(100000);
-	start_phypd(m);
-	pthread_join(e.t, NULL);
-	if (e.rc)
-		fail_msg("%s", e.err.msg);
-	phyp_close(e.part);
-	open_server(m);
-}
-
 static void two_guests_share_a_server_and_not_each_other(void **state)
 {
 	struct machine *m = *state;
@@ -460,95 +263,6 @@ static void two_guests_share_a_server_and_not_each_other(void **state)
 	assert_int_equal(h_send_crq(m->s.v, m->s.u->unit, CMD(5), 5), H_SUCCESS);
 	assert_int_equal(child_ask(&m->guest, 'w'), 0);
 	assert_int_equal(child_ask(&m->guest, 'e'), CMD(5) >> 48);
-}
-
-/* Run phypd with one wrong thing: exit code 2, and its words. */
-static void refused(const char *log, const char *word, const char *a, const char *b, const char *c,
-		    const char *d)
-{
-	char *argv[] = {(char *)(uintptr_t)phypd_path, (char *)(uintptr_t)a, (char *)(uintptr_t)b,
-			(char *)(uintptr_t)c,          (char *)(uintptr_t)d, NULL};
-	struct child p;
-
-	unlink(log);
-	p = child_start(argv, false, log);
-	assert_int_equal(child_wait(&p), 2);
-	if (!strstr(text_of(log), word))
-		fail_msg("no '%s' in: %s", word, text_of(log));
-	assert_non_null(strstr(text_of(log), "phypd: "));
-}
-
-static void wrong_use_of_phypd_is_refused_with_a_sentence_and_exit_code_2(void **state)
-{
-	struct machine *m = *state;
-	char log[128], file[128];
-
-	snprintf(log, sizeof(log), "%s/log2", m->dir);
-	snprintf(file, sizeof(file), "%s/file", m->dir);
-	refused(log, m->sock, "--socket", m->sock, NULL, NULL);
-	refused(log, "--nonsense", "--nonsense", NULL, NULL, NULL);
-	refused(log, "wants a value", "--socket", NULL, NULL, NULL);
-	refused(log, "extra", "extra", NULL, NULL, NULL);
-	refused(log, "1 to 15", "--guests", "16", NULL, NULL);
-	refused(log, "multiple of 16", "--server-memory", "17", NULL, NULL);
-	refused(log, "auto, 4k or 2m", "--pages", "1g", NULL, NULL);
-	refused(log, "hcall=NS", "--cost", "cheap", NULL, NULL);
-	refused(log, "/nonexistent/x", "--socket", "/nonexistent/x", NULL, NULL);
-	refused(log, "/nonexistent.json", "--profile", "/nonexistent.json", NULL, NULL);
-	refused(log, "already says", "--profile", "x", "--guests", "2");
-	refused(log, "is not a socket", "--socket", log, NULL, NULL);
-	assert_int_equal(access(file, F_OK), -1);
-	unlink(log);
-	unlink(file);
-	assert_int_equal(child_ask(&m->guest, 'c'),
-			 H_SUCCESS); /* the one that runs was not disturbed */
-}
-
-static void profile(const struct machine *m, const char *json, const char *word)
-{
-	char log[128], file[128], sock[128];
-	FILE *f;
-
-	snprintf(log, sizeof(log), "%s/log2", m->dir);
-	snprintf(file, sizeof(file), "%s/file", m->dir);
-	snprintf(sock, sizeof(sock), "%s/sock2", m->dir);
-	f = fopen(file, "w");
-	assert_non_null(f);
-	fputs(json, f);
-	fclose(f);
-	refused(log, word, "--socket", sock, "--profile", file);
-	assert_int_equal(access(sock, F_OK), -1);
-	unlink(log);
-	unlink(file);
-}
-
-static void a_bad_profile_is_refused_with_file_and_field(void **state)
-{
-	struct machine *m = *state;
-
-	profile(m, "", "line 1");
-	profile(m, "[]", "object");
-	profile(m, "{}", "partitions");
-	profile(m, "{\"partitions\": [], \"x\": 1}", "x: unknown key");
-	profile(m, "{\"partitions\": []}", "partitions: must be");
-	profile(m, "{\"partitions\": [{\"name\": \"a\"}]}", "partitions[0].memory_mib: is missing");
-	profile(m, "{\"partitions\": [{\"name\": \"a\", \"memory_mib\": -1}]}",
-		"partitions[0].memory_mib: must be");
-	profile(m, "{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16, \"size\": 1}]}",
-		"partitions[0].size: unknown");
-	profile(m, "{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16, \"pages\": \"1g\"}]}",
-		"partitions[0].pages");
-	profile(m, "{\"partitions\": [{\"memory_mib\": 16}]}", "partitions[0].name");
-	profile(m, "{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16, \"uid\": -1}]}",
-		"partitions[0].uid");
-	profile(m, "{\"partitions\": [3]}", "partitions[0]");
-	profile(m,
-		"{\"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}], \"adapters\": [{\"server\": \"a\", \"client\": \"b\"}]}",
-		"no partition b");
-	profile(m, "{\"cost\": \"dear\", \"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}]}",
-		"cost");
-	profile(m, "{\"exposure\": 1, \"partitions\": [{\"name\": \"a\", \"memory_mib\": 16}]}",
-		"exposure");
 }
 
 int main(int argc, char **argv)
@@ -571,19 +285,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(
 			phypd_ends_on_sigterm_while_a_stopped_guest_holds_its_servers_queue, up,
 			down),
-		cmocka_unit_test_setup_teardown(silent_connections_do_not_keep_a_partition_out, up,
-						down),
-		cmocka_unit_test_setup_teardown(busy_and_unknown_partitions_are_refused_by_name, up,
-						down),
 		cmocka_unit_test_setup_teardown(the_death_of_phypd_ends_the_machine_for_everybody,
 						up, down),
-		cmocka_unit_test_setup_teardown(
-			a_partition_that_is_started_before_phypd_listens_waits_for_it, up, down),
 		cmocka_unit_test_setup_teardown(two_guests_share_a_server_and_not_each_other, up,
-						down),
-		cmocka_unit_test_setup_teardown(
-			wrong_use_of_phypd_is_refused_with_a_sentence_and_exit_code_2, up, down),
-		cmocka_unit_test_setup_teardown(a_bad_profile_is_refused_with_file_and_field, up,
 						down),
 	};
 
