@@ -40,6 +40,7 @@ struct aw_backend {
 	int fail;    /* result of every request */
 	bool forced; /* the guest took pages back by force: a withdrawn window need not be mapped */
 };
+extern const struct vio_backend_ops aw_backend_ops; /* of struct aw_backend.be */
 
 struct aw {
 	struct phyp_machine *m;
