@@ -3,7 +3,7 @@
 """The structure's debts, counted. Each may only fall: a ceiling here is lowered with the change that pays it off.
 
 A level of a factor is compared in its table only, so that a new level is one file and one row; a folder and a file fit into
-one sitting; a hypercall that answers busy is repeated by one helper; a name in a profile says which file it is from; an
+one sitting; a hypercall that answers busy is repeated by one helper; the hypercalls are listed once; a name in a profile says which file it is from; an
 option of a program is one row.
 """
 
@@ -23,6 +23,8 @@ STATIC = re.compile(r"^static (?!const|_Noreturn struct)[^=;(]*?\b(\w+)\(", re.M
 ROW = re.compile(r'\{\s*"([a-z][a-z0-9-]*)",\s*(?:"[^"]*"|NULL),\s*((?:"(?:[^"\\]|\\.)*"\s*)+),\s*(?:VIO_|\.)')
 BESIDE_ROWS = re.compile(r'\bgetopt|"\s*--[a-z][a-z0-9-]* +[^%"]* {2,}')
 OPTION_TABLE = "common/options."
+# The hypercalls: their list, and their numbers. Whoever names so many one below the other has made a second list.
+CALLS, NUMBERS, IN_A_LIST = "phyp/core/hv.h", "include/vio/papr.h", 6
 ATTRIBUTE = re.compile(r"__attribute__\(\(.*?\)\) ?")
 MAX_LINES, MAX_FILES = 500, 15
 
@@ -33,6 +35,7 @@ CEILING = {
     "test files above 500 lines": 1,
     "folders above 15 source files": 0,
     "loops that retry a busy hypercall": 0,
+    "lists of hypercalls besides the one": 0,
     "names of static functions in more than one file": 45,
     "options written more than once": 0,
 }
@@ -47,8 +50,22 @@ def sources(root, parts=PARTS):
                     yield os.path.relpath(path, root), f.read()
 
 
+def lists_of(calls, lines):
+    """Numbers of the lines at which IN_A_LIST lines or more begin that each name a call."""
+    names, run = re.compile(r"\b(?:" + "|".join(sorted(calls) or ["(?!)"]) + r")\b"), 0
+    for n, line in enumerate(lines + [""], 1):
+        if names.search(line):
+            run += 1
+            continue
+        if run >= IN_A_LIST:
+            yield n - run
+        run = 0
+
+
 def count(files):
     """what -> list of places."""
+    files = list(files)
+    calls = {name for rel, text in files if rel == CALLS for name in re.findall(r"X\((H_\w+),", text)}
     found = {what: [] for what in CEILING}
     folders, statics, rows = collections.Counter(), collections.defaultdict(set), collections.defaultdict(list)
     for rel, text in files:
@@ -65,6 +82,8 @@ def count(files):
             if not TABLES.match(rel) and LEVEL_TEST.search(line):
                 found["tests of a level outside of its table"].append(f"{rel}:{n}")
         found["loops that retry a busy hypercall"] += [f"{rel}:{1 + text.count(chr(10), 0, m.start())}" for m in RETRY.finditer(text)]
+        if rel not in (CALLS, NUMBERS):
+            found["lists of hypercalls besides the one"] += [f"{rel}:{n}" for n in lists_of(calls, lines)]
         for m in ROW.finditer(text):
             rows[m.groups()].append(f"{rel}:{1 + text.count(chr(10), 0, m.start())}: --{m.group(1)}")
         if not rel.startswith(OPTION_TABLE):
@@ -87,8 +106,9 @@ def check_the_check():
     planted += [("bench/z.c", '{"seed", "N", "of data", VIO_X}, {"seed", "N", "of data", .kind}, {"seed", "N", "of order", VIO_X}, {"seed", "N", "of data"}\n"  --seed N   of data\\n"\n#include <getopt.h>\n'),
                 ("common/options.c", "#include <getopt.h>\n")]
     planted += [(f"many/{i}.c", "") for i in range(16)]
+    planted += [(CALLS, "X(H_A, 1, 0, a)\nX(H_B, 1, 0, b)\n" * 3), ("bench/calls.c", "\tH_A,\n\tH_B,\n" * 3 + "\nH_A, H_B, H_A, H_B, H_A, H_B\n")]
     got = {what: len(places) for what, places in count(planted).items()}
-    assert list(got.values()) == [2, 1, 1, 1, 1, 1, 3], got
+    assert list(got.values()) == [2, 1, 1, 1, 1, 1, 1, 3], got
 
 
 def main():
