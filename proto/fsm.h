@@ -99,6 +99,7 @@ enum vio_gevent {
 	VIO_GE_LATE, /* crossed our RESET or the server's NEEDS_RESET on the wire, or a spurious USED: nothing to do */
 };
 enum vio_gevent vio_gfsm_rx(struct vio_gfsm *f, const struct vio_msg *m);
+/* For messages; "?" out of range. */
 const char *vio_gstate_name(enum vio_gstate s);
 
 /* ----------------------------------------------------------------------- server ---- */
@@ -137,6 +138,7 @@ enum vio_stodo {
 	VIO_TODO_REFUSE, /* the message is not allowed here: done() with the status in *why makes the reply or NEEDS_RESET */
 };
 
+/* As before a guest's first message. max_version: the highest that the server speaks. */
 void vio_sfsm_init(struct vio_sfsm *f, uint8_t max_version);
 /* *why is set for VIO_TODO_REFUSE. Moves no state but for entering RESETTING. PROBE settles the version: the lower. */
 enum vio_stodo vio_sfsm_rx(struct vio_sfsm *f, const struct vio_msg *m, uint8_t *why);

@@ -24,6 +24,7 @@ enum anchors_point {
 	ANCHORS_RDMA_COPY,      /* copy out of another process */
 	ANCHORS_N_POINTS,
 };
+/* Its name in options and results; p < ANCHORS_N_POINTS. */
 const char *anchors_point_name(enum anchors_point p);
 /*
  * A set of points as bits (1 << point) from a comma separated list. -EINVAL with the sentence,

@@ -133,6 +133,7 @@ static inline struct ioba vio_dma_fixed(const struct vio_dma *d, struct gla addr
 }
 
 extern const struct vio_dma_ops vio_dma_single_use, vio_dma_deferred, vio_dma_cached, vio_dma_pool;
+/* NULL: out of range. */
 const struct vio_dma_ops *vio_dma_level(enum vio_mapping level);
 
 #endif

@@ -20,6 +20,7 @@ struct vio_mem_piece {
 	uint64_t len;
 };
 
+/* All of the partition's memory is free but what m has carved from it since. The partition outlives m. */
 void vio_mem_init(struct vio_mem *m, struct phyp_part *part);
 /*
  * Carve `len` bytes at `align` (power of two). within_lmb: must not cross an LMB border (what is

@@ -53,6 +53,7 @@ struct vio_gpayload {
 
 extern const struct vio_gpayload_ops vio_gpayload_in_place, vio_gpayload_bounce,
 	vio_gpayload_copybreak;
+/* NULL: out of range. */
 const struct vio_gpayload_ops *vio_gpayload_level(enum vio_payload level);
 
 #endif

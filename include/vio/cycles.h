@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Time for the data path: a counter read without a system call. Ticks are converted to nanoseconds
- * with the frequency that phypd measured once and keeps in the hypervisor segment (phyp_tsc_hz()),
+ * with the frequency that phypd measured once and keeps in the hypervisor segment (phyp_tick_hz()),
  * so that all programs of a machine agree. Requires a constant-rate counter that is the same on all
  * cores (x86 constant_tsc, POWER timebase, Arm generic timer).
  */
@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <time.h>
 
+/* The counter now; its frequency is phyp_tick_hz(). Data path, any thread. */
 static inline uint64_t vio_ticks(void)
 {
 #if defined(__x86_64__)
@@ -31,6 +32,7 @@ static inline uint64_t vio_ticks(void)
 #endif
 }
 
+/* CLOCK_MONOTONIC. Tens of nanoseconds, no system call where the kernel has a vDSO. Any thread. */
 static inline uint64_t vio_now_ns(void)
 {
 	struct timespec ts;

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* The sentence, without a newline; cut if it is longer. */
 struct vio_err {
 	char msg[320];
 };

@@ -14,6 +14,7 @@
 #include "vio/atomics.h"
 #include "vio/types.h"
 
+/* Of one thread's loop; all times in ticks. */
 struct vio_gaps {
 	uint64_t last;      /* tick of the last look */
 	uint64_t watch;     /* a turn longer than this is news: the smaller one of the next two */
@@ -32,6 +33,7 @@ static inline void vio_gaps_begin(struct vio_gaps *g, uint64_t now, uint64_t thr
 	vio_store_relaxed(&g->gaps, 0);
 }
 
+/* A turn that may be the longest, or a gap. vio_gaps_look() calls it. */
 static inline void vio_gaps_note(struct vio_gaps *g, uint64_t turn)
 {
 	if (turn > g->longest)

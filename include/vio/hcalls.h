@@ -47,12 +47,18 @@ int phyp_rc_errno(int64_t rc);
 /*
  * One hypervisor call. args: R4...R12; ret: what the call returns in R4...R12 (may alias args; only
  * the registers that the call defines are written). Returns a PAPR code (vio/papr.h), never an
- * errno. An unknown opcode is H_FUNCTION. Argument and return registers are those of
- * docs/architecture.md, "Calls"; the wrappers below spell them. Data path.
+ * errno. An unknown opcode is H_FUNCTION; any call answers H_HARDWARE once the machine has gone or the partition was killed.
+ * The wrappers below spell the registers of each call. Source: LoPAR, Virtualized Input/Output, which the model's own calls and
+ * registers say that they are not of. Data path; the thread of the vcpu.
  */
 int64_t phyp_hcall(struct phyp_vcpu *vcpu, uint64_t op, const uint64_t args[PHYP_REGS],
 		   uint64_t ret[PHYP_REGS]);
 
+/*
+ * TCE of IOBA `at` of an own window: a logical address of the caller's memory with TCE_READ, TCE_WRITE (the device may), or
+ * neither: unmapped. H_PARAMETER: no own window, an IOBA that is outside of it or within a page, memory that the caller does not
+ * have. What began with an old TCE may go on for the length of a call.
+ */
 static inline int64_t h_put_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba at, uint64_t tce)
 {
 	uint64_t r[PHYP_REGS] = {liobn, at.v, tce};
@@ -60,6 +66,7 @@ static inline int64_t h_put_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba
 	return phyp_hcall(v, H_PUT_TCE, r, r);
 }
 
+/* *tce is set with H_SUCCESS only. H_PARAMETER: as h_put_tce(). */
 static inline int64_t h_get_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba at, uint64_t *tce)
 {
 	uint64_t r[PHYP_REGS] = {liobn, at.v};
@@ -70,7 +77,10 @@ static inline int64_t h_get_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba
 	return rc;
 }
 
-/* `list`: a 4 KiB aligned page of the caller's memory holding `n` (<= 512) big-endian TCEs. */
+/*
+ * `n` (<= 512) TCEs from `at` on. `list`: a 4 KiB aligned page of the caller's memory that holds them, big-endian. H_PARAMETER: as
+ * h_put_tce(), or a longer list; those before the bad one are written.
+ */
 static inline int64_t h_put_tce_indirect(struct phyp_vcpu *v, uint32_t liobn, struct ioba at,
 					 struct gla list, uint64_t n)
 {
@@ -79,6 +89,7 @@ static inline int64_t h_put_tce_indirect(struct phyp_vcpu *v, uint32_t liobn, st
 	return phyp_hcall(v, H_PUT_TCE_INDIRECT, r, r);
 }
 
+/* The same TCE, usually 0, `n` (<= 512) times. H_PARAMETER: as h_put_tce_indirect(). */
 static inline int64_t h_stuff_tce(struct phyp_vcpu *v, uint32_t liobn, struct ioba at, uint64_t tce,
 				  uint64_t n)
 {
@@ -87,7 +98,11 @@ static inline int64_t h_stuff_tce(struct phyp_vcpu *v, uint32_t liobn, struct io
 	return phyp_hcall(v, H_STUFF_TCE, r, r);
 }
 
-/* H_SUCCESS, or H_CLOSED: registered, the partner is not there yet. */
+/*
+ * `bytes` of queue at `queue` of the unit's own window, pages of 4 KiB up to CRQ_MAX_BYTES, zeroed. H_SUCCESS, or H_CLOSED: registered,
+ * the partner is not there yet. H_PARAMETER: no own unit, such sizes or addresses, no TCEs there. H_RESOURCE: there is a queue already.
+ * H_NOT_FOUND: no partner. H_BUSY: a partner holds a lock. H_R_STATE: the adapter is frozen.
+ */
 static inline int64_t h_reg_crq(struct phyp_vcpu *v, uint32_t unit, struct ioba queue,
 				uint64_t bytes)
 {
@@ -108,6 +123,7 @@ static inline int64_t h_free_crq(struct phyp_vcpu *v, uint32_t unit)
 	return phyp_hcall(v, H_FREE_CRQ, r, r);
 }
 
+/* After transport event 6 (suspended). H_PARAMETER: no own unit; H_NOT_FOUND: no queue; H_BUSY: a partner holds a lock. */
 static inline int64_t h_enable_crq(struct phyp_vcpu *v, uint32_t unit)
 {
 	uint64_t r[PHYP_REGS] = {unit};
@@ -148,6 +164,7 @@ static inline int64_t h_set_pe_state(struct phyp_vcpu *v, uint32_t unit, enum pe
 	return phyp_hcall(v, H_SET_PE_STATE, r, r);
 }
 
+/* mode: VIO_SIGNAL_ON or 0; look at the queue once more after switching on. H_PARAMETER: no own unit, another mode. */
 static inline int64_t h_vio_signal(struct phyp_vcpu *v, uint32_t unit, uint64_t mode)
 {
 	uint64_t r[PHYP_REGS] = {unit, mode};
@@ -155,7 +172,11 @@ static inline int64_t h_vio_signal(struct phyp_vcpu *v, uint32_t unit, uint64_t 
 	return phyp_hcall(v, H_VIO_SIGNAL, r, r);
 }
 
-/* hi, lo: the entry's two doublewords as numbers (most significant byte = byte 0 of the entry). */
+/*
+ * hi, lo: the entry's two doublewords as numbers (most significant byte = byte 0 of the entry). H_CLOSED: not connected. H_DROPPED: the
+ * partner's queue is full. H_BUSY: a partner holds its lock. H_R_STATE: an end is frozen. H_PARAMETER: no own unit, or byte 0 is
+ * the hypervisor's. H_HARDWARE: the partner's memory can't be reached.
+ */
 static inline int64_t h_send_crq(struct phyp_vcpu *v, uint32_t unit, uint64_t hi, uint64_t lo)
 {
 	uint64_t r[PHYP_REGS] = {unit, hi, lo};
@@ -163,6 +184,11 @@ static inline int64_t h_send_crq(struct phyp_vcpu *v, uint32_t unit, uint64_t hi
 	return phyp_hcall(v, H_SEND_CRQ, r, r);
 }
 
+/*
+ * len: 1 to H_COPY_RDMA_MAX. A window is the caller's own or, at a server's end, its partner's; the source's TCEs need TCE_READ, the
+ * destination's TCE_WRITE. H_PARAMETER: len. H_SOURCE_PARM, H_DEST_PARM: a window that may not be named, a range outside of it, no
+ * connection (the partner may have gone under way). H_PERMISSION: a page without that TCE; nothing was moved. H_R_STATE: frozen.
+ */
 static inline int64_t h_copy_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t src_liobn,
 				  struct ioba src, uint32_t dst_liobn, struct ioba dst)
 {
@@ -171,7 +197,7 @@ static inline int64_t h_copy_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t sr
 	return phyp_hcall(v, H_COPY_RDMA, r, r);
 }
 
-/* Bytes arrive in ret[] in memory order, the tail of the last register zero. len <= 72; buf needs room for 72. */
+/* Bytes arrive in buf in memory order, the tail of the last register zero. len: 1 to 72; buf needs room for 72. Codes: h_copy_rdma()'s. */
 static inline int64_t h_read_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t liobn,
 				  struct ioba src, uint64_t buf[PHYP_REGS])
 {
@@ -180,7 +206,7 @@ static inline int64_t h_read_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t li
 	return phyp_hcall(v, H_READ_RDMA, r, buf);
 }
 
-/* len <= 48; `data` holds the bytes in memory order. */
+/* len: 1 to 48; `data` holds the bytes in memory order. Codes: h_copy_rdma()'s. */
 static inline int64_t h_write_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t liobn,
 				   struct ioba dst, const uint64_t data[6])
 {
@@ -192,7 +218,8 @@ static inline int64_t h_write_rdma(struct phyp_vcpu *v, uint64_t len, uint32_t l
 
 /*
  * flags: GRANT_*. addr, len: aligned to phyp_backing_page(), inside one LMB. unit: the granter's
- * own virtual adapter, whose partner may accept.
+ * own virtual adapter, whose partner may accept. *cookie is set with H_SUCCESS. H_PARAMETER: flags, range or unit; H_PERMISSION: memory
+ * that was accepted itself; H_NO_MEM: the partition's share of grants is used up; H_R_STATE: the adapter is frozen.
  */
 static inline int64_t h_grant_logical(struct phyp_vcpu *v, uint64_t flags, struct gla addr,
 				      uint64_t len, uint32_t unit, uint64_t *cookie)
@@ -227,6 +254,7 @@ static inline int64_t h_accept_logical(struct phyp_vcpu *v, uint64_t cookie, str
 	return rc;
 }
 
+/* The sharer uses it no more. H_RESCINDED: it had been taken back by force, and its place is free now. H_BUSY: try again. H_PARAMETER, H_RESCINDED: no such grant. */
 static inline int64_t h_return_logical(struct phyp_vcpu *v, uint64_t cookie)
 {
 	uint64_t r[PHYP_REGS] = {cookie};
@@ -234,6 +262,10 @@ static inline int64_t h_return_logical(struct phyp_vcpu *v, uint64_t cookie)
 	return phyp_hcall(v, H_RETURN_LOGICAL, r, r);
 }
 
+/*
+ * The owner takes it back. flags: RESCIND_NORMAL, or RESCIND_FORCED. H_RESOURCE: it is accepted, and that was not by force. H_PARTIAL:
+ * by force, and not over yet: the same call again. H_RESCINDED: it was already. H_PARAMETER: flags, or no grant of the caller's.
+ */
 static inline int64_t h_rescind_logical(struct phyp_vcpu *v, uint64_t flags, uint64_t cookie)
 {
 	uint64_t r[PHYP_REGS] = {flags, cookie};

@@ -74,6 +74,7 @@ enum phyp_pages {
 	PHYP_PAGES_2M,
 };
 
+/* One partition of a machine. */
 struct phyp_part_profile {
 	char name[PHYP_NAME_LEN];
 	uint32_t memory_mib; /* multiple of lmb_mib */
@@ -85,6 +86,7 @@ struct phyp_part_profile {
 	uint32_t uid;
 };
 
+/* One pair of virtual adapters. */
 struct phyp_adapter_profile {
 	char server[PHYP_NAME_LEN]; /* partition names; both must be in the profile */
 	char client[PHYP_NAME_LEN];
@@ -92,6 +94,7 @@ struct phyp_adapter_profile {
 	uint8_t page_shift;  /* TCE page: 12, 16 or 21; 0 = 12 */
 };
 
+/* A whole machine; the caller's. Partitions and adapters are numbered in this order. */
 struct phyp_profile {
 	struct phyp_cost cost;
 	bool freeze;   /* a DMA that a window refuses freezes the adapter (H_READ_PE_STATE) */
@@ -151,6 +154,7 @@ bool phyp_alive(const struct phyp_part *part);
  */
 bool phyp_partner_ended(struct phyp_part *part, uint32_t unit);
 
+/* The partition's name in the profile; owned by part. */
 const char *phyp_name(const struct phyp_part *part);
 /* Bytes of the partition's own memory, from guest-logical 0. */
 uint64_t phyp_mem_size(const struct phyp_part *part);
@@ -201,6 +205,7 @@ void phyp_on_rescind(struct phyp_part *part, uint32_t unit, const struct phyp_dr
 
 /* ----------------------------------------------------------------------- adapters ---- */
 
+/* What a partition knows of one of its virtual adapters; fixed while it is open. Addresses and lengths in bytes. */
 struct phyp_unit_info {
 	uint32_t unit; /* unit address */
 	bool is_server;
@@ -215,6 +220,7 @@ struct phyp_unit_info {
 	char partner[PHYP_NAME_LEN]; /* the partner partition's name */
 };
 
+/* Virtual adapters of the partition, up to PHYP_MAX_UNITS. */
 unsigned phyp_n_units(const struct phyp_part *part);
 /* i < phyp_n_units(); owned by part. */
 const struct phyp_unit_info *phyp_unit(const struct phyp_part *part, unsigned i);

@@ -41,6 +41,7 @@ struct be64 {
 	uint64_t raw;
 };
 
+/* A number as it is stored, and back. Any thread, data path. */
 static inline struct be16 vio_to_be16(uint16_t v)
 {
 	return (struct be16){htobe16(v)};

@@ -344,6 +344,7 @@ typedef int64_t hv_entry(struct phyp_vcpu *v, uint64_t op, const uint64_t *a, ui
 	X(H_SET_PE_STATE, 2, 0, hv_set_pe_state)
 /* clang-format on */
 
+/* Each is made by the vcpu's thread; a: its registers, checked by nobody before; ret: those that it defines, on success. */
 #define HV_CALL_DECLARE(op, n_args, n_ret, call) hv_call call;
 HV_CALLS(HV_CALL_DECLARE)
 #undef HV_CALL_DECLARE
@@ -379,8 +380,10 @@ struct phyp_machine {
 	struct phyp_part *open[PHYP_MAX_PARTS]; /* in-process */
 };
 
+/* From a profile that is not checked yet. -EINVAL, -ENOMEM with a sentence. *out is the caller's. */
 int hv_machine_create(const struct phyp_profile *profile, struct phyp_machine **out,
 		      struct vio_err *err);
+/* No partition is active. */
 void hv_machine_destroy(struct phyp_machine *m);
 /* Index by name, or -1. */
 int hv_machine_find(const struct phyp_machine *m, const char *name);

@@ -29,6 +29,7 @@ struct vio_lcores_cfg {
 	bool give_way; /* the processor is shared with others: yield it when there is nothing to do */
 };
 
+/* One polling loop an lcore of the EAL, not running yet. -errno with a sentence; *out is the caller's, to destroy after they have stopped. */
 int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out,
 		      struct vio_err *err);
 void vio_lcores_destroy(struct vio_lcores *l);

@@ -140,6 +140,7 @@ static inline struct vio_file_queue *vio_file_queue_of(struct vio_backend_queue 
 	return vio_container_of(bq, struct vio_file_queue, bq);
 }
 
+/* The slots of struct vio_backend_ops with these names (backend.h). */
 int vio_file_queue_open(struct vio_backend *be, unsigned depth, struct vio_backend_queue **out,
 			struct vio_err *err);
 void vio_file_queue_close(struct vio_backend_queue *bq);

@@ -150,6 +150,7 @@ static inline bool vio_nbd_patient(const struct vio_nbd_queue *q)
 {
 	return q->patience != 0;
 }
+/* The slots of struct vio_backend_ops with these names (backend.h). */
 void vio_nbd_stop(struct vio_backend_queue *bq);
 unsigned vio_nbd_submit(struct vio_backend_queue *bq, struct vio_io *const r[], unsigned n,
 			struct vio_io *done[]);

@@ -48,8 +48,10 @@ struct vio_be_buffers {
 	unsigned n_free;
 };
 
-int vio_be_buffers_open(struct vio_be_buffers *b); /* -ENOMEM */
+/* VIO_BE_BUFFERS of them, all free. -ENOMEM. */
+int vio_be_buffers_open(struct vio_be_buffers *b);
 void vio_be_buffers_close(struct vio_be_buffers *b);
+/* One of them, the caller's until it puts it back; NULL: none is free. Data path, the queue's thread. */
 static inline void *vio_be_buffer_get(struct vio_be_buffers *b)
 {
 	return b->n_free ? b->free[--b->n_free] : NULL;

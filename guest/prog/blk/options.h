@@ -20,6 +20,7 @@ int vio_opts_parse(struct vio_opts *o, int argc, char **argv, struct vio_err *er
 /* What depends on the disk: the span. -EINVAL with a sentence. */
 int vio_opts_fit(struct vio_opts *o, const struct vio_blk_info *info, struct vio_err *err);
 
+/* As it is written after --touch. */
 const char *vio_opts_touch_name(enum vio_wl_touch touch);
 
 #endif

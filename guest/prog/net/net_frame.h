@@ -34,6 +34,7 @@ struct vio_nf {
 	uint32_t ip_at, ip_sum;
 };
 
+/* Frames of stream number `stream`, from its first on. cfg is copied. */
 void vio_nf_init(struct vio_nf *f, const struct vio_nf_cfg *cfg, uint16_t stream);
 /* Fill a chain of buffers whose len's add up to `len`, the first with room for headers and tag. Data path. */
 void vio_nf_build(struct vio_nf *f, struct vio_net_buf *b, uint32_t len, uint64_t tick);

@@ -30,6 +30,7 @@ static inline uint8_t vio_blk_epoch(const struct vio_squeue *q)
 	return vio_load_relaxed(&vio_container_of(q->dq->dev, struct vio_disk, dev)->epoch);
 }
 
+/* The kind's slots of these names (server/core/device.h), of a struct vio_disk. */
 uint64_t vio_blk_features(const struct vio_device *dev);
 uint16_t vio_blk_config(const struct vio_device *dev, uint16_t num_queues, uint8_t *out);
 void vio_blk_negotiated(struct vio_device *dev, uint64_t features);
