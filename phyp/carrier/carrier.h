@@ -12,14 +12,14 @@
 
 #include <unistd.h>
 
-#include "phyp/core/carrier.h"
+#include "phyp/core/carrier_ops.h"
 
 /*
  * A new one: `open` makes the view by hv_part_new() from a segment and the descriptors of the partition's own memory, puts
  * what the carrier needs into part->at, gives the view its eventfds (hv_part_set_evfds()), and sees to it that hv_part_lost() is
  * called when the machine goes. Where the segment is the machine's, `call` is hv_dispatch(), somebody calls hv_agent_sweep() when
  * poked, and local.c and daemon.c are the examples. Where it is not, `call` carries, interrupts are raised in the view's own
- * segment, and mailbox.c is the example.
+ * segment, phyp_alias_set() has nothing to do, and mailbox.c is the example.
  */
 extern const struct hv_carrier hv_carrier_local, hv_carrier_phypd, hv_carrier_mailbox;
 

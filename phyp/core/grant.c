@@ -8,7 +8,7 @@
  * translation changes under its own process's acc_lock, taken first. So a forced rescind that finds
  * a grant accepted can rely on the agent, who takes acc_lock, to see the mapping complete.
  */
-#include "phyp/core/carrier.h"
+#include "phyp/core/carrier_ops.h"
 #include "phyp/core/grant.h"
 #include "phyp/state/siphash.h"
 

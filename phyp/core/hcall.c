@@ -3,7 +3,7 @@
  * The entry of all calls: counting, filters, injected trap cost, dispatch; and the names of calls
  * and codes.
  */
-#include "phyp/core/carrier.h"
+#include "phyp/core/carrier_ops.h"
 #include "vio/cycles.h"
 
 static const struct {

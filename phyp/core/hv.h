@@ -89,7 +89,7 @@ enum hv_acc_back {
 	HV_ACC_GONE,     /* and the owner may be told so */
 };
 
-struct hv_carrier; /* phyp/carrier/carrier.h */
+struct hv_carrier; /* phyp/core/carrier_ops.h */
 
 struct phyp_vcpu {
 	struct phyp_part *part;

@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "phyp/core/carrier.h"
+#include "phyp/core/carrier_ops.h"
 
 /* No call is under way that began before what the caller has seen, and reaches a partner's memory. */
 static bool calls_over(struct phyp_part *part)

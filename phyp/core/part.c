@@ -7,7 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "phyp/core/carrier.h"
+#include "phyp/core/carrier_ops.h"
 #include "vio/cycles.h"
 
 static int add_peer(struct phyp_part *part, uint32_t p)

@@ -10,7 +10,7 @@
  * That nothing passes any more is known when both ends' agents have said so: each waits for the calls of its own process that
  * had begun. A partition that is stopped inside a call says nothing, and the reset is not done until it has.
  */
-#include "phyp/core/carrier.h"
+#include "phyp/core/carrier_ops.h"
 
 /* Stop u, whatever its partner does. false: it was stopped already, for the reason that it has. */
 static bool pe_stop(struct hv_unit *u, enum pe_reason reason, uint64_t ioba)

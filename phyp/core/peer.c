@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "phyp/core/carrier.h"
+#include "phyp/core/carrier_ops.h"
 
 static void close_fds(struct hv_peer *peer)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What the calls need of a carrier: a row of the table in phyp/carrier/, whose header says which there are. */
-#ifndef PHYP_CORE_CARRIER_H
-#define PHYP_CORE_CARRIER_H
+#ifndef PHYP_CORE_CARRIER_OPS_H
+#define PHYP_CORE_CARRIER_OPS_H
 
 #include "phyp/core/hv.h"
 
