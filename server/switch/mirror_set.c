@@ -31,8 +31,9 @@ static int exchange(void *ctx, struct vio_err *err)
 	return 0;
 }
 
-static int mirror_word(struct wish *w, char *text, struct vio_err *err)
+static int mirror_word(void *ctx, char *text, struct vio_err *err)
 {
+	struct wish *w = ctx;
 	char *value = strchr(text, '='), *end;
 
 	if (!strcmp(text, "off")) {
@@ -65,18 +66,6 @@ static int mirror_word(struct wish *w, char *text, struct vio_err *err)
 			   text);
 }
 
-static int mirror_words(struct wish *w, char *text, struct vio_err *err)
-{
-	char *save = NULL;
-	int rc = 0;
-
-	for (char *t = strtok_r(text, ",", &save); rc == 0 && t; t = strtok_r(NULL, ",", &save))
-		rc = mirror_word(w, t, err);
-	if (rc == 0 && w->off == (w->cfg.path != NULL))
-		rc = vio_err_set(err, -EINVAL, "wants PORT,file=PATH or PORT,off");
-	return rc;
-}
-
 int vio_mirror_set(const struct vio_port_set *s, const char *params, struct vio_err *err)
 {
 	struct wish w = {.in = true, .out = true};
@@ -87,10 +76,9 @@ int vio_mirror_set(const struct vio_port_set *s, const char *params, struct vio_
 
 	if (rc < 0)
 		return rc;
-	if (strlen(rest) >= sizeof(text))
-		return vio_err_set(err, -EINVAL, "more than %u characters", MAX_PARAMS);
-	strcpy(text, rest);
-	rc = mirror_words(&w, text, err);
+	rc = vio_port_words(rest, text, sizeof(text), mirror_word, &w, err);
+	if (rc == 0 && w.off == (w.cfg.path != NULL))
+		rc = vio_err_set(err, -EINVAL, "wants PORT,file=PATH or PORT,off");
 	if (rc == 0 && !w.off)
 		rc = vio_mirror_start(&w.cfg, &mine, err);
 	if (rc < 0)

@@ -10,6 +10,9 @@
 struct change {
 	struct vio_port *p;
 	struct vio_port_change to;
+	struct vio_port
+		as; /* the port as it would be; nobody but this command changes it, and it waits for its end */
+	bool native;
 };
 
 static int make(void *ctx, struct vio_err *err)
@@ -28,9 +31,11 @@ static int link_value(struct vio_port_change *to, const char *value, struct vio_
 		       : vio_err_set(err, -EINVAL, "link=%s: wants up or down", value);
 }
 
-/* One KEY=VALUE; `w` is the port as it would be. */
-static int word(struct change *c, struct vio_port *w, char *text, bool *native, struct vio_err *err)
+/* One KEY=VALUE. */
+static int port_word(void *ctx, char *text, struct vio_err *err)
 {
+	struct change *c = ctx;
+	struct vio_port *w = &c->as;
 	char *value = strchr(text, '=');
 	int rc;
 
@@ -41,10 +46,10 @@ static int word(struct change *c, struct vio_port *w, char *text, bool *native, 
 		return link_value(&c->to, value, err);
 	if (!strcmp(text, "trunk")) {
 		memset(w->vlan.member, 0, sizeof(w->vlan.member));
-		if (!*native)
+		if (!c->native)
 			w->vlan.pvid = 0;
 	}
-	*native |= !strcmp(text, "vlan");
+	c->native |= !strcmp(text, "vlan");
 	c->to.set_vlan |= !strcmp(text, "vlan") || !strcmp(text, "trunk");
 	c->to.set_mtu |= !strcmp(text, "mtu");
 	c->to.set_storm |= !strcmp(text, "storm");
@@ -56,23 +61,20 @@ static int word(struct change *c, struct vio_port *w, char *text, bool *native, 
 	return rc < 0 ? rc : 0;
 }
 
-static int words(struct change *c, char *text, struct vio_err *err)
+static int port_words(struct change *c, const char *rest, struct vio_err *err)
 {
-	/* Nobody but this command changes these, and it waits for its end. */
-	struct vio_port w = {.vlan = c->p->vlan, .mtu = c->p->mtu, .storm = c->p->storm};
-	char *save = NULL;
-	bool native = false;
-	int rc = 0;
+	char text[MAX_PARAMS];
+	int rc;
 
-	for (char *t = strtok_r(text, ",", &save); rc == 0 && t; t = strtok_r(NULL, ",", &save))
-		rc = word(c, &w, t, &native, err);
+	c->as = (struct vio_port){.vlan = c->p->vlan, .mtu = c->p->mtu, .storm = c->p->storm};
+	rc = vio_port_words(rest, text, sizeof(text), port_word, c, err);
 	if (rc == 0 && !c->to.set_up && !c->to.set_vlan && !c->to.set_mtu && !c->to.set_storm)
 		rc = vio_err_set(err, -EINVAL, "wants PORT,KEY=VALUE: nothing is to be changed");
 	if (rc == 0)
-		rc = vio_port_options_end(&w, true, err);
-	c->to.vlan = w.vlan;
-	c->to.mtu = w.mtu;
-	c->to.storm = w.storm;
+		rc = vio_port_options_end(&c->as, true, err);
+	c->to.vlan = c->as.vlan;
+	c->to.mtu = c->as.mtu;
+	c->to.storm = c->as.storm;
 	return rc;
 }
 
@@ -92,19 +94,29 @@ int vio_port_named(const struct vio_port_set *s, const char *params, struct vio_
 	return *p ? 0 : vio_err_set(err, -ENOENT, "there is no port %lu", port);
 }
 
+int vio_port_words(const char *rest, char *text, size_t room,
+		   int (*word)(void *ctx, char *text, struct vio_err *err), void *ctx,
+		   struct vio_err *err)
+{
+	char *save = NULL;
+	int rc = 0;
+
+	if (strlen(rest) >= room)
+		return vio_err_set(err, -EINVAL, "more than %zu characters", room);
+	strcpy(text, rest);
+	for (char *t = strtok_r(text, ",", &save); rc == 0 && t; t = strtok_r(NULL, ",", &save))
+		rc = word(ctx, t, err);
+	return rc;
+}
+
 int vio_port_set(const struct vio_port_set *s, const char *params, struct vio_err *err)
 {
 	struct change c = {.p = NULL};
-	char text[MAX_PARAMS];
 	const char *rest;
 	int rc = vio_port_named(s, params, &c.p, &rest, err);
 
-	if (rc < 0)
-		return rc;
-	if (strlen(rest) >= sizeof(text))
-		return vio_err_set(err, -EINVAL, "more than %u characters", MAX_PARAMS);
-	strcpy(text, rest);
-	rc = words(&c, text, err);
+	if (rc == 0)
+		rc = port_words(&c, rest, err);
 	return rc < 0 ? rc : s->call(s->ctx, make, &c, err);
 }
 

@@ -23,6 +23,13 @@ struct vio_port_set {
  */
 int vio_port_named(const struct vio_port_set *s, const char *params, struct vio_port **p,
 		   const char **rest, struct vio_err *err);
+/*
+ * `rest` (vio_port_named()) word by word into `text`, of `room` bytes, which stays the words' memory: word() for each of those
+ * between commas, until one fails. Its answer, or -EINVAL: longer than that.
+ */
+int vio_port_words(const char *rest, char *text, size_t room,
+		   int (*word)(void *ctx, char *text, struct vio_err *err), void *ctx,
+		   struct vio_err *err);
 /* `params`: what follows the command's name. 0, or -errno with a sentence. Telemetry's thread. */
 int vio_port_set(const struct vio_port_set *s, const char *params, struct vio_err *err);
 

@@ -181,3 +181,16 @@ int guest_main(const char *socket, const char *partition)
 	end_close(&g.e);
 	return 0;
 }
+
+int child_begin(int argc, char **argv, const char **phypd)
+{
+	if (argc == 4 && !strcmp(argv[1], "guest"))
+		return guest_main(argv[2], argv[3]);
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s PHYPD\n", argv[0]);
+		return 2;
+	}
+	*phypd = argv[1];
+	signal(SIGPIPE, SIG_IGN);
+	return -1;
+}

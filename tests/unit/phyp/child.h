@@ -30,6 +30,12 @@ long long child_ask(struct child *c, char command);
 int guest_main(const char *socket, const char *partition);
 
 /*
+ * A test program's beginning, PROGRAM PHYPD: *phypd is argv[1]. Not negative: the process is to end with that code, because
+ * it was a guest, or was called wrongly.
+ */
+int child_begin(int argc, char **argv, const char **phypd);
+
+/*
  * Guest's commands
  *  c  connect, map 4 MiB from 2 MiB 1:1, register a queue, interrupt on -> H_REG_CRQ's answer, or -errno
  *  m  first byte of its page at 2 MiB

@@ -342,14 +342,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(
 			a_server_that_was_stopped_in_a_copy_does_not_end_it_in_memory_that_was_taken_back),
 	};
+	int rc;
 
 	if (argc == 3 && !strcmp(argv[1], "server"))
 		return server_main(argv[2]);
-	if (argc != 2) {
-		fprintf(stderr, "usage: %s PHYPD\n", argv[0]);
-		return 2;
-	}
-	phypd_path = argv[1];
-	signal(SIGPIPE, SIG_IGN);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	rc = child_begin(argc, argv, &phypd_path);
+	return rc < 0 ? cmocka_run_group_tests(tests, NULL, NULL) : rc;
 }

@@ -290,14 +290,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(two_guests_share_a_server_and_not_each_other, up,
 						down),
 	};
+	int rc = child_begin(argc, argv, &phypd_path);
 
-	if (argc == 4 && !strcmp(argv[1], "guest"))
-		return guest_main(argv[2], argv[3]);
-	if (argc != 2) {
-		fprintf(stderr, "usage: %s PHYPD\n", argv[0]);
-		return 2;
-	}
-	phypd_path = argv[1];
-	signal(SIGPIPE, SIG_IGN);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return rc < 0 ? cmocka_run_group_tests(tests, NULL, NULL) : rc;
 }
