@@ -13,6 +13,7 @@
 
 #include "phyp/carrier/carrier.h"
 #include "phyp/carrier/wire.h"
+#include "phyp/core/hcall.h"
 #include "vio/thread.h"
 
 /* Of 20 ms each. Counted, not timed: a program that stood still meanwhile has not waited. */

@@ -7,6 +7,9 @@
 #include <unistd.h>
 
 #include "phyp/carrier/carrier.h"
+#include "phyp/core/grant.h"
+#include "phyp/core/hcall.h"
+#include "phyp/core/machine.h"
 
 int phyp_local_create(const struct phyp_profile *profile, struct phyp_machine **out,
 		      struct vio_err *err)

@@ -22,6 +22,7 @@
 
 #include "phyp/carrier/carrier.h"
 #include "phyp/carrier/wire.h"
+#include "phyp/core/irq.h"
 #include "proto/mailbox.h"
 #include "vio/cycles.h"
 #include "vio/thread.h"
@@ -426,8 +427,8 @@ static int mailbox_open(const char *place, const char *partition, struct phyp_pa
 const struct hv_carrier hv_carrier_mailbox = {
 	.name = "mailbox",
 	.open = mailbox_open,
-	.call = mailbox_call,
 	.elsewhere = true,
+	.call = mailbox_call,
 	.lmbs = mailbox_lmbs,
 	.stats = mailbox_stats,
 	.ended = mailbox_ended,

@@ -9,6 +9,9 @@
 #include <sys/mman.h>
 
 #include "phyp/core/grant.h"
+#include "phyp/core/hcall.h"
+#include "phyp/core/pe.h"
+#include "phyp/core/peer.h"
 
 /*
  * acc[] is read by phyp_mem() without the lock: its words are stored one by one, between odd and

@@ -3,7 +3,7 @@
 #ifndef PHYP_CORE_CARRIER_OPS_H
 #define PHYP_CORE_CARRIER_OPS_H
 
-#include "phyp/core/hv.h"
+#include "phyp/core/hcall.h"
 
 /* Everything is called on any thread, with no lock held, unless said otherwise; 0 or -errno. */
 struct hv_carrier {

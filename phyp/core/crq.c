@@ -10,7 +10,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "phyp/core/crq.h"
+#include "phyp/core/hcall.h"
 #include "phyp/core/hv.h"
+#include "phyp/core/irq.h"
+#include "phyp/core/over.h"
+#include "phyp/core/pe.h"
+#include "phyp/core/peer.h"
 
 #define ENTRIES_A_PAGE (CRQ_PAGE_BYTES / CRQ_ENTRY_BYTES)
 

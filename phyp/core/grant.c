@@ -10,6 +10,8 @@
  */
 #include "phyp/core/carrier_ops.h"
 #include "phyp/core/grant.h"
+#include "phyp/core/hcall.h"
+#include "phyp/core/pe.h"
 #include "phyp/state/siphash.h"
 
 #define COOKIE_INDEX_BITS 12

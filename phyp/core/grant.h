@@ -42,4 +42,19 @@ bool hv_grant_owner_lives(const struct hv_seg *seg, const struct hv_grant *g, ui
 /* The sharer's translation of what `now` shows is gone, by return, forced rescind, or death. */
 void hv_grant_gone(const struct hv_seg *seg, struct hv_grant *g, struct hv_grant now);
 
+/*
+ * A dead partition's side of all grants: what it accepted is returned, what it gave is under forced
+ * rescind; bits of the sharers to poke.
+ */
+uint32_t hv_grants_orphan(struct hv_seg *seg, uint32_t part);
+/* Grants of `owner` (of generation `gen`): force those that are accepted; bits of the sharers to poke. */
+uint32_t hv_grants_force(struct hv_seg *seg, uint32_t owner, uint32_t gen);
+/*
+ * Take back by force what was accepted through u or its partner, either way. true: a sharer's translation, or what it drains,
+ * is still there.
+ */
+bool hv_grants_stop(struct hv_seg *seg, const struct hv_unit *u);
+/* The translations under forced rescind, in this process. A mask of enum hv_again. */
+unsigned hv_grants_sweep(struct phyp_part *part);
+
 #endif

@@ -4,6 +4,7 @@
  * and codes.
  */
 #include "phyp/core/carrier_ops.h"
+#include "phyp/core/hcall.h"
 #include "vio/cycles.h"
 
 static const struct {

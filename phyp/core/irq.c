@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "phyp/core/hv.h"
+#include "phyp/core/irq.h"
 #include "vio/cycles.h"
 #include "vio/gaps.h"
 

@@ -5,7 +5,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "phyp/core/crq.h"
+#include "phyp/core/grant.h"
 #include "phyp/core/hv.h"
+#include "phyp/core/irq.h"
+#include "phyp/core/machine.h"
+#include "phyp/core/pe.h"
 
 static int evfds_create(struct phyp_machine *m, struct vio_err *err)
 {

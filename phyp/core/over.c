@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "phyp/core/carrier_ops.h"
+#include "phyp/core/over.h"
+#include "phyp/core/pe.h"
 
 /* No call is under way that began before what the caller has seen, and reaches a partner's memory. */
 static bool calls_over(struct phyp_part *part)

@@ -8,6 +8,11 @@
 #include <unistd.h>
 
 #include "phyp/core/carrier_ops.h"
+#include "phyp/core/crq.h"
+#include "phyp/core/grant.h"
+#include "phyp/core/hcall.h"
+#include "phyp/core/over.h"
+#include "phyp/core/peer.h"
 #include "vio/cycles.h"
 
 static int add_peer(struct phyp_part *part, uint32_t p)

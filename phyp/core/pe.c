@@ -11,6 +11,11 @@
  * had begun. A partition that is stopped inside a call says nothing, and the reset is not done until it has.
  */
 #include "phyp/core/carrier_ops.h"
+#include "phyp/core/grant.h"
+#include "phyp/core/hcall.h"
+#include "phyp/core/irq.h"
+#include "phyp/core/over.h"
+#include "phyp/core/pe.h"
 
 /* Stop u, whatever its partner does. false: it was stopped already, for the reason that it has. */
 static bool pe_stop(struct hv_unit *u, enum pe_reason reason, uint64_t ioba)

@@ -6,7 +6,7 @@
 #ifndef PHYP_PE_H
 #define PHYP_PE_H
 
-#include "phyp/state/seg.h"
+#include "phyp/core/hv.h"
 
 static inline enum pe_state hv_pe_state(uint64_t word)
 {
@@ -60,6 +60,14 @@ static inline void hv_pe_new(struct hv_seg *seg, struct hv_unit *u)
 	vio_store_relaxed(&u->pe_over[0], 0);
 	if (u->partner != HV_NONE)
 		vio_store_relaxed(&seg->unit[u->partner].pe_over[1], 0);
+}
+
+/* A connected window refused a DMA at `ioba`: freezes the endpoint when the machine does that. In a call, no lock held. */
+void hv_pe_error(struct phyp_vcpu *v, const struct hv_win *w, uint64_t ioba, enum pe_reason reason);
+/* This end or its partner's is stopped. */
+static inline bool hv_stopped(const struct hv_lunit *lu)
+{
+	return hv_pe_stopped(lu->u) || (lu->far && hv_pe_stopped(lu->far));
 }
 
 #endif

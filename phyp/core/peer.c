@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "phyp/core/carrier_ops.h"
+#include "phyp/core/hcall.h"
+#include "phyp/core/peer.h"
 
 static void close_fds(struct hv_peer *peer)
 {

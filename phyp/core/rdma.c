@@ -10,7 +10,11 @@
  */
 #include <string.h>
 
+#include "phyp/core/hcall.h"
 #include "phyp/core/hv.h"
+#include "phyp/core/over.h"
+#include "phyp/core/pe.h"
+#include "phyp/core/peer.h"
 
 /* 128 KiB of 4 KiB pages, not aligned. */
 #define MAX_RUNS (H_COPY_RDMA_MAX / 4096 + 1)

@@ -4,6 +4,7 @@
  * spapr_iommu has them (papr-facts in LoPAR's terms: H_PARAMETER for an unknown liobn, an index out
  * of range, a page that the partition does not have).
  */
+#include "phyp/core/hcall.h"
 #include "phyp/core/hv.h"
 #include "vio/cycles.h"
 

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "phyp/core/crq.h"
+#include "phyp/core/hcall.h"
 #include "phyp/core/hv.h"
+#include "phyp/core/pe.h"
 
 #define MAX_ITEMS 32
 /* How often STOP tries for the locks before it answers as the call would. */

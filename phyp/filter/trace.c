@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "phyp/core/hcall.h"
 #include "phyp/core/hv.h"
 
 struct trace {

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "phyp/core/machine.h"
 #include "phyp/phypd/phypd_priv.h"
 #include "phyp/carrier/wire.h"
 

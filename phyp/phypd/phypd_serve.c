@@ -17,6 +17,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "phyp/core/grant.h"
+#include "phyp/core/machine.h"
 #include "phyp/phypd/phypd_priv.h"
 #include "phyp/carrier/wire.h"
 #include "vio/cycles.h"

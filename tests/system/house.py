@@ -24,7 +24,7 @@ ROW = re.compile(r'\{\s*"([a-z][a-z0-9-]*)",\s*(?:"[^"]*"|NULL),\s*((?:"(?:[^"\\
 BESIDE_ROWS = re.compile(r'\bgetopt|"\s*--[a-z][a-z0-9-]* +[^%"]* {2,}')
 OPTION_TABLE = "common/options."
 # The hypercalls: their list, and their numbers. Whoever names so many one below the other has made a second list.
-CALLS, NUMBERS, IN_A_LIST = "phyp/core/hv.h", "include/vio/papr.h", 6
+CALLS, NUMBERS, IN_A_LIST = "phyp/core/hcall.h", "include/vio/papr.h", 6
 ATTRIBUTE = re.compile(r"__attribute__\(\(.*?\)\) ?")
 MAX_LINES, MAX_FILES = 500, 15
 

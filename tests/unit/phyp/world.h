@@ -15,7 +15,10 @@
 
 #include <cmocka.h>
 
-#include "phyp/core/hv.h"
+#include "phyp/core/crq.h"
+#include "phyp/core/machine.h"
+#include "phyp/core/over.h"
+#include "phyp/core/pe.h"
 #include "vio/phyp.h"
 
 #define PAGE 4096ull
