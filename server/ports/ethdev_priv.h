@@ -2,8 +2,11 @@
 /*
  * Inside of ethdev*.c.
  *
- *   ethdev.c       frames, memory, life
- *   ethdev_link.c  links, bonds
+ *   ethdev.c        memory, life
+ *   ethdev_probe.c  what a port is
+ *   ethdev_tx.c     frames that leave
+ *   ethdev_rx.c     frames that come in
+ *   ethdev_link.c   links, bonds
  */
 #ifndef VIO_SERVER_PORTS_ETHDEV_PRIV_H
 #define VIO_SERVER_PORTS_ETHDEV_PRIV_H
@@ -16,6 +19,11 @@
 
 #define MAX_PARTS 8u /* of a bond */
 #define RX_SEGS   8u /* mbufs in one frame that comes in */
+/*
+ * Pieces that are lent at once, and so frames. Each frame needs an mbuf for its head too, and those
+ * that are copied must find some.
+ */
+#define POOL_LENT 1535u
 
 /* A frame that is lent to the port: shared by the mbufs of its pieces. */
 struct lent {
@@ -73,6 +81,20 @@ static inline struct vio_uplink *of(struct vio_port *p)
 {
 	return vio_container_of(p, struct vio_uplink, port);
 }
+
+/*
+ * ethdev_probe.c: make the device, or find it where EAL has done so already; what it is and can do. A negative
+ * errno with a sentence.
+ */
+int vio_uplink_probe(struct vio_uplink *u, const char *devargs, struct vio_err *err);
+
+/* ethdev_tx.c: struct vio_port_ops' deliver. */
+void vio_uplink_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n);
+/* Of a port that is closed: what it has not given back. */
+void vio_uplink_take_back(struct vio_uplink *u);
+
+/* ethdev_rx.c: struct vio_port_ops' poll. */
+unsigned vio_uplink_poll(struct vio_port *p);
 
 /* ethdev_link.c: is the link up? And struct vio_port_ops' tick. */
 bool vio_uplink_link(struct vio_uplink *u);

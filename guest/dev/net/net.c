@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Opening, closing and asking the network front end. The data path is in net_path.c. */
+/* Opening, closing and asking the network front end. The data path is in net_rx.c and net_tx.c. */
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>

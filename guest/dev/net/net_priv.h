@@ -4,7 +4,9 @@
  *
  *   net.c          open, close, information
  *   net_setup.c    features, memory, queues
- *   net_path.c     receive, send
+ *   net_path.c     what receiving and sending share
+ *   net_rx.c       receive
+ *   net_tx.c       send
  *   net_ctrl.c     control queue
  *   net_recover.c  what becomes of buffers when the server goes, comes back, stops the device
  *
@@ -123,7 +125,25 @@ int net_read_config(struct vio_net *n, struct vio_net_info *info, struct vio_err
 int net_setup(struct vio_net *n, struct vio_err *err);
 void net_teardown(struct vio_net *n);
 
+static inline void net_free_chain(struct net_pair *p, struct vio_net_buf *b)
+{
+	while (b) {
+		struct vio_net_buf *next = b->next;
+
+		net_buf_free(p, net_buf_of(b));
+		b = next;
+	}
+}
+
 /* ---- net_path.c ---- */
+/*
+ * Where buffers of one chain each are for the device: through payload and mapping, as far as these levels have anything to do.
+ * one[i]: length and token (a struct net_buf) are set, app[i] is its address; out: its IOBA. How many, in order.
+ */
+unsigned net_ready(struct vio_fq *q, struct vio_vring_one one[], struct gla app[], unsigned n,
+		   bool dev_writes);
+
+/* ---- net_tx.c ---- */
 /* Used elements of the transmit queue into free buffers. -EPROTO: nonsense. */
 int net_reclaim(struct net_pair *p);
 

@@ -400,12 +400,6 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 
 /* ------------------------------------------------------------------------ kinds of queue ---- */
 
-unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
-{
-	(void)q, (void)done, (void)max;
-	return 0;
-}
-
 const struct vio_dev_ops vio_net_tx_ops = {.name = "net transmit",
 					   .one_lcore = true,
 					   .long_chains = true,

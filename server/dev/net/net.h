@@ -5,7 +5,7 @@
  *
  *   net_kind.c  features, configuration, life
  *   net.c       transmit: guest to switch
- *   net_rx.c    receive: switch to guest
+ *   net_rx.c    receive: switch to guest; net_rx_plain.c: into chains of one descriptor
  *   net_ctrl.c  control queue
  *   net_change.c  what is changed while it runs
  *   net_options.c  the words of --net

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "server/core/squeue.h"
-#include "server/dev/net/net_priv.h"
+#include "server/dev/net/net_rx.h"
 #include "server/payload/payload.h"
 #include "server/ring/ring.h"
 
@@ -115,40 +115,6 @@ static int reserve(struct batch *b, uint32_t len, unsigned *n)
 
 /* -------------------------------------------------------------------------------- filling ---- */
 
-/* The usual header, without offload, in two stores: the counterpart of header(). */
-static inline void put_plain_header(uint8_t *to, unsigned n)
-{
-	const uint64_t front = 0;
-	const uint32_t back = vio_le32((uint32_t)n << 16);
-
-	static_assert(offsetof(struct virtio_net_hdr_v1, num_buffers) == 10, "the last two bytes");
-	memcpy(to, &front, 8);
-	memcpy(to + 8, &back, 4);
-}
-
-static struct virtio_net_hdr_v1 header(const struct vio_net *net, const struct vio_frame *f,
-				       bool tagged, unsigned n)
-{
-	struct virtio_net_hdr_v1 h = {.num_buffers = vio_le16((uint16_t)n)};
-	uint16_t tag = tagged ? VIO_TAG_LEN : 0;
-
-	if (f->flags == 0)
-		return h;
-	if (net->guest_csum)
-		h.flags = f->flags;
-	if (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
-		h.csum_start = vio_le16((uint16_t)(f->csum_start + tag));
-		h.csum_offset = vio_le16(f->csum_offset);
-	}
-	if (f->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
-		h.gso_type = (uint8_t)(f->gso_type == VIO_GSO_UDP6 ? VIRTIO_NET_HDR_GSO_UDP_L4
-								   : f->gso_type | f->ecn);
-		h.gso_size = vio_le16(f->gso_size);
-		h.hdr_len = vio_le16((uint16_t)(f->l4_end + tag));
-	}
-	return h;
-}
-
 /* Any framing on both sides. */
 static void scatter(struct vio_req *const r[], const struct iovec *src, unsigned n_src)
 {
@@ -188,9 +154,9 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 
 	if (vio_likely(it->n == 1 && r[0]->n_iov == 1)) {
 		if (vio_likely(f->flags == 0)) {
-			put_plain_header(to, 1);
+			vio_net_put_plain_header(to, 1);
 		} else {
-			h = header(b->net, it->f, it->tagged, it->n);
+			h = vio_net_header(b->net, it->f, it->tagged, it->n);
 			memcpy(to, &h, sizeof(h));
 		}
 		vio_frame_put_head(f, it->tagged, to + sizeof(h));
@@ -204,7 +170,7 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 		uint8_t front[VIO_FRAME_MACS + VIO_TAG_LEN], *at = vio_frame_head(f);
 		struct iovec src[3 + VIO_MAX_SEGS + 1];
 
-		h = header(b->net, it->f, it->tagged, it->n);
+		h = vio_net_header(b->net, it->f, it->tagged, it->n);
 		src[0] = (struct iovec){&h, sizeof(h)};
 		src[1] = (struct iovec){front, vio_frame_put_front(f, it->tagged, front)};
 		src[2] = (struct iovec){at + VIO_FRAME_MACS, f->head_len - VIO_FRAME_MACS};
@@ -214,29 +180,11 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 	vio_counter_add(&b->q->stats.cpu_bytes, it->len - VIO_NET_HDR);
 }
 
-/* Does it lie in one piece in the server's memory, with room before it for what it gets there? */
-static inline bool in_one_piece(const struct vio_frame *f, bool tagged)
-{
-	return f->local && f->local_room >= VIO_NET_HDR + vio_frame_head_out(f, tagged);
-}
-
-/* Then put that there: header and new head. Bytes. */
-static uint32_t put_before(const struct vio_net *net, struct vio_frame *f, bool tagged, unsigned n)
-{
-	struct virtio_net_hdr_v1 h = header(net, f, tagged, n);
-	uint32_t before = (uint32_t)VIO_NET_HDR + vio_frame_head_out(f, tagged);
-	uint8_t *from = f->local - before;
-
-	memcpy(from, &h, sizeof(h));
-	vio_frame_put_head(f, tagged, from + sizeof(h));
-	return before;
-}
-
 /* One move for each chain. */
 static void move(struct batch *b, const struct item *it, struct vio_req *const r[])
 {
 	struct vio_frame *f = it->f;
-	uint32_t before = put_before(b->net, f, it->tagged, it->n), off = 0;
+	uint32_t before = vio_net_put_before(b->net, f, it->tagged, it->n), off = 0;
 	uint8_t *from = f->local - before;
 	struct ioba at = ioba_add(b->q->local_base, f->local_at.v - before);
 
@@ -360,7 +308,7 @@ static void add(struct batch *b, struct vio_frame *f)
 	it->first = b->n;
 	it->len = len;
 	it->tagged = tagged;
-	it->straight = in_one_piece(f, tagged);
+	it->straight = vio_net_in_one_piece(f, tagged);
 	b->n_items++;
 	b->n += it->n;
 	b->bytes += len;
@@ -385,159 +333,16 @@ static void add_segments(struct batch *b, const struct vio_frame *f)
 	flush(b);
 }
 
-/* ----------------------------------------------------------------- chains of one descriptor ---- */
-
-/* Can it lie in one such chain, without being cut, and is it wanted? */
-static inline bool simple(const struct vio_net *net, struct vio_frame *f)
-{
-	if (vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE && !vio_gso_in(f, net->takes)))
-		return false;
-	if (vio_unlikely((f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !net->guest_csum))
-		return false;
-	return vio_likely(net->filter.promisc) || vio_net_wanted(net, f);
-}
-
-/* The one copy of a frame; the chain has room for it. Bytes written. */
-static inline uint32_t fill_plain(const struct vio_net *net, struct vio_frame *f, uint8_t *to)
-{
-	bool tagged = vio_port_tags(&net->port, f->vid);
-	uint32_t head = vio_frame_head_out(f, tagged);
-
-	if (vio_likely(f->flags == 0)) {
-		put_plain_header(to, 1);
-	} else {
-		struct virtio_net_hdr_v1 h = header(net, f, tagged, 1);
-
-		memcpy(to, &h, sizeof(h));
-	}
-	to += VIO_NET_HDR;
-	/* Not a byte more: what is behind the head is of another frame, and the guest may be looking. */
-	if (vio_likely(!tagged && head <= VIO_COPY_SHORT))
-		vio_copy_short(to, vio_frame_head(f), head);
-	else
-		vio_frame_put_head(f, tagged, to);
-	to += head;
-	if (vio_likely(f->n_body == 1 && f->body_len <= VIO_COPY_SHORT)) {
-		vio_copy_short(to, f->body->iov_base, f->body_len);
-	} else {
-		for (unsigned i = 0; i < f->n_body; i++) {
-			memcpy(to, f->body[i].iov_base, f->body[i].iov_len);
-			to += f->body[i].iov_len;
-		}
-	}
-	return (uint32_t)VIO_NET_HDR + head + f->body_len;
-}
-
-/*
- * The frame into the chain, by whatever the payload level has: *used bytes; those that the CPU copied are added to *copied. An enum
- * vio_status.
- */
-static inline uint8_t put_plain(const struct vio_net *net, struct vio_squeue *q,
-				struct vio_frame *f, const struct vio_plain *v, uint32_t *used,
-				uint64_t *copied)
-{
-	bool tagged;
-
-	if (!q->payload->plain_out) {
-		*used = fill_plain(net, f, v->va);
-		*copied += *used - VIO_NET_HDR;
-		return VIO_ST_OK;
-	}
-	tagged = vio_port_tags(&net->port, f->vid);
-	if (in_one_piece(f, tagged)) {
-		uint32_t before = put_before(net, f, tagged, 1);
-
-		*used = before + f->body_len;
-		return q->payload->plain_out(q, v, ioba_add(q->local_base, f->local_at.v - before),
-					     *used);
-	}
-	*used = fill_plain(net, f, v->va);
-	*copied += *used - VIO_NET_HDR;
-	return q->payload->plain_out(q, v, vio_sq_local(q, v->va), *used);
-}
-
-/* Chains that were taken and can't be used so: the long way has them first. */
-static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const struct vio_plain v[],
-		       unsigned n)
-{
-	if (n == 0)
-		return;
-	nq->held_at = nq->held_n = 0;
-	for (unsigned i = 0; i < n; i++) {
-		struct vio_req *r = &q->req[v[i].head];
-
-		r->q = q;
-		r->head = v[i].head;
-		r->n_seg = 1;
-		r->n_readable = 0;
-		r->fault = VIO_ST_OK;
-		r->state = VIO_REQ_POPPED;
-		r->seg[0] = (struct vio_seg){.at = v[i].at, .len = v[i].len, .dev_writes = true};
-		r->data = r->seg;
-		r->bounce = NULL;
-		r->to_guest = true;
-		r->data_len = v[i].len;
-		nq->held[nq->held_n++] = r;
-	}
-}
-
-static void count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, uint64_t bytes,
-			uint64_t copied)
-{
-	vio_counter_add(&net->port.stats.out_frames, n);
-	vio_counter_add(&net->port.stats.out_plain, n);
-	vio_counter_add(&net->port.stats.out_bytes, bytes);
-	vio_counter_add(&q->stats.reads, n);
-	vio_counter_add(&q->stats.bytes_read, bytes);
-	vio_counter_add(&q->stats.cpu_bytes, copied);
-}
-
-/*
- * The first frames of a burst, as far as each fits one chain of one descriptor. How many; the rest,
- * and what is to be said of it, is left for the long way.
- */
-static unsigned deliver_plain(struct vio_net *net, struct vio_frame *const f[], unsigned n)
-{
-	struct vio_squeue *q = vio_load_acquire(&net->rx[vio_net_pair(net, f[0])]); /* pair L */
-	struct vio_plain v[VIO_BURST];
-	uint32_t used[VIO_BURST];
-	struct vio_net_queue *nq;
-	uint64_t bytes = 0, copied = 0;
-	uint8_t why = VIO_ST_OK;
-	unsigned k = 0, have;
-
-	static_assert(VIO_FRAME_BURST <= VIO_BURST, "a burst of frames is a burst of chains");
-	static_assert(VIO_NET_HDR + VIO_TAG_LEN + VIO_FRAME_MAX <= VIO_PLAIN_OUT, "any frame");
-	if (!q || q->fault != VIO_ST_OK || vio_load_acquire(&q->ctl) != VIO_SQ_RUN) /* pair K */
-		return 0;
-	nq = vio_nq_of(q);
-	if (nq->held_at != nq->held_n)
-		return 0;
-	while (k < n && simple(net, f[k]) &&
-	       (net->pairs == 1 || vio_load_acquire(&net->rx[vio_net_pair(net, f[k])]) == q))
-		k++;
-	have = k ? vio_squeue_take_plain(q, v, k) : 0;
-	for (k = 0; k < have && v[k].len >= VIO_NET_HDR + VIO_TAG_LEN + f[k]->len; k++) {
-		why = put_plain(net, q, f[k], &v[k], &used[k], &copied);
-		if (vio_unlikely(why != VIO_ST_OK))
-			break;
-		bytes += used[k] - VIO_NET_HDR;
-	}
-	if (vio_likely(why == VIO_ST_OK))
-		hold_plain(q, nq, v + k, have - k);
-	if (k > 0) {
-		count_plain(net, q, k, bytes, copied);
-		vio_squeue_give_plain(q, v, used, k, copied);
-	}
-	if (vio_unlikely(why != VIO_ST_OK)) /* what is left of the burst finds the queue stopped */
-		vio_sq_fault(q, why, v[k].head);
-	return k;
-}
-
 static unsigned no_submit(struct vio_squeue *q, struct vio_req *const r[], unsigned n,
 			  struct vio_req *done[])
 {
 	(void)q, (void)r, (void)n, (void)done;
+	return 0;
+}
+
+unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
+{
+	(void)q, (void)done, (void)max;
 	return 0;
 }
 
@@ -568,7 +373,7 @@ void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n
 	b.n = b.n_items = 0;
 	b.bytes = 0;
 	b.dry = NULL;
-	for (unsigned i = deliver_plain(net, f, n); i < n; i++) {
+	for (unsigned i = vio_net_deliver_plain(net, f, n); i < n; i++) {
 		b.left = n - i;
 		if (vio_unlikely(!net->filter.promisc && !vio_net_wanted(net, f[i])))
 			vio_port_drop(p, VIO_DROP_FILTERED, 1);
