@@ -165,7 +165,7 @@ class Extensions(NetTest):
                     sh("ip", "-n", lan.names[i], "addr", "add", f"fd{net:02d}::{i + 1}/64", "dev", dev, "nodad")
             for net in (9, 10):
                 until(lambda to=f"fd{net:02d}::2": lan.ping(0, 1, count=1, address=to), "an answer")
-            for options in (8, 128, 1024):
+            for options in (8, 128, 256, 512, 1024):
                 with self.subTest(options=options):
                     took = {9: [], 10: []}
                     for _ in range(3):

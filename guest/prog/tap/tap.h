@@ -35,6 +35,14 @@ int vio_tap_mac(const struct vio_tap *t, uint8_t mac[6]);
 bool vio_tap_gro(const struct vio_tap *t);
 /* The speed that ethtool shows, Mb/s, full duplex; 0: not known. Kernels that can't (before 5.3) are left alone. */
 void vio_tap_speed(const struct vio_tap *t, uint32_t mbps);
+/*
+ * Bounds of what the kernel leaves to be cut. A TCP segment may be so long that with IPv6's extension headers it is more than a
+ * packet's length can say; Linux then puts a jumbo header before them (RFC 2675), cuts the segment itself, as it is longer than the
+ * interface takes, and leaves the jumbo header in each piece: longer than the MTU, and refused by whoever gets it. So there is room for
+ * those headers in the longest segment, and segments with long headers are fewer, so that they stay shorter than that. IPv4 has no such
+ * headers. -errno; kernels that can't (before 4.16) are left alone.
+ */
+int vio_tap_limits(const struct vio_tap *t, unsigned mtu);
 int vio_tap_carrier(const struct vio_tap *t, bool on, struct vio_err *err);
 
 #endif

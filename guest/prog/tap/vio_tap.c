@@ -309,8 +309,10 @@ static int tap_set_up(struct bridge *b, struct opts *o, struct vio_err *err)
 		rc = vio_netns_enter(o->netns, err);
 	if (rc == 0)
 		rc = vio_tap_open(&b->tap, o->tap, i, mtu, err);
-	if (rc == 0)
+	if (rc == 0) {
+		(void)vio_tap_limits(&b->tap, i->mtu);
 		rc = vio_tap_carrier(&b->tap, i->link_up, err);
+	}
 	if (rc == 0)
 		rc = make_pumps(b, err);
 	if (rc == 0) {
