@@ -41,8 +41,8 @@ struct vio_wtable;
 #define VIO_SEG_MAX  32
 #define VIO_MAX_SEGS (VIO_SEG_MAX + 2)
 /*
- * vio_req.n_seg of a chain with more: seg[VIO_MAX_SEGS - 1] is its last, before it are its first ones.
- * Only devices that say so get such (struct vio_dev_ops).
+ * vio_req.n_seg of a chain with more: seg[VIO_MAX_SEGS - 1] is its last, before it are its first ones; all others are
+ * in vio_squeue.tail, where the device has one. Only devices that say so get such (struct vio_dev_ops).
  */
 #define VIO_SEGS_MORE (VIO_MAX_SEGS + 1)
 /* Bytes of a device's request header that payload->fetch takes, at most. */
@@ -229,6 +229,13 @@ struct vio_squeue {
 	struct vio_req *wait_head,
 		*wait_tail; /* device: popped, not with the store yet; in order */
 	uint16_t n_wait;    /* of them */
+	/*
+	 * Of a queue marked `pull`: where the ring level keeps all segments from VIO_MAX_SEGS - 1 on of a chain of
+	 * VIO_SEGS_MORE, n_tail of them, until the next is taken; tail_room is what there is room for, and a longer chain
+	 * stops the queue. The device's; NULL: nowhere.
+	 */
+	struct vio_seg *tail;
+	unsigned n_tail, tail_room;
 	/*
 	 * Of in_flight: wait until somebody changes something, and nothing of the guest is used for them;
 	 * the adapter need not wait for their end. Begun again under VIO_SQ_RUN only (pair Q).

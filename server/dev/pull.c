@@ -21,14 +21,26 @@ static void *pull_map(struct vio_squeue *q, struct vio_req *r, struct vio_seg *p
 	return r->fault == VIO_ST_OK ? r->iov[0].iov_base : NULL;
 }
 
+/* Segment i of the chain, whose first ones the request has. NULL: there is none. */
+static const struct vio_seg *pull_seg(const struct vio_squeue *q, const struct vio_req *r,
+				      unsigned i)
+{
+	if (vio_likely(r->n_seg <= VIO_MAX_SEGS))
+		return i < r->n_seg ? &r->seg[i] : NULL;
+	if (i < VIO_MAX_SEGS - 1u)
+		return &r->seg[i];
+	i -= VIO_MAX_SEGS - 1u;
+	return i < q->n_tail ? &q->tail[i] : NULL;
+}
+
 /* Up to `most` bytes of the chain from its place on; how many. r->fault may be set. */
 static uint32_t pull_move(struct vio_squeue *q, struct vio_pull *p, uint32_t most)
 {
 	struct vio_req *r = p->r;
+	const struct vio_seg *s;
 	uint32_t moved = 0;
 
-	while (moved < most && p->seg < r->n_seg) {
-		const struct vio_seg *s = &r->seg[p->seg];
+	while (moved < most && (s = pull_seg(q, r, p->seg)) != NULL) {
 		uint32_t left = s->len - p->off, n = most - moved,
 			 can = p->to_guest ? vio_bytes_ready(p->bytes) : vio_bytes_room(p->bytes);
 		struct vio_seg piece;
@@ -106,7 +118,7 @@ uint32_t vio_pull_turn(struct vio_squeue *q, struct vio_pull *p)
 			vio_sq_fault(q, p->r->fault, p->r->head);
 			break;
 		}
-		if (!p->to_guest && p->seg < p->r->n_seg)
+		if (!p->to_guest && pull_seg(q, p->r, p->seg))
 			continue;
 		count_chain(q, p->to_guest, n);
 		p->r->n_data = 0; /* nothing is left to be copied */
@@ -131,9 +143,15 @@ int vio_pull_queue_open(struct vio_device *dev, unsigned depth, struct vio_dev_q
 {
 	struct vio_pull_queue *pq = calloc(1, sizeof(*pq));
 
-	(void)depth;
 	if (!pq)
 		return vio_err_set(err, -ENOMEM, "no memory for its queue");
+	/* As many as the queue has descriptors, and again as many behind one of them (indirect). */
+	pq->room = 2 * (depth > VIO_MAX_SEGS ? depth : VIO_MAX_SEGS);
+	pq->tail = calloc(pq->room, sizeof(pq->tail[0]));
+	if (!pq->tail) {
+		free(pq);
+		return vio_err_set(err, -ENOMEM, "no memory for its queue");
+	}
 	pq->dq.dev = dev;
 	*out = &pq->dq;
 	return 0;
@@ -141,5 +159,18 @@ int vio_pull_queue_open(struct vio_device *dev, unsigned depth, struct vio_dev_q
 
 void vio_pull_queue_close(struct vio_dev_queue *dq)
 {
-	free(vio_container_of(dq, struct vio_pull_queue, dq));
+	struct vio_pull_queue *pq = vio_container_of(dq, struct vio_pull_queue, dq);
+
+	free(pq->tail);
+	free(pq);
+}
+
+void vio_pull_queue_ready(struct vio_squeue *q, struct vio_pull p)
+{
+	struct vio_pull_queue *pq = vio_container_of(q->dq, struct vio_pull_queue, dq);
+
+	q->pull = true;
+	q->tail = pq->tail;
+	q->tail_room = pq->room;
+	pq->pull = p;
 }

@@ -27,6 +27,9 @@ struct vio_pull {
 struct vio_pull_queue {
 	struct vio_dev_queue dq;
 	struct vio_pull pull;
+	struct vio_seg
+		*tail; /* room for the rest of a long chain, of which there is never a second */
+	unsigned room;
 };
 
 static inline struct vio_pull *vio_pull_of(const struct vio_squeue *q)
@@ -40,11 +43,15 @@ static inline bool vio_pull_wants(const struct vio_pull *p)
 	return (p->to_guest ? vio_bytes_ready(p->bytes) : vio_bytes_room(p->bytes)) > 0;
 }
 
-/* Of struct vio_dev_ops and struct vio_dev_kind, for such queues: wants; queue_open (-ENOMEM), queue_close. */
+/*
+ * Of struct vio_dev_ops and struct vio_dev_kind, for such queues: wants; queue_open (-ENOMEM), queue_close; of
+ * queue_ready what is alike in all: the queue is as `p` says, and gets its chains whole however long they are.
+ */
 bool vio_pull_queue_wants(const struct vio_squeue *q);
 int vio_pull_queue_open(struct vio_device *dev, unsigned depth, struct vio_dev_queue **out,
 			struct vio_err *err);
 void vio_pull_queue_close(struct vio_dev_queue *dq);
+void vio_pull_queue_ready(struct vio_squeue *q, struct vio_pull p);
 
 /*
  * A turn: chains are taken while there are bytes, or room for them. A chain for the guest's reading is given back with

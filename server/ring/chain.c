@@ -10,27 +10,44 @@
 #include "server/ring/desc.h"
 #include "server/ring/ring.h"
 
-/* Add one buffer descriptor to the request. One without bytes is allowed and says nothing. */
-static inline uint8_t add_seg(struct vio_req *r, const struct vio_desc *d)
+/* A segment that the request has no room for; `first`: so is the one that has its last place. False: nor is here. */
+static bool add_tail(struct vio_squeue *q, const struct vio_req *r, bool first,
+		     const struct vio_seg *s)
 {
-	bool writes = (d->flags & VRING_DESC_F_WRITE) != 0;
+	if (first) {
+		q->tail[0] = r->seg[VIO_MAX_SEGS - 1];
+		q->n_tail = 1;
+	}
+	if (q->n_tail >= q->tail_room)
+		return false;
+	q->tail[q->n_tail++] = *s;
+	return true;
+}
+
+/* Add one buffer descriptor to the request. One without bytes is allowed and says nothing. */
+static inline uint8_t add_seg(struct vio_squeue *q, struct vio_req *r, const struct vio_desc *d)
+{
+	const struct vio_seg s = {
+		.at = {d->addr}, .len = d->len, .dev_writes = (d->flags & VRING_DESC_F_WRITE) != 0};
 	unsigned at = r->n_seg;
 
-	if (vio_unlikely(!writes && r->n_readable != r->n_seg))
+	if (vio_unlikely(!s.dev_writes && r->n_readable != r->n_seg))
 		return VIO_ST_DESC_ORDER;
 	if (vio_unlikely(d->len == 0))
 		return VIO_ST_OK;
 	if (vio_unlikely(at >= VIO_MAX_SEGS)) {
 		/* VIO_SEGS_MORE of them, of which the last place has the last. */
+		if (q->tail && !add_tail(q, r, at == VIO_MAX_SEGS, &s))
+			return VIO_ST_DESC_CHAIN;
 		at = VIO_MAX_SEGS - 1;
 		r->n_seg = VIO_MAX_SEGS;
 		if (r->n_readable > at)
-			r->n_readable = (uint8_t)(writes ? at : VIO_MAX_SEGS);
+			r->n_readable = (uint8_t)(s.dev_writes ? at : VIO_MAX_SEGS);
 	}
-	if (!writes)
+	if (!s.dev_writes)
 		r->n_readable++;
 	r->n_seg++;
-	r->seg[at] = (struct vio_seg){.at = {d->addr}, .len = d->len, .dev_writes = writes};
+	r->seg[at] = s;
 	return VIO_ST_OK;
 }
 
@@ -76,7 +93,7 @@ static uint8_t walk_indirect(struct vio_squeue *q, struct vio_req *r, const stru
 		if (why == VIO_ST_OK && (e.flags & VRING_DESC_F_INDIRECT))
 			why = VIO_ST_DESC_INDIRECT;
 		if (why == VIO_ST_OK)
-			why = add_seg(r, &e);
+			why = add_seg(q, r, &e);
 		if (why != VIO_ST_OK || !(e.flags & VRING_DESC_F_NEXT))
 			return why;
 		i = e.next;
@@ -124,7 +141,7 @@ uint8_t vio_chain_walk(struct vio_squeue *q, const struct vio_desc_src *src, uin
 			why = walk_indirect(q, r, &d);
 			d.flags = 0; /* an indirect descriptor is the last one */
 		} else {
-			why = add_seg(r, &d);
+			why = add_seg(q, r, &d);
 		}
 		if (vio_unlikely(why != VIO_ST_OK))
 			return why;
@@ -163,12 +180,13 @@ static uint8_t walk_list(struct vio_squeue *q, struct vio_req *r, const struct v
 		e.flags = e.next; /* where the other layout has its links */
 		if (why == VIO_ST_OK)
 			why = e.flags & VRING_DESC_F_INDIRECT ? VIO_ST_DESC_INDIRECT
-							      : add_seg(r, &e);
+							      : add_seg(q, r, &e);
 	}
 	return why;
 }
 
 uint8_t vio_chain_add(struct vio_squeue *q, struct vio_req *r, const struct vio_desc *d)
 {
-	return vio_unlikely(d->flags & VRING_DESC_F_INDIRECT) ? walk_list(q, r, d) : add_seg(r, d);
+	return vio_unlikely(d->flags & VRING_DESC_F_INDIRECT) ? walk_list(q, r, d)
+							      : add_seg(q, r, d);
 }

@@ -8,6 +8,7 @@
 struct pull_dev {
 	struct vio_pull_queue queue;
 	struct vio_bytes bytes;
+	struct vio_seg tail[600]; /* the queue's size, and some */
 };
 
 static unsigned pull_dev_turn(struct vio_squeue *q)
@@ -18,14 +19,18 @@ static unsigned pull_dev_turn(struct vio_squeue *q)
 /* The queue becomes one of such a device. */
 static inline void pull_dev_open(struct pull_dev *p, struct vio_squeue *q, bool to_guest)
 {
-	static const struct vio_dev_ops ops = {
-		.name = "pull", .wants = vio_pull_queue_wants, .turn = pull_dev_turn};
+	static const struct vio_dev_ops ops = {.name = "pull",
+					       .long_chains = true,
+					       .wants = vio_pull_queue_wants,
+					       .turn = pull_dev_turn};
 
-	*p = (struct pull_dev){.queue.pull = {&p->bytes, to_guest, 4096, NULL, 0, 0}};
+	memset(p, 0, sizeof(*p));
+	p->queue.tail = p->tail;
+	p->queue.room = VIO_ARRAY_SIZE(p->tail);
 	FUZZ_CHECK(vio_bytes_open(&p->bytes, 16384) == 0);
 	q->dev = &ops;
 	q->dq = &p->queue.dq;
-	q->pull = true;
+	vio_pull_queue_ready(q, (struct vio_pull){&p->bytes, to_guest, 4096, NULL, 0, 0});
 }
 
 /* Its other end, between turns: bytes for the guest come, those of the guest go. */

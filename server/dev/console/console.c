@@ -158,10 +158,9 @@ static void console_queue_ready(struct vio_squeue *q)
 	struct vio_carrier *c = &console_of(q->dq->dev)->carrier;
 	const bool to_guest = q->index == RECEIVEQ;
 
-	q->pull = true;
-	*vio_pull_of(q) = (struct vio_pull){.bytes = to_guest ? &c->in : &c->out,
-					    .to_guest = to_guest,
-					    .per_chain = VIO_PULL_BYTES};
+	vio_pull_queue_ready(q, (struct vio_pull){.bytes = to_guest ? &c->in : &c->out,
+						  .to_guest = to_guest,
+						  .per_chain = VIO_PULL_BYTES});
 }
 
 /* Both are on one lcore. */
@@ -184,8 +183,11 @@ static unsigned console_turn(struct vio_squeue *q)
 	return n;
 }
 
-static const struct vio_dev_ops console_queue_ops = {
-	.name = "console", .one_lcore = true, .wants = vio_pull_queue_wants, .turn = console_turn};
+static const struct vio_dev_ops console_queue_ops = {.name = "console",
+						     .one_lcore = true,
+						     .long_chains = true,
+						     .wants = vio_pull_queue_wants,
+						     .turn = console_turn};
 
 const struct vio_dev_kind vio_kind_console = {
 	.row = {"console", "socket=PATH|pty=LINK[,size=COLSxROWS]",

@@ -212,9 +212,9 @@ static uint16_t rng_config(const struct vio_device *dev, uint16_t num_queues, ui
 
 static void rng_queue_ready(struct vio_squeue *q)
 {
-	q->pull = true;
-	*vio_pull_of(q) = (struct vio_pull){
-		.bytes = &rng_of(q->dq->dev)->pool, .to_guest = true, .per_chain = RNG_MOST};
+	vio_pull_queue_ready(q, (struct vio_pull){.bytes = &rng_of(q->dq->dev)->pool,
+						  .to_guest = true,
+						  .per_chain = RNG_MOST});
 }
 
 static void rng_queue_on(struct vio_squeue *q)
@@ -240,7 +240,7 @@ static unsigned rng_turn(struct vio_squeue *q)
 }
 
 static const struct vio_dev_ops rng_queue_ops = {
-	.name = "rng", .wants = vio_pull_queue_wants, .turn = rng_turn};
+	.name = "rng", .long_chains = true, .wants = vio_pull_queue_wants, .turn = rng_turn};
 
 const struct vio_dev_kind vio_kind_rng = {
 	.row = {"rng", "[rate=1M]",

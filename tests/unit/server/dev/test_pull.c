@@ -14,9 +14,10 @@
 #include "tests/unit/server/core/world.h"
 #include "tests/unit/server/spec_list.h"
 
-#define DATA (W_BUF + 0x10000)
-#define SIZE 64u
-#define RING 16384u
+#define DATA  (W_BUF + 0x10000)
+#define SIZE  64u
+#define RING  16384u
+#define TABLE (W_BUF + 0x1000)
 
 static const struct {
 	enum vio_ring_access ring;
@@ -26,26 +27,24 @@ static const struct {
 	{VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, 0},
 	{VIO_RING_COPY, VIO_PAYLOAD_RDMA, 0},
 	{VIO_RING_COPY_DELTA, VIO_PAYLOAD_RDMA, 0},
+	{VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, 1ull << VIRTIO_F_RING_PACKED},
+	{VIO_RING_COPY, VIO_PAYLOAD_RDMA, 1ull << VIRTIO_F_RING_PACKED},
 };
+#define SPLIT 3u /* of them */
 
 /* A device of nothing but a ring of bytes. */
 struct dev {
-	struct vio_dev_queue dq;
-	struct vio_pull pull;
+	struct vio_dev_queue *dq;
 	struct vio_bytes bytes;
 };
 
-static bool wants(const struct vio_squeue *q)
-{
-	return vio_pull_wants(&vio_container_of(q->dq, struct dev, dq)->pull);
-}
-
 static unsigned turn(struct vio_squeue *q)
 {
-	return vio_pull_turn(q, &vio_container_of(q->dq, struct dev, dq)->pull);
+	return vio_pull_turn(q, vio_pull_of(q));
 }
 
-static const struct vio_dev_ops ops = {.name = "test", .wants = wants, .turn = turn};
+static const struct vio_dev_ops ops = {
+	.name = "test", .long_chains = true, .wants = vio_pull_queue_wants, .turn = turn};
 
 static uint8_t pattern(uint32_t at)
 {
@@ -59,15 +58,24 @@ static void fresh(struct world *w, struct dev *d, unsigned way, bool to_guest)
 			    .notify = VIO_NOTIFY_POLL,
 			    .size = SIZE,
 			    .event_idx = true,
+			    .indirect = true,
 			    .layout = ways[way].layout};
 
 	w_queue(w, &cfg);
 	memset(d, 0, sizeof(*d));
 	assert_int_equal(vio_bytes_open(&d->bytes, RING), 0);
-	d->pull = (struct vio_pull){.bytes = &d->bytes, .to_guest = to_guest, .per_chain = 4096};
+	assert_int_equal(vio_pull_queue_open(NULL, SIZE, &d->dq, NULL), 0);
 	w->q->dev = &ops;
-	w->q->dq = &d->dq;
-	w->q->pull = true;
+	w->q->dq = d->dq;
+	vio_pull_queue_ready(
+		w->q,
+		(struct vio_pull){.bytes = &d->bytes, .to_guest = to_guest, .per_chain = 4096});
+}
+
+static void done(struct dev *d)
+{
+	vio_pull_queue_close(d->dq);
+	vio_bytes_close(&d->bytes);
 }
 
 static void fill(struct dev *d, uint32_t from, uint32_t n)
@@ -90,7 +98,7 @@ static void a_buffer_of_the_wrong_direction_stops_the_device(void **state)
 	struct world *w = *state;
 	struct dev d;
 
-	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+	for (unsigned way = 0; way < SPLIT; way++) {
 		for (unsigned to_guest = 0; to_guest < 2; to_guest++) {
 			fresh(w, &d, way, to_guest);
 			fill(&d, 0, 1000);
@@ -99,7 +107,7 @@ static void a_buffer_of_the_wrong_direction_stops_the_device(void **state)
 			w_run(w);
 			assert_int_equal(w->q->fault, VIO_ST_REQUEST);
 			assert_int_equal(vio_bytes_ready(&d.bytes), 1000); /* nothing was moved */
-			vio_bytes_close(&d.bytes);
+			done(&d);
 			/* One of each, in the order that is allowed. */
 			fresh(w, &d, way, to_guest);
 			fill(&d, 0, 1000);
@@ -108,34 +116,99 @@ static void a_buffer_of_the_wrong_direction_stops_the_device(void **state)
 			give(w, 0);
 			w_run(w);
 			assert_int_equal(w->q->fault, VIO_ST_REQUEST);
-			vio_bytes_close(&d.bytes);
+			done(&d);
 		}
 	}
 }
 
-static void chains_without_bytes_and_longer_ones_than_requests_hold_stop_it(void **state)
+static void a_chain_without_bytes_stops_it_and_so_does_one_that_goes_round(void **state)
 {
 	struct world *w = *state;
 	struct dev d;
 
-	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+	for (unsigned way = 0; way < SPLIT; way++) {
 		fresh(w, &d, way, true);
 		fill(&d, 0, 10);
 		w_desc(w, 0, DATA, 0, VRING_DESC_F_WRITE, 0);
 		give(w, 0);
 		w_run(w);
 		assert_int_equal(w->q->fault, VIO_ST_DESC_CHAIN);
-		vio_bytes_close(&d.bytes);
+		done(&d);
 		fresh(w, &d, way, true);
 		fill(&d, 0, 10);
-		for (unsigned i = 0; i < VIO_MAX_SEGS + 1; i++)
-			w_desc(w, i, DATA + i * 64, 64,
-			       VRING_DESC_F_WRITE | (i < VIO_MAX_SEGS ? VRING_DESC_F_NEXT : 0),
-			       i + 1);
+		for (unsigned i = 0; i < SIZE; i++)
+			w_desc(w, i, DATA + i * 64, 64, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT,
+			       (i + 1) % SIZE);
 		give(w, 0);
 		w_run(w);
 		assert_int_equal(w->q->fault, VIO_ST_DESC_CHAIN);
-		vio_bytes_close(&d.bytes);
+		done(&d);
+	}
+}
+
+/* As many descriptors as the queue has, of 3 bytes each, or all of them in one table. */
+static void give_long(struct world *w, bool table, bool to_guest)
+{
+	struct vring_desc *e = (void *)(w->gmem + TABLE);
+	const unsigned flags = to_guest ? VRING_DESC_F_WRITE : 0;
+	struct mock_seg seg[SIZE];
+
+	for (unsigned i = 0; i < SIZE; i++) {
+		const unsigned more = i + 1 < SIZE ? VRING_DESC_F_NEXT : 0;
+
+		seg[i] = (struct mock_seg){w_at(w, DATA + 5 * i).v, 3, .dev_writes = to_guest};
+		e[i] = (struct vring_desc){vio_le64(seg[i].at), vio_le32(3),
+					   vio_le16((uint16_t)(flags | more)),
+					   vio_le16((uint16_t)(i + 1))};
+		if (w->ring.packed) { /* an id, and the flags */
+			e[i].flags = 0;
+			e[i].next = vio_le16((uint16_t)flags);
+		}
+	}
+	if (!table) {
+		mock_add(&w->ring, 0, seg, SIZE);
+	} else if (w->ring.packed) {
+		mock_packed_desc(&w->ring, w_at(w, TABLE).v, SIZE * 16, 0, VRING_DESC_F_INDIRECT);
+		mock_remember(&w->ring, 0, 1);
+	} else {
+		w_desc(w, 0, TABLE, SIZE * 16, VRING_DESC_F_INDIRECT, 0);
+		w_avail(w, 0);
+	}
+	mock_publish(&w->ring);
+}
+
+static void chains_longer_than_requests_hold_are_served_to_their_last_byte(void **state)
+{
+	struct world *w = *state;
+	struct dev d;
+	uint32_t id, len;
+	uint8_t b;
+
+	for (unsigned k = 0; k < 4 * VIO_ARRAY_SIZE(ways); k++) {
+		const bool to_guest = k & 1, table = k & 2;
+
+		fresh(w, &d, k / 4, to_guest);
+		memset(w->gmem + DATA, 0xee, 5 * SIZE);
+		for (uint32_t i = 0; !to_guest && i < 3 * SIZE; i++)
+			w->gmem[DATA + i / 3 * 5 + i % 3] = pattern(i);
+		if (to_guest)
+			fill(&d, 0, 4 * SIZE);
+		give_long(w, table, to_guest);
+		w_run(w);
+		assert_int_equal(w->q->fault, VIO_ST_OK);
+		assert_true(w_used(w, &id, &len));
+		assert_int_equal(len, to_guest ? 3 * SIZE : 0);
+		assert_int_equal(vio_bytes_ready(&d.bytes), to_guest ? SIZE : 3 * SIZE);
+		for (uint32_t i = 0; i < 3 * SIZE; i++) {
+			if (to_guest) {
+				b = w->gmem[DATA + i / 3 * 5 + i % 3];
+				assert_int_equal(w->gmem[DATA + i / 3 * 5 + 3 + i % 2], 0xee);
+			} else {
+				vio_bytes_read(&d.bytes, &b, 1);
+			}
+			assert_int_equal(b, pattern(i));
+		}
+		done(&d);
 	}
 }
 
@@ -144,21 +217,21 @@ static void an_address_that_is_not_the_guests_to_give_stops_it(void **state)
 	struct world *w = *state;
 	struct dev d;
 
-	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+	for (unsigned way = 0; way < SPLIT; way++) {
 		fresh(w, &d, way, true);
 		fill(&d, 0, 100);
 		w_desc(w, 0, W_RO, 64, VRING_DESC_F_WRITE, 0);
 		give(w, 0);
 		w_run(w);
 		assert_int_equal(w->q->fault, VIO_ST_DESC_PERM);
-		vio_bytes_close(&d.bytes);
+		done(&d);
 		fresh(w, &d, way, false);
 		w_desc(w, 0, W_HOLE, 64, 0, 0);
 		give(w, 0);
 		w_run(w);
 		assert_int_not_equal(w->q->fault, VIO_ST_OK);
 		assert_int_equal(vio_bytes_ready(&d.bytes), 0);
-		vio_bytes_close(&d.bytes);
+		done(&d);
 	}
 }
 
@@ -168,7 +241,7 @@ static void a_chain_gets_what_is_there_and_not_a_byte_more(void **state)
 	struct dev d;
 	uint32_t id, len;
 
-	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+	for (unsigned way = 0; way < SPLIT; way++) {
 		fresh(w, &d, way, true);
 		memset(w->gmem + DATA, 0xee, 0x40000);
 		fill(&d, 0, 100);
@@ -193,7 +266,7 @@ static void a_chain_gets_what_is_there_and_not_a_byte_more(void **state)
 		assert_int_equal(len, 4096);
 		assert_int_equal(vio_bytes_ready(&d.bytes), 10000 - 4096);
 		assert_int_equal(w->q->in_flight, 0);
-		vio_bytes_close(&d.bytes);
+		done(&d);
 	}
 }
 
@@ -202,7 +275,7 @@ static void a_turn_is_bounded_whatever_the_guest_asks_for(void **state)
 	struct world *w = *state;
 	struct dev d;
 
-	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+	for (unsigned way = 0; way < SPLIT; way++) {
 		fresh(w, &d, way, false);
 		for (unsigned i = 0; i < SIZE; i++) {
 			w_desc(w, i, DATA, 0x100000, 0, 0);
@@ -211,7 +284,7 @@ static void a_turn_is_bounded_whatever_the_guest_asks_for(void **state)
 		w_publish(w);
 		assert_int_equal(vio_squeue_poll(w->q), VIO_PULL_BYTES);
 		assert_int_equal(vio_bytes_ready(&d.bytes), VIO_PULL_BYTES);
-		vio_bytes_close(&d.bytes);
+		done(&d);
 		fresh(w, &d, way, true);
 		fill(&d, 0, RING);
 		for (unsigned i = 0; i < SIZE; i++) {
@@ -220,7 +293,7 @@ static void a_turn_is_bounded_whatever_the_guest_asks_for(void **state)
 		}
 		w_publish(w);
 		assert_int_equal(vio_squeue_poll(w->q), VIO_PULL_CHAINS);
-		vio_bytes_close(&d.bytes);
+		done(&d);
 	}
 }
 
@@ -231,7 +304,7 @@ static void a_chain_larger_than_the_ring_is_carried_in_pieces_and_given_back_onc
 	uint32_t got = 0, id, len, all = 30 * 5000;
 	uint8_t b[700];
 
-	for (unsigned way = 0; way < VIO_ARRAY_SIZE(ways); way++) {
+	for (unsigned way = 0; way < SPLIT; way++) {
 		fresh(w, &d, way, false);
 		for (uint32_t i = 0; i < all; i++)
 			w->gmem[DATA + i] = pattern(i);
@@ -258,7 +331,7 @@ static void a_chain_larger_than_the_ring_is_carried_in_pieces_and_given_back_onc
 		assert_int_equal(len, 0);
 		assert_false(w_used(w, &id, &len));
 		assert_int_equal(w->q->stats.requests, 1);
-		vio_bytes_close(&d.bytes);
+		done(&d);
 	}
 }
 
@@ -276,7 +349,7 @@ static void a_sleeping_lcore_is_told_only_of_what_it_has_use_for(void **state)
 	give(w, 0);
 	assert_true(w_run(w) > 0);
 	assert_int_equal(vio_bytes_ready(&d.bytes), 0);
-	vio_bytes_close(&d.bytes);
+	done(&d);
 }
 
 /* ------------------------------------------------------- what the documentation says ---- */
@@ -312,7 +385,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, w_setup, w_teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_buffer_of_the_wrong_direction_stops_the_device),
-		T(chains_without_bytes_and_longer_ones_than_requests_hold_stop_it),
+		T(a_chain_without_bytes_stops_it_and_so_does_one_that_goes_round),
+		T(chains_longer_than_requests_hold_are_served_to_their_last_byte),
 		T(an_address_that_is_not_the_guests_to_give_stops_it),
 		T(a_chain_gets_what_is_there_and_not_a_byte_more),
 		T(a_turn_is_bounded_whatever_the_guest_asks_for),
