@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
 #include <fcntl.h>
 #include <pcap/pcap.h>
 #include <pthread.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,6 +20,8 @@
 #define HEADER  24u /* of the file, of a record in it */
 #define RECORD  16u
 #define TUNE_NS 5000000u
+#define FLUSH                                                                                      \
+	65536u /* bytes of whole frames that may be lost when the file can't be written any more */
 
 /* In front of a frame in the ring. */
 struct mark {
@@ -30,8 +34,11 @@ struct vio_mirror {
 	uint32_t
 		full; /* the file is as long as it may be, or can't be written: frames are not copied any more */
 	uint32_t ended; /* the thread is to write the rest and end */
+	int error;      /* why it can't be written, errno; relaxed */
+	bool said;      /* that; the switch's lcore's */
 	uint64_t hz;    /* of vio_ticks() */
 	uint64_t size, limit;
+	uint64_t flushed; /* of size: what the file has, whole frames */
 	pcap_t *pcap;
 	pcap_dumper_t *file;
 	pthread_t thread;
@@ -91,6 +98,28 @@ static struct timespec when(const struct vio_mirror *m, uint64_t ticks)
 	return (struct timespec){(time_t)(ns / 1000000000ull), (long)(ns % 1000000000ull)};
 }
 
+/* The file system is full, or whatever it says: the file ends with the last frame of which it is known to have all. */
+static void give_up(struct vio_mirror *m, int why)
+{
+	FILE *f = pcap_dump_file(m->file);
+
+	__fpurge(f); /* else its end is written when it is closed */
+	if (ftruncate(fileno(f), (off_t)m->flushed) < 0)
+		why = why ? why : errno; /* it is as long as it is */
+	vio_store_relaxed(&m->error, why ? why : EIO);
+	vio_store_relaxed(&m->full, 1);
+}
+
+static void flush_file(struct vio_mirror *m)
+{
+	const int before = ferror(pcap_dump_file(m->file)) ? errno : 0;
+
+	if (before || pcap_dump_flush(m->file) < 0)
+		give_up(m, before ? before : errno);
+	else
+		m->flushed = m->size;
+}
+
 /* Into the file, or nowhere if it has become too long. */
 static void write_one(struct vio_mirror *m, const struct mark *k)
 {
@@ -107,8 +136,8 @@ static void write_one(struct vio_mirror *m, const struct mark *k)
 	}
 	pcap_dump((uint8_t *)m->file, &h, m->frame);
 	m->size += RECORD + k->len;
-	if (ferror(pcap_dump_file(m->file))) /* the disk is full: what is there is right so far */
-		vio_store_relaxed(&m->full, 1);
+	if (ferror(pcap_dump_file(m->file)) || m->size - m->flushed >= FLUSH)
+		flush_file(m);
 }
 
 static bool drain(struct vio_mirror *m)
@@ -123,8 +152,8 @@ static bool drain(struct vio_mirror *m)
 		write_one(m, &k);
 		any = true;
 	}
-	if (any && pcap_dump_flush(m->file) < 0)
-		vio_store_relaxed(&m->full, 1);
+	if (any && !m->full)
+		flush_file(m);
 	return any;
 }
 
@@ -184,7 +213,7 @@ int vio_mirror_start(const struct vio_mirror_cfg *cfg, struct vio_mirror **out, 
 		return vio_err_set(err, -ENOMEM, "no memory for a mirror");
 	memset(m, 0, sizeof(*m));
 	m->limit = cfg->limit;
-	m->size = HEADER;
+	m->size = m->flushed = HEADER;
 	m->hz = vio_measure_tick_hz(TUNE_NS);
 	m->pcap =
 		pcap_open_dead_with_tstamp_precision(DLT_EN10MB, SNAP, PCAP_TSTAMP_PRECISION_NANO);
@@ -202,6 +231,14 @@ int vio_mirror_start(const struct vio_mirror_cfg *cfg, struct vio_mirror **out, 
 	else
 		*out = m;
 	return rc;
+}
+
+int vio_mirror_why(struct vio_mirror *m)
+{
+	const int why = m->said ? 0 : vio_load_relaxed(&m->error);
+
+	m->said |= why != 0;
+	return why;
 }
 
 void vio_mirror_stop(struct vio_mirror *m)

@@ -25,6 +25,8 @@ struct vio_mirror_cfg {
 int vio_mirror_start(const struct vio_mirror_cfg *cfg, struct vio_mirror **out,
 		     struct vio_err *err);
 void vio_mirror_stop(struct vio_mirror *m);
+/* Why the file can't be written any more, an errno, once; 0: it can, or that was told. The switch's lcore. */
+int vio_mirror_why(struct vio_mirror *m);
 /* A burst as it came in at the port, or as it leaves (by_port: tags as the port puts them). The switch's lcore. */
 void vio_mirror_in(struct vio_port *p, const struct vio_frame *f, unsigned n);
 void vio_mirror_out(struct vio_port *p, struct vio_frame *const f[], unsigned n);

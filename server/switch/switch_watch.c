@@ -4,6 +4,7 @@
  * now, and what somebody should be told. RARP: RFC 903; that a host sends requests in the name of
  * its guests after they have moved is common practice (QEMU's announce-self, ESXi).
  */
+#include "server/switch/mirror.h"
 #include "server/switch/switch_priv.h"
 
 #define SAY_EVERY_S 10u
@@ -198,6 +199,21 @@ static void say_truncated(struct vio_switch *sw)
 	}
 }
 
+/* What the file has is whole. */
+static void say_mirrors(struct vio_switch *sw)
+{
+	for (unsigned i = 0; i < sw->n; i++) {
+		struct vio_port *p = sw->port[i];
+		struct vio_mirror *m = p->mirror_in ? p->mirror_in : p->mirror_out;
+		const int why = m ? vio_mirror_why(m) : 0;
+
+		if (why)
+			sw->say(sw->say_ctx,
+				"port %s: its mirror has ended: the file can't be written any more (%s)",
+				p->name, strerror(why));
+	}
+}
+
 static void say_moves(struct vio_switch *sw)
 {
 	uint64_t n = sw->moved - sw->moved_said, k = sw->last_move.key;
@@ -238,6 +254,7 @@ static void tick(struct vio_switch *sw, uint32_t now)
 	if (sw->say) {
 		say_storms(sw);
 		say_truncated(sw);
+		say_mirrors(sw);
 		say_moves(sw);
 	}
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A port's frames in a pcap file: each as it passed, once, and never a reason for a frame to wait. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -204,6 +206,53 @@ static void a_file_is_no_longer_than_its_limit_and_whole(void **state)
 	assert_int_equal(n, 4);
 }
 
+static char heard[256];
+
+static void hear(void *ctx, const char *fmt, ...)
+{
+	va_list ap;
+
+	(void)ctx;
+	va_start(ap, fmt);
+	vsnprintf(heard, sizeof(heard), fmt, ap);
+	va_end(ap);
+}
+
+/* The limit on a file's size stands for a file system that is full: what is there is written, the rest is not. */
+static void
+a_file_that_can_not_be_written_ends_with_a_whole_frame_and_the_reason_is_said(void **state)
+{
+	struct rlimit had, now;
+	struct nw *w = *state;
+	struct pcap_pkthdr *h;
+	unsigned n = 0;
+	pcap_t *p;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &had), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	vio_switch_set_say(w->sw, hear, NULL);
+	set(w, NULL, "0,file=%s", file);
+	now = (struct rlimit){.rlim_cur = 150000, .rlim_max = had.rlim_max};
+	setrlimit(RLIMIT_FSIZE, &now);
+	for (unsigned i = 0; i < 300 || !heard[0]; i++) {
+		nw_frame(out, 1000, 1, 0, i);
+		nw_send(&w->g[0], out, 1000);
+		nw_run(w);
+		vio_switch_poll(w->sw, (i + 1) * 1000000000ull);
+		if (i >= 300)
+			usleep(1000);
+	}
+	set(w, NULL, "0,off");
+	setrlimit(RLIMIT_FSIZE, &had);
+	assert_non_null(strstr(heard, "File too large"));
+	p = opened();
+	while (next(p, &h) == 1000)
+		n++;
+	assert_string_equal(pcap_geterr(p), ""); /* not the half of a frame */
+	pcap_close(p);
+	assert_in_range(n, (150000 - 65536 - 24) / 1016, (150000 - 24) / 1016);
+}
+
 static void what_can_not_be_mirrored_is_refused_with_the_reason(void **state)
 {
 	struct nw *w = *state;
@@ -252,6 +301,9 @@ int main(void)
 			frames_that_find_no_room_are_counted_and_arrive_all_the_same, plain, down),
 		cmocka_unit_test_setup_teardown(a_file_is_no_longer_than_its_limit_and_whole, plain,
 						down),
+		cmocka_unit_test_setup_teardown(
+			a_file_that_can_not_be_written_ends_with_a_whole_frame_and_the_reason_is_said,
+			plain, down),
 		cmocka_unit_test_setup_teardown(what_can_not_be_mirrored_is_refused_with_the_reason,
 						plain, down),
 	};
