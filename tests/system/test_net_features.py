@@ -79,6 +79,29 @@ class Cut(NetTest):
             until(lambda: not cut(), "large frames again")
             lan.stop_taps(self)
 
+    def test_a_tap_that_was_renamed_or_moved_to_another_namespace_is_still_followed(self):
+        with Lan(["zero-copy", "copy"], tap_args=["--promisc", "off"], spaces=3) as lan:
+            self.assertTrue(lan.reach(0, 1))
+
+            def renamed(space, old, new):
+                for words in ((old, "down"), (old, "name", new), (new, "up")):
+                    sh("ip", "-n", lan.names[space], "link", "set", *words)
+
+            def cut():
+                before = port(lan, 0)["segmented"]
+                lan.iperf(1, 0, None, "-n", "4M")
+                return port(lan, 0)["segmented"] > before
+
+            renamed(0, "vio0", "eth9")
+            lan.run(0, "ethtool", "-K", "eth9", "gro", "off")
+            until(cut, "segments instead of large frames")
+            sh("ip", "-n", lan.names[0], "link", "set", "eth9", "netns", lan.names[2])
+            sh("ip", "-n", lan.names[2], "addr", "add", lan.address(0) + "/24", "dev", "eth9")
+            renamed(2, "eth9", "eth8")
+            sh("ip", "-n", lan.names[2], "link", "set", "eth8", "address", "02:00:00:00:aa:cc")
+            self.assertTrue(lan.reach(2, 1), "the card passes the new address")
+            lan.stop_taps(self)
+
     def test_the_speed_that_was_given_is_the_taps(self):
         with Lan(["zero-copy", "copy"], nets=["speed=25000", ""]) as lan:
             self.assertIn("Speed: 25000Mb/s", lan.run(0, "ethtool", "vio0"))

@@ -88,10 +88,19 @@ static int tap_open_queue(struct vio_tap *t, const struct vio_net_info *card, st
 	return 0;
 }
 
+void vio_tap_name(const struct vio_tap *t, char name[IFNAMSIZ])
+{
+	struct ifreq r = {0};
+
+	memcpy(name, t->name, IFNAMSIZ);
+	if (t->n_fds > 0 && ioctl(t->fd[0], TUNGETIFF, &r) == 0)
+		memcpy(name, r.ifr_name, IFNAMSIZ);
+}
+
 static void tap_request(const struct vio_tap *t, struct ifreq *r)
 {
 	memset(r, 0, sizeof(*r));
-	memcpy(r->ifr_name, t->name, IFNAMSIZ);
+	vio_tap_name(t, r->ifr_name);
 }
 
 int vio_tap_open(struct vio_tap *t, const char *name, const struct vio_net_info *card, unsigned mtu,
@@ -148,10 +157,10 @@ int vio_tap_up(const struct vio_tap *t, bool up, struct vio_err *err)
 
 int vio_tap_mac(const struct vio_tap *t, uint8_t mac[6])
 {
-	struct ifreq r;
+	struct ifreq r = {0};
 
-	tap_request(t, &r);
-	if (ioctl(t->control, SIOCGIFHWADDR, &r))
+	/* Of the tap itself: it may be in another namespace by now. */
+	if (ioctl(t->fd[0], SIOCGIFHWADDR, &r))
 		return -errno;
 	memcpy(mac, r.ifr_hwaddr.sa_data, 6);
 	return 0;

@@ -11,8 +11,8 @@
 #include "guest/dev/net/net.h"
 
 struct vio_tap {
-	char name[IFNAMSIZ];
-	int control; /* a socket of the namespace */
+	char name[IFNAMSIZ]; /* that it was made with */
+	int control;         /* a socket of the namespace */
 	int fd[VIO_NET_MAX_PAIRS];
 	unsigned n_fds;
 	bool uso; /* the kernel knows datagrams that are to be cut, and leaves them to the card */
@@ -27,6 +27,8 @@ int vio_netns_enter(const char *name, struct vio_err *err);
 int vio_tap_open(struct vio_tap *t, const char *name, const struct vio_net_info *card, unsigned mtu,
 		 struct vio_err *err);
 void vio_tap_close(struct vio_tap *t);
+/* The interface's name now: somebody may have changed it. That which it was made with when it is gone. */
+void vio_tap_name(const struct vio_tap *t, char name[IFNAMSIZ]);
 /* Interface up or down; cable in or out. */
 int vio_tap_up(const struct vio_tap *t, bool up, struct vio_err *err);
 /* The interface's address now; somebody may have changed it. -errno. */

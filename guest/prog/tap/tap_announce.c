@@ -73,31 +73,31 @@ unsigned vio_announce_na(uint8_t *to, const uint8_t mac[6], uint16_t vid, const 
 }
 
 /* The VLAN of an interface above the tap; 0: it is the tap; -1: it is none of ours. */
-static int vlan_of(const struct vio_tap *t, const char *name)
+static int vlan_of(const struct vio_tap *t, const char *tap, const char *name)
 {
 	struct vlan_ioctl_args a = {.cmd = GET_VLAN_REALDEV_NAME_CMD};
 
-	if (!strcmp(name, t->name))
+	if (!strcmp(name, tap))
 		return 0;
 	if (strlen(name) >= sizeof(a.device1))
 		return -1;
 	strcpy(a.device1, name);
-	if (ioctl(t->control, SIOCGIFVLAN, &a) || strcmp(a.u.device2, t->name) != 0)
+	if (ioctl(t->control, SIOCGIFVLAN, &a) || strcmp(a.u.device2, tap) != 0)
 		return -1;
 	a.cmd = GET_VLAN_VID_CMD;
 	return ioctl(t->control, SIOCGIFVLAN, &a) ? -1 : a.u.VID;
 }
 
 /* One frame into buf; 0: nothing is to be said of that address. */
-static unsigned announcement(const struct vio_tap *t, const uint8_t mac[6], const struct ifaddrs *a,
-			     uint8_t *buf)
+static unsigned announcement(const struct vio_tap *t, const char *tap, const uint8_t mac[6],
+			     const struct ifaddrs *a, uint8_t *buf)
 {
 	int vid;
 
 	if (!a->ifa_addr ||
 	    (a->ifa_addr->sa_family != AF_INET && a->ifa_addr->sa_family != AF_INET6))
 		return 0;
-	vid = vlan_of(t, a->ifa_name);
+	vid = vlan_of(t, tap, a->ifa_name);
 	if (vid < 0)
 		return 0;
 	if (a->ifa_addr->sa_family == AF_INET) {
@@ -117,6 +117,7 @@ int vio_tap_announce(const struct vio_tap *t,
 		     bool (*send)(void *ctx, const uint8_t *frame, unsigned len), void *ctx)
 {
 	uint8_t mac[6], frame[VIO_ANNOUNCE_MAX];
+	char tap[IFNAMSIZ];
 	struct ifaddrs *all;
 	int n = 0, rc = vio_tap_mac(t, mac);
 
@@ -125,8 +126,9 @@ int vio_tap_announce(const struct vio_tap *t,
 		return rc;
 	if (getifaddrs(&all))
 		return -errno;
+	vio_tap_name(t, tap);
 	for (const struct ifaddrs *a = all; a; a = a->ifa_next) {
-		unsigned len = announcement(t, mac, a, frame);
+		unsigned len = announcement(t, tap, mac, a, frame);
 
 		n += len > 0 && send(ctx, frame, len);
 	}
