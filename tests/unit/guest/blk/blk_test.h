@@ -54,6 +54,8 @@ static inline int bt_teardown(void **state)
 {
 	struct bt *x = *state;
 
+	if (x->w.s.part && !x->w.s.running)
+		fs_kill(&x->w.s); /* it stands still, and would answer no goodbye: a wait of a second */
 	vio_blk_close(x->b);
 	fw_teardown(&x->w);
 	said_destroy(&x->said);

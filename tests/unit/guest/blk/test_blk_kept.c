@@ -34,13 +34,13 @@ static void open_disk(struct bt *x, struct kernel *k, const char *arm)
 	bt_open(x, arm);
 }
 
-/* For a while, and at least until it has said so. */
+/* Until it has said so, and through some more tries: each is a wait of the transport's for an answer. */
 static void nothing_comes_back(struct bt *x, const char *said)
 {
 	uint64_t end = vio_now_ns() + 20000000000ull;
 	struct vio_blk_req *r;
 
-	for (unsigned after = 0; after < 20;) {
+	for (unsigned after = 0; after < 3;) {
 		assert_int_equal(vio_blk_poll(x->b, 0, &r, 1), 0);
 		vio_blk_idle(x->b, 0, 1000000);
 		after += strstr(x->said.text, said) != NULL;

@@ -278,7 +278,7 @@ void rig_shadow(struct rig *g, const struct rig_mix *mix)
 		assert_int_equal(rig_one(g, VIO_IO_READ, off, len), 0);
 		memcpy(shadow + off, rig_piece(g, 0), len);
 	}
-	for (unsigned done = 0; done < mix->ops; done += RIG_DEPTH) {
+	for (unsigned done = 0; done < mix->ops / RIG_FEWER; done += RIG_DEPTH) {
 		for (unsigned i = 0; i < RIG_DEPTH; i++) {
 			make(g, i, mix);
 			prepare(g, &g->req[i], shadow);

@@ -19,6 +19,15 @@ struct rig {
 	char dir[64]; /* of this rig alone; removed with it */
 };
 
+/* Sanitizers make each request ten times as long, and one queue has one thread: fewer of the random ones. */
+#if defined(__SANITIZE_THREAD__)
+#define RIG_FEWER 8
+#elif defined(__SANITIZE_ADDRESS__)
+#define RIG_FEWER 2
+#else
+#define RIG_FEWER 1
+#endif
+
 /* How to lay the data of random requests into memory. */
 struct rig_mix {
 	unsigned ops;
