@@ -159,9 +159,7 @@ static void discard(struct cached *c, uint32_t i)
 {
 	struct entry *e = &c->entry[i];
 
-	if (e->exposed)
-		vio_mapper_unexpose(&c->m, e->window);
-	vio_mapper_clear(&c->m, e->page, e->n);
+	vio_mapper_withdraw(&c->m, &e->window, e->exposed, e->page, e->n);
 	*e = (struct entry){.hash_next = c->free};
 	c->free = i;
 }
@@ -333,7 +331,7 @@ static void cached_lost(struct vio_dma *d)
 {
 	struct cached *c = cached_of(d);
 
-	c->m.session++;
+	vio_mapper_lost(&c->m);
 	if (!c->m.in_place)
 		return; /* the TCEs are as good as before */
 	for (uint32_t i = 0; i < c->n_entries; i++) {

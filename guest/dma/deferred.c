@@ -159,7 +159,7 @@ static void deferred_lost(struct vio_dma *d)
 {
 	struct deferred *f = deferred_of(d);
 
-	f->m.session++;
+	vio_mapper_lost(&f->m);
 	f->n_windows = 0;
 }
 

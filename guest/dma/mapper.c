@@ -176,18 +176,41 @@ bool vio_mapper_unexpose(struct vio_mapper *m, uint16_t id)
 	return m->d.cfg.expose.del(m->d.cfg.expose.ctx, id) == 0;
 }
 
+void vio_mapper_withdraw(struct vio_mapper *m, const uint16_t *window, unsigned n, uint32_t page,
+			 uint32_t n_pages)
+{
+	bool gone = true;
+
+	for (unsigned i = 0; i < n; i++)
+		gone &= vio_mapper_unexpose(m, window[i]);
+	if (vio_likely(gone))
+		vio_mapper_clear(m, page, n_pages);
+	else if (m->n_kept < VIO_ARRAY_SIZE(m->kept))
+		m->kept[m->n_kept++] = (struct vio_mapper_run){page, n_pages};
+}
+
+void vio_mapper_lost(struct vio_mapper *m)
+{
+	m->session++;
+	for (unsigned i = 0; i < m->n_kept; i++)
+		vio_mapper_clear(m, m->kept[i].page, m->kept[i].n);
+	m->n_kept = 0;
+}
+
+/* As vio_mapper_expose(), each span; after an error nothing is mapped. */
 static int expose_all(struct vio_mapper *m, struct vio_dma_map *map, uint32_t page,
 		      const struct vio_span *spans)
 {
+	uint32_t at = page;
+
 	for (unsigned i = 0; i < map->n_seg; i++) {
-		int rc = vio_mapper_expose(m, page, &spans[i], &map->window_id[i]);
+		int rc = vio_mapper_expose(m, at, &spans[i], &map->window_id[i]);
 
 		if (rc) {
-			while (i-- > 0)
-				vio_mapper_unexpose(m, map->window_id[i]);
+			vio_mapper_withdraw(m, map->window_id, i, page, map->n_pages);
 			return rc;
 		}
-		page += spans[i].n;
+		at += spans[i].n;
 	}
 	return 0;
 }
@@ -215,10 +238,5 @@ int vio_mapper_request(struct vio_mapper *m, struct vio_dma_map *map)
 	map->base = vio_mapper_at(m, page);
 	map->n_pages = total;
 	map->session = m->session;
-	if (m->in_place) {
-		rc = expose_all(m, map, page, spans);
-		if (rc)
-			vio_mapper_clear(m, page, total);
-	}
-	return rc;
+	return m->in_place ? expose_all(m, map, page, spans) : 0;
 }

@@ -13,12 +13,19 @@
 /* A call that answers "not now" is repeated for this long at most. */
 #define VIO_MAPPER_BUSY_NS 10000000ull
 
+struct vio_mapper_run {
+	uint32_t page, n;
+};
+
 struct vio_mapper {
 	struct vio_dma d; /* first: the level's public head */
 	struct vio_ioba_alloc iobas;
 	struct be64 *list; /* cfg.list as this process sees it */
 	uint64_t mem_bytes;
 	uint32_t session; /* counts `lost`: windows of an earlier one are void */
+	/* Pages of windows that stayed: cleared when the session has ended, and those that have no place here by fini. */
+	struct vio_mapper_run kept[16];
+	unsigned n_kept;
 	/* log2 of what a segment is rounded to: the TCE page, or the backing page when it will be granted. */
 	uint8_t round_shift;
 	bool in_place;
@@ -77,6 +84,14 @@ int vio_mapper_expose(struct vio_mapper *m, uint32_t page, const struct vio_span
 		      uint16_t *id);
 /* False: the server may still use its pages. */
 bool vio_mapper_unexpose(struct vio_mapper *m, uint16_t id);
+/*
+ * Of what no request needs any more: unexpose n windows, then clear [page, page + n_pages). Where a window stays, so do all of
+ * these IOBAs, until the session has ended: under one that is handed out again the server would find the pages of before.
+ */
+void vio_mapper_withdraw(struct vio_mapper *m, const uint16_t *window, unsigned n, uint32_t page,
+			 uint32_t n_pages);
+/* The session has ended, and all windows with it (struct vio_dma_ops, lost). */
+void vio_mapper_lost(struct vio_mapper *m);
 
 /*
  * A whole request into one run of IOBAs, each segment with entries of its own: each page then has

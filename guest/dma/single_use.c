@@ -69,7 +69,7 @@ static unsigned single_use_unmap(struct vio_dma *d, struct vio_dma_map *const r[
 
 static void single_use_lost(struct vio_dma *d)
 {
-	vio_mapper_of(d)->session++;
+	vio_mapper_lost(vio_mapper_of(d));
 }
 
 const struct vio_dma_ops vio_dma_single_use = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Mapping level deferred, when what it has put off can't be done: nothing is said to be out of reach that is not. */
+/* When a mapping can't be taken back: nothing is said to be out of reach that is not, and no IOBA is handed out again. */
 #include "dma_world.h"
 
 #define DATA (4 * MIB)
@@ -7,6 +7,7 @@
 static struct dma_world w;
 static bool held; /* the server does not let go of windows */
 static unsigned windows;
+static unsigned refused_at; /* the window with this number is not taken */
 
 static int stuck_add(void *ctx, struct ioba at, struct gla addr, uint64_t len, uint8_t perm,
 		     uint16_t *id)
@@ -14,6 +15,8 @@ static int stuck_add(void *ctx, struct ioba at, struct gla addr, uint64_t len, u
 	static uint16_t next;
 
 	(void)ctx, (void)at, (void)addr, (void)len, (void)perm;
+	if (refused_at && --refused_at == 0)
+		return -ENOSPC;
 	*id = next++;
 	windows++;
 	return 0;
@@ -32,7 +35,7 @@ static int up(void **state)
 	dma_up(&w, 12, SLICE_PAGES);
 	w.cfg.defer_batch = 2;
 	held = false;
-	windows = 0;
+	windows = refused_at = 0;
 	return 0;
 }
 
@@ -99,6 +102,70 @@ static void a_batch_whose_windows_the_server_keeps_stays_mapped(void **state)
 	windows = 0;
 }
 
+/* Does a request lie on pages that another one had? */
+static bool overlaps(const struct vio_dma_map *a, const struct vio_dma_map *b)
+{
+	return a->base.v < b->base.v + (uint64_t)b->n_pages * PAGE &&
+	       b->base.v < a->base.v + (uint64_t)a->n_pages * PAGE;
+}
+
+static void half_a_request_whose_windows_stay(enum vio_mapping level)
+{
+	struct vio_dma_map half, other;
+
+	w.cfg.expose = (struct vio_dma_expose){.add = stuck_add, .del = stuck_del};
+	dma_open(&w, level);
+	held = true;
+	refused_at = 3;
+	make_read(&half, 0, DATA, 4096);
+	assert_int_equal(map1(&w, &half), 0);
+	assert_int_equal(windows, 2);
+	make_read(&other, 1, DATA + PAGE, 4096);
+	assert_int_equal(map1(&w, &other), 1);
+	assert_false(overlaps(&half, &other));
+	held = false;
+	unmap1(&w, &other);
+	w.d->ops->lost(w.d); /* the session has ended, and the windows with it */
+	assert_int_equal(mapped(&w), level == VIO_MAP_DEFERRED ? 3 : 0);
+	windows = 0;
+}
+
+static void half_a_request_whose_windows_stay_keeps_its_addresses(void **state)
+{
+	(void)state;
+	half_a_request_whose_windows_stay(VIO_MAP_SINGLE_USE);
+}
+
+static void half_a_deferred_request_whose_windows_stay_keeps_its_addresses(void **state)
+{
+	(void)state;
+	half_a_request_whose_windows_stay(VIO_MAP_DEFERRED);
+}
+
+static void a_range_whose_window_stays_when_it_is_evicted_keeps_its_addresses(void **state)
+{
+	struct vio_dma_map first, second;
+	(void)state;
+
+	w.cfg.expose = (struct vio_dma_expose){.add = stuck_add, .del = stuck_del};
+	w.cfg.slice_len = 6 * PAGE;
+	dma_open(&w, VIO_MAP_CACHED);
+	make_read(&first, 0, DATA, 3 * PAGE);
+	assert_int_equal(map1(&w, &first), 1);
+	unmap1(&w, &first);
+	held = true;
+	make_read(&second, 1, DATA + 8 * PAGE, 3 * PAGE); /* of the slice's pages one is free */
+	assert_true(map1(&w, &second) <= 0);
+	assert_int_equal(tce_of(&w, first.seg[1].at) & ~(PAGE - 1), DATA);
+	held = false;
+	w.d->ops->lost(w.d);
+	assert_int_equal(mapped(&w), 0);
+	assert_int_equal(map1(&w, &second), 1);
+	unmap1(&w, &second);
+	w.d->ops->lost(w.d);
+	windows = 0;
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, up, down)
 
 int main(void)
@@ -106,6 +173,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_batch_that_stays_mapped_is_kept_and_the_next_request_is_not_called_unmapped),
 		T(a_batch_whose_windows_the_server_keeps_stays_mapped),
+		T(half_a_request_whose_windows_stay_keeps_its_addresses),
+		T(half_a_deferred_request_whose_windows_stay_keeps_its_addresses),
+		T(a_range_whose_window_stays_when_it_is_evicted_keeps_its_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
