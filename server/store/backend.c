@@ -283,19 +283,21 @@ void vio_backend_close(struct vio_backend *be)
 int vio_backend_resize(struct vio_backend *be)
 {
 	const uint64_t before = vio_load_relaxed(&be->size);
-	uint64_t now = before;
+	uint64_t now = before, was = before;
 	int rc = be->ops->look_size ? be->ops->look_size(be, &now) : -EOPNOTSUPP;
 
 	if (rc < 0 || now == before)
 		return rc;
+	/* A queue may have seen it meanwhile, or more: the size does not go back. */
+	while (now > was && !vio_cas(&be->size, was, now))
+		;
+	if (now > before && now <= was)
+		return 0;
 	vio_backend_say(
 		be,
 		now > before
 			? "has grown from %llu to %llu bytes"
 			: "had %llu bytes and has %llu now: its guest still has the former size, and requests behind the end fail",
 		(unsigned long long)before, (unsigned long long)now);
-	if (now < before)
-		return -ENOSPC;
-	vio_store_relaxed(&be->size, now);
-	return 1;
+	return now > before ? 1 : -ENOSPC;
 }

@@ -9,7 +9,7 @@ import tempfile
 import time
 import unittest
 
-from common import ARMS, BUILD, Machine, main, telemetry, until
+from common import ARMS, BUILD, Machine, MachineError, main, telemetry, until
 from nbd_disk import io, nbdkit, sh
 from test_disk_stop import Writer, resume, stopped
 
@@ -160,7 +160,7 @@ class Again(Nbd):
     def test_a_delay_that_is_none_is_refused(self):
         self.server(self.file())
         for bad in ("x", "-1", "1.5", "86401", "5s"):
-            with self.assertRaises(Exception, msg=bad):
+            with self.assertRaisesRegex(MachineError, f"reconnect-delay={bad}: whole seconds, 0 to 86400"):
                 with self.machine(f",reconnect-delay={bad}"):
                     pass
 

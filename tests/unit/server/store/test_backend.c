@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "be_rig.h"
+#include "vio/atomics.h"
 
 static void sizes_are_read_as_people_write_them(void **state)
 {
@@ -230,6 +231,39 @@ static void memory_that_does_not_fit_is_said_by_the_partition(void **state)
 	assert_null(be);
 }
 
+/* A store that answers 2,048 while one of its queues sees `meanwhile`. */
+static uint64_t meanwhile;
+
+static int look_and_be_overtaken(struct vio_backend *be, uint64_t *size)
+{
+	vio_store_relaxed(&be->size, meanwhile);
+	*size = 2048;
+	return 0;
+}
+
+static void say_nothing(void *ctx, const char *line)
+{
+	(void)ctx;
+	(void)line;
+}
+
+static void a_size_that_a_queue_has_seen_meanwhile_does_not_go_back(void **state)
+{
+	static const struct vio_backend_ops ops = {.name = "x", .look_size = look_and_be_overtaken};
+	struct vio_backend be = {.ops = &ops, .size = 1024, .say = say_nothing};
+
+	(void)state;
+	meanwhile = 4096;
+	assert_int_equal(vio_backend_resize(&be), 0);
+	assert_int_equal(be.size, 4096);
+	be.size = meanwhile = 1024;
+	assert_int_equal(vio_backend_resize(&be), 1);
+	assert_int_equal(be.size, 2048);
+	be.size = meanwhile = 4096;
+	assert_int_equal(vio_backend_resize(&be), -ENOSPC);
+	assert_int_equal(be.size, 4096);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -242,6 +276,7 @@ int main(void)
 		cmocka_unit_test(memory_gives_addresses_inside_the_disk_only),
 		cmocka_unit_test(memory_is_filled_as_asked),
 		cmocka_unit_test(memory_that_does_not_fit_is_said_by_the_partition),
+		cmocka_unit_test(a_size_that_a_queue_has_seen_meanwhile_does_not_go_back),
 	};
 	int rc;
 
