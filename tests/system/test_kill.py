@@ -8,7 +8,7 @@ import tempfile
 import time
 import unittest
 
-from common import ARMS, BUILD, Machine, count, main, until
+from common import ARMS, BUILD, SLOW, Machine, count, main, telemetry, until
 
 LOAD = ["--rw", "randmixed", "--bs", "4k", "--depth", "16", "--span", "4M", "--warm-seconds", "0"]
 
@@ -27,6 +27,9 @@ def command_lines():
     return out
 
 
+# Ways and layouts whose returns are looked at; in slow builds those that share no code (guest/blk_recover has them all there).
+RETURNS = [*(a for a in ARMS if not SLOW or a in ("copy", "zero-copy")), "zero-copy,layout=packed-in-order",
+           *([] if SLOW else ["copy,layout=split-in-order"])]
 # Where a guest stands still: with the locks of both queues (CRQ calls), in the middle of its memory's (grants, TCEs).
 STOPS = (("copy", "H_REG_CRQ@1=STOP"), ("copy", "H_SEND_CRQ@4=STOP"), ("copy", "H_SEND_CRQ@20=STOP"),
          ("copy", "H_PUT_TCE_INDIRECT@40=STOP"), ("zero-copy", "H_GRANT_LOGICAL@2=STOP"))
@@ -46,6 +49,14 @@ class Kill(unittest.TestCase):
     def machine(self, disk="memory,size=32M"):
         return Machine(BUILD, phypd_args=["--server-memory", "96"], vios_args=["--disk", disk])
 
+    def at_work(self, m, g, adapter=0):
+        """Until the guest's measured requests are under way: it reads none before."""
+        def reads():
+            self.assertTrue(g.alive(), g.log())
+            q = telemetry(m, f"/vio/queue,{adapter},0")[0]
+            return q and q["reads"] > 20
+        until(reads, "the guest's requests")
+
     def check_disk(self, m, arm, partition="guest0"):
         r = m.guest(["--partition", partition, "--arm", arm, *LOAD, "--count", count(2000)])
         self.assertEqual(r["run"]["mismatches"], 0)
@@ -54,8 +65,7 @@ class Kill(unittest.TestCase):
         for arm in ARMS:
             with self.subTest(arm=arm), self.machine() as m:
                 g = m.start_guest(["--arm", arm, *LOAD, "--seconds", "60"])
-                time.sleep(0.7)
-                self.assertTrue(g.alive(), g.log())
+                self.at_work(m, g)
                 g.kill()
                 until(lambda: "guest0" in m.phypd.log() and "gone" in m.phypd.log(), "phypd's word on the death")
                 until(lambda: "guest0" in m.vios.log(), "the server's word on the death")
@@ -63,13 +73,12 @@ class Kill(unittest.TestCase):
                 self.assertTrue(m.vios.alive())
 
     def test_a_killed_server_comes_back_and_the_guest_goes_on_without_losing_a_request(self):
-        for arm in [*ARMS, "zero-copy,layout=packed-in-order", "copy,layout=split-in-order"]:
+        for arm in RETURNS:
             with self.subTest(arm=arm), tempfile.NamedTemporaryFile(suffix=".img") as image:
                 image.truncate(32 << 20)
                 with self.machine(f"file,path={image.name}") as m:
-                    g = m.start_guest(["--arm", arm, *LOAD, "--seconds", "6"])
-                    time.sleep(1.2)
-                    self.assertTrue(g.alive(), g.log())
+                    g = m.start_guest(["--arm", arm, *LOAD, "--seconds", "2"])
+                    self.at_work(m, g)
                     m.vios.kill()
                     until(lambda: "server has gone" in g.log(), "the guest's word on the server's death")
                     m.start_vios()
@@ -80,30 +89,29 @@ class Kill(unittest.TestCase):
         for sig in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(sig=sig), self.machine() as m:
                 g = m.start_guest(["--arm", "zero-copy", *LOAD, "--seconds", "60"])
-                time.sleep(0.7)
+                self.at_work(m, g)
                 m.vios.kill()
                 until(lambda: "server has gone" in g.log(), "the guest's word on the server's death")
                 g.signal(sig)
                 g.proc.wait(20)
-                # the second where the server went while the disk was still being filled
-                self.assertRegex(g.log(), "outstanding|ended before the VIO server had finished")
+                self.assertIn("outstanding", g.log())
 
     def test_a_server_with_another_image_gets_no_request_and_the_right_one_all(self):
         with tempfile.NamedTemporaryFile(suffix=".img") as right, tempfile.NamedTemporaryFile(suffix=".img") as wrong:
             right.truncate(32 << 20)
-            wrong.truncate(32 << 20)
             with self.machine(f"file,path={right.name}") as m:
-                g = m.start_guest(["--arm", "zero-copy", *LOAD, "--seconds", "4"])
-                time.sleep(1.2)
-                self.assertTrue(g.alive(), g.log())
+                g = m.start_guest(["--arm", "zero-copy", *LOAD, "--seconds", "2"])
+                self.at_work(m, g)
                 m.vios.kill()
                 m.vios_args = ["--disk", f"file,path={wrong.name}"]
-                m.start_vios()
-                until(lambda: "another disk" in g.log(), "the guest's word on the other disk")
-                time.sleep(0.3)
-                m.vios.stop()
-                wrong.seek(0)
-                self.assertFalse(any(wrong.read()), "the other image was written to")
+                for n, mib in enumerate((32, 48), 1):  # neither the same size nor a larger one makes it the right one
+                    wrong.truncate(mib << 20)
+                    m.start_vios()
+                    until(lambda k=n: g.log().count("another disk") == k, "the guest's word on the other disk")
+                    time.sleep(0.2)
+                    m.vios.stop()
+                    wrong.seek(0)
+                    self.assertFalse(any(wrong.read()), "the other image was written to")
                 m.vios_args = ["--disk", f"file,path={right.name}"]
                 m.start_vios()
                 g.proc.wait(60)
@@ -112,7 +120,7 @@ class Kill(unittest.TestCase):
     def test_a_killed_phypd_ends_the_machine_and_everybody_says_so(self):
         with self.machine() as m:
             g = m.start_guest(["--arm", "zero-copy", *LOAD, "--seconds", "60"])
-            time.sleep(0.7)
+            self.at_work(m, g)
             m.phypd.kill()
             g.proc.wait(20)
             self.assertNotEqual(g.proc.returncode, 0)
@@ -131,8 +139,7 @@ class Kill(unittest.TestCase):
                 image.truncate(32 << 20)
                 with self.machine(f"file,path={image.name}") as m:
                     g = m.start_guest(["--arm", arm, *LOAD, "--seconds", "60"])
-                    time.sleep(0.7)
-                    self.assertTrue(g.alive(), g.log())
+                    self.at_work(m, g)
                     m.vios.signal(signal.SIGSTOP)
                     m.phypd.kill()
                     until(lambda: "server's process to end" in g.log(), "the guest's word that it waits")
@@ -148,8 +155,9 @@ class Kill(unittest.TestCase):
         with Machine(BUILD, phypd_args=["--guests", "2", "--server-memory", "128"],
                      vios_args=["--disk", "memory,size=32M", "--disk", "memory,size=32M"]) as m:
             a = m.start_guest(["--partition", "guest0", "--arm", "zero-copy", *LOAD, "--seconds", "60"])
-            b = m.start_guest(["--partition", "guest1", "--arm", "copy", *LOAD, "--seconds", "3"])
-            time.sleep(1)
+            b = m.start_guest(["--partition", "guest1", "--arm", "copy", *LOAD, "--seconds", "2"])
+            self.at_work(m, a)
+            self.at_work(m, b, 1)
             a.kill()
             b.proc.wait(60)
             self.assertEqual(b.proc.returncode, 0, b.log())
@@ -165,7 +173,7 @@ class Kill(unittest.TestCase):
 
     def test_a_guest_stopped_inside_a_hypercall_keeps_nobody_waiting(self):
         # The neighbour needs the lcore that serves both; then the server is killed, comes back, and phypd is asked to end.
-        for arm, spec in STOPS:
+        for arm, spec in STOPS[::2] if SLOW else STOPS:
             with self.subTest(arm=arm, spec=spec), two_guests() as m:
                 a = m.start_guest(["--partition", "guest0", "--arm", arm, *LOAD, "--seconds", "60", "--fault", spec])
                 self.addCleanup(a.kill)
@@ -182,7 +190,7 @@ class Kill(unittest.TestCase):
                 self.assertEqual(m.phypd.proc.returncode, 0, m.phypd.log())
 
     def test_a_guest_stopped_inside_a_hypercall_goes_on_when_it_is_continued(self):
-        for arm, spec in STOPS:
+        for arm, spec in STOPS[1::3] if SLOW else STOPS:
             with self.subTest(arm=arm, spec=spec), two_guests() as m:
                 a = m.start_guest(["--partition", "guest0", "--arm", arm, *LOAD, "--seconds", "2", "--fault", spec])
                 self.addCleanup(a.kill)
