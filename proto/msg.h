@@ -178,6 +178,7 @@ struct vio_dev_header_tail {
 	uint8_t pad[11];
 };
 #define VIO_HEADER_UNFENCED 1u /* what an earlier server had in flight may still be executed */
+#define VIO_HEADER_BY_NAME  2u /* identity is a name's, under which there may be another disk */
 static_assert(sizeof(struct vio_dev_header_v2) + sizeof(struct vio_dev_header_tail) == 64,
 	      "fits VIO_DEV_HEADER_BYTES");
 

@@ -46,6 +46,7 @@ struct vio_transport_cfg {
 struct vio_transport_info {
 	uint8_t identity[20]; /* which disk or card it is; zero: not known */
 	bool unfenced;        /* what an earlier server had in flight may still be executed */
+	bool by_name;         /* identity is a name's, under which there may be another */
 	uint8_t version;
 	uint8_t type;       /* virtio device id */
 	struct vio_arm arm; /* in force, after any fallback */

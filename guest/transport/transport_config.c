@@ -67,6 +67,7 @@ static void read_v2(struct vio_transport *t, struct offer *o)
 	vio_t_get(&tail, (uint8_t *)vio_t_page(t, VIO_T_HEADER) + sizeof(h), sizeof(tail));
 	memcpy(i->identity, tail.identity, sizeof(i->identity));
 	i->unfenced = tail.flags & VIO_HEADER_UNFENCED;
+	i->by_name = tail.flags & VIO_HEADER_BY_NAME;
 	*o = (struct offer){vio_from_be64(h.device_features), h.ring_levels, h.payload_levels,
 			    h.notify_levels};
 }

@@ -22,6 +22,7 @@ struct vio_device {
 	uint8_t identity[20];
 	/* What an earlier server had in flight may still be executed: guests must not send it again. */
 	bool unfenced;
+	bool by_name; /* identity is a name's, under which there may be another */
 	/* Its queues are told of windows of buffers; and may be with others in flight (window_busy). */
 	bool told_windows, live_windows;
 	char what[160]; /* for messages and reports: "file /tmp/x.img, O_DIRECT" */

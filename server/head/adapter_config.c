@@ -95,7 +95,9 @@ static uint32_t header_bytes(const struct vio_adapter *a)
 static uint8_t write_tail(struct vio_adapter *a)
 {
 	const struct vio_device *dev = a->cfg.dev;
-	struct vio_dev_header_tail t = {.flags = dev->unfenced ? VIO_HEADER_UNFENCED : 0};
+	struct vio_dev_header_tail t = {
+		.flags = (uint8_t)((dev->unfenced ? VIO_HEADER_UNFENCED : 0) |
+				   (dev->by_name ? VIO_HEADER_BY_NAME : 0))};
 
 	memcpy(t.identity, dev->identity, sizeof(t.identity));
 	return vio_awrite(a, ioba_add(a->header, sizeof(struct vio_dev_header_v2)), &t, sizeof(t));

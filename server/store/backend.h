@@ -56,6 +56,7 @@ struct vio_backend {
 	bool unfenced;
 	/* Which disk it is: another one of the same shape has another. Zero: not known. */
 	uint8_t identity[20];
+	bool by_name; /* ... and is a name's only: that a larger one under it is the same does not follow */
 	char id[20];    /* GET_ID string, zero-padded */
 	char what[160]; /* for messages and reports: "file /tmp/x.img, O_DIRECT" */
 	/* Lines for people, without the newline. Any thread; must not wait. NULL: standard error. */

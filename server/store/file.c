@@ -279,7 +279,8 @@ static int set_up(struct vio_file *f, const struct options *o, const struct stat
 				   strerror(errno));
 	f->dev = st->st_dev;
 	f->ino = st->st_ino;
-	vio_backend_make_id(&f->be, o->id, vio_file_hash(f->fd, st));
+	vio_backend_make_id(&f->be, o->id, vio_file_hash(f->fd, st, &f->be.by_name));
+	f->be.by_name &= !o->id[0];
 	/* A copy has another id, or a serial says what is to count as the same. */
 	vio_backend_identify(&f->be, f->be.id, sizeof(f->be.id));
 	describe(f, o, &mode, size % mode.block_size);

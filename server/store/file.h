@@ -52,8 +52,11 @@ bool vio_file_can_punch(int fd, const struct stat *st, uint64_t size);
 const char *vio_file_format(int fd);
 /* struct vio_backend's `physical`. */
 uint32_t vio_file_physical(int fd, const struct stat *st);
-/* Which file it is: the same number for the same one, whenever it is opened. */
-uint64_t vio_file_hash(int fd, const struct stat *st);
+/*
+ * Which file it is: the same number for the same one, whenever it is opened. *by_name: the system tells no more than a
+ * number that is used again (of an inode, of a device) when the file is gone.
+ */
+uint64_t vio_file_hash(int fd, const struct stat *st, bool *by_name);
 
 /*
  * file_lock.c. Be one of those that have the file open, for as long as the descriptor is, and keep

@@ -134,11 +134,30 @@ bool vio_file_can_punch(int fd, const struct stat *st, uint64_t size)
 	       fallocate(fd, mode, hole, VIO_DISK_UNIT) == 0;
 }
 
+/* What tells a file from one that had its inode before: when it was made, or which use of the inode it is. */
+static uint64_t hash_use(int fd, uint64_t h, bool *by_name)
+{
+	union {
+		struct file_handle h;
+		uint8_t room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} at = {.h.handle_bytes = MAX_HANDLE_SZ};
+	struct statx sx;
+	int mount;
+
+	*by_name = false;
+	memset(&sx, 0, sizeof(sx));
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) == 0 && sx.stx_mask & STATX_BTIME)
+		return vio_hash(h, &sx.stx_btime, sizeof(sx.stx_btime));
+	if (name_to_handle_at(fd, "", &at.h, &mount, AT_EMPTY_PATH) == 0)
+		return vio_hash(h, at.h.f_handle, at.h.handle_bytes);
+	*by_name = true;
+	return h;
+}
+
 /* One for each file, the same whenever it is served. */
-uint64_t vio_file_hash(int fd, const struct stat *st)
+uint64_t vio_file_hash(int fd, const struct stat *st, bool *by_name)
 {
 	uint64_t h = vio_hash(VIO_HASH_START, &st->st_dev, sizeof(st->st_dev));
-	struct statx sx;
 
 	if (S_ISBLK(st->st_mode)) {
 		unsigned long long seq = sysfs_number(st, ".", "diskseq");
@@ -146,15 +165,10 @@ uint64_t vio_file_hash(int fd, const struct stat *st)
 		if (!seq) /* a partition */
 			seq = sysfs_number(st, "..", "diskseq");
 		h = vio_hash(h, &st->st_rdev, sizeof(st->st_rdev));
-		h = vio_hash(h, &seq, sizeof(seq));
-	} else {
-		h = vio_hash(h, &st->st_ino, sizeof(st->st_ino));
-		memset(&sx, 0, sizeof(sx));
-		if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) == 0 &&
-		    sx.stx_mask & STATX_BTIME)
-			h = vio_hash(h, &sx.stx_btime, sizeof(sx.stx_btime));
+		*by_name = seq == 0;
+		return vio_hash(h, &seq, sizeof(seq));
 	}
-	return h;
+	return hash_use(fd, vio_hash(h, &st->st_ino, sizeof(st->st_ino)), by_name);
 }
 
 const char *vio_file_format(int fd)

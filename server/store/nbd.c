@@ -52,6 +52,7 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 	uint32_t block;
 	uint64_t cut;
 	size_t len = strlen(n->uri);
+	bool described;
 	int rc = limits(n, h, err);
 
 	if (rc)
@@ -81,7 +82,9 @@ static int learn(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err)
 	n->be.physical = n->preferred;
 	if (n->be.read_only)
 		n->be.can_unmap = n->be.can_discard = n->be.can_zero = false;
-	vio_backend_make_id(&n->be, n->id, vio_hash(VIO_HASH_START, n->uri, len));
+	n->told = vio_nbd_told(h, &described);
+	n->be.by_name = !described && !n->id[0];
+	vio_backend_make_id(&n->be, n->id, vio_hash(n->told, n->uri, len));
 	vio_backend_identify(&n->be, n->be.id, sizeof(n->be.id));
 	snprintf(n->be.what, sizeof(n->be.what), "nbd %s%s%s%s%s", len > 80 ? "..." : "",
 		 n->uri + (len > 80 ? len - 77 : 0), n->be.read_only ? ", read-only" : "",
@@ -136,6 +139,7 @@ static void nbd_backend_close(struct vio_backend *be)
 {
 	struct vio_nbd *n = of(be);
 
+	vio_nbd_dialer_stop(n->dialer);
 	vio_nbd_hang_up(n->spare);
 	pthread_mutex_destroy(&n->lock);
 	free(n);
@@ -158,6 +162,8 @@ static int nbd_backend_open(const char *spec, const struct vio_backend_env *env,
 		rc = learn(n, n->spare, err);
 	if (rc == 0)
 		rc = vio_nbd_fence_start(n, n->spare, err);
+	if (rc == 0)
+		rc = vio_nbd_dialer_start(n->uri, &n->dialer, err);
 	if (rc)
 		nbd_backend_close(&n->be);
 	else
@@ -165,33 +171,24 @@ static int nbd_backend_open(const char *spec, const struct vio_backend_env *env,
 	return rc;
 }
 
-/* A connection for a queue: the spare one when it still stands. Under lock. */
-static int take_connection(struct vio_nbd *n, struct nbd_handle **h, struct vio_err *err)
+/* A connection for a queue: the spare one when it still stands. NULL: one has to be made. Under lock. */
+static struct nbd_handle *take_spare(struct vio_nbd *n)
 {
-	int rc;
+	struct nbd_handle *h = n->spare;
+	bool larger;
 
-	*h = n->spare;
 	n->spare = NULL;
-	if (*h && nbd_poll(*h, 0) >= 0 && nbd_aio_is_ready(*h) > 0 && vio_nbd_same_disk(n, *h))
-		return 0;
-	if (*h)
-		vio_nbd_owe_flush(n);
-	nbd_close(*h);
-	*h = NULL;
-	rc = vio_nbd_connect(n->uri, h, err);
-	if (rc || vio_nbd_same_disk(n, *h))
-		return rc;
-	vio_nbd_hang_up(*h);
-	*h = NULL;
-	return vio_err_set(
-		err, -ENODEV,
-		"backend nbd: %.120s is another disk than it was; start the server again to use it",
-		n->uri);
+	if (!h ||
+	    (nbd_poll(h, 0) >= 0 && nbd_aio_is_ready(h) > 0 && vio_nbd_same_disk(n, h, &larger)))
+		return h;
+	vio_nbd_owe_flush(n);
+	nbd_close(h);
+	return NULL;
 }
 
 static int count_in(struct vio_nbd *n, struct nbd_handle **h, struct vio_err *err)
 {
-	int rc;
+	int rc = 0;
 
 	pthread_mutex_lock(&n->lock);
 	if (n->n_queues > 0 && !n->multi_conn)
@@ -200,7 +197,7 @@ static int count_in(struct vio_nbd *n, struct nbd_handle **h, struct vio_err *er
 			"backend nbd: %.120s does not allow several connections to one disk (multi-conn); use one queue",
 			n->uri);
 	else
-		rc = take_connection(n, h, err);
+		*h = take_spare(n);
 	if (rc == 0)
 		vio_store_relaxed(&n->n_queues, n->n_queues + 1);
 	pthread_mutex_unlock(&n->lock);
@@ -223,6 +220,7 @@ static void count_out(struct vio_nbd *n, struct nbd_handle *h)
 static void release(struct vio_nbd_queue *q)
 {
 	vio_be_buffers_close(&q->buffers);
+	free(q->call);
 	free(q->slot);
 	free(q->free);
 	free(q);
@@ -241,7 +239,8 @@ static int nbd_queue_open(struct vio_backend *be, unsigned depth, struct vio_bac
 		return vio_err_set(err, -ENOMEM, "backend nbd: no memory");
 	q->slot = calloc(depth, sizeof(q->slot[0]));
 	q->free = calloc(depth, sizeof(q->free[0]));
-	rc = q->slot && q->free ? vio_be_buffers_open(&q->buffers) : -ENOMEM;
+	q->call = calloc(1, sizeof(*q->call));
+	rc = q->slot && q->free && q->call ? vio_be_buffers_open(&q->buffers) : -ENOMEM;
 	if (rc) {
 		release(q);
 		return vio_err_set(err, rc, "backend nbd: no memory");
@@ -257,8 +256,11 @@ static int nbd_queue_open(struct vio_backend *be, unsigned depth, struct vio_bac
 		return rc;
 	}
 	/* A connection of before may not have ended: then this one is used when it has. */
-	q->state = VIO_NBD_CONNECTING;
-	q->deadline = vio_now_ns() + VIO_NBD_CONNECT_NS;
+	q->state = q->h ? VIO_NBD_CONNECTING : VIO_NBD_DOWN;
+	q->deadline = q->h ? vio_now_ns() + VIO_NBD_CONNECT_NS : 0;
+	q->patience = q->n->delay ? vio_now_ns() + q->n->delay : 0;
+	if (!q->h)
+		vio_nbd_revive(q);
 	vio_nbd_drive(q);
 	*out = &q->bq;
 	return 0;
@@ -268,6 +270,12 @@ static void nbd_queue_close(struct vio_backend_queue *bq)
 {
 	struct vio_nbd_queue *q = vio_nbd_queue_of(bq);
 
+	if (q->state == VIO_NBD_UP || q->old)
+		vio_nbd_count_up(q->n, false);
+	if (q->dialing) {
+		vio_nbd_drop_call(q->n->dialer, q->call);
+		q->call = NULL;
+	}
 	vio_nbd_hang_up(q->old);
 	if (q->state != VIO_NBD_UP) {
 		nbd_close(q->h);
@@ -285,11 +293,19 @@ static int nbd_look_size(struct vio_backend *be, uint64_t *size)
 	struct nbd_handle *h;
 	int rc = vio_nbd_connect(n->uri, &h, &err);
 
+	bool described;
+
 	if (rc)
 		return rc;
-	*size = vio_nbd_size(n, h);
+	if (vio_nbd_told(h, &described) == n->told)
+		*size = vio_nbd_size(n, h);
+	else
+		rc = -EXDEV;
 	vio_nbd_hang_up(h);
-	return 0;
+	if (rc)
+		vio_backend_say(
+			be, "what answers now is another disk: its name or description is another");
+	return rc;
 }
 
 const struct vio_backend_ops vio_backend_nbd = {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * NBD backend, inside: nbd.c opens and asks what the server can, nbd_conn.c has connections and
- * their end, nbd_io.c the data path. One connection a queue; libnbd's own state machine does the
- * protocol.
+ * their end, nbd_dial.c makes them, nbd_io.c has the data path. One connection a queue; libnbd's own state machine
+ * does the protocol.
  *
  * A connection that is lost fails what it had, and is then tried again when the guest next asks for
  * something. With reconnect-delay= what it had waits as well, for so long after the loss, and is sent again where the fence
@@ -18,6 +18,7 @@
 #include <pthread.h>
 
 #include "server/store/priv.h"
+#include "vio/atomics.h"
 
 /* After so long a pause, look at the connection before using it, ns. */
 #define VIO_NBD_IDLE_NS (100 * 1000000ull)
@@ -29,6 +30,7 @@
 #define VIO_NBD_DELAY_MAX 86400
 /* Between two looks whether the server has ended an earlier connection: each is three lists of all sockets, ns. */
 #define VIO_NBD_FENCE_NS (20 * 1000000ull)
+#define VIO_NBD_URI      1024 /* room for one, with its end */
 /* Discard and zero go in pieces: NBD's length has 32 bits. A multiple of every block size. */
 #define VIO_NBD_RANGE_MAX (1ull << 30)
 
@@ -50,22 +52,40 @@ struct vio_nbd {
 	struct vio_backend be; /* first */
 	unsigned fence;        /* enum vio_nbd_rule */
 	uint64_t delay;        /* reconnect-delay=, ns */
-	char uri[1024];
+	char uri[VIO_NBD_URI];
 	char id[VIO_ID_LEN];  /* serial=; all 0: none */
+	uint64_t told;        /* what the server says that the export is: vio_nbd_told() */
 	uint32_t min_block;   /* the server takes multiples of it, bytes */
 	uint32_t preferred;   /* what it likes best, bytes; 0: not said */
 	uint32_t max_payload; /* of one read or write, bytes */
 	bool multi_conn;      /* a flush on one connection covers writes completed on all */
+	struct vio_nbd_dialer *dialer;
 	/* Under lock; not the data path. */
 	pthread_mutex_t lock;
 	struct nbd_handle *spare; /* connected, no queue's: the first one, or a closed queue's */
 	unsigned n_queues;
+	uint32_t n_up; /* relaxed: connections of queues that stand, as far as is known */
 	/* Relaxed atomics, written rarely by any queue. */
 	uint32_t unflushed;  /* a write was acknowledged since the last flush began */
 	uint32_t flush_owed; /* ... and its connection lost: fail one flush */
 };
 
 enum vio_nbd_state { VIO_NBD_UP, VIO_NBD_CONNECTING, VIO_NBD_DOWN };
+
+/* Queues' connections that stand: one more, or one less. */
+static inline void vio_nbd_count_up(struct vio_nbd *n, bool more)
+{
+	(void)vio_fetch_add(&n->n_up, more ? 1u : UINT32_MAX);
+}
+
+/* A connection that is wanted. Whoever asked for it owns it, but while the dialer has it. */
+struct vio_nbd_call {
+	struct vio_nbd_call *next; /* the dialer's */
+	struct nbd_handle *h;      /* connected; NULL: it came to nothing */
+	int rc;
+	struct vio_err err; /* rc < 0: why */
+	bool done;          /* pair ND: the dialer has done with it */
+};
 
 /* A request that is in the server. */
 struct vio_nbd_slot {
@@ -80,21 +100,23 @@ struct vio_nbd_slot {
 struct vio_nbd_queue {
 	struct vio_backend_queue bq; /* first */
 	struct vio_nbd *n;
-	struct nbd_handle *h; /* NULL when DOWN */
-	uint64_t size;        /* of the disk, as this connection knows it, bytes */
+	struct nbd_handle *h; /* NULL when DOWN, and CONNECTING while the dialer has `call` */
+	struct vio_nbd_call *call;
+	bool dialing;  /* the dialer has it: also when this queue no longer waits for it */
+	uint64_t size; /* of the disk, as this connection knows it, bytes */
 	struct nbd_handle
 		*old; /* CONNECTING for a larger size: the one that still serves if that fails */
 	bool renew;   /* a request needs a larger size than this connection knows */
 	uint64_t
 		patience; /* lost: until when requests wait, ns; 0: it is up, or they no longer do */
 	enum vio_nbd_state state;
-	bool said;         /* that it is lost; until it is back */
+	bool said;         /* that it is lost, or not there; until it is back */
 	bool said_other;   /* that another disk answers; until this one is back */
 	bool fenced_out;   /* CONNECTING: connected, and the fence is held; said */
 	uint64_t fence_at; /* then: no look at it before, ns */
 	bool suspect;      /* libnbd refused a command: look whether the connection is gone */
 	uint64_t busy;     /* when the connection was last looked at, ns */
-	uint64_t deadline; /* CONNECTING: give up; DOWN: don't try before; ns */
+	uint64_t deadline; /* CONNECTING: wait no longer; DOWN: don't try before; ns */
 	unsigned depth, n_free;
 	unsigned n_long;           /* discards and zeroes that have another piece to ask for */
 	struct vio_nbd_slot *slot; /* depth of them */
@@ -110,15 +132,35 @@ static inline struct vio_nbd_queue *vio_nbd_queue_of(struct vio_backend_queue *b
 	return vio_container_of(bq, struct vio_nbd_queue, bq);
 }
 
-/* nbd_conn.c. A handle that is connected to uri within VIO_NBD_CONNECT_NS. Waits. -errno with a sentence. */
+/* Has the connection ended? */
+static inline bool vio_nbd_gone(struct nbd_handle *h)
+{
+	return nbd_aio_is_dead(h) > 0 || nbd_aio_is_closed(h) > 0;
+}
+/* nbd_dial.c. A handle that is connected to uri within VIO_NBD_CONNECT_NS. Waits. -errno with a sentence. */
 int vio_nbd_connect(const char *uri, struct nbd_handle **h, struct vio_err *err);
-/* A handle that has begun to connect. NULL: libnbd's error is set. And its end, without waiting; NULL is none. */
-struct nbd_handle *vio_nbd_begin(const char *uri);
+/* The end of one, without waiting; NULL is none. */
 void vio_nbd_hang_up(struct nbd_handle *h);
-/* The disk's size in whole blocks, as this connection was told, bytes. */
+/* nbd_conn.c. The disk's size in whole blocks, as this connection was told, bytes. */
 uint64_t vio_nbd_size(const struct vio_nbd *n, struct nbd_handle *h);
-/* Is what answers there still the disk that the guest has been told of, or has it grown? */
-bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h);
+/* A hash of the export's name and description as the server tells them; *described: it has a description. */
+uint64_t vio_nbd_told(struct nbd_handle *h, bool *described);
+/*
+ * Is what answers there the disk that the guest has been told of? It may have grown, where more than its name says that it is
+ * the same one: the server's description of it, serial=, or another connection that still stands. Else *larger
+ * says that this was all that is against it.
+ */
+bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h, bool *larger);
+/*
+ * nbd_dial.c too. A thread for the disk's connections. -ENOMEM, -EAGAIN with a sentence. The end, when every call is done or
+ * dropped; it does not wait for one that is under way. NULL is none.
+ */
+int vio_nbd_dialer_start(const char *uri, struct vio_nbd_dialer **out, struct vio_err *err);
+void vio_nbd_dialer_stop(struct vio_nbd_dialer *d);
+/* Have a connection made: c->done tells its end. Takes no time. */
+void vio_nbd_dial(struct vio_nbd_dialer *d, struct vio_nbd_call *c);
+/* Nobody waits for it, whether it is done or not: it, and what came of it, are freed. It is on the heap. */
+void vio_nbd_drop_call(struct vio_nbd_dialer *d, struct vio_nbd_call *c);
 /* Drive the queue's connection as far as it goes without waiting; notice that it is up or lost. */
 void vio_nbd_drive(struct vio_nbd_queue *q);
 /*
@@ -131,7 +173,7 @@ enum vio_nbd_fence vio_nbd_look_fence(struct nbd_handle *h);
  * a sentence. The wait has no bound; a signal ends it with the program.
  */
 int vio_nbd_fence_start(struct vio_nbd *n, struct nbd_handle *h, struct vio_err *err);
-/* DOWN for long enough: begin to connect again. */
+/* DOWN for long enough: have another connection made. */
 void vio_nbd_revive(struct vio_nbd_queue *q);
 /* nbd_io.c: the handle is closed; every request that it had waits to be sent again, or is finished with EIO. */
 void vio_nbd_abandon(struct vio_nbd_queue *q);

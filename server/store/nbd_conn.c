@@ -1,93 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Connections of the NBD backend: made, lost, made again. */
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "server/store/nbd.h"
 #include "vio/atomics.h"
 #include "vio/cycles.h"
-
-/* A network that has gone silent ends a TCP connection after this long, ms. */
-#define SILENCE_MS 30000
-
-static bool gone(struct nbd_handle *h)
-{
-	return nbd_aio_is_dead(h) > 0 || nbd_aio_is_closed(h) > 0;
-}
-
-void vio_nbd_hang_up(struct nbd_handle *h)
-{
-	if (!h)
-		return;
-	nbd_aio_disconnect(h, 0); /* says goodbye if that needs no waiting */
-	nbd_close(h);
-}
-
-struct nbd_handle *vio_nbd_begin(const char *uri)
-{
-	struct nbd_handle *h = nbd_create();
-
-	if (!h)
-		return NULL;
-	/* Reads go to the guest's memory; clearing it first would be a second pass over it. */
-	if (nbd_set_pread_initialize(h, false) || nbd_set_uri_allow_local_file(h, true) ||
-	    nbd_aio_connect_uri(h, uri)) {
-		nbd_close(h);
-		return NULL;
-	}
-	return h;
-}
-
-static void watch_silence(struct nbd_handle *h)
-{
-	int fd = nbd_aio_get_fd(h), on = 1, ms = SILENCE_MS;
-
-	/* Both fail on a UNIX socket, which has no silence. */
-	if (fd >= 0 && setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms)) == 0)
-		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-}
-
-static int connect_failed(const char *uri, const char *why, int rc, struct vio_err *err)
-{
-	return vio_err_set(err, rc ? -rc : -EIO, "backend nbd: cannot connect to %.120s: %.150s",
-			   uri, why);
-}
-
-/* libnbd's last sentence and number, for this thread. */
-static int libnbd_failed(const char *uri, struct vio_err *err)
-{
-	const char *why = nbd_get_error();
-
-	return connect_failed(uri, why ? why : "unknown error", nbd_get_errno(), err);
-}
-
-int vio_nbd_connect(const char *uri, struct nbd_handle **out, struct vio_err *err)
-{
-	uint64_t end = vio_now_ns() + VIO_NBD_CONNECT_NS;
-	struct nbd_handle *h = vio_nbd_begin(uri);
-	int rc;
-
-	if (!h)
-		return libnbd_failed(uri, err);
-	while (nbd_aio_is_ready(h) <= 0) {
-		uint64_t now = vio_now_ns();
-
-		if (now >= end) {
-			nbd_close(h);
-			return connect_failed(uri, "no answer from the server", ETIMEDOUT, err);
-		}
-		if (nbd_poll(h, (int)((end - now) / 1000000 + 1)) < 0 || gone(h)) {
-			rc = libnbd_failed(uri, err);
-			nbd_close(h);
-			return rc;
-		}
-	}
-	watch_silence(h);
-	*out = h;
-	return 0;
-}
 
 void vio_nbd_owe_flush(struct vio_nbd *n)
 {
@@ -104,28 +22,38 @@ static void down(struct vio_nbd_queue *q, uint64_t pause)
 	vio_nbd_abandon(q);
 }
 
+/* Once, until it is back: what is wrong, and what becomes of requests. */
+static void say_away(struct vio_nbd_queue *q, const char *what)
+{
+	if (q->said)
+		return;
+	q->said = true;
+	if (q->n->delay)
+		vio_backend_say(&q->n->be, "%s; its requests wait up to %llu s for another", what,
+				(unsigned long long)(q->n->delay / 1000000000ull));
+	else
+		vio_backend_say(&q->n->be, "%s; its requests fail until it is back", what);
+}
+
 static void lost(struct vio_nbd_queue *q, const char *why)
 {
+	char what[200];
+
 	vio_nbd_owe_flush(q->n);
-	if (!q->said && q->n->delay)
-		vio_backend_say(
-			&q->n->be,
-			"lost the connection (%s); its requests wait up to %llu s for another",
-			why ? why : "closed by the server",
-			(unsigned long long)(q->n->delay / 1000000000ull));
-	else if (!q->said)
-		vio_backend_say(&q->n->be,
-				"lost the connection (%s); its requests fail until it is back",
-				why ? why : "closed by the server");
-	q->said = true;
+	vio_nbd_count_up(q->n, false);
+	snprintf(what, sizeof(what), "lost the connection (%.150s)",
+		 why ? why : "closed by the server");
+	say_away(q, what);
 	q->patience = q->n->delay ? vio_now_ns() + q->n->delay : 0;
 	down(q, 0);
 }
 
-/* A try has come to nothing. */
-static void failed(struct vio_nbd_queue *q)
+/* A try has come to nothing. `why`: a sentence, or NULL when it was said. */
+static void failed(struct vio_nbd_queue *q, const char *why)
 {
 	if (!q->old) {
+		if (why)
+			say_away(q, why);
 		down(q, vio_nbd_patient(q) ? VIO_NBD_RETRY_NS : VIO_NBD_BACKOFF_NS);
 		return;
 	}
@@ -167,20 +95,32 @@ static void learn_size(struct vio_nbd_queue *q)
 		be->grown(be->grown_ctx);
 }
 
+/* Have a connection made, unless one is being made already. */
+static void have_dialed(struct vio_nbd_queue *q)
+{
+	if (!q->dialing)
+		vio_nbd_dial(q->n->dialer, q->call);
+	q->dialing = true;
+	q->state = VIO_NBD_CONNECTING;
+	q->deadline = vio_now_ns() + VIO_NBD_CONNECT_NS;
+}
+
 /* A connection that knows the disk's new size, beside the one that is: a server may end with its last client. */
 static void renew(struct vio_nbd_queue *q)
 {
-	struct nbd_handle *h = vio_nbd_begin(q->n->uri);
-
 	q->renew = false;
-	if (!h) {
-		vio_nbd_give_up(q, VIO_NBD_LARGER);
-		return;
-	}
 	q->old = q->h;
-	q->h = h;
-	q->state = VIO_NBD_CONNECTING;
-	q->deadline = vio_now_ns() + VIO_NBD_CONNECT_NS;
+	q->h = NULL;
+	have_dialed(q);
+}
+
+/* What was dialed while this queue had stopped to wait, and has a connection again. */
+static void hang_up_late(struct vio_nbd_queue *q)
+{
+	if (!vio_load_acquire(&q->call->done)) /* pair ND */
+		return;
+	vio_nbd_hang_up(q->call->h);
+	q->dialing = false;
 }
 
 uint64_t vio_nbd_size(const struct vio_nbd *n, struct nbd_handle *h)
@@ -190,14 +130,28 @@ uint64_t vio_nbd_size(const struct vio_nbd *n, struct nbd_handle *h)
 	return size < 0 ? 0 : (uint64_t)size - (uint64_t)size % n->be.block_size;
 }
 
-bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h)
+uint64_t vio_nbd_told(struct nbd_handle *h, bool *described)
+{
+	/* NULL: an older server, which tells neither. */
+	char *text[] = {nbd_get_canonical_export_name(h), nbd_get_export_description(h)};
+	uint64_t hash = VIO_HASH_START;
+
+	*described = text[1] && text[1][0];
+	for (unsigned i = 0; i < VIO_ARRAY_SIZE(text); i++) {
+		hash = vio_hash(hash, text[i] ? text[i] : "", text[i] ? strlen(text[i]) + 1 : 1);
+		free(text[i]);
+	}
+	return hash;
+}
+
+/* What the guest counts on, but for the size. */
+static bool able(const struct vio_nbd *n, struct nbd_handle *h)
 {
 	const struct vio_backend *be = &n->be;
 	int64_t min = nbd_get_block_size(h, LIBNBD_SIZE_MINIMUM),
 		max = nbd_get_block_size(h, LIBNBD_SIZE_MAXIMUM);
 
-	return vio_nbd_size(n, h) >= vio_load_relaxed(&be->size) &&
-	       (be->read_only || nbd_is_read_only(h) == 0) &&
+	return (be->read_only || nbd_is_read_only(h) == 0) &&
 	       (!be->can_flush || nbd_can_flush(h) > 0) &&
 	       (!be->can_discard || nbd_can_trim(h) > 0) &&
 	       (!be->can_zero || nbd_can_zero(h) > 0) && min <= (int64_t)n->min_block &&
@@ -205,23 +159,75 @@ bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h)
 	       (vio_load_relaxed(&n->n_queues) <= 1 || nbd_can_multi_conn(h) > 0);
 }
 
+bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h, bool *larger)
+{
+	const uint64_t size = vio_load_relaxed(&n->be.size), has = vio_nbd_size(n, h);
+	bool described;
+
+	*larger = false;
+	if (vio_nbd_told(h, &described) != n->told || has < size || !able(n, h))
+		return false;
+	*larger = has > size && n->be.by_name && vio_load_relaxed(&n->n_up) == 0;
+	return !*larger;
+}
+
+/* Connected to something else. */
+static void not_it(struct vio_nbd_queue *q, bool larger)
+{
+	if (!q->said_other && larger)
+		vio_backend_say(
+			&q->n->be,
+			"what answers now has %llu bytes, before %llu: whether that is this disk, grown, or another one NBD does not tell; not using it until it is said (/vio/blk/resize)",
+			(unsigned long long)vio_nbd_size(q->n, q->h),
+			(unsigned long long)vio_load_relaxed(&q->n->be.size));
+	else if (!q->said_other)
+		vio_backend_say(&q->n->be, "what answers now is another disk; not using it");
+	q->said_other = true;
+	failed(q, NULL);
+}
+
+/* While CONNECTING: has the dialer an answer? True: q->h is it. */
+static bool answered_call(struct vio_nbd_queue *q)
+{
+	if (vio_load_acquire(&q->call->done)) { /* pair ND */
+		q->dialing = false;
+		q->h = q->call->h;
+		if (q->call->rc) /* the line names the disk already */
+			failed(q, q->call->err.msg + strcspn(q->call->err.msg, " ") +
+					  strlen(" nbd: "));
+		return q->call->rc == 0;
+	}
+	if (vio_now_ns() >= q->deadline)
+		failed(q, "no answer from the server");
+	return false;
+}
+
+/* The one that is replaced has ended meanwhile: its server may have been another process. */
+static void look_old(struct vio_nbd_queue *q)
+{
+	if (!q->old || (nbd_poll(q->old, 0) >= 0 && !vio_nbd_gone(q->old)))
+		return;
+	vio_nbd_owe_flush(q->n);
+	vio_nbd_count_up(q->n, false);
+	nbd_close(q->old);
+	q->old = NULL;
+}
+
 /* While CONNECTING. `rc`: nbd_poll's answer. */
 static void look_connecting(struct vio_nbd_queue *q, int rc)
 {
 	enum vio_nbd_fence fence;
+	bool larger;
 
-	if (rc < 0 || gone(q->h) || vio_now_ns() >= q->deadline) {
-		failed(q);
+	if (q->dialing && !answered_call(q))
+		return;
+	if (rc < 0 || vio_nbd_gone(q->h) || vio_now_ns() >= q->deadline) {
+		failed(q, "no connection to the server");
 		return;
 	}
-	if (nbd_aio_is_ready(q->h) <= 0)
-		return;
-	if (!vio_nbd_same_disk(q->n, q->h)) {
-		if (!q->said_other)
-			vio_backend_say(&q->n->be,
-					"what answers now is another disk; not using it");
-		q->said_other = true;
-		failed(q);
+	look_old(q);
+	if (!vio_nbd_same_disk(q->n, q->h, &larger)) {
+		not_it(q, larger);
 		return;
 	}
 	if (q->fenced_out && vio_now_ns() < q->fence_at)
@@ -236,13 +242,11 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 		q->fenced_out = true;
 		return;
 	}
-	watch_silence(q->h);
 	/* That they are over can't be told here: then they are not asked for again. */
 	if (fence == VIO_NBD_FENCE_UNKNOWN)
 		vio_nbd_give_up(q, VIO_NBD_UNSURE);
-	/* It ended while the new one was made: its server may have been another process. */
-	if (q->old && (nbd_poll(q->old, 0) < 0 || gone(q->old)))
-		vio_nbd_owe_flush(q->n);
+	if (!q->old)
+		vio_nbd_count_up(q->n, true);
 	vio_nbd_hang_up(q->old);
 	q->old = NULL;
 	q->patience = 0;
@@ -256,15 +260,18 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 void vio_nbd_drive(struct vio_nbd_queue *q)
 {
 	look_patience(q);
+	if (vio_unlikely(q->dialing && q->state == VIO_NBD_UP))
+		hang_up_late(q);
 	if (vio_unlikely(q->renew && q->n_free == q->depth && q->state == VIO_NBD_UP))
 		renew(q);
 	/* Each turn is one system call when there is nothing; bounded, so that other queues get theirs. */
 	for (unsigned i = 0; i < VIO_BURST && q->state != VIO_NBD_DOWN; i++) {
-		int rc = gone(q->h) ? 0 : nbd_poll(q->h, 0);
+		int rc = !q->h || vio_nbd_gone(q->h) ? 0 : nbd_poll(q->h, 0);
 
 		if (q->state == VIO_NBD_CONNECTING)
 			look_connecting(q, rc);
-		else if (rc < 0 || gone(q->h) || q->again.head) /* it said so itself: ESHUTDOWN */
+		else if (rc < 0 || vio_nbd_gone(q->h) ||
+			 q->again.head) /* it said so itself: ESHUTDOWN */
 			lost(q, rc < 0 ? nbd_get_error() : NULL);
 		if (rc <= 0)
 			return;
@@ -273,13 +280,6 @@ void vio_nbd_drive(struct vio_nbd_queue *q)
 
 void vio_nbd_revive(struct vio_nbd_queue *q)
 {
-	uint64_t now = vio_now_ns();
-
-	if (now < q->deadline)
-		return;
-	q->h = vio_nbd_begin(q->n->uri);
-	q->state = q->h ? VIO_NBD_CONNECTING : VIO_NBD_DOWN;
-	q->deadline = now + (q->h                 ? VIO_NBD_CONNECT_NS
-			     : vio_nbd_patient(q) ? VIO_NBD_RETRY_NS
-						  : VIO_NBD_BACKOFF_NS);
+	if (vio_now_ns() >= q->deadline)
+		have_dialed(q);
 }

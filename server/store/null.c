@@ -43,6 +43,7 @@ static int null_open(const char *spec, const struct vio_backend_env *env, struct
 		.can_zero = true,
 		.can_flush = true,
 	};
+	be->by_name = !id[0];
 	if (!id[0])
 		memcpy(id, "vio-null", strlen("vio-null"));
 	vio_backend_make_id(be, id, 0);

@@ -10,7 +10,7 @@ import time
 import unittest
 
 from common import ARMS, BUILD, Machine, MachineError, main, telemetry, until
-from nbd_disk import io, nbdkit, sh
+from nbd_disk import Nbdkit, io, nbdkit, sh
 from test_disk_stop import Writer, resume, stopped
 
 MIB = 1 << 20
@@ -59,6 +59,16 @@ class Nbd(unittest.TestCase):
         self.servers.append(Server(self.sock, *argv))
         return self.servers[-1]
 
+    def other(self, mib):
+        path = os.path.join(self.d, "other.img")
+        with open(path, "wb") as f:
+            f.truncate(mib * MIB)
+        return path
+
+    def untouched(self, image):
+        with open(image, "rb") as f:
+            self.assertEqual(f.read(64 << 10), bytes(64 << 10))
+
     def machine(self, more=""):
         return Machine(BUILD, vios_args=["--disk", f"nbd,uri=nbd+unix:///?socket={self.sock}{more}"])
 
@@ -74,7 +84,7 @@ class Again(Nbd):
                     s.kill()
                     w = Writer(uri, "read -P 1 0 4M", "write -P 2 1M 1M", "aio_write -P 3 8M 1M", "aio_write -P 4 9M 1M",
                                "aio_flush", "read -P 2 1M 1M", "read -P 3 8M 1M", "read -P 4 9M 1M", "flush")
-                    time.sleep(1.5)  # some tries come to nothing
+                    time.sleep(0.5)  # some tries come to nothing
                     self.assertTrue(w.waits())
                     s.start()
                     rc, out = w.end()
@@ -113,23 +123,56 @@ class Again(Nbd):
             s.kill()
 
     def test_another_disk_behind_the_same_socket_is_refused_while_requests_wait(self):
+        for mib, words in ((32, "another disk"), (96, "NBD does not tell")):
+            s = self.server(self.file())
+            other = self.other(mib)
+            with self.subTest(mib=mib), self.machine(",reconnect-delay=60") as m, nbdkit(m, "zero-copy") as uri:
+                self.assertEqual(io(uri, "write -P 1 0 64k", "flush")[0], 0)
+                s.kill()
+                s.start(*self.file(other))
+                w = Writer(uri, "write -P 2 0 64k", "read -P 2 0 64k")
+                until(lambda words=words: words in m.vios.log(), "the stranger to be noticed")
+                self.assertTrue(w.waits())
+                s.kill()
+                self.untouched(other)
+                s.start()
+                rc, out = w.end()
+                self.assertEqual(rc, 0, out)
+            s.kill()
+
+    def test_a_larger_disk_gets_nothing_of_a_guest_whose_own_server_was_started_again_as_well(self):
         s = self.server(self.file())
-        other = os.path.join(self.d, "other.img")
-        with open(other, "wb") as f:
-            f.truncate(32 * MIB)
-        with self.machine(",reconnect-delay=60") as m, nbdkit(m, "zero-copy") as uri:
-            self.assertEqual(io(uri, "write -P 1 0 64k", "flush")[0], 0)
+        other = self.other(96)
+        with self.machine() as m:
+            kit = Nbdkit(m, "zero-copy")
+            with kit:
+                self.assertEqual(io(kit.uri, "write -P 1 0 64k", "flush")[0], 0)
+                m.vios.kill()
+                w = Writer(kit.uri, "write -P 2 0 64k", "read -P 2 0 64k")
+                s.kill()
+                s.start(*self.file(other))
+                m.start_vios()
+                until(lambda: "under the name of a disk of" in kit.log(), "the guest's word on the larger disk")
+                self.assertTrue(w.waits())
+                m.vios.kill()
+                s.kill()
+                self.untouched(other)
+                s.start()
+                m.start_vios()
+                rc, out = w.end()
+                self.assertEqual(rc, 0, out)
+
+    def test_a_guest_that_comes_while_the_server_is_away_waits_as_well(self):
+        s = self.server(self.file())
+        with self.machine(",reconnect-delay=60") as m:
+            with nbdkit(m, "copy") as uri:
+                self.assertEqual(io(uri, "write -P 1 0 64k", "flush")[0], 0)
             s.kill()
-            s.start(*self.file(other))
-            w = Writer(uri, "write -P 2 0 64k", "read -P 2 0 64k")
-            until(lambda: "another disk" in m.vios.log(), "the stranger to be noticed")
-            self.assertTrue(w.waits())
-            s.kill()
-            with open(other, "rb") as f:
-                self.assertEqual(f.read(64 << 10), bytes(64 << 10))
+            g = m.start_guest(["--count", "100", "--rw", "randread", "--verify", "off"])
+            until(lambda: "its requests wait up to 60 s" in m.vios.log() or not g.alive(), "the guest to wait")
+            self.assertTrue(g.alive(), g.log() + m.vios.log())
             s.start()
-            rc, out = w.end()
-            self.assertEqual(rc, 0, out)
+            self.assertEqual(g.proc.wait(60), 0, g.log())
 
     def test_a_reset_and_an_end_do_not_wait_for_the_server(self):
         s = self.server(self.file())
@@ -191,7 +234,7 @@ class Growth(Nbd):
                 s.kill()
 
     def test_growth_is_seen_when_the_server_comes_back(self):
-        s = self.server(self.qemu_nbd())
+        s = self.server([*self.qemu_nbd(), "--description=the-disk-that-grows"])
         with self.machine(",reconnect-delay=60") as m, nbdkit(m, "zero-copy") as uri:
             self.assertEqual(io(uri, "write -P 1 0 1M", "flush")[0], 0)
             s.kill()

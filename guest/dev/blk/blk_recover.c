@@ -58,6 +58,13 @@ static int same_disk(struct vio_front *f, struct vio_err *err)
 	rc = blk_read_config(b, &now, &size_max, err);
 	if (rc)
 		return rc;
+	/* What has the name of the disk and another size may be another disk that was given its name. */
+	if (known(b, ti) && ti->by_name && now.sectors != is->sectors)
+		return vio_err_set(err, -ESTALE,
+				   "the VIO server came back with %" PRIu64
+				   " sectors under the name of a disk of %" PRIu64
+				   ", which says not that it is the same (serial= would)",
+				   now.sectors, is->sectors);
 	/* The same one may have grown; of one that can't be told from others the size has to do. */
 	if (now.sectors < is->sectors || (now.sectors > is->sectors && !known(b, ti)) ||
 	    now.block_size != is->block_size || now.read_only != is->read_only ||

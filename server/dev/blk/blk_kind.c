@@ -21,6 +21,7 @@ void vio_disk_init(struct vio_disk *d, struct vio_backend *be)
 {
 	*d = (struct vio_disk){.dev = {.kind = &vio_kind_disk,
 				       .unfenced = be->unfenced,
+				       .by_name = be->by_name,
 				       .told_windows = be->ops->window_add != NULL,
 				       .live_windows = be->ops->window_busy != NULL},
 			       .be = be};

@@ -201,6 +201,47 @@ static void another_disk_of_the_same_shape_gets_nothing_and_the_right_one_everyt
 	check_disk(x, 0, 300);
 }
 
+/* What answers to the disk's name may be another one that was given it: what was kept is not written to it. */
+static void a_disk_of_the_same_name_and_another_size_gets_nothing(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r[N];
+	uint32_t before;
+
+	x->w.s.k.identity = 1;
+	x->w.s.k.flags = VIO_HEADER_BY_NAME;
+	bt_open(x, "zero-copy");
+	fs_set(&x->w.s, hold, 1);
+	put_out(x, r, 0, 700);
+	for (unsigned i = 0; i < 2; i++) {
+		fs_kill(&x->w.s);
+		before = x->w.s.n_log;
+		fs_set(&x->w.s, hold, 0);
+		x->w.s.k.sectors = i ? FS_SECTORS - 8 : FS_SECTORS + 8;
+		said_clear(&x->said);
+		fs_start(&x->w.s);
+		notice(x, "under the name of a disk of");
+		says(x->said.text, "8 request(s) are kept");
+		fs_stand_still(&x->w.s);
+		assert_int_equal(x->w.s.n_log, before);
+	}
+	fs_kill(&x->w.s);
+	x->w.s.k.sectors = 0;
+	fs_start(&x->w.s);
+	all_back(x, 0, 0);
+	check_disk(x, 0, 700);
+	/* With an identity of its own it is the same, and has grown. */
+	fs_set(&x->w.s, hold, 1);
+	put_out(x, r, 0, 800);
+	fs_kill(&x->w.s);
+	fs_set(&x->w.s, hold, 0);
+	x->w.s.k.flags = 0;
+	x->w.s.k.sectors = FS_SECTORS + 8;
+	fs_start(&x->w.s);
+	all_back(x, 0, 0);
+	assert_int_equal(vio_blk_sectors(x->b), FS_SECTORS + 8);
+}
+
 static void
 writes_in_flight_fail_when_the_store_cannot_be_fenced_and_reads_are_sent_again(void **state)
 {
@@ -426,6 +467,7 @@ int main(void)
 		T(requests_of_before_come_before_new_ones),
 		T(another_disk_in_its_place_is_refused),
 		T(another_disk_of_the_same_shape_gets_nothing_and_the_right_one_everything),
+		T(a_disk_of_the_same_name_and_another_size_gets_nothing),
 		T(writes_in_flight_fail_when_the_store_cannot_be_fenced_and_reads_are_sent_again),
 		T(server_that_returns_without_the_arm_is_refused),
 		T(machine_that_goes_ends_everything_with_eio),

@@ -78,11 +78,11 @@ static inline void spawn(struct server *s, char *const argv[])
 	_exit(127);
 }
 
-/* Start `argv`, which listens on TCP port 10919. */
-static inline void start_any(struct server *s, char *const argv[])
+/* Start `argv`, which listens on a TCP port of the loopback. */
+static inline void start_any(struct server *s, char *const argv[], uint16_t port)
 {
 	const struct sockaddr_in at = {.sin_family = AF_INET,
-				       .sin_port = htons(10919),
+				       .sin_port = htons(port),
 				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int up = -1;
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The nbd store when a server dies, comes back, is another one, never answers, or still works for a connection of before. */
+/* The nbd store when a server dies, comes back, is another one, or never answers; names without an address. */
+#include <dlfcn.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <sys/un.h>
 #include <setjmp.h>
@@ -116,6 +118,32 @@ static void a_flush_fails_once_when_acknowledged_writes_went_with_the_server(voi
 	teardown(&g, &s);
 }
 
+/* What the store has said last. */
+static char said[1024];
+
+static void remember(void *ctx, const char *line)
+{
+	(void)ctx;
+	snprintf(said, sizeof(said), "%s", line);
+}
+
+static void listen_to(struct rig *g)
+{
+	said[0] = '\0';
+	g->be->say = remember;
+}
+
+/* Requests fail, with `why` said, however often it is tried. */
+static void is_not_used(struct rig *g, const char *why)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(rig_one(g, VIO_IO_READ, 0, 4096), -EIO);
+		queue(g)->deadline = 0; /* the next one is due */
+	}
+	if (!strstr(said, why))
+		fail_msg("'%s' doesn't say '%s'", said, why);
+}
+
 static void another_disk_behind_the_same_socket_is_not_used(void **state)
 {
 	struct vio_err err = {""};
@@ -126,20 +154,201 @@ static void another_disk_behind_the_same_socket_is_not_used(void **state)
 	setup(&g, &s);
 	nbdkit(&s, "memory 8M");
 	open_disk(&g, &s);
+	listen_to(&g);
 	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
 	stop(&s);
 	nbdkit(&s, "memory 4M");
-	for (unsigned i = 0; i < 3; i++) { /* more than one try to connect */
-		assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), -EIO);
-		queue(&g)->deadline = 0; /* the next one is due */
-	}
+	is_not_used(&g, "another disk");
+	/* Nor by a guest that comes later. */
 	g.be->ops->queue_close(g.bq);
-	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &g.bq, &err), -ENODEV);
-	assert_non_null(strstr(err.msg, "another disk"));
+	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &g.bq, &err), 0);
+	is_not_used(&g, "another disk");
 	stop(&s);
 	nbdkit(&s, "memory 8M");
-	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &g.bq, &err), 0);
+	assert_int_equal(until_it_works(&g, VIO_IO_READ), 0);
+	teardown(&g, &s);
+}
+
+static void a_larger_disk_under_the_same_name_has_not_grown_before_it_is_said(void **state)
+{
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "memory 8M");
+	open_disk(&g, &s);
+	assert_true(g.be->by_name);
+	listen_to(&g);
 	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	stop(&s);
+	nbdkit(&s, "memory 16M");
+	is_not_used(&g, "NBD does not tell");
+	assert_true(g.be->size == DISK);
+	assert_int_equal(vio_backend_resize(g.be), 1);
+	assert_int_equal(until_it_works(&g, VIO_IO_READ), 0);
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 2 * DISK - 4096, 4096), 0);
+	rig_close(&g);
+	/* Who gives it a serial says that what answers there is it. */
+	stop(&s);
+	nbdkit(&s, "memory 8M");
+	rig_open(&g, "nbd,uri=nbd+unix:///?socket=%s,serial=mine", s.socket);
+	assert_false(g.be->by_name);
+	listen_to(&g);
+	stop(&s);
+	nbdkit(&s, "memory 16M");
+	assert_int_equal(until_it_works(&g, VIO_IO_READ), 0);
+	assert_true(g.be->size == 2 * DISK);
+	teardown(&g, &s);
+}
+
+static void a_disk_is_the_same_when_its_server_describes_it_so(void **state)
+{
+	static const char *const more = "--filter=exportname memory %s exportdesc=fixed:%s";
+	char args[120];
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	snprintf(args, sizeof(args), more, "8M", "disk-7");
+	nbdkit(&s, args);
+	open_disk(&g, &s);
+	assert_false(g.be->by_name);
+	listen_to(&g);
+	stop(&s);
+	snprintf(args, sizeof(args), more, "8M", "disk-8"); /* as large, and another one */
+	nbdkit(&s, args);
+	is_not_used(&g, "another disk");
+	assert_true(vio_backend_resize(g.be) < 0);
+	stop(&s);
+	snprintf(args, sizeof(args), more, "16M", "disk-7");
+	nbdkit(&s, args);
+	assert_int_equal(until_it_works(&g, VIO_IO_READ), 0);
+	assert_true(g.be->size == 2 * DISK);
+	teardown(&g, &s);
+}
+
+static void a_guest_that_comes_while_the_server_is_away_waits_as_well(void **state)
+{
+	struct vio_io *r, *done[RIG_DEPTH];
+	struct vio_err err = {""};
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	nbdkit(&s, "memory 8M");
+	rig_open(&g, "nbd,uri=nbd+unix:///?socket=%s,reconnect-delay=60", s.socket);
+	listen_to(&g);
+	g.be->ops->queue_close(g.bq);
+	stop(&s);
+	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &g.bq, &err), 0);
+	r = rig_req(&g, 0, VIO_IO_WRITE, 0, 4096, 0);
+	assert_int_equal(g.be->ops->submit(g.bq, &r, 1, done), 0);
+	while (!strstr(said, "wait up to 60 s")) /* a try that came to nothing */
+		assert_int_equal(g.be->ops->poll(g.bq, done, RIG_DEPTH), 0);
+	nbdkit(&s, "memory 8M");
+	while (g.be->ops->poll(g.bq, done, RIG_DEPTH) == 0)
+		pause_ms(1);
+	assert_int_equal(r->result, 0);
+	teardown(&g, &s);
+}
+
+/* ------------------------------------------------------------------------- names ---- */
+
+/* A name whose address is not found before the test wants it: 20 s at most. */
+static struct resolver {
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	bool held;
+	unsigned waiting, overslept;
+} resolver = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
+
+/* libnbd's calls come here. */
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		struct addrinfo **res)
+{
+	int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+	struct timespec end;
+
+	*(void **)&next = dlsym(RTLD_NEXT, "getaddrinfo");
+	if (!node || strcmp(node, "slow.invalid") != 0)
+		return next(node, service, hints, res);
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 20;
+	pthread_mutex_lock(&resolver.lock);
+	resolver.waiting++;
+	while (resolver.held && pthread_cond_timedwait(&resolver.more, &resolver.lock, &end) == 0)
+		;
+	resolver.overslept += resolver.held;
+	resolver.waiting--;
+	pthread_mutex_unlock(&resolver.lock);
+	return next("127.0.0.1", service, hints, res);
+}
+
+static void hold_names(bool held)
+{
+	pthread_mutex_lock(&resolver.lock);
+	resolver.held = held;
+	pthread_cond_broadcast(&resolver.more);
+	pthread_mutex_unlock(&resolver.lock);
+}
+
+static unsigned names_waiting(void)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&resolver.lock);
+	n = resolver.waiting;
+	pthread_mutex_unlock(&resolver.lock);
+	return n;
+}
+
+static void start_tcp(struct server *s)
+{
+	char *argv[] = {"nbdkit", "-f", "-i", "127.0.0.1", "-p", "10929", "memory", "8M", NULL};
+
+	start_any(s, argv, 10929);
+}
+
+static void no_queue_waits_for_the_address_of_a_name(void **state)
+{
+	struct vio_io *r, *done[RIG_DEPTH];
+	struct vio_err err = {""};
+	struct rig g;
+	struct server s;
+
+	(void)state;
+	setup(&g, &s);
+	start_tcp(&s);
+	rig_open(&g, "nbd,uri=nbd://slow.invalid:10929/,reconnect-delay=60");
+	assert_int_equal(rig_one(&g, VIO_IO_READ, 0, 4096), 0);
+	hold_names(true);
+	stop(&s);
+	start_tcp(&s);
+	r = rig_req(&g, 0, VIO_IO_READ, 0, 4096, 0);
+	assert_int_equal(g.be->ops->submit(g.bq, &r, 1, done), 0);
+	while (names_waiting() == 0) /* who asks goes on */
+		assert_int_equal(g.be->ops->poll(g.bq, done, RIG_DEPTH), 0);
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(g.be->ops->poll(g.bq, done, RIG_DEPTH), 0);
+	assert_int_equal(names_waiting(), 1);
+	hold_names(false);
+	while (g.be->ops->poll(g.bq, done, RIG_DEPTH) == 0)
+		pause_ms(1);
+	assert_int_equal(r->result, 0);
+	/* Nor does one that opens, one that closes, or the disk's end. */
+	hold_names(true);
+	g.be->ops->queue_close(g.bq);
+	stop(&s);
+	assert_int_equal(g.be->ops->queue_open(g.be, RIG_DEPTH, &g.bq, &err), 0);
+	while (names_waiting() == 0)
+		g.be->ops->poll(g.bq, done, RIG_DEPTH);
+	rig_close(&g);
+	assert_int_equal(names_waiting(), 1);
+	hold_names(false);
+	assert_int_equal(resolver.overslept, 0);
 	teardown(&g, &s);
 }
 
@@ -189,171 +398,6 @@ static void a_server_that_never_answers_is_given_up(void **state)
 	close(x->fd); /* rig_sweep() removes its folder */
 }
 
-/* A server whose first write to offset 0 waits for the file DIR/go, and then makes DIR/landed. */
-static void slow_server(struct rig *g, struct server *s, bool tcp)
-{
-	char path[100], args[200];
-	FILE *fp;
-
-	snprintf(path, sizeof(path), "%s/disk.img", g->dir);
-	make_image(path);
-	snprintf(path, sizeof(path), "%s/slow.sh", g->dir);
-	fp = fopen(path, "we");
-	assert_non_null(fp);
-	fprintf(fp,
-		"#!/bin/sh\nd=%s\ncase $1 in\n"
-		"get_size) echo %u ;; can_write|can_flush|can_multi_conn|flush) ;;\n"
-		"thread_model) echo parallel ;;\n"
-		"pread) dd if=$d/disk.img iflag=skip_bytes,count_bytes skip=$4 count=$3 2>/dev/null ;;\n"
-		"pwrite) slow=; if [ $4 = 0 ] && mkdir $d/first 2>/dev/null; then slow=1;\n"
-		"  while [ ! -e $d/go ] && [ -d $d ]; do sleep 0.02; done; fi\n"
-		"  dd of=$d/disk.img oflag=seek_bytes conv=notrunc seek=$4 2>/dev/null\n"
-		"  if [ $slow ]; then : > $d/landed; fi ;;\n"
-		"*) exit 2 ;; esac\n",
-		g->dir, DISK);
-	fclose(fp);
-	assert_int_equal(chmod(path, 0755), 0);
-	snprintf(args, sizeof(args), "sh %s", path);
-	if (tcp) {
-		char *argv[] = {"nbdkit", "-f", "-i", "127.0.0.1", "-p", "10919", "sh", path, NULL};
-
-		start_any(s, argv);
-	} else {
-		nbdkit(s, args);
-	}
-}
-
-static void unlink_in(const struct rig *g, const char *name)
-{
-	char path[120];
-
-	snprintf(path, sizeof(path), "%s/%s", g->dir, name);
-	if (unlink(path))
-		rmdir(path);
-}
-
-static void slow_server_gone(struct rig *g, struct server *s)
-{
-	static const char *const names[] = {"disk.img", "slow.sh", "go", "first", "landed"};
-
-	rig_close(g);
-	stop(s);
-	for (unsigned i = 0; i < VIO_ARRAY_SIZE(names); i++)
-		unlink_in(g, names[i]);
-	rig_stop(g);
-}
-
-static bool exists(const struct rig *g, const char *name)
-{
-	char path[120];
-
-	snprintf(path, sizeof(path), "%s/%s", g->dir, name);
-	return access(path, F_OK) == 0;
-}
-
-static void wait_for(const struct rig *g, const char *name)
-{
-	for (unsigned i = 0; i < 2000 && !exists(g, name); i++)
-		pause_ms(10);
-	assert_true(exists(g, name));
-}
-
-static void *let_it_go(void *arg)
-{
-	const struct rig *g = arg;
-	char path[120];
-
-	pause_ms(500);
-	snprintf(path, sizeof(path), "%s/go", g->dir);
-	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
-	return NULL;
-}
-
-/* The write of a server (of ours) that is no more; its connection has ended, the request has not. */
-static void leave_a_write_behind(struct rig *g)
-{
-	struct vio_io *r = rig_req(g, 0, VIO_IO_WRITE, 0, 4096, 0), *done[RIG_DEPTH];
-
-	memset(rig_piece(g, 0), 'o', 4096);
-	assert_int_equal(g->be->ops->submit(g->bq, &r, 1, done), 0);
-	while (!exists(g, "first"))
-		g->be->ops->poll(g->bq, done, RIG_DEPTH);
-	vio_nbd_abandon(queue(g));
-	queue(g)->state = VIO_NBD_DOWN;
-	queue(g)->deadline = 0; /* the next try is due */
-	assert_int_equal(g->be->ops->poll(g->bq, done, RIG_DEPTH), 1);
-	assert_int_equal(r->result, -EIO);
-}
-
-static void write_anew_and_look(struct rig *g)
-{
-	memset(g->mem, 'n', 4096);
-	assert_int_equal(until_it_works(g, VIO_IO_WRITE), 0);
-	until_it_works(g, VIO_IO_FLUSH);
-	wait_for(g, "landed");
-	memset(g->mem, 0, 4096);
-	assert_int_equal(rig_one(g, VIO_IO_READ, 0, 4096), 0);
-	assert_int_equal(g->mem[0], 'n');
-	assert_int_equal(g->mem[4095], 'n');
-}
-
-static void a_write_of_a_dead_server_does_not_land_over_a_later_one(void **state)
-{
-	struct rig g, old;
-	struct server s;
-	pthread_t t;
-
-	(void)state;
-	setup(&g, &s);
-	slow_server(&g, &s, false);
-	open_disk(&g, &s);
-	leave_a_write_behind(&g);
-	old = g;
-	assert_int_equal(pthread_create(&t, NULL, let_it_go, &g), 0);
-	open_disk(&g, &s); /* as vios that is started again */
-	assert_false(g.be->unfenced);
-	write_anew_and_look(&g);
-	pthread_join(t, NULL);
-	old.mem = NULL;
-	old.be->ops->queue_close(old.bq);
-	vio_backend_close(old.be);
-	slow_server_gone(&g, &s);
-}
-
-static void a_write_of_a_lost_connection_does_not_land_over_a_later_one(void **state)
-{
-	struct rig g;
-	struct server s;
-	pthread_t t;
-
-	(void)state;
-	setup(&g, &s);
-	slow_server(&g, &s, false);
-	open_disk(&g, &s);
-	leave_a_write_behind(&g);
-	assert_int_equal(pthread_create(&t, NULL, let_it_go, &g), 0);
-	write_anew_and_look(&g);
-	pthread_join(t, NULL);
-	slow_server_gone(&g, &s);
-}
-
-static void a_server_that_cannot_be_fenced_is_said_to_be_so(void **state)
-{
-	struct rig g;
-	struct server s;
-
-	(void)state;
-	setup(&g, &s);
-	slow_server(&g, &s, true);
-	rig_open(&g, "nbd,uri=nbd://127.0.0.1:10919/");
-	assert_true(g.be->unfenced);
-	rig_close(&g);
-	rig_open(&g, "nbd,uri=nbd://127.0.0.1:10919/,fence=off");
-	assert_false(g.be->unfenced);
-	rig_refused("nbd,uri=nbd://127.0.0.1:10919/,fence=wait", -EOPNOTSUPP, "UNIX socket");
-	slow_server_gone(&g, &s);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -362,9 +406,10 @@ int main(void)
 		cmocka_unit_test(a_server_restarted_while_idle_fails_nothing),
 		cmocka_unit_test(a_flush_fails_once_when_acknowledged_writes_went_with_the_server),
 		cmocka_unit_test(another_disk_behind_the_same_socket_is_not_used),
-		cmocka_unit_test(a_write_of_a_dead_server_does_not_land_over_a_later_one),
-		cmocka_unit_test(a_write_of_a_lost_connection_does_not_land_over_a_later_one),
-		cmocka_unit_test(a_server_that_cannot_be_fenced_is_said_to_be_so),
+		cmocka_unit_test(a_larger_disk_under_the_same_name_has_not_grown_before_it_is_said),
+		cmocka_unit_test(a_disk_is_the_same_when_its_server_describes_it_so),
+		cmocka_unit_test(a_guest_that_comes_while_the_server_is_away_waits_as_well),
+		cmocka_unit_test(no_queue_waits_for_the_address_of_a_name),
 		cmocka_unit_test(
 			a_server_that_never_answers_is_given_up), /* last: it began first */
 	};
