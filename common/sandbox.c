@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sched.h>
@@ -189,14 +190,20 @@ static int allow_socket(scmp_filter_ctx f, int family)
 static int add_argument_rules(scmp_filter_ctx f, unsigned needs)
 {
 	const scmp_datum_t exec = PROT_EXEC, thread = CLONE_THREAD;
+	const int maps[] = {CALL(mmap), CALL(mprotect)};
 	scmp_datum_t self = (scmp_datum_t)getpid();
 	int rc = 0;
 
-	/* No memory that can be run. */
-	rc |= seccomp_rule_add(f, SCMP_ACT_ALLOW, CALL(mmap), 1,
-			       SCMP_A2(SCMP_CMP_MASKED_EQ, exec, 0));
-	rc |= seccomp_rule_add(f, SCMP_ACT_ALLOW, CALL(mprotect), 1,
-			       SCMP_A2(SCMP_CMP_MASKED_EQ, exec, 0));
+	/*
+	 * No memory that can be run. An error and not the end: glibc looks for modules when a name is to be resolved, and does
+	 * without those that it can't load.
+	 */
+	for (size_t i = 0; i < VIO_ARRAY_SIZE(maps); i++) {
+		rc |= seccomp_rule_add(f, SCMP_ACT_ALLOW, maps[i], 1,
+				       SCMP_A2(SCMP_CMP_MASKED_EQ, exec, 0));
+		rc |= seccomp_rule_add(f, SCMP_ACT_ERRNO(EACCES), maps[i], 1,
+				       SCMP_A2(SCMP_CMP_MASKED_EQ, exec, exec));
+	}
 	/* Threads, not processes. What clone3() is asked for lies in memory, where no filter sees it: glibc falls back. */
 	rc |= seccomp_rule_add(f, SCMP_ACT_ALLOW, CALL(clone), 1,
 			       SCMP_A0(SCMP_CMP_MASKED_EQ, thread, thread));
