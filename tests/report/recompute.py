@@ -86,7 +86,7 @@ def ratio(pairs):
 def bootstrap(units, statistic, level, seed=7):
     """Percentile interval."""
     rng, n = random.Random(seed), len(units)
-    got = sorted(statistic([units[rng.randrange(n)] for _ in range(n)]) for _ in range(DRAWS))
+    got = sorted(statistic(rng.choices(units, k=n)) for _ in range(DRAWS))
     return got[int((1 - level) / 2 * DRAWS)], got[int((1 + level) / 2 * DRAWS)]
 
 

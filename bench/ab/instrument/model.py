@@ -114,6 +114,7 @@ class Samples:
 
     def __init__(self, items):
         self.items = list(items)
+        self._at = None  # {point: its items}, once it was asked for
 
     def __len__(self):
         return len(self.items)
@@ -135,7 +136,11 @@ class Samples:
 
     def at(self, point, slot=None):
         """Those of one point, and of one slot when it is given."""
-        return Samples(s for s in self.items if s.point == point and (slot is None or s.slot == slot))
+        if self._at is None:
+            self._at = {}
+            for s in self.items:
+                self._at.setdefault(s.point, []).append(s)
+        return Samples(s for s in self._at.get(point, ()) if slot is None or s.slot == slot)
 
     def points(self):
         return sorted({s.point for s in self.items})

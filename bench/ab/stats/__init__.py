@@ -44,9 +44,19 @@ MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)  # standard error of a median in those
 
 
 @functools.lru_cache(maxsize=64)
-def resample(n, seed, times=RESAMPLES):
-    """Indices of the bootstrap: times rows of n draws with replacement. The same for the same n and seed."""
+def _drawn(n, seed, times):
     return np.random.default_rng([seed, n]).integers(0, n, (times, n))
+
+
+def resample(n, seed, times=None):
+    """Indices of the bootstrap: times (RESAMPLES) rows of n draws with replacement. The same for the same n and seed."""
+    return _drawn(n, seed, times or RESAMPLES)
+
+
+@functools.cache
+def _standard_errors(share, free=None):
+    """Standard errors (Student's with so many degrees of freedom, else the normal distribution's) below which a share lies."""
+    return float(st.norm.ppf(share) if free is None else st.t.ppf(share, free))
 
 
 def ends(estimate, draws, n, level=LEVEL):
@@ -59,8 +69,8 @@ def ends(estimate, draws, n, level=LEVEL):
         low, high = np.quantile(draws, [q, 1 - q], axis=0)
     else:
         below, above = np.quantile(draws, SD_SHARES, axis=0)
-        error = (above - below) / (2 * st.norm.ppf(SD_SHARES[1]))
-        half = st.t.ppf(1 - q, n - 1) * math.sqrt(n / (n - 1)) * error
+        error = (above - below) / (2 * _standard_errors(SD_SHARES[1]))
+        half = _standard_errors(1 - q, n - 1) * math.sqrt(n / (n - 1)) * error
         low, high = estimate - half, estimate + half
     return low, high
 
@@ -125,7 +135,7 @@ def columns(selections, metric="ns_per_request"):
     return np.array([[g[k] for g in got] for k in blocks], dtype=float).reshape(len(blocks), len(got))
 
 
-def draws_of_medians(table, seed=1, times=RESAMPLES):
+def draws_of_medians(table, seed=1, times=None):
     """Medians of the columns of a table (blocks x columns), and of its bootstrap resamples (times x columns): whole blocks are
     drawn, so that what was measured together stays together."""
     table = np.asarray(table, dtype=float)
@@ -133,7 +143,7 @@ def draws_of_medians(table, seed=1, times=RESAMPLES):
     return np.median(table, axis=0), np.stack([np.median(table[:, k][i], axis=1) for k in range(table.shape[1])], axis=1)
 
 
-def of_medians(table, f, level=LEVEL, seed=1, log=False, times=RESAMPLES):
+def of_medians(table, f, level=LEVEL, seed=1, log=False, times=None):
     """Intervals of f(medians of the columns). f maps an array (draws x columns) to (draws x outputs); log: outputs are
     positive, and the interval is made on the scale of logarithms. Without blocks: an empty list."""
     n = len(table)
@@ -193,7 +203,7 @@ def percentile(hists, q, level=LEVEL, seed=1):
     def of(c):
         rank = np.maximum(1, np.ceil(q / 100 * c[:, -1] - 1e-9))
         return up[np.minimum((c < rank[:, None]).sum(axis=1), len(up) - 1)]
-    weights = np.stack([np.bincount(row, minlength=n) for row in resample(n, seed, 1000)])
+    weights = np.stack([np.bincount(row, minlength=n) for row in resample(n, seed, min(1000, RESAMPLES))])
     return interval(of(cum.sum(axis=0)[None, :])[0], of(weights @ cum), n, level, log=True)
 
 
@@ -213,7 +223,7 @@ def blocks_needed(pilot, precision, level=LEVEL, min_n=5, max_n=50):
         return max_n
     spread, goal = float(np.std(x, ddof=1)), math.log1p(precision)
     for n in range(max(min_n, 2), max_n):
-        if st.t.ppf(1 - (1 - level) / 2, n - 1) * MEDIAN_OVER_MEAN * spread / math.sqrt(n) <= goal:
+        if _standard_errors(1 - (1 - level) / 2, n - 1) * MEDIAN_OVER_MEAN * spread / math.sqrt(n) <= goal:
             return n
     return max_n
 

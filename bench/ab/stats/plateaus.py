@@ -22,7 +22,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 MOST = 3  # plateaus
 APART = 1.2  # ratio of two plateaus' R at least
@@ -31,7 +30,7 @@ LEAST = 0.02  # share of the R-windows below which a component is no plateau
 NARROW, WIDE = 0.01, 0.10  # standard deviation of ln R within a plateau: at least, at most
 STRAY = (0.01, 0.10)  # share of the background: at least, at most
 ROUNDS, ENOUGH = 300, 1e-7  # of EM; gain of the mean log likelihood at which it ends
-THIN = 20000  # values that the mixture is fitted to at most: every so many-th in order of size
+THIN = 4000  # values that the mixture is fitted to at most: every so many-th in order of size
 NONE = -1  # label: on no plateau
 
 
@@ -74,17 +73,20 @@ def _em(x, mean, span):
     k = len(mean)
     sd, weight, stray = np.full(k, 0.05), np.full(k, (1 - STRAY[1]) / k), STRAY[1]
     before = -math.inf
+    part = np.empty((k + 1, len(x)))  # ln of each component's share of the density, the background's last
     for _ in range(ROUNDS):
-        z = (x[:, None] - mean) / sd
-        part = -0.5 * z * z - np.log(sd) - 0.5 * math.log(2 * math.pi) + np.log(weight)
-        part = np.column_stack([part, np.full(len(x), math.log(stray / span))])
-        total = logsumexp(part, axis=1)
-        like = float(total.sum())
-        share = np.exp(part - total[:, None])
-        n = np.maximum(share.sum(axis=0), 1e-9)
-        mean = (share[:, :k] * x[:, None]).sum(axis=0) / n[:k]
-        sd = np.sqrt((share[:, :k] * (x[:, None] - mean) ** 2).sum(axis=0) / n[:k]).clip(NARROW, WIDE)
-        stray = float(np.clip(n[k] / len(x), *STRAY))
+        z = (x - mean[:, None]) / sd[:, None]
+        part[:k] = -0.5 * z * z + (np.log(weight / sd) - 0.5 * math.log(2 * math.pi))[:, None]
+        part[k] = math.log(stray / span)
+        top = part.max(axis=0)
+        share = np.exp(part - top)
+        total = share.sum(axis=0)
+        like = float(np.log(total).sum() + top.sum())
+        share /= total
+        n = np.maximum(share.sum(axis=1), 1e-9)
+        mean = share[:k] @ x / n[:k]
+        sd = np.sqrt((share[:k] * (x - mean[:, None]) ** 2).sum(axis=1) / n[:k]).clip(NARROW, WIDE)
+        stray = float(min(max(n[k] / len(x), STRAY[0]), STRAY[1]))
         weight = n[:k] / n[:k].sum() * (1 - stray)
         if like - before < ENOUGH * len(x):
             break

@@ -9,12 +9,29 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
+from ab import stats  # noqa: E402
 from ab.instrument.model import AGAIN, Context, Sample, Samples  # noqa: E402
+from ab.analyses import costs  # noqa: E402
+from ab.report import plots  # noqa: E402
+from ab.stats import time_model  # noqa: E402
 
 FACTORS = ("mapping", "payload", "ring", "notify")
 NAMED = {"copy": ("single-use", "rdma", "copy", "crq"), "copy-tuned": ("deferred", "rdma", "copy-delta", "suppress"),
          "premapped": ("pool", "bounce", "direct", "poll"), "zero-copy": ("pool", "direct", "direct", "poll"),
          "unprotected": ("pool", "unchecked", "direct", "poll")}
+
+
+def cheaply():
+    """For tests of what a section says of what was planted: how well intervals cover is test_stats.py's, and a tenth of the draws is
+    enough here; a figure is drawn when its name is first seen, which shows that it can be, and afterwards is that drawing."""
+    stats.RESAMPLES, time_model.DRAWS, costs.DRAWS = 300, 30, 80
+    draw, drawn = plots.to_svg, {}
+
+    def to_svg(fig, name, *args, **kw):
+        if name not in drawn:
+            drawn[name] = draw(fig, name, *args, **kw)
+        return drawn[name]
+    plots.to_svg = to_svg
 
 
 def levels(arm):
@@ -119,7 +136,6 @@ def simulate(arms, points, blocks=10, seed=1, noise=0.03, truth=default_truth, a
 
 def context(samples, noise=None, r_ns=130.0):
     """A Context of simulated samples; noise: the A/A floor, by default that of the samples."""
-    from ab import stats
     limits = [{"memcpy": [{"size_bytes": b, "level": "memory", "gb_per_s": 8.0, "median_ns": b / 8.0} for b in (4096, 65536)],
                "round_trip": {"median_ns": r_ns}}]
     return Context(samples=samples, limits=limits, environment={}, experiments={}, r_ns=r_ns,

@@ -8,13 +8,14 @@ import unittest
 
 import numpy as np
 
-from simulate import context, counters, simulate
+from simulate import cheaply, context, counters, simulate
 from ab.report import plots
 from ab.stats import time_model
 from ab.analyses import costs, cycles_model, ladder, layout, mapping
 from ab.instrument.model import METRICS, Point, Samples
 from ab.stats.plateaus import Plateau
 
+cheaply()
 POINT = Point(backend="memory")
 WORTH = {"mapping": 1.3, "payload": 1.1, "ring": 2.0, "notify": 1.5}
 ARMS16 = [ladder.arm_name(c) for c in ladder.CELLS]

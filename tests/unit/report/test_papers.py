@@ -16,6 +16,8 @@ import unittest
 
 import numpy as np
 
+import simulate
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 sys.dont_write_bytecode = True
@@ -23,6 +25,7 @@ from ab.instrument import experiment  # noqa: E402
 from ab.papers import paper_run, papers  # noqa: E402
 from ab.instrument.model import Interval, Sample, Samples  # noqa: E402
 
+simulate.cheaply()
 PAPERS = ["kvm2007", "kvmforum2010", "markuze2016", "viommu2011", "wang2018", "xen2012"]
 LIMITS = [{"round_trip": {"median_ns": 200.0}, "memcpy": [{"level": "memory", "size_bytes": 65536, "median_ns": 8000.0}]}]
 BLOCKS = 8

@@ -23,11 +23,16 @@ from ab.instrument.model import Samples  # noqa: E402
 spec = importlib.util.spec_from_file_location("recompute", os.path.join(ROOT, "tests", "report", "recompute.py"))
 recompute = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(recompute)
+recompute.DRAWS = 200
+simulate.cheaply()
 
 LIMITS = {"round_trip": {"samples_ns": [200.0] * 5, "median_ns": 200.0}, "syscall": {"median_ns": 90.0},
           "eventfd_wake": {"one_way_ns": 30000.0}, "memcpy_handover": [],
           "memcpy": [{"size_bytes": s, "footprint_bytes": 1 << 24, "level": level, "median_ns": s / g, "gb_per_s": g}
                      for level, g in (("L2", 40.0), ("L3", 14.0), ("large", 7.0)) for s in (64, 512, 4096, 65536, 1 << 20)]}
+
+
+FEW = (64, 512, 4096, 65536, 1 << 20)  # of the sizes that `sizes` sweeps: the others are more of the same
 
 
 def taken(names, truth=None, blocks=12):
@@ -37,7 +42,7 @@ def taken(names, truth=None, blocks=12):
         exp = experiment.find(name)
         per_point = {}
         for slot, arm in exp.slots.items():
-            for p in exp.points[slot]:
+            for p in (p for p in exp.points[slot] if name != "sizes" or p.bs in FEW):
                 per_point.setdefault(p, []).append((slot, arm))
         for k, (p, slots) in enumerate(sorted(per_point.items())):
             arms = [a for s, a in slots if s == a]
@@ -86,19 +91,13 @@ class Whole(unittest.TestCase):
     def tearDownClass(cls):
         cls.dir.cleanup()
 
-    def tampered(self, change):
-        """Disagreements after change(results.json as a dict)."""
-        with tempfile.TemporaryDirectory() as d:
-            for name in ("samples.csv", "results.json"):
-                with open(os.path.join(self.dir.name, name)) as f:
-                    text = f.read()
-                if name == "results.json":
-                    obj = json.loads(text)
-                    change(obj)
-                    text = json.dumps(obj)
-                with open(os.path.join(d, name), "w") as f:
-                    f.write(text)
-            return recompute.recompute(d)[0].wrong
+    def tampered(self, change, figure):
+        """Disagreements of one of recompute's figures after change(results.json as a dict)."""
+        rows_, obj = recompute.load(self.dir.name)
+        change(obj)
+        check = recompute.Check()
+        figure(rows_, obj, check)
+        return check.wrong
 
     def section(self, obj, name):
         return next(s for s in obj["sections"] if s["id"] == name)
@@ -125,8 +124,9 @@ class Whole(unittest.TestCase):
         def elsewhere(obj):
             c = next(c for c in self.section(obj, "sizes")["data"]["crossovers"] if c["size"])
             c["smaller"], c["larger"] = c["larger"], c["smaller"]
-        for change in (two_percent, narrow, bold, elsewhere):
-            self.assertTrue(self.tampered(change), f"{change.__name__} went unnoticed")
+        for change, figure in ((two_percent, recompute.arms_at_a_glance), (narrow, recompute.ladder),
+                               (bold, recompute.arms_at_a_glance), (elsewhere, recompute.sizes)):
+            self.assertTrue(self.tampered(change, figure), f"{change.__name__} went unnoticed")
 
     def test_the_report_keeps_its_own_rules_with_everything_in_it(self):
         self.assertEqual(report_model.problems(self.report), [])
@@ -175,15 +175,17 @@ class Whole(unittest.TestCase):
 
     def test_discarded_samples_are_counted_and_change_no_estimate(self):
         spoiled = copy.copy(self.taken)
-        extra = [copy.copy(s) for s in self.taken.samples[:50]]
+        spoiled.experiments = {"quick": self.taken.experiments["quick"]}
+        quick = [s for s in self.taken.samples if s.experiment == "quick"]
+        extra = [copy.copy(s) for s in quick[:50]]
         for s in extra:
             s.values = s.values | {"ns_per_request": 1e9}
             s.kept, s.why = False, "steal: 9 ticks in 0.10 s on 2 cores"
-        spoiled.samples = self.taken.samples + extra
+        spoiled.samples = quick + extra
         _, report = results.build(spoiled)
         self.assertEqual([r["ratio"] for r in rows(report)], [r["ratio"] for r in rows(self.report)])
         self.assertEqual(sum(int(r[2]) for r in report.discarded.rows), 50)
-        self.assertEqual(len(Samples(spoiled.samples).kept()), len(self.taken.samples))
+        self.assertEqual(len(Samples(spoiled.samples).kept()), len(quick))
 
 
 if __name__ == "__main__":
