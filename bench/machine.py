@@ -5,6 +5,7 @@ Everything that is started is stopped again, also on an exception or Ctrl-C, and
 """
 
 import ctypes
+import functools
 import json
 import os
 import shutil
@@ -28,6 +29,12 @@ def die_with_parent():
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+@functools.cache
+def knows(program, option):
+    """Does a program's --help name this option? One of an older commit may not (bench/ab/builds.py)."""
+    return option in subprocess.run([program, "--help"], capture_output=True, text=True, check=False).stdout
+
+
 class Program:
     """A child with its standard error in a file, so that its messages can be shown and tested."""
 
@@ -44,8 +51,8 @@ class Program:
         finally:
             os.close(ready_w)
 
-    def wait_ready(self, timeout=10):
-        """Block until the program writes to its --ready-fd; raise when it ends or stays silent."""
+    def wait_ready(self, timeout=60):
+        """Block until the program writes to its --ready-fd; raise when it ends, at once, or stays silent."""
         import select
         ok, _, _ = select.select([self._ready], [], [], timeout)
         if ok and os.read(self._ready, 1):
@@ -148,9 +155,10 @@ class Machine:
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def start_phypd(self):
-        t0 = time.monotonic()
-        self.phypd = Program("phypd", [self.path("phyp/phypd"), "--socket", self.socket, "--ready-fd", "@READY",
-                                       "--all-statistics", *self.phypd_args], self.dir, self.env)
+        t0, phypd = time.monotonic(), self.path("phyp/phypd")
+        statistics = ["--all-statistics"] if knows(phypd, "--all-statistics") else []  # before that option all were told
+        self.phypd = Program("phypd", [phypd, "--socket", self.socket, "--ready-fd", "@READY", *statistics, *self.phypd_args],
+                             self.dir, self.env)
         self.phypd.wait_ready()
         self.phypd_seconds = time.monotonic() - t0
 

@@ -17,7 +17,7 @@ import time
 from machine import Machine, MachineError, WrongResult, die_with_parent
 from ab.drivers import peers
 from ab.instrument import telemetry
-from ab.drivers.trial import GUEST, SERVER, CpuClock, counts, padded, point_dict, until_kept
+from ab.drivers.trial import GUEST, PATIENCE, SERVER, CpuClock, counts, padded, point_dict, until_kept
 
 FORWARD = {"tx": "txonly", "rx": "rxonly", "both": "txonly", "echo": "flowgen"}  # txonly takes what comes, and frees it
 RECEIVER = "guest1"  # of a pair
@@ -64,7 +64,7 @@ def server_args(arm, point, folder):
 
 def load_args(arm, point):
     return ["--arm", arm, "--size", str(point.bs), "--touch", point.touch or "headers", "--burst", str(point.batch or 32),
-            "--queue-size", str(point.queue_size), *point.extra.split()]
+            "--queue-size", str(point.queue_size), *PATIENCE, *point.extra.split()]
 
 
 def guest_args(arm, point, measure, rate=0.0):

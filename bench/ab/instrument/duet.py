@@ -18,7 +18,7 @@ from machine import Machine, MachineError, WrongResult, die_with_parent
 from ab.instrument import environment, score, windows
 from ab.drivers.trial import batch_of
 
-READY_SECONDS = 15  # until a guest is set up
+READY_SECONDS = 60  # until a guest is set up, on a machine that others use
 # A dance that others keep from the processors is cut when it has taken so much; one that does not end then has lost somebody.
 LATE, LATE_SECONDS, PATIENCE_SECONDS = 3, 1, 10
 # Lengths of windows, by the pilot: at least the experiment's, at least so many completions of a batch, at most so much: a window
