@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Door of the A/B instrument for ./run: ab, compare, paper."""
+"""Door of the A/B instrument for ./run: ab, builds, compare, paper."""
 
 import importlib
 import os
 import sys
 
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-COMMANDS = {"ab": "ab.instrument.cli", "compare": "ab.report.compare", "paper": "ab.papers.paper_run"}
+COMMANDS = {"ab": "ab.instrument.cli", "builds": "ab.builds", "compare": "ab.report.compare", "paper": "ab.papers.paper_run"}
 
 
 def main(argv):

@@ -50,7 +50,7 @@ class Disk:
         phypd = ["--cost", key[1], "--pages", pages, "--server-memory", str(size.server_memory), "--guest-memory",
                  str(size.guest_memory), *(["--exposure"] if size.exposure else [])]
         name, _, more = machine_words(arm)
-        return Machine(make.build, make.cores["guest_core"], make.cores["server_core"], phypd,
+        return Machine(make.build_of(slot), make.cores["guest_core"], make.cores["server_core"], phypd,
                        [*self.server(name, slot, key, folder), *more, "--duet", value], env=trial.padded(rng), program=self.program)
 
     def server(self, arm, slot, key, _folder):
@@ -179,6 +179,10 @@ class DuetTrial:
 
     def used(self):
         return (self.cores["guest_core"], self.cores["server_core"])
+
+    def build_of(self, slot):
+        """The build directory of a slot's three programs."""
+        return self.experiment.builds.get(slot, self.build)
 
     def point(self, block, point, ensemble, mine, rng, first):
         players = {}

@@ -80,6 +80,7 @@ class Experiment:
     machine: MachineSize = MachineSize()
     duet: Duet = Duet()
     path: str = ""
+    builds: dict = field(default_factory=dict)  # slot -> build directory, of slots that are not of the run's own (builds.py)
 
     def digest(self):
         """Of what decides the samples: a resumed run continues only the same experiment."""
