@@ -230,6 +230,13 @@ struct vio_squeue {
 		*wait_tail; /* device: popped, not with the store yet; in order */
 	uint16_t n_wait;    /* of them */
 	/*
+	 * What the queue may move in the turns to come, bytes; below 1 it waits, and pays with its share of
+	 * each turn what a request has taken more. quantum: a unit's share of a turn of this lcore, which `beside` queues
+	 * of the unit divide; NULL: there is no bound.
+	 */
+	int64_t budget;
+	const uint32_t *quantum, *beside;
+	/*
 	 * Of a queue marked `pull`: where the ring level keeps all segments from VIO_MAX_SEGS - 1 on of a chain of
 	 * VIO_SEGS_MORE, n_tail of them, until the next is taken; tail_room is what there is room for, and a longer chain
 	 * stops the queue. The device's; NULL: nowhere.
@@ -268,8 +275,32 @@ static inline struct ioba vio_sq_local(const struct vio_squeue *q, const void *v
 			(uint64_t)((const uint8_t *)va - (const uint8_t *)q->local_mem));
 }
 
+/* What a request costs besides its bytes, as bytes: those without any take time too. */
+#define VIO_SQ_REQUEST 512
+
+/* A turn with work begins: the queue's share of it. A debt is carried over, what was not used is not. */
+static inline void vio_sq_refill(struct vio_squeue *q)
+{
+	int64_t share = INT64_MAX / 2;
+	uint32_t n;
+
+	if (vio_likely(q->quantum != NULL)) {
+		n = vio_load_relaxed(q->beside);
+		share = vio_load_relaxed(q->quantum);
+		if (n > 1)
+			share /= n;
+	}
+	q->budget = q->budget < 0 ? q->budget + share : share;
+}
+
+/* A request of so many bytes is begun; it may be more than there is. */
+static inline void vio_sq_spend(struct vio_squeue *q, uint64_t bytes)
+{
+	q->budget -= (int64_t)bytes + VIO_SQ_REQUEST;
+}
+
 /*
- * Requests that can't be started yet (popped, no bounce room), in order: behind the others, or
+ * Requests that can't be started yet (popped, no bounce room or budget), in order: behind the others, or
  * (again) before them.
  */
 static inline void vio_sq_wait(struct vio_squeue *q, struct vio_req *const r[], unsigned n,

@@ -186,7 +186,12 @@ static inline unsigned look(struct vio_squeue *q, struct vio_plain plain[], unsi
 	bool rest = true;
 	unsigned n = 0;
 
-	if (q->dev->plain && vio_likely(!q->wait_head)) /* nothing passes those that wait */
+	/* Nothing passes those that wait. What waits for its share of later turns only keeps the next ones in the ring. */
+	if (vio_unlikely(q->wait_head != NULL) && q->budget <= 0) {
+		q->more = true;
+		return 0;
+	}
+	if (q->dev->plain && vio_likely(!q->wait_head))
 		*n_plain = q->ring->pop_plain(q, plain, VIO_BURST, &rest);
 	if (rest)
 		n = q->ring->pop(q, fresh, VIO_BURST - *n_plain);
@@ -232,6 +237,12 @@ static unsigned pull_turn(struct vio_squeue *q)
 	return n;
 }
 
+/* A turn in which no request came or went, and that had `budget`: was a part of one done, or a debt paid? */
+static inline bool worked(const struct vio_squeue *q, int64_t budget)
+{
+	return q->budget != budget || (budget <= 0 && q->n_wait > q->parked);
+}
+
 unsigned vio_squeue_poll(struct vio_squeue *q)
 {
 	struct vio_req *fresh[VIO_BURST], *done[2 * VIO_BURST];
@@ -239,6 +250,7 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 	unsigned n_fresh = 0, n_plain = 0, n_done = 0, n_back = 0;
 	uint8_t ctl = vio_load_acquire(&q->ctl); /* pair K */
 	uint64_t requests, copied;
+	int64_t budget;
 
 	if (vio_unlikely(q->fault != VIO_ST_OK || ctl == VIO_SQ_STOP))
 		return q->in_flight ? drain(q) : 0;
@@ -252,6 +264,8 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 		return idle_turn(q);
 	requests = q->stats.requests;
 	copied = q->stats.cpu_bytes;
+	vio_sq_refill(q);
+	budget = q->budget;
 	if (q->in_flight > 0) {
 		/*
 		 * Windows may have changed since; those that requests in flight use are still in
@@ -274,12 +288,12 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 	n_fresh += n_plain;
 	n_done += n_back;
 	vio_store_release(&q->in_flight, (uint16_t)(q->in_flight + n_fresh - n_done)); /* pair Q */
-	if (n_fresh + n_done == 0) {
+	if (n_fresh + n_done == 0 && !worked(q, budget)) {
 		q->idle++;
 		return 0;
 	}
 	count_turn(q, q->stats.requests - requests, q->stats.cpu_bytes - copied);
-	return n_fresh + n_done;
+	return n_fresh + n_done + (n_fresh + n_done == 0);
 }
 
 unsigned vio_squeue_take(struct vio_squeue *q, struct vio_req *out[], unsigned max)

@@ -10,7 +10,8 @@
 
 /*
  * One turn of one queue: collect what the backend finished, take new chains, start them, give back
- * what is done, notify. Owning lcore. Returns requests moved (0 = idle turn).
+ * what is done, notify. Owning lcore. Returns requests moved (0 = idle turn; a part of one counts as one, and so
+ * does a turn that pays for what an earlier one has moved beyond the queue's share).
  */
 unsigned vio_squeue_poll(struct vio_squeue *q);
 /* Before sleeping: arm notifications; true = there is work after all (also when something is in flight). */

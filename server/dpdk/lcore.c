@@ -42,11 +42,25 @@ static unsigned take_irqs(struct lcore *lc, uint64_t irq)
 	return work;
 }
 
+/* Did queues of two units have work in this turn? */
+static inline void watch_shares(struct lcore *lc, bool two)
+{
+	if (vio_unlikely(two)) {
+		lc->calm = 0;
+		vio_store_relaxed(&lc->quantum, VIO_QUANTUM_SHARED);
+	} else if (vio_unlikely(lc->quantum != VIO_QUANTUM_ALONE) &&
+		   ++lc->calm >= VIO_QUANTUM_CALM) {
+		vio_store_relaxed(&lc->quantum, VIO_QUANTUM_ALONE);
+	}
+}
+
 /* One turn: interrupts, queues, what the control path has to go on with. Requests and messages moved. */
 static inline unsigned turn(struct lcore *lc)
 {
 	uint64_t irq = phyp_irq_take(lc->vcpu);
-	unsigned work = 0, n = vio_load_acquire(&lc->n_slots);
+	unsigned work = 0, n = vio_load_acquire(&lc->n_slots), got;
+	const struct vio_adapter *who = NULL;
+	bool two = false;
 
 	if (vio_unlikely(irq))
 		work = take_irqs(lc, irq);
@@ -55,10 +69,16 @@ static inline unsigned turn(struct lcore *lc)
 
 		if (vio_unlikely(!q))
 			continue;
-		work += vio_squeue_poll(q);
+		got = vio_squeue_poll(q);
+		if (got > 0) {
+			two |= who && who != q->adapter;
+			who = q->adapter;
+			work += got;
+		}
 		if (vio_unlikely(q->fault != VIO_ST_OK && !q->told))
 			tell_owner(lc, q);
 	}
+	watch_shares(lc, two);
 	for (unsigned i = 0; i < lc->n_adapters; i++) {
 		if (vio_unlikely(vio_adapter_busy(lc->adapter[i]))) {
 			vio_adapter_service(lc->adapter[i]);

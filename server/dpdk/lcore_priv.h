@@ -14,6 +14,12 @@
 #include "server/core/control.h"
 #include "server/dpdk/lcore.h"
 
+/* A turn's bytes for each unit: a burst of the usual block sizes where nobody else has work, and where somebody has. */
+#define VIO_QUANTUM_ALONE  (256u << 10)
+#define VIO_QUANTUM_SHARED (32u << 10)
+/* Turns with one unit at work, or none, until that is taken for alone. */
+#define VIO_QUANTUM_CALM 4096u
+
 /*
  * One lcore. The first line is what each turn reads; the slots are changed on the control path by
  * adapters' lcores; then what only the owner writes.
@@ -27,8 +33,14 @@ struct lcore {
 	unsigned n_adapters;
 	unsigned (*also)(void *ctx); /* lcore 0: the switch; else NULL */
 	void *also_ctx;
-	bool awake;                   /* `also` polls what can't be waited for */
-	bool look;                    /* for gaps */
+	bool awake; /* `also` polls what can't be waited for */
+	bool look;  /* for gaps */
+	/*
+	 * Bytes that a unit may move in a turn, and turns since two units last had work in the same
+	 * one: then what each gets is short, so that none waits long for the other.
+	 */
+	uint32_t quantum;
+	unsigned calm;
 	struct vio_duet *duet;        /* whose turn it is, and the gaps */
 	struct vio_adapter **adapter; /* own ones */
 	struct vio_squeue **slot;     /* set->max_queues; pair L */
@@ -45,7 +57,8 @@ struct lcore {
 	/* Queues given to it, for choosing; changed by adapters' lcores. */
 	unsigned load __attribute__((aligned(VIO_APART)));
 	unsigned core;
-	struct vio_control_box box; /* what somebody wants it to change */
+	struct vio_control_box box;       /* what somebody wants it to change */
+	uint32_t of_unit[PHYP_MAX_UNITS]; /* its queues that spend, by owner; relaxed */
 } __attribute__((aligned(VIO_APART)));
 
 struct owner {

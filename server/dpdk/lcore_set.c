@@ -17,6 +17,16 @@ static struct lcore *lcore_owner_of(struct vio_lcores *l, const struct vio_adapt
 	return &l->lc[0];
 }
 
+/* Where the lcore counts the adapter's queues; those whose device takes (`pull`) spend nothing of a turn. */
+static uint32_t *count_of(struct vio_lcores *l, struct lcore *lc, const struct vio_squeue *q)
+{
+	for (unsigned i = 0; i < l->n_owners; i++) {
+		if (l->owner[i].a == q->adapter)
+			return &lc->of_unit[i];
+	}
+	return &lc->of_unit[0];
+}
+
 /* The lcore with the fewest queues; the adapter's own when it is one of them. */
 static struct lcore *least_loaded(struct vio_lcores *l, struct lcore *own)
 {
@@ -36,6 +46,10 @@ void vio_lcores_assign(struct vio_lcores *l, struct vio_squeue *q)
 	unsigned i = 0, n;
 
 	q->vcpu = lc->vcpu;
+	q->quantum = &lc->quantum;
+	q->beside = count_of(l, lc, q);
+	if (!q->pull)
+		(void)vio_fetch_add(count_of(l, lc, q), 1u);
 	(void)vio_fetch_add(&lc->load, 1);
 	/* There are as many slots as queues, so one is free. Pair L: the queue before its pointer. */
 	for (struct vio_squeue *none = NULL; !vio_cas(&lc->slot[i], none, q); none = NULL)
@@ -54,6 +68,8 @@ void vio_lcores_unassign(struct vio_lcores *l, struct vio_squeue *q)
 			if (vio_load_relaxed(&l->lc[k].slot[i]) != q)
 				continue;
 			vio_store_release(&l->lc[k].slot[i], NULL);
+			if (!q->pull)
+				(void)vio_fetch_add(count_of(l, &l->lc[k], q), -1u);
 			(void)vio_fetch_add(&l->lc[k].load, -1u);
 		}
 	}
@@ -116,6 +132,7 @@ int vio_lcores_create(const struct vio_lcores_cfg *cfg, struct vio_lcores **out,
 		lc->index = i;
 		lc->core = cfg->core[i];
 		lc->look = cfg->look;
+		lc->quantum = VIO_QUANTUM_ALONE;
 		vio_duet_none(&lc->no_duet, to_ticks(l->part, VIO_LCORE_GAP_NS));
 		lc->duet = i == 0 && cfg->duet ? cfg->duet : &lc->no_duet;
 		lc->adapter = calloc(PHYP_MAX_UNITS, sizeof(struct vio_adapter *));

@@ -1,117 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* virtio-blk (VIRTIO 1.2, section 5.2): what the device offers, and its requests on their way to the disk and back. */
+/* virtio-blk (VIRTIO 1.2, section 5.2): requests on their way to the disk and back. */
 #include <endian.h>
 #include <string.h>
 
 #include "server/dev/blk/blk_priv.h"
 #include "server/payload/payload.h"
-
-#define BLK_SIZE_MAX (64u << 10)
-#define SECTOR       VIO_BLK_SECTOR
-
-/* ------------------------------------------------------------------ what it offers ---- */
-
-static struct vio_backend *store_of(const struct vio_device *dev)
-{
-	return vio_container_of(dev, struct vio_disk, dev)->be;
-}
-
-uint64_t vio_blk_features(const struct vio_device *dev)
-{
-	const struct vio_backend *be = store_of(dev);
-	uint64_t f = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
-		     1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
-		     1ull << VIRTIO_BLK_F_MQ;
-
-	if (be->read_only)
-		f |= 1ull << VIRTIO_BLK_F_RO;
-	if (be->can_flush)
-		f |= 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_CONFIG_WCE;
-	if (be->can_discard && !be->read_only)
-		f |= 1ull << VIRTIO_BLK_F_DISCARD;
-	if (be->can_zero && !be->read_only)
-		f |= 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
-	return f;
-}
-
-/* Bytes that the disk writes or forgets in one piece. Blocks below a sector (vio_spec_short()) have none. */
-static uint32_t physical_block(const struct vio_backend *be)
-{
-	uint32_t least = be->block_size > SECTOR ? be->block_size : SECTOR;
-
-	return be->physical > least ? be->physical : least;
-}
-
-uint16_t vio_blk_config(const struct vio_device *dev, uint16_t num_queues, uint8_t *out)
-{
-	const struct vio_backend *be = store_of(dev);
-	struct virtio_blk_config c;
-	const uint16_t len = offsetof(struct virtio_blk_config, max_secure_erase_sectors);
-	const uint32_t blocks = physical_block(be) / be->block_size;
-
-	memset(&c, 0, sizeof(c));
-	c.capacity = vio_le64(vio_load_relaxed(&be->size) / SECTOR);
-	/*
-	 * Their product is what one request may carry, so that a driver that keeps to both never
-	 * makes a larger one. Segments of 64 KiB, because a kernel with pages of that size makes none smaller,
-	 * whatever size_max says.
-	 */
-	c.size_max = vio_le32(BLK_SIZE_MAX);
-	c.seg_max = vio_le32(VIO_MAX_DATA / BLK_SIZE_MAX);
-	c.blk_size = vio_le32(be->block_size);
-	c.physical_block_exp = (uint8_t)(31 - __builtin_clz(blocks));
-	c.min_io_size = vio_le16((uint16_t)blocks);
-	c.wce = be->can_flush && !vio_load_relaxed(&be->write_through);
-	c.num_queues = vio_le16(num_queues);
-	if (be->can_discard && !be->read_only) {
-		c.max_discard_sectors = vio_le32(vio_blk_max_range(be));
-		c.max_discard_seg = vio_le32(vio_blk_max_ranges(be));
-		c.discard_sector_alignment = vio_le32(physical_block(be) / SECTOR);
-	}
-	if (be->can_zero && !be->read_only) {
-		c.max_write_zeroes_sectors = vio_le32(vio_blk_max_range(be));
-		c.max_write_zeroes_seg = vio_le32(vio_blk_max_ranges(be));
-		c.write_zeroes_may_unmap = be->can_unmap;
-	}
-	static_assert(sizeof(c) <= VIO_MAX_CONFIG, "config space fits");
-	memcpy(out, &c, len);
-	return len;
-}
-
-/* 5.2.6.2: who can't flush must find every write that was answered after a loss of power. */
-void vio_blk_negotiated(struct vio_device *dev, uint64_t features)
-{
-	struct vio_backend *be = store_of(dev);
-
-	vio_store_relaxed(&be->write_through,
-			  be->can_flush &&
-				  (be->cache_off || !(features & 1ull << VIRTIO_BLK_F_FLUSH)));
-}
-
-bool vio_blk_config_set(struct vio_device *dev, uint64_t features, uint16_t off, uint8_t len,
-			uint64_t value)
-{
-	struct vio_backend *be = store_of(dev);
-
-	if (!(features & 1ull << VIRTIO_BLK_F_CONFIG_WCE) ||
-	    off != offsetof(struct virtio_blk_config, wce) || len != 1 || value > 1)
-		return false;
-	if (value == 1 && !(features & 1ull << VIRTIO_BLK_F_FLUSH))
-		return false; /* nothing that it wrote could ever be made durable */
-	vio_store_relaxed(&be->write_through, value == 0);
-	return true;
-}
-
-uint8_t vio_blk_start(struct vio_device *dev, uint64_t features, uint64_t queues)
-{
-	/* 5.2.2: without MQ there is one queue. */
-	if (!(features & 1ull << VIRTIO_BLK_F_MQ) && queues != 1)
-		return VIO_ST_QUEUE;
-	/* With CONFIG_WCE the driver may have said more since FEATURES_OK. */
-	if (!(features & 1ull << VIRTIO_BLK_F_CONFIG_WCE))
-		vio_blk_negotiated(dev, features);
-	return VIO_ST_OK;
-}
 
 /* ----------------------------------------------------------------------- the answer ---- */
 
@@ -199,6 +92,12 @@ static inline struct vio_req *req_of(struct vio_io *io)
 	return vio_container_of(io, struct vio_req, io);
 }
 
+/* Will its bytes be copied to the guest at its end? They count then; others' count when they begin. */
+static inline bool copied_out(const struct vio_req *r)
+{
+	return r->bounce && r->to_guest;
+}
+
 /* The requests of from[] that are finished to done[], their number; the others to more[]. */
 static inline unsigned sort_answers(struct vio_squeue *q, struct vio_io *const from[], unsigned n,
 				    struct vio_req *done[], struct vio_io *more[], unsigned *n_more)
@@ -210,6 +109,10 @@ static inline unsigned sort_answers(struct vio_squeue *q, struct vio_io *const f
 	for (unsigned i = 0; i < n; i++) {
 		struct vio_req *r = req_of(from[i]);
 
+		if (copied_out(r)) {
+			vio_disk_queue_of(q)->out -= r->data_len;
+			q->budget -= r->data_len;
+		}
 		if (vio_unlikely(more_to_do(q, be, r))) {
 			more[(*n_more)++] = &r->io;
 			continue;
@@ -246,17 +149,95 @@ static inline unsigned answered(struct vio_squeue *q, struct vio_io *const io[],
 
 /* --------------------------------------------------------------------- the way there ---- */
 
-/* The disk is server memory: one copy between it and the guest, done at once. */
-static void move(struct vio_squeue *q, struct vio_req *r, struct vio_backend *be)
+/* A disk in server memory: its bytes are moved or zeroed here, as far as the queue's share of a turn goes. */
+static inline bool by_hand(const struct vio_backend *be, const struct vio_req *r)
+{
+	return be->ops->at &&
+	       ((r->kind == VIO_BLK_RW && r->io.op <= VIO_IO_WRITE) || r->kind == VIO_BLK_RANGES);
+}
+
+/* One copy between the disk and the guest of all of r->data[]. */
+static inline void move(struct vio_squeue *q, struct vio_req *r, struct vio_backend *be)
 {
 	struct gla logical = {0};
-	void *disk = be->ops->at(be, r->io.offset, r->io.length, &logical);
+	void *disk = be->ops->at(be, r->io.offset, r->data_len, &logical);
 
 	if (vio_likely(disk != NULL))
 		q->payload->move(q, r, disk, ioba_add(q->local_base, logical.v));
 	else
 		r->io.result = -EIO;
+}
+
+/* The first `some` bytes of what is left of it. */
+static void move_some(struct vio_squeue *q, struct vio_req *r, struct vio_backend *be,
+		      uint32_t some)
+{
+	const uint32_t whole = r->data_len;
+	const uint8_t segs = r->n_data;
+	uint32_t cut = some, rest = 0;
+	uint8_t n = 0;
+
+	while (n < segs && r->data[n].len <= cut)
+		cut -= r->data[n++].len;
+	if (cut > 0) {
+		rest = r->data[n].len - cut;
+		r->data[n].len = cut;
+	}
+	r->n_data = (uint8_t)(n + (cut > 0));
+	r->data_len = some;
+	move(q, r, be);
+	r->data_len = whole;
+	r->data += n;
+	r->n_data = (uint8_t)(segs - n);
+	if (cut > 0) {
+		r->data->at = ioba_add(r->data->at, cut);
+		r->data->len = rest;
+	}
+}
+
+static void zero_some(struct vio_squeue *q, struct vio_req *r, struct vio_backend *be,
+		      uint64_t some)
+{
+	const uint64_t left = r->io.length;
+	struct vio_io *io = &r->io, *back[1];
+
+	io->length = some;
+	be->ops->submit(vio_disk_queue_of(q)->bq, &io, 1, back);
+	if (vio_unlikely(io->result != 0))
+		vio_backend_failed(be, io);
+	io->length = left;
+}
+
+/* Ranges, and requests of more than is left of the share. There is some. True: it is finished. */
+static bool do_some(struct vio_squeue *q, struct vio_req *r, struct vio_backend *be)
+{
+	const uint64_t some =
+		r->io.length < (uint64_t)q->budget ? r->io.length : (uint64_t)q->budget;
+
+	q->budget -= (int64_t)some;
+	if (r->kind == VIO_BLK_RANGES)
+		zero_some(q, r, be, some);
+	else
+		move_some(q, r, be, (uint32_t)some);
+	r->io.offset += some;
+	r->io.length -= some;
+	if (r->io.length > 0 && r->io.result == 0 && r->fault == VIO_ST_OK)
+		return false;
+	q->budget -= VIO_SQ_REQUEST;
 	finish(q, r);
+	return true;
+}
+
+/* As much of it as the share has room for. True: it is finished. */
+static inline bool do_by_hand(struct vio_squeue *q, struct vio_req *r, struct vio_backend *be)
+{
+	if (vio_unlikely((int64_t)r->io.length > q->budget || r->kind != VIO_BLK_RW ||
+			 r->io.length != r->data_len))
+		return do_some(q, r, be);
+	vio_sq_spend(q, r->data_len);
+	move(q, r, be);
+	finish(q, r);
+	return true;
 }
 
 static void fill_id(struct vio_req *r, const struct vio_backend *be)
@@ -305,6 +286,9 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 			r[i]->epoch = epoch;
 			r[i]->io.iov = r[i]->iov;
 			r[i]->io.n_iov = r[i]->n_iov;
+			if (copied_out(r[i]))
+				vio_disk_queue_of(q)->out += r[i]->data_len;
+			vio_sq_spend(q, copied_out(r[i]) ? 0 : r[i]->data_len);
 			go[n_go++] = &r[i]->io;
 		}
 	}
@@ -320,54 +304,100 @@ static unsigned submit(struct vio_squeue *q, struct vio_req *const r[], unsigned
 		       struct vio_req *done[])
 {
 	struct vio_backend *be = vio_disk_queue_of(q)->be;
-	struct vio_req *go[VIO_BURST];
-	unsigned n_go = 0, n_done = 0;
+	struct vio_req *go[VIO_BURST], *late[VIO_BURST];
+	bool wait = q->wait_head != NULL; /* nothing passes those that wait */
+	unsigned n_go = 0, n_late = 0, n_done = 0;
+	int64_t ahead = 0; /* of the share: for go[] */
 
 	for (unsigned i = 0; i < n; i++) {
 		if (vio_unlikely(r[i]->fault != VIO_ST_OK)) {
 			done[n_done++] = r[i];
-		} else if (vio_unlikely(!vio_blk_parse(q, r[i], be))) {
+			continue;
+		}
+		if (vio_unlikely(!vio_blk_parse(q, r[i], be))) {
+			vio_sq_spend(q, 0);
 			if (r[i]->fault == VIO_ST_OK)
 				finish(q, r[i]);
 			done[n_done++] = r[i];
-		} else if (be->ops->at && r[i]->io.op <= VIO_IO_WRITE && r[i]->kind == VIO_BLK_RW) {
-			move(q, r[i], be);
+			continue;
+		}
+		wait |= q->budget <= ahead;
+		if (vio_unlikely(wait)) {
+			late[n_late++] = r[i];
+		} else if (!by_hand(be, r[i])) {
+			ahead += r[i]->data_len + VIO_SQ_REQUEST;
+			go[n_go++] = r[i];
+		} else if (vio_likely(do_by_hand(q, r[i], be))) {
 			done[n_done++] = r[i];
 		} else {
-			go[n_go++] = r[i];
+			late[n_late++] = r[i];
+			wait = true;
 		}
 	}
-	if (n_go == 0)
-		return n_done;
-	if (vio_unlikely(vio_blk_wait(q, go, n_go)))
-		return n_done;
-	return n_done + issue(q, go, n_go, done + n_done, false);
+	if (n_go > 0 && vio_likely(!vio_blk_wait(q, go, n_go)))
+		n_done += issue(q, go, n_go, done + n_done, false);
+	if (vio_unlikely(n_late > 0) && !vio_blk_wait(q, late, n_late))
+		vio_sq_wait(q, late, n_late, false);
+	return n_done;
+}
+
+/* Those that waited and may be begun, as far as the share and done[0..room) go. */
+static unsigned begin_waiting(struct vio_squeue *q, struct vio_req *done[], unsigned room)
+{
+	struct vio_disk_queue *dq = vio_disk_queue_of(q);
+	struct vio_req *again[VIO_BURST];
+	unsigned k = 0, n = 0;
+	int64_t ahead = 0;
+
+	while (q->wait_head && n + k < room && k < VIO_BURST && q->budget > ahead) {
+		struct vio_req *r = q->wait_head;
+		const bool here = by_hand(dq->be, r);
+
+		if (here && !do_by_hand(q, r, dq->be))
+			break;
+		vio_sq_unwait(q);
+		/* Held without a stop: the next one that fails does not go behind it. */
+		if (r == dq->last_held)
+			dq->last_held = NULL;
+		if (here) {
+			done[n++] = r;
+			continue;
+		}
+		ahead += r->data_len + VIO_SQ_REQUEST;
+		again[k++] = r;
+	}
+	return k ? n + issue(q, again, k, done + n, true) : n;
+}
+
+/* What the store has finished: one by one where all that it has would be more than the share. */
+static unsigned collect(struct vio_squeue *q, struct vio_req *done[], unsigned max)
+{
+	struct vio_disk_queue *dq = vio_disk_queue_of(q);
+	struct vio_io *fin[VIO_BURST];
+	unsigned n = 0, got = 1;
+
+	if (vio_likely((int64_t)dq->out <= q->budget || dq->out == 0 || ending(q)))
+		return answered(q, fin, dq->be->ops->poll(dq->bq, fin, max), done);
+	while (got > 0 && n < max && q->budget > 0) {
+		got = dq->be->ops->poll(dq->bq, fin, 1);
+		n += answered(q, fin, got, done + n);
+	}
+	return n;
 }
 
 static unsigned complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
 {
 	const struct vio_backend_ops *ops = vio_disk_queue_of(q)->be->ops;
-	struct vio_io *fin[VIO_BURST];
-	struct vio_req *again[VIO_BURST];
 	unsigned n = 0;
-	unsigned k = 0;
 
 	if (vio_unlikely(ops->give_up && ending(q)))
 		ops->give_up(vio_disk_queue_of(q)->bq);
 	/* With all of them parked the store has none, and the adapter may be telling it of windows. */
 	if (ops->poll && vio_likely(q->in_flight != q->parked))
-		n = ops->poll(vio_disk_queue_of(q)->bq, fin, max < VIO_BURST ? max : VIO_BURST);
-	n = answered(q, fin, n, done);
+		n = collect(q, done, max < VIO_BURST ? max : VIO_BURST);
 	if (vio_likely(!q->wait_head) || !vio_blk_may_begin(q))
 		return n;
-	while (q->wait_head && k < VIO_BURST && n + k < max) {
-		again[k] = vio_sq_unwait(q);
-		/* Held without a stop: the next one that fails does not go behind it. */
-		if (again[k] == vio_disk_queue_of(q)->last_held)
-			vio_disk_queue_of(q)->last_held = NULL;
-		k++;
-	}
-	return k ? n + issue(q, again, k, done + n, true) : n;
+	return n + begin_waiting(q, done + n, max - n);
 }
 
 const struct vio_dev_ops vio_disk_queue_ops = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* virtio-blk (VIRTIO 1.2, section 5.2) over any store. blk.c is the device, blk_kind.c its life. */
+/* virtio-blk (VIRTIO 1.2, section 5.2) over any store. blk.c is its data path, blk_kind.c its life. */
 #ifndef VIO_SERVER_BLK_H
 #define VIO_SERVER_BLK_H
 
@@ -20,6 +20,7 @@ struct vio_disk_queue {
 	struct vio_backend *be;
 	struct vio_backend_queue *bq; /* the store's */
 	struct vio_req *last_held; /* the last of those that wait that has failed; NULL: none has */
+	uint64_t out; /* bytes of reads at the store that are copied to the guest when they end */
 };
 
 /* A disk in the caller's memory, over a store that is open and stays the caller's. */

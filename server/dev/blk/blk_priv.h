@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* virtio-blk, inside: blk_kind.c has its life, blk.c is the device, blk_parse.c makes requests of chains. */
+/* virtio-blk, inside: blk_kind.c has its life, blk_config.c what it offers, blk_parse.c makes requests of chains, blk.c is their way. */
 #ifndef VIO_SERVER_BLK_PRIV_H
 #define VIO_SERVER_BLK_PRIV_H
 
