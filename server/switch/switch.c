@@ -37,6 +37,7 @@ static void divide_table(struct vio_switch *sw)
 		others += sw->port[i]->ops->addresses == 0;
 	}
 	for (unsigned i = 0; i < sw->n; i++) {
+		sw->port[i]->others = sw->n - 1;
 		sw->port[i]->addresses = sw->port[i]->ops->addresses;
 		if (sw->port[i]->addresses == 0 && size > named)
 			sw->port[i]->addresses = (size - named) / others;
@@ -233,6 +234,7 @@ static bool flood(struct vio_port *from, struct vio_frame *f, uint64_t to)
 		return false;
 	}
 	vio_counter_add(&from->stats.flooded, 1);
+	from->spread += vio_frame_cost(f) * ((unsigned)__builtin_popcountll(to) - 1);
 	for (; to; to &= to - 1)
 		to_port(from->sw, (unsigned)__builtin_ctzll(to), f);
 	return true;
@@ -262,8 +264,15 @@ void vio_switch_send(struct vio_switch *sw, unsigned i, struct vio_frame *f, uns
 	flush(sw);
 }
 
+uint64_t vio_frame_cost(const struct vio_frame *f)
+{
+	uint64_t segments = f->gso_type == VIRTIO_NET_HDR_GSO_NONE ? 0 : vio_offload_segments(f);
+
+	return f->len + VIO_FRAME_COST + segments * VIO_SEGMENT_COST;
+}
+
 /* False: the port has asked for too much work in this turn already. */
-static bool may_cut(struct vio_port *from, const struct vio_frame *f)
+static bool may_cut(struct vio_port *from, const struct vio_frame *f, const uint8_t *head)
 {
 	uint32_t n;
 
@@ -274,6 +283,8 @@ static bool may_cut(struct vio_port *from, const struct vio_frame *f)
 		from->small = 0;
 	}
 	n = vio_offload_segments(f);
+	if (head[0] & 1 || lookup(from, vio_fdb_key(head, f->vid)) < 0)
+		n *= (uint32_t)__builtin_popcountll(ways(from, f->vid));
 	if (from->small + n > VIO_SMALL_SEGMENTS)
 		return false;
 	from->small += n;
@@ -334,7 +345,7 @@ static inline void forward_one(struct vio_port *from, struct vio_frame *f)
 		vio_port_drop(from, VIO_DROP_SOURCE, 1);
 		return;
 	}
-	if (vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE) && !may_cut(from, f)) {
+	if (vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE) && !may_cut(from, f, head)) {
 		vio_port_drop(from, VIO_DROP_OFFLOAD, 1);
 		return;
 	}

@@ -26,8 +26,8 @@
 #define VIO_FDB_GUEST 256u
 #define VIO_FDB_SIZE  (VIO_SWITCH_PORTS * VIO_FDB_GUEST)
 /*
- * Segments of less than VIO_SMALL_SEGMENT bytes that a port's frames may ask for in one turn of the
- * poll loop: some hundred microseconds of one who cuts them. What the smallest MSS of IPv4 asks for
+ * Segments of less than VIO_SMALL_SEGMENT bytes, on all ways that they go, that a port's frames may ask for in one
+ * turn of the poll loop: some hundred microseconds of one who cuts them. What the smallest MSS of IPv4 asks for
  * (536, less 12 of a time stamp) is not small.
  */
 #define VIO_SMALL_SEGMENT  512u
@@ -41,6 +41,9 @@
 #define VIO_STORM_MAX     100000000u
 /* Ticks of the switch in a second. */
 #define VIO_SWITCH_TICKS 10u
+/* What a frame costs besides its bytes, and each piece of one that is to be cut, as bytes. */
+#define VIO_FRAME_COST   512u
+#define VIO_SEGMENT_COST 256u
 /* Frames in one call of forward and deliver. */
 #define VIO_FRAME_BURST 32u
 
@@ -158,7 +161,13 @@ struct vio_port {
 	/* NULL: none. The switch's lcore's, looked at once a burst. */
 	struct vio_mirror *mirror_in, *mirror_out;
 	unsigned addresses; /* that may be learnt here */
-	uint64_t turn;      /* when small segments were asked for last, and how many in it */
+	unsigned others;    /* ports of the switch */
+	/*
+	 * What its frames have cost besides once their own bytes, as bytes: they went several ways. Who counts what its
+	 * port asks for takes it from here.
+	 */
+	uint64_t spread;
+	uint64_t turn; /* when small segments were asked for last, and how many in it */
 	uint32_t small;
 	uint32_t storm_seen; /* since the last tick */
 	uint64_t storm_said; /* of stats.drop[VIO_DROP_STORM] */
@@ -220,6 +229,8 @@ int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *er
  * dropped and counted. n <= VIO_FRAME_BURST.
  */
 void vio_switch_forward(struct vio_port *from, struct vio_frame *f, unsigned n);
+/* What the frame costs on one way. */
+uint64_t vio_frame_cost(const struct vio_frame *f);
 /* Poll the ports that want it. Frames that came in. */
 unsigned vio_switch_poll(struct vio_switch *sw, uint64_t now_ns);
 void vio_switch_reap(struct vio_switch *sw);

@@ -61,6 +61,7 @@ static bool take_offload(struct vio_net *n, const struct iovec *iov, uint32_t le
 {
 	uint32_t have = f->head_len, need = vio_offload_head(&f->wire);
 
+	n->cut |= f->wire.gso_type != VIRTIO_NET_HDR_GSO_NONE;
 	if (vio_unlikely(need > VIO_FRAME_HEAD)) {
 		f->head = vio_switch_room(n->port.sw, (unsigned)(f - n->frame));
 		memcpy(f->head, f->buf, have);
@@ -198,14 +199,13 @@ static void note_extent(const struct vio_frame *f)
 	vio_store_relaxed(&h->to, to);
 }
 
-/* Give frames to the switch; those that nobody holds are done. */
+/* Give frames to the switch, *gone as far as the share goes; those that nobody holds are done. */
 static unsigned forward(struct vio_squeue *q, struct vio_net *n, struct vio_req *const r[],
-			unsigned k, struct vio_req *done[])
+			unsigned *gone, uint64_t bytes, struct vio_req *done[])
 {
+	const unsigned k = *gone = vio_net_forward(q, n, *gone, bytes);
 	unsigned n_done = 0;
 
-	vio_net_note_flows(q, n, k);
-	vio_switch_forward(&n->port, n->frame, k);
 	for (unsigned i = 0; i < k; i++) {
 		struct vio_hold *h = n->frame[i].hold;
 
@@ -229,7 +229,8 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 	struct vio_net *net = vio_net_of(q);
 	struct vio_net_queue *nq = vio_nq_of(q);
 	struct vio_req *go[VIO_BURST], *wait[VIO_BURST];
-	unsigned n_go = 0, n_wait = 0, n_done = 0;
+	unsigned n_go = 0, n_wait = 0, n_done = 0, gone;
+	uint64_t bytes = 0;
 
 	static_assert(VIO_BURST <= VIO_FRAME_BURST, "a burst of chains is a burst of frames");
 	q->payload->get(q, r, n);
@@ -255,12 +256,23 @@ static unsigned issue(struct vio_squeue *q, struct vio_req *const r[], unsigned 
 		} else {
 			h->hold.refs = 1; /* the rest is as it was set when the queue was opened */
 			net->frame[n_go].hold = &h->hold;
+			bytes += r[i]->data_len;
 			go[n_go++] = r[i];
 		}
 	}
+	gone = n_go;
+	if (n_go > 0)
+		n_done += forward(q, net, go, &gone, bytes, done + n_done);
+	/* Those for which there is no room now are the last of all. */
+	if (vio_unlikely(gone < n_go)) {
+		q->payload->put(q, go + gone, n_go - gone);
+		memmove(wait + (n_go - gone), wait, n_wait * sizeof(wait[0]));
+		memcpy(wait, go + gone, (n_go - gone) * sizeof(wait[0]));
+		n_wait += n_go - gone;
+	}
 	if (vio_unlikely(n_wait > 0))
 		vio_sq_wait(q, wait, n_wait, again);
-	return n_go ? n_done + forward(q, net, go, n_go, done + n_done) : n_done;
+	return n_done;
 }
 
 /* ---- chains of one descriptor ---- */
@@ -326,7 +338,7 @@ static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 {
 	struct vio_net *net = vio_net_of(q);
 	struct vio_net_queue *nq = vio_nq_of(q);
-	unsigned n_go = 0, n_hold = 0;
+	unsigned n_go = 0, n_hold = 0, gone;
 	uint8_t at[VIO_BURST];
 	uint64_t bytes = 0;
 
@@ -346,11 +358,12 @@ static unsigned tx_plain(struct vio_squeue *q, struct vio_plain v[], unsigned n)
 		}
 		at[n_go++] = (uint8_t)i;
 	}
-	vio_net_note_flows(q, net, n_go);
-	vio_switch_forward(&net->port, net->frame, n_go);
+	gone = vio_net_forward(q, net, n_go, bytes);
+	if (vio_unlikely(gone < n_go))
+		n = vio_net_aside(q, v, n, at + gone, n_go - gone, &bytes);
 	vio_counter_add(&q->stats.writes, n);
 	vio_counter_add(&q->stats.bytes_written, bytes);
-	return n_hold ? sort_out(q, v, n, at, n_go) : n;
+	return n_hold ? sort_out(q, v, n, at, gone) : n;
 }
 
 /* ---- all others ---- */
@@ -360,7 +373,7 @@ static unsigned tx_submit(struct vio_squeue *q, struct vio_req *const r[], unsig
 {
 	struct vio_net *net = vio_net_of(q);
 	struct vio_req *go[VIO_BURST];
-	unsigned n_go = 0, n_done = 0;
+	unsigned n_go = 0, n_done = 0, k = 0;
 
 	for (unsigned i = 0; i < n; i++) {
 		if (vio_likely(judge_chain(q, net, r[i])))
@@ -368,13 +381,13 @@ static unsigned tx_submit(struct vio_squeue *q, struct vio_req *const r[], unsig
 		else
 			done[n_done++] = r[i];
 	}
-	if (n_go == 0)
-		return n_done;
-	if (vio_unlikely(q->wait_head != NULL)) {
-		vio_sq_wait(q, go, n_go, false);
-		return n_done;
+	if (vio_likely(n_go > 0 && q->wait_head == NULL)) {
+		k = vio_net_begin(q, go, n_go);
+		n_done += issue(q, go, k, done + n_done, false);
 	}
-	return n_done + issue(q, go, n_go, done + n_done, false);
+	if (vio_unlikely(k < n_go))
+		vio_sq_wait(q, go + k, n_go - k, false);
+	return n_done;
 }
 
 static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max)
@@ -382,6 +395,7 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 	struct vio_net_queue *nq = vio_nq_of(q);
 	struct vio_req *again[VIO_BURST];
 	unsigned n = 0, k = 0;
+	int64_t left = q->budget;
 
 	if (!nq->ready && !vio_load_relaxed(&nq->finished))
 		vio_switch_reap(vio_net_of(q)->port.sw);
@@ -392,8 +406,9 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 		vio_store_release(&nq->hold[nq->ready->head].to, 0); /* pair Y */
 		done[n++] = nq->ready;
 	}
-	while (q->wait_head && k < VIO_BURST && n + k < max) {
-		again[k++] = vio_sq_unwait(q);
+	while (q->wait_head && k < VIO_BURST && n + k < max && left > 0) {
+		again[k] = vio_sq_unwait(q);
+		left -= (int64_t)again[k++]->data_len + (int64_t)VIO_FRAME_COST;
 	}
 	return k ? n + issue(q, again, k, done + n, true) : n;
 }

@@ -122,6 +122,7 @@ struct vio_net {
 	/* With several pairs, by flow: 1 + the pair on which the guest sent it last; 0: it has not. */
 	uint8_t steer[VIO_NET_FLOWS];
 	struct vio_net_rss rss;
+	bool cut; /* among frame[] is one that asks for segmentation, perhaps */
 	/* Room for a burst in each direction. */
 	struct vio_frame frame[VIO_FRAME_BURST];
 	struct iovec body[VIO_FRAME_BURST]; /* of frames in one descriptor */
@@ -182,6 +183,34 @@ extern const struct vio_dev_ops vio_net_tx_ops;
 void vio_net_queue_ready(struct vio_squeue *q);
 void vio_net_queue_on(struct vio_squeue *q);
 void vio_net_queue_off(struct vio_squeue *q);
+
+/* net_share.c */
+/*
+ * The first `frames` of n->frame[], `bytes` in all, to the switch, as far as the queue's share of a turn goes: how many. What is
+ * flooded or cut counts as often as it is.
+ */
+unsigned vio_net_forward_some(struct vio_squeue *q, struct vio_net *n, unsigned frames);
+static inline unsigned vio_net_forward(struct vio_squeue *q, struct vio_net *n, unsigned frames,
+				       uint64_t bytes)
+{
+	const uint64_t cost = bytes + (uint64_t)frames * VIO_FRAME_COST;
+
+	if (vio_unlikely(n->cut || (int64_t)(cost * n->port.others) > q->budget))
+		return vio_net_forward_some(q, n, frames);
+	vio_net_note_flows(q, n, frames);
+	vio_switch_forward(&n->port, n->frame, frames);
+	q->budget -= (int64_t)(cost + n->port.spread);
+	n->port.spread = 0;
+	return frames;
+}
+/* How many of these judged requests the share has room for; one at least, if there is any. */
+unsigned vio_net_begin(const struct vio_squeue *q, struct vio_req *const r[], unsigned n);
+/*
+ * Chains v[at[0..k)], in order, wait for the queue's next turns: as requests, behind those that wait. The others are moved to the
+ * front of v[]: their number; *bytes is less by those that wait.
+ */
+unsigned vio_net_aside(struct vio_squeue *q, struct vio_plain v[], unsigned n, const uint8_t at[],
+		       unsigned k, uint64_t *bytes);
 
 /* net_rx.c */
 /* vio_dev_ops.complete of queues that keep nothing back: 0. */

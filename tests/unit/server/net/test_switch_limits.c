@@ -89,7 +89,7 @@ static void small_segments_of_one_turn_are_bounded_by_port(void **state)
 	struct bench *b = *state;
 	unsigned drops = 0;
 
-	/* Of usual size: a whole burst, in however many queues. */
+	send(b, 1, 100, 101, UNTAGGED); /* one way; usual sizes: a whole burst */
 	for (unsigned i = 0; i < 200; i++)
 		assert_int_equal(send_large(b, VIO_SMALL_SEGMENT), 0);
 	/* Of the smallest: what is allowed for a turn, the rest not; other frames are none the worse. */
