@@ -39,7 +39,7 @@
 	}
 #define VIO_ROW_FAULT(type, field)                                                                 \
 	{                                                                                          \
-		"fault", "SPEC", "inject faults into hypervisor calls: OP@N=RC[xCOUNT],...",       \
+		"fault", "SPEC", "inject faults into hypervisor calls: OP@N=RC[xCOUNT],...; OP may be ANY",       \
 			VIO_TEXT(type, field)                                                      \
 	}
 #define VIO_ROW_DUET(type, field)                                                                                                            \

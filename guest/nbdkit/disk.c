@@ -84,6 +84,12 @@ static int start_disk(struct vdisk *d, const struct vdisk_cfg *cfg, struct vio_e
 
 	if (rc)
 		return rc;
+	if (cfg->fault) {
+		rc = phyp_fault_create(cfg->fault, &d->fault, err);
+		if (rc)
+			return rc;
+		phyp_filter_push(d->part, d->fault);
+	}
 	if (cfg->trace && (d->trace = phyp_trace_create(stderr, cfg->partition)))
 		phyp_filter_push(d->part, d->trace);
 	vio_mem_init(&d->mem, d->part);
@@ -126,6 +132,7 @@ void vdisk_stop(struct vdisk *d)
 	if (d->part)
 		phyp_close(d->part);
 	phyp_trace_free(d->trace);
+	phyp_fault_free(d->fault);
 	free(d->reactor);
 	if (d->has_lock) {
 		pthread_rwlock_destroy(&d->whole);

@@ -16,7 +16,7 @@
 struct reactor;
 
 struct vdisk_cfg {
-	const char *socket, *partition;
+	const char *socket, *partition, *fault;
 	struct vio_arm arm;
 	unsigned unit, queues;
 	uint8_t proto;
@@ -31,7 +31,7 @@ struct vdisk {
 	struct reactor *reactor;
 	unsigned n_reactors;
 	unsigned next; /* round robin over queues */
-	struct phyp_filter *trace;
+	struct phyp_filter *trace, *fault;
 	/*
 	 * Held for reading by what writes whole blocks, for writing by what reads a block, changes
 	 * a part of it and writes it back: nothing may come between.

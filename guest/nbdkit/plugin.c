@@ -49,6 +49,7 @@ static const struct vio_option rows[] = {
 	VIO_ROW_PROTO(C, proto, VIO_PROTO_LATEST),
 	VIO_ROW_CACHE(C, cache),
 	{"trace", "BOOL", "print each message to standard error", VIO_CALL(C, trace, set_bool)},
+	VIO_ROW_FAULT(C, fault),
 	{0},
 };
 #undef C

@@ -339,7 +339,7 @@ int64_t phyp_filter_next(struct phyp_filter *self, struct phyp_vcpu *vcpu, uint6
 /*
  * The fault filter: "OP@N=RC[xCOUNT]" items, comma separated, e.g.
  * "H_SEND_CRQ@3=H_BUSYx2,H_PUT_TCE@10=H_RESOURCE": from the N-th call of that opcode (1 = first)
- * on, COUNT calls (default 1) answer RC instead of being made. RC may be DIE: the process ends with
+ * on, COUNT calls (default 1) answer RC instead of being made; OP may be ANY: the N-th call, whatever it is. RC may be DIE: the process ends with
  * SIGKILL at that call (partner death at a chosen call), STOP: the process stops by SIGSTOP inside
  * that call, with the locks of both queues if it is a CRQ's, and makes it when it is continued, FREEZE: the partition's adapters are
  * frozen as if it had asked, then the call is made, STRAY: what an RDMA call names of the partner's window lies behind its end,

@@ -26,6 +26,9 @@ enum kind {
 	FAULT_STRAY,
 };
 
+/* In place of a call's number: whatever call it is. */
+#define ANY_OP UINT64_MAX
+
 struct item {
 	uint64_t op;
 	uint64_t from, count; /* calls, 1 = the first */
@@ -44,7 +47,7 @@ struct fault {
 	pthread_mutex_t lock; /* late[]; only calls with a LATE item take it */
 	unsigned n;
 	struct item item[MAX_ITEMS];
-	uint64_t calls[PHYP_N_OPS];
+	uint64_t calls[PHYP_N_OPS], all_calls;
 	struct late late[PHYP_N_OPS];
 };
 
@@ -135,17 +138,19 @@ static int64_t fault_hcall(struct phyp_filter *self, struct phyp_vcpu *v, uint64
 {
 	struct fault *f = vio_container_of(self, struct fault, filter);
 	int i = phyp_op_index(op);
-	uint64_t nth;
+	uint64_t nth_of_op, nth_of_all;
 
 	if (i < 0)
 		return phyp_filter_next(self, v, op, args, ret);
-	nth = vio_fetch_add(&f->calls[i], 1u) + 1;
+	nth_of_op = vio_fetch_add(&f->calls[i], 1u) + 1;
+	nth_of_all = vio_fetch_add(&f->all_calls, 1u) + 1;
 	if (op == H_PUT_TCE || op == H_STUFF_TCE)
 		catch_up(f, v, op, i);
 	for (unsigned k = 0; k < f->n; k++) {
 		const struct item *x = &f->item[k];
+		const uint64_t nth = x->op == ANY_OP ? nth_of_all : nth_of_op;
 
-		if (x->op != op || nth < x->from || nth - x->from >= x->count)
+		if ((x->op != ANY_OP && x->op != op) || nth < x->from || nth - x->from >= x->count)
 			continue;
 		if (x->kind == FAULT_DIE)
 			kill(getpid(), SIGKILL);
@@ -185,6 +190,10 @@ static size_t name_len(const char *p)
 
 static bool op_of(const char *p, size_t len, uint64_t *op)
 {
+	if (len == 3 && !strncmp(p, "ANY", len)) {
+		*op = ANY_OP;
+		return true;
+	}
 	for (unsigned i = 0; phyp_op_at(i); i++) {
 		const char *name = phyp_op_name(phyp_op_at(i));
 

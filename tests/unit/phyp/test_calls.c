@@ -127,6 +127,21 @@ static void a_fault_answers_the_chosen_calls_and_no_other(void **state)
 	assert_int_equal(get(w), H_SUCCESS);
 }
 
+static void a_fault_of_any_call_counts_them_all(void **state)
+{
+	struct world *w = *state;
+	struct phyp_filter *f = fault("ANY@3=H_HARDWARE,H_GET_TCE@3=H_BUSY");
+
+	phyp_filter_push(w->g.part, f);
+	assert_int_equal(get(w), H_SUCCESS);
+	assert_int_equal(h_put_tce(w->g.v, w->g.u->liobn, at(&w->g, 0), 1), H_SUCCESS);
+	assert_int_equal(get(w), H_HARDWARE); /* the third of all, the second of its kind */
+	assert_int_equal(get(w), H_BUSY);
+	assert_int_equal(get(w), H_SUCCESS);
+	phyp_filter_pop(w->g.part);
+	phyp_fault_free(f);
+}
+
 static void a_busy_call_is_made_again_whatever_the_hint_and_not_for_ever(void **state)
 {
 	struct world *w = *state;
@@ -379,6 +394,7 @@ int main(void)
 		WORLD_TEST(an_unknown_opcode_answers_h_function),
 		WORLD_TEST(counters_are_exact_per_vcpu_and_summed_per_partition),
 		WORLD_TEST(a_fault_answers_the_chosen_calls_and_no_other),
+		WORLD_TEST(a_fault_of_any_call_counts_them_all),
 		WORLD_TEST(a_busy_call_is_made_again_whatever_the_hint_and_not_for_ever),
 		WORLD_TEST(a_late_unmap_takes_effect_with_the_next_call),
 		cmocka_unit_test(a_bad_fault_is_refused_with_what_is_wrong),
