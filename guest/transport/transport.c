@@ -88,6 +88,7 @@ void vio_t_new_session(struct vio_transport *t, enum vio_transport_state s)
 {
 	vio_gfsm_init(&t->fsm, t->cfg.proto);
 	vio_store_relaxed(&t->session, t->session + 1);
+	vio_store_relaxed(&t->hello_wait, 0);
 	vio_store_relaxed(&t->used, 0);
 	vio_t_set_state(t, s);
 }
@@ -432,14 +433,19 @@ int vio_transport_kick(struct vio_transport *t, struct phyp_vcpu *vcpu, uint16_t
 /* The server is away: now and then ask whether it is back, should its INIT have been missed. */
 static void look_for_server(struct vio_transport *t, struct phyp_vcpu *vcpu)
 {
-	if (vio_now_ns() - vio_load_relaxed(&t->hello_ns) < VIO_T_HELLO_NS)
+	const uint64_t set = vio_load_relaxed(&t->hello_wait), wait = set ? set : VIO_T_HELLO_NS;
+
+	if (vio_now_ns() - vio_load_relaxed(&t->hello_ns) < wait)
 		return;
 	look_at_endpoint(t, vcpu);
 	if (vio_load_relaxed(&t->state) != VIO_T_DOWN || vio_xchg_acq_rel(&t->lock, 1))
 		return;
 	/* Only on an empty queue: the server's own INIT may be in it. */
-	if (t->link.state == VIO_LINK_DOWN && !vio_t_waiting(t))
+	if (t->link.state == VIO_LINK_DOWN && !vio_t_waiting(t)) {
 		vio_t_hello(t, vcpu);
+		vio_store_relaxed(&t->hello_wait,
+				  2 * wait < VIO_T_HELLO_MOST_NS ? 2 * wait : VIO_T_HELLO_MOST_NS);
+	}
 	vio_t_unlock(t);
 	if (vio_t_waiting(t))
 		vio_t_drain(t, vcpu);

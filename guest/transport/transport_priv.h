@@ -32,8 +32,12 @@
 #define VIO_T_SPIN_NS 20000ull
 /* A sleep on the control path ends after this long even if a wake-up went to another vcpu. */
 #define VIO_T_NAP_NS 5000000ull
-/* While the server is away: say INIT so often. */
-#define VIO_T_HELLO_NS 250000000ull
+/*
+ * While the server is away: say INIT so often at first, then half as often each time, down to the second: an answer counts that
+ * comes before the next INIT, and a server that takes longer than any fixed interval would never be heard.
+ */
+#define VIO_T_HELLO_NS      250000000ull
+#define VIO_T_HELLO_MOST_NS 4000000000ull
 /* A hypervisor call that is busy is asked again for at most this long. */
 #define VIO_T_BUSY_NS 1000000000ull
 /* Once the server has not given pages back within timeout_ms, each further piece is waited for so long. */
@@ -94,7 +98,8 @@ struct vio_transport {
 	const struct phyp_unit_info *u;
 	struct vio_transport_cfg cfg;
 	struct vio_transport_info info;
-	uint64_t hello_ns; /* when INIT was last sent */
+	uint64_t hello_ns;   /* when INIT was last sent */
+	uint64_t hello_wait; /* and how long until the next one; 0: VIO_T_HELLO_NS */
 	bool registered;
 
 	struct vio_mem_piece control;

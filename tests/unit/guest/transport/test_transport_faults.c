@@ -3,6 +3,8 @@
  * Guest transport: the server goes, comes back, stops the device; the hypervisor answers "not now"
  * or "no".
  */
+#include <time.h>
+
 #include "transport_test.h"
 
 /* ------------------------------------------------------------------ losses and resets ---- */
@@ -222,6 +224,30 @@ static void closed_answer_to_a_kick_is_a_loss_that_heals(void **state)
 	again(x, &w);
 }
 
+static int64_t slow_send(struct phyp_filter *self, struct phyp_vcpu *v, uint64_t op,
+			 const uint64_t args[PHYP_REGS], uint64_t ret[PHYP_REGS])
+{
+	const struct timespec nap = {.tv_nsec = 350000000};
+
+	if (op == H_SEND_CRQ)
+		nanosleep(&nap, NULL);
+	return phyp_filter_next(self, v, op, args, ret);
+}
+
+static void server_slower_than_the_greeting_is_repeated_comes_up(void **state)
+{
+	struct tt *x = *state;
+	struct phyp_filter slow = {.hcall = slow_send};
+
+	fs_start(&x->w.s);
+	phyp_filter_push(x->w.s.part, &slow); /* it makes no call before the guest is there */
+	tt_open(x);
+	tt_poll_until(x, VIO_T_RESTARTED);
+	vio_transport_close(x->t);
+	x->t = NULL;
+	fs_stop(&x->w.s);
+}
+
 /* ------------------------------------------------------------------------------ trace ---- */
 
 static void trace_shows_each_message_in_order(void **state)
@@ -375,6 +401,7 @@ int main(void)
 		T(kicks_arrive_and_used_comes_back_once),
 		T(full_server_queue_makes_a_kick_wait_and_then_try_later),
 		T(closed_answer_to_a_kick_is_a_loss_that_heals),
+		T(server_slower_than_the_greeting_is_repeated_comes_up),
 		T(trace_shows_each_message_in_order),
 		T(busy_hypervisor_is_asked_again_wherever_it_is_busy),
 		T(full_queue_at_any_message_is_waited_for),
