@@ -200,7 +200,8 @@ struct vio_dev_list {
 /* struct vio_option's set, of a kind's row: `to` is a struct vio_dev_list. -EINVAL: too many. */
 int vio_dev_option(const struct vio_option *row, void *to, const char *text, struct vio_err *err);
 
-extern const struct vio_dev_kind vio_kind_disk, vio_kind_net, vio_kind_rng, vio_kind_console;
+extern const struct vio_dev_kind vio_kind_disk, vio_kind_net, vio_kind_rng, vio_kind_console,
+	vio_kind_9p;
 /* The rows, NULL past the last. */
 extern const struct vio_dev_kind *const vio_dev_kinds[];
 

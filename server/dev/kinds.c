@@ -3,5 +3,5 @@
 #include "server/core/device.h"
 
 const struct vio_dev_kind *const vio_dev_kinds[] = {
-	&vio_kind_disk, &vio_kind_net, &vio_kind_rng, &vio_kind_console, NULL,
+	&vio_kind_disk, &vio_kind_net, &vio_kind_rng, &vio_kind_console, &vio_kind_9p, NULL,
 };
