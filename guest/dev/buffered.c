@@ -76,15 +76,18 @@ static int buffered_add(struct vio_buffered_queue *q, struct vio_buf *b)
 	struct vio_dma_map *m = &b->map;
 	int rc;
 
-	m->seg[0] =
-		(struct vio_dma_seg){.addr = b->g.dev, .len = b->g.len, .dev_writes = q->to_guest};
-	m->n_seg = 1;
+	for (m->n_seg = 0; m->n_seg < q->parts; m->n_seg++) {
+		const struct vio_gbuf *g = &b->g[m->n_seg];
+
+		m->seg[m->n_seg] = (struct vio_dma_seg){
+			.addr = g->dev, .len = g->len, .dev_writes = g->dev_writes};
+	}
 	rc = q->v.dma->ops->map(q->v.dma, &m, 1);
 	if (rc != 1) {
 		m->n_seg = 0;
 		return -EAGAIN;
 	}
-	if (vio_vring_add(q->v.vr, m->seg, 1, b) == 0)
+	if (vio_vring_add(q->v.vr, m->seg, q->parts, b) == 0)
 		return 0;
 	buffered_unmap(q, b);
 	return -EAGAIN;
@@ -128,19 +131,33 @@ void vio_buffered_put(struct vio_buffered *d, unsigned qi, struct vio_buf *b)
 	q->free[q->n_free++] = b;
 }
 
+/* The payload level gives the first `n` parts back; what: as the device left them, or never seen by it. */
+static void buffered_put(struct vio_buffered_queue *q, struct vio_buf *b, unsigned n, bool seen)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct vio_gbuf *g = &b->g[i];
+
+		g->dev_writes = g->dev_writes && seen; /* else nothing to copy back */
+		q->v.payload->ops->put(q->v.payload, &g, 1);
+	}
+}
+
 static int buffered_post(struct vio_buffered_queue *q, struct vio_buf *b)
 {
-	struct vio_gbuf *g = &b->g;
+	struct vio_gbuf *const g[] = {&b->g[0], &b->g[1]};
 	int rc;
 
-	*g = (struct vio_gbuf){.app = b->gla, .len = b->len, .dev_writes = q->to_guest};
-	rc = q->v.payload->ops->get(q->v.payload, &g, 1);
-	if (rc != 1)
+	b->g[0] = (struct vio_gbuf){.app = b->gla, .len = b->len, .dev_writes = q->to_guest};
+	b->g[1] = (struct vio_gbuf){
+		.app = gla_add(b->gla, q->len), .len = q->len, .dev_writes = true};
+	rc = q->v.payload->ops->get(q->v.payload, g, q->parts);
+	if (rc != (int)q->parts) {
+		buffered_put(q, b, rc > 0 ? (unsigned)rc : 0, false);
 		return -EAGAIN;
+	}
 	rc = buffered_add(q, b);
 	if (rc) {
-		g->dev_writes = false; /* nothing to copy back */
-		q->v.payload->ops->put(q->v.payload, &g, 1);
+		buffered_put(q, b, q->parts, false);
 		return rc;
 	}
 	b->posted = true;
@@ -174,7 +191,7 @@ static int buffered_take(struct vio_fq *v, void *ctx, unsigned max)
 	(void)ctx;
 	for (; n < max; n++) {
 		int rc = vio_vring_take(q->v.vr, &u, 1);
-		struct vio_gbuf *g;
+		uint32_t wrote;
 		struct vio_buf *b;
 
 		if (rc < 0)
@@ -182,11 +199,12 @@ static int buffered_take(struct vio_fq *v, void *ctx, unsigned max)
 		if (rc == 0)
 			break;
 		b = u.token;
-		g = &b->g;
 		buffered_unmap(q, b);
-		b->len = u.len < g->len ? u.len
-					: g->len; /* a server that claims more wrote no more */
-		q->v.payload->ops->put(q->v.payload, &g, 1);
+		/* A server that claims more wrote no more. */
+		wrote = b->g[q->parts - 1].len;
+		wrote = u.len < wrote ? u.len : wrote;
+		*(q->parts > 1 ? &b->answer_len : &b->len) = wrote;
+		buffered_put(q, b, q->parts, true);
 		b->posted = false;
 		q->n_posted--;
 		q->done[(q->done_at + q->n_done++) % q->n] = b;
@@ -268,11 +286,10 @@ static int buffered_payload(struct vio_buffered *d, unsigned i, uint64_t bounce_
 		.part = d->f.part,
 		.counters = q->v.cnt,
 		.bounce = gla_add(d->mem.area.at, bounce_off),
-		.slot_len = d->kind->queue[i].len,
-		.n_slots = ops->needs_bounce ? q->n : 0,
-		.copybreak = d->cfg.copybreak && d->cfg.copybreak < d->kind->queue[i].len
-				     ? d->cfg.copybreak
-				     : d->kind->queue[i].len,
+		.slot_len = q->len,
+		.n_slots = ops->needs_bounce ? q->n * q->parts : 0,
+		.copybreak =
+			d->cfg.copybreak && d->cfg.copybreak < q->len ? d->cfg.copybreak : q->len,
 	};
 
 	return ops->create(&c, &q->v.payload, err);
@@ -282,7 +299,7 @@ static int buffered_queue(struct vio_buffered *d, unsigned i, uint64_t off, uint
 			  struct vio_err *err)
 {
 	struct vio_buffered_queue *q = &d->q[i];
-	const uint32_t len = d->kind->queue[i].len;
+	const uint32_t each = q->len * q->parts;
 	struct vio_dma_cfg c = {.slice_len = slice,
 				.defer_batch = d->cfg.defer_batch,
 				.quota_pages = d->cfg.quota_pages};
@@ -297,9 +314,10 @@ static int buffered_queue(struct vio_buffered *d, unsigned i, uint64_t off, uint
 	for (unsigned k = q->n; k-- > 0;) {
 		struct vio_buf *b = &q->buf[k];
 
-		b->gla = gla_add(d->mem.buffers.at, off + (uint64_t)k * len);
-		b->va = d->mem.buffers.va + off + (uint64_t)k * len;
-		b->len = len;
+		b->gla = gla_add(d->mem.buffers.at, off + (uint64_t)k * each);
+		b->va = d->mem.buffers.va + off + (uint64_t)k * each;
+		b->len = q->len;
+		b->answer = q->parts > 1 ? b->va + q->len : NULL;
 		q->free[q->n_free++] = b;
 	}
 	rc = buffered_payload(d, i, off, err);
@@ -316,6 +334,7 @@ static int buffered_queues(struct vio_buffered *d, struct vio_err *err)
 				      .quota_pages = d->cfg.quota_pages};
 	const uint64_t grain = vio_front_grain(&d->f, vio_front_grants(arm));
 	uint64_t bytes = 0, off = 0, most = 0, slice;
+	unsigned parts = 1;
 	int rc;
 
 	for (unsigned i = 0; i < d->kind->n_queues; i++) {
@@ -323,17 +342,20 @@ static int buffered_queues(struct vio_buffered *d, struct vio_err *err)
 		unsigned room = d->info.queue_size / 4u; /* chains that a ring takes at least */
 
 		q->n = d->kind->queue[i].buffers < room ? d->kind->queue[i].buffers : room;
-		bytes += VIO_ALIGN_UP((uint64_t)q->n * d->kind->queue[i].len, PAGE);
+		q->len = d->kind->queue[i].len;
+		q->parts = d->kind->queue[i].answers ? 2 : 1;
+		bytes += VIO_ALIGN_UP((uint64_t)q->n * q->len * q->parts, PAGE);
+		parts = q->parts > parts ? q->parts : parts;
 		most = q->n > most ? q->n : most;
 	}
 	rc = vio_front_carve(&d->f, arm, bounces ? bytes : 0, bytes, grain, PAGE, "buffers",
 			     &d->mem, err);
 	if (rc == 0)
 		rc = vio_front_lists(&d->f, err);
-	slice = vio_front_slice(&d->f, arm, &c, most, 2, d->kind->n_queues);
+	slice = vio_front_slice(&d->f, arm, &c, most, 2 * parts, d->kind->n_queues);
 	for (unsigned i = 0; rc == 0 && i < d->kind->n_queues; i++) {
 		rc = buffered_queue(d, i, off, slice, err);
-		off += VIO_ALIGN_UP((uint64_t)d->q[i].n * d->kind->queue[i].len, PAGE);
+		off += VIO_ALIGN_UP((uint64_t)d->q[i].n * d->q[i].len * d->q[i].parts, PAGE);
 	}
 	return rc;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Front end of devices whose chains are one buffer each (random numbers, console): queues of fixed buffers over
+ * Front end of devices whose chains are one buffer each (random numbers, console), or a message and room for its answer
+ * (9P): queues of fixed buffers over
  * struct vio_front, in every arm, through restarts of the server. A device is a row (struct vio_buffered_kind) and what
  * it does with the bytes.
  *
@@ -22,6 +23,7 @@ struct vio_buffered_kind {
 		bool to_guest;
 		uint16_t buffers;
 		uint32_t len; /* of each, bytes: a power of two, 64 to 4096 */
+		bool answers; /* each is a message, with as many bytes for the device's answer; not to_guest, len 4096 */
 	} queue[VIO_BUFFERED_QUEUES];
 };
 
@@ -35,11 +37,13 @@ struct vio_buffered_cfg {
 /* The device's between post and take, the caller's else. */
 struct vio_buf {
 	uint8_t *va;
-	uint32_t len; /* to post: what the device reads, or may write; of take: what it wrote */
-	uint32_t at;  /* the caller's own: how far it has come */
+	uint32_t len;    /* to post: what the device reads, or may write; of take: what it wrote */
+	uint32_t at;     /* the caller's own: how far it has come */
+	uint8_t *answer; /* NULL: the queue has none */
+	uint32_t answer_len; /* of take: what the device wrote there */
 	/* The front end's. */
 	struct gla gla;
-	struct vio_gbuf g;
+	struct vio_gbuf g[2]; /* the answer's is the second */
 	struct vio_dma_map map;
 	uint32_t seq;
 	bool posted;
@@ -52,6 +56,8 @@ struct vio_buffered_queue {
 	struct vio_buf **done; /* taken from the ring: ring of n */
 	unsigned n, n_free, done_at, n_done, n_posted, n_mapped;
 	uint32_t seq;
+	unsigned parts;       /* of a chain */
+	uint32_t len;         /* of each part */
 	bool to_guest, again; /* again: posted ones wait to be sent after a restart */
 };
 

@@ -1,18 +1,25 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""vio-rng and vio-console against real servers, in every named arm."""
+"""vio-rng, vio-console and vio-9p against real servers, in every named arm."""
 
 import collections
+import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import unittest
 
-from common import ARMS, BUILD, Machine, main, telemetry, until
+from common import ARMS, BUILD, ROOT, Machine, main, telemetry, until
 from machine import MachineError, die_with_parent
+
+sys.path.insert(0, os.path.join(ROOT, "guest"))
+from vm.share import Diod  # noqa: E402
 
 
 def run(m, program, args, stdin=b"", seconds=60):
@@ -88,6 +95,78 @@ class Rng(unittest.TestCase):
                            (["--console", "socket=/nowhere/x"], "No such file or directory"),
                            (["--rng="] * 2, "2 devices, but partition vios has 1 adapter")):
             with self.assertRaises(MachineError) as e, Machine(BUILD, vios_args=spec):
+                pass
+            self.assertIn(part, str(e.exception))
+
+
+class Share(unittest.TestCase):
+    """A folder that diod serves."""
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="vio-share-")
+        self.addCleanup(shutil.rmtree, self.dir, True)
+        self.socket, self.folder = os.path.join(self.dir, "socket"), os.path.join(self.dir, "share")
+        os.mkdir(self.folder)
+        self.serve()
+
+    def serve(self):
+        self.diod = Diod(self.socket, self.folder)
+        self.addCleanup(self.diod.stop)
+
+    def guest(self, m, args, stdin=b""):
+        return run(m, "vio-9p", ["--aname", self.folder, *args], stdin)
+
+    def machine(self):
+        return Machine(BUILD, vios_args=["--9p", f"tag=share,socket={self.socket}"])
+
+    def test_files_go_both_ways_in_every_arm(self):
+        data = os.urandom(300_000)
+        with open(os.path.join(self.folder, "of the host"), "wb") as f:
+            f.write(data)
+        os.mkdir(os.path.join(self.folder, "many"))
+        many = {f"file {i}" for i in range(300)}  # more than one answer holds
+        for name in many:
+            with open(os.path.join(self.folder, "many", name), "wb"):
+                pass
+        with self.machine() as m:
+            for arm in [*ARMS, "zero-copy,layout=packed", "copy,layout=packed-in-order"]:
+                with self.subTest(arm=arm):
+                    r = self.guest(m, ["--arm", arm, "--put", "many/of the guest"], data[::-1])
+                    self.assertEqual(r.returncode, 0, r.stderr)
+                    with open(os.path.join(self.folder, "many", "of the guest"), "rb") as f:
+                        self.assertEqual(f.read(), data[::-1])
+                    r = self.guest(m, ["--arm", arm, "--get", "of the host"])
+                    self.assertEqual((r.returncode, r.stdout == data), (0, True), r.stderr)
+            r = self.guest(m, ["--list", "many"])
+            self.assertEqual(set(r.stdout.decode().splitlines()), many | {"of the guest", ".", ".."})
+            r = self.guest(m, ["--get", "nothing"])
+            self.assertEqual((r.returncode, b"No such file" in r.stderr), (1, True), r.stderr)
+            said = telemetry(m, "/vio/device,0")[0]
+            self.assertEqual((said["kind"], said["connections"], said["losses"], said["failed"]), ("9p", 14, 0, 0))
+
+    def test_without_its_server_a_guest_gets_errors_and_with_a_new_one_it_goes_on(self):
+        with self.machine() as m:
+            self.assertEqual(self.guest(m, ["--list", "/"]).returncode, 0)
+            self.diod.stop()
+            r = self.guest(m, ["--list", "/"])
+            self.assertEqual((r.returncode, b"mount share: Input/output error" in r.stderr), (1, True), r.stderr)
+            self.serve()
+            # One that dies under a guest that writes without end.
+            p = subprocess.Popen([m.path("guest/vio-9p"), "--phyp", m.socket, "--aname", self.folder, "--put", "endless"], stdin=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, preexec_fn=die_with_parent)
+            with contextlib.suppress(BrokenPipeError):
+                for i in range(10_000):
+                    p.stdin.write(bytes(65536))
+                    if i == 20:
+                        self.diod.stop()
+            _, said = p.communicate(timeout=60) if not p.stdin.closed else (None, p.stderr.read())
+            self.assertEqual((p.returncode, b"put endless: Input/output error" in said), (1, True), said)
+            self.serve()
+            self.assertIn(b"endless", self.guest(m, ["--list", "/"]).stdout)
+
+    def test_wrong_use_is_said(self):
+        for spec, part in (("tag=share", "socket=PATH (diod"), ("socket=/x", "under which name the guest mounts it")):
+            with self.assertRaises(MachineError) as e, Machine(BUILD, vios_args=["--9p", spec]):
                 pass
             self.assertIn(part, str(e.exception))
 
