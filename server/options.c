@@ -195,8 +195,8 @@ static const struct vio_option rows[] = {
 	VIO_LINES(
 		"devices: one for each adapter, in order; when a --disk is the last one, it repeats\n"),
 	{.kind = VIO_OPTION_ROWS, VIO_AT(O, devices), .each = kind_row},
-	{"uplink", "DEVARGS[,vlan=N][,trunk=LIST][,mtu=N][,storm=N|off]",
-	 "a DPDK port of the switch, e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or 0000:03:00.0, or net_bonding0,mode=1,slave=net_tap0,slave=net_tap1 of devices made before with --vdev",
+	{"uplink", "DEVARGS[,vlan=N][,trunk=LIST][,mtu=N][,storm=N|off][,rx=in-place]",
+	 "a DPDK port of the switch (rx: into the buffers of the one guest that it belongs to), e.g. net_tap0,iface=vio0 or net_af_packet0,iface=eth1 or 0000:03:00.0, or net_bonding0,mode=1,slave=net_tap0,slave=net_tap1 of devices made before with --vdev",
 	 VIO_CALL_ALL(add_uplink)},
 	{"vdev", "DEVARGS", "make a DPDK device that an uplink consists of",
 	 VIO_CALL_ALL(add_vdev)},

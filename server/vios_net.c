@@ -95,6 +95,13 @@ int vios_start_switch(struct vios *v, struct vio_err *err)
 		vios_say(v, "uplink %s", vio_uplink_what(v->uplink[i]));
 		rc = vio_switch_add(v->sw, vio_uplink_port(v->uplink[i]), err);
 	}
+	for (unsigned i = 0; rc == 0 && i < v->o.n_uplinks; i++) {
+		if (vio_uplink_has_no_guest(v->uplink[i]))
+			vios_say(
+				v,
+				"--uplink %s: frames are copied in: rx=in-place is for the uplink of one guest, and in its VLANs there is not just one",
+				v->o.uplink[i]);
+	}
 	if (rc == 0 && v->sw)
 		vio_lcores_set_switch(v->lcores, switch_turn, v, v->o.n_uplinks > 0);
 	return rc;

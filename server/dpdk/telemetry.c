@@ -333,6 +333,7 @@ static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2]
 	num(d, "checksummed", vio_load_relaxed(&s->checksummed));
 	num(d, "out_copied", vio_load_relaxed(&s->out_copied));
 	num(d, "out_plain", vio_load_relaxed(&s->out_plain));
+	num(d, "in_placed", vio_load_relaxed(&s->in_placed));
 	num(d, "in_place", vio_load_relaxed(&s->in_place));
 	num(d, "not_lent", vio_load_relaxed(&s->not_lent));
 	num(d, "lent", vio_load_relaxed(&s->lent));

@@ -15,6 +15,8 @@
 #define POOL 2047u /* mbufs with room for a frame, for each direction */
 #define RING 512u  /* descriptors asked for; the device adjusts */
 #define PAGE 4096u
+/* Of a frame in a guest's buffer: what is behind the header in one of 2,048 bytes. af_packet's driver wants 2,016. */
+#define PLACE_ROOM 2036u
 /* Empty or not, when a port is stopped: more than all that can be in it. */
 #define DRAIN_TURNS (2u * (POOL + POOL_LENT) / VIO_FRAME_BURST)
 
@@ -86,7 +88,16 @@ void vio_uplink_mem_del(struct vio_uplink *const u[], unsigned n, void *va, uint
 
 /* --------------------------------------------------------------------------------- life ---- */
 
-/* The switch's words into the port, the others into devargs. */
+/* 1, or -EINVAL with a sentence. */
+static int rx_option(struct vio_uplink *u, const char *value, struct vio_err *err)
+{
+	u->rx_place = !strcmp(value, "in-place");
+	return u->rx_place || !strcmp(value, "copy")
+		       ? 1
+		       : vio_err_set(err, -EINVAL, "rx=%s: wants in-place or copy", value);
+}
+
+/* The switch's words and ours into the port, the others into devargs. */
 static int split(struct vio_uplink *u, const char *spec, char *devargs, size_t len,
 		 struct vio_err *err)
 {
@@ -103,7 +114,8 @@ static int split(struct vio_uplink *u, const char *spec, char *devargs, size_t l
 		rc = 0;
 		if (value) {
 			*value = '\0';
-			rc = vio_port_option(&u->port, w, value + 1, err);
+			rc = !strcmp(w, "rx") ? rx_option(u, value + 1, err)
+					      : vio_port_option(&u->port, w, value + 1, err);
 			vlan |= rc > 0 && !strcmp(w, "vlan");
 			*value = '=';
 		}
@@ -133,6 +145,14 @@ static void not_lent(struct rte_mempool *p, void *arg, void *obj, unsigned i)
 	memset(obj, 0, sizeof(struct lent));
 }
 
+static struct rte_mempool *rx_pool(struct vio_uplink *u, uint32_t frame, uint16_t room)
+{
+	if (!u->places)
+		return pool(u, "rx", POOL, room);
+	u->room = frame <= PLACE_ROOM ? PLACE_ROOM : VIO_ALIGN_UP(frame, 64u);
+	return vio_uplink_place_pool(u, POOL);
+}
+
 static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
 {
 	uint32_t frame = u->port.mtu + VIO_ETH_LEN + VIO_TAG_LEN;
@@ -141,7 +161,7 @@ static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
 			      : (uint16_t)(VIO_ALIGN_UP(frame, 64u) + RTE_PKTMBUF_HEADROOM);
 	char name[RTE_MEMPOOL_NAMESIZE];
 
-	u->rx_pool = pool(u, "rx", POOL, room);
+	u->rx_pool = rx_pool(u, frame, room);
 	u->tx_pool = pool(u, "tx", POOL, room);
 	u->ext_pool = pool(u, "ext", POOL_LENT + VIO_FRAME_BURST, 0); /* ... that wait in ext[] */
 	snprintf(name, sizeof(name), "vio_lent_%u", u->id);
@@ -352,7 +372,9 @@ void vio_uplink_stop(struct vio_uplink *u)
 		if (u->dev && rte_dev_remove(u->dev) == 0)
 			forget_device(u);
 	}
-	u->stopped = true;
+	vio_store_relaxed(&u->stopped, true);
+	if (u->places && u->rx_pool)
+		vio_uplink_place_end(u);
 	if (vio_uplink_lent(u) > 0)
 		vio_uplink_take_back(u);
 }
@@ -363,7 +385,8 @@ void vio_uplink_destroy(struct vio_uplink *u)
 		return;
 	u->port.sw = NULL; /* it may have gone already */
 	vio_uplink_stop(u);
-	rte_mempool_free(u->rx_pool);
+	if (!u->places || !u->rx_pool || rte_mempool_in_use_count(u->rx_pool) == 0)
+		rte_mempool_free(u->rx_pool);
 	/* Mbufs that the driver has forgotten may be remembered: they must stay what they are. */
 	if (!u->lent_pool || rte_mempool_in_use_count(u->lent_pool) == 0) {
 		rte_mempool_free(u->tx_pool);
@@ -387,4 +410,9 @@ unsigned vio_uplink_lent(const struct vio_uplink *u)
 const char *vio_uplink_what(const struct vio_uplink *u)
 {
 	return u->what;
+}
+
+bool vio_uplink_has_no_guest(const struct vio_uplink *u)
+{
+	return u->places && !(u->port.only && u->port.only->ops->post);
 }

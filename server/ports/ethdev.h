@@ -2,7 +2,8 @@
 /*
  * Uplinks: a DPDK port as a port of the switch (the shared Ethernet adapter of PowerVM). Frames of
  * guests leave from where they are, as external buffers of mbufs; their descriptors go back when
- * the port has let go of them. Frames that come in are copied once, into the guest's buffer.
+ * the port has let go of them. Frames that come in are copied once, into the guest's buffer, or
+ * come in there (rx=in-place).
  */
 #ifndef VIO_SERVER_PORTS_ETHDEV_H
 #define VIO_SERVER_PORTS_ETHDEV_H
@@ -19,8 +20,8 @@
 struct vio_uplink;
 
 /*
- * "DEVARGS[,vlan=N][,trunk=LIST][,mtu=N]": the three words are the switch's, all others DPDK's,
- * e.g. "net_tap0,iface=vio0,vlan=10", "0000:03:00.0". Makes the device, starts it. After EAL has
+ * "DEVARGS[,vlan=N][,trunk=LIST][,mtu=N][,storm=N|off][,rx=in-place|copy]": these words are the switch's and ours, all others
+ * DPDK's, e.g. "net_tap0,iface=vio0,vlan=10", "0000:03:00.0". Makes the device, starts it. After EAL has
  * started; main thread. -errno with a sentence.
  */
 int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err *err);
@@ -35,6 +36,8 @@ void vio_uplink_stop(struct vio_uplink *u);
 void vio_uplink_destroy(struct vio_uplink *u);
 struct vio_port *vio_uplink_port(struct vio_uplink *u);
 const char *vio_uplink_what(const struct vio_uplink *u);
+/* Frames could come in in a guest's buffers, but it is in the switch and there is not one guest alone that it leads to. */
+bool vio_uplink_has_no_guest(const struct vio_uplink *u);
 /* Frames that the port has not let go of. Any thread. */
 unsigned vio_uplink_lent(const struct vio_uplink *u);
 /* All of them together. The switch's lcore. */

@@ -6,6 +6,7 @@
  *   ethdev_probe.c  what a port is
  *   ethdev_tx.c     frames that leave
  *   ethdev_rx.c     frames that come in
+ *   ethdev_place.c  frames that come in where they stay: mbufs in guests' buffers
  *   ethdev_link.c   links, bonds
  */
 #ifndef VIO_SERVER_PORTS_ETHDEV_PRIV_H
@@ -41,7 +42,9 @@ struct vio_uplink {
 	uint64_t capa;
 	bool in_place; /* may lend; cleared for good by an adapter's lcore, before the window that it is for */
 	bool bond;
-	bool known;           /* its driver, or its parts': reads_our_memory(), or hardware */
+	bool known;    /* its driver, or its parts': reads_our_memory(), or hardware */
+	bool rx_place; /* rx=in-place was asked for; and it can be */
+	bool places;
 	bool unfinished_sums; /* may bring in frames whose checksum the kernel left to a device (af_packet) */
 	int active;           /* bond: the part in use, as far as we know; -1 */
 	bool started;
@@ -53,7 +56,8 @@ struct vio_uplink {
 	unsigned n_dma;
 	struct rte_device *dma[MAX_PARTS];
 	char name[RTE_ETH_NAME_MAX_LEN];
-	char what[160];
+	char what[320];
+	uint32_t room; /* bytes of a frame in an mbuf of rx_pool, with `places` */
 	struct rte_mempool *rx_pool, *tx_pool, *ext_pool, *lent_pool;
 	unsigned turns;
 	uint32_t share; /* 0: not known yet; all ports are there before frames flow */
@@ -96,6 +100,17 @@ void vio_uplink_take_back(struct vio_uplink *u);
 /* ethdev_rx.c: struct vio_port_ops' poll. */
 unsigned vio_uplink_poll(struct vio_port *p);
 
+/*
+ * ethdev_place.c. For u->rx_pool where u->places: mbufs of u->room bytes each behind the headroom, in a guest's buffers while there are
+ * some; NULL: no memory.
+ */
+struct rte_mempool *vio_uplink_place_pool(struct vio_uplink *u, unsigned n);
+/* Where the frame in m lies, if that is a guest's buffer and all of it is in the right place there; else NULL. */
+struct vio_place *vio_uplink_placed(const struct vio_uplink *u, struct rte_mbuf *m);
+/* What was freed on other threads. The switch's lcore. */
+void vio_uplink_place_collect(struct vio_uplink *u);
+/* All that is out, whether the port lets go of it or not: the device is closed, and no lcore runs. */
+void vio_uplink_place_end(struct vio_uplink *u);
 /* ethdev_link.c: is the link up? And struct vio_port_ops' tick. */
 bool vio_uplink_link(struct vio_uplink *u);
 void vio_uplink_tick(struct vio_port *p);

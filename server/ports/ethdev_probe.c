@@ -49,10 +49,21 @@ static bool reads_our_memory(const struct rte_eth_dev_info *info)
 	return false;
 }
 
+/*
+ * Of these, all whose receive function takes an mbuf when it has a frame for it, and writes from its data_off on, no more than its
+ * length; ring gets them from this process. tap has told the kernel the address of one in advance. Hardware has many in advance, and
+ * a port would have to be stopped to get them back when a guest withdraws their window: none of them here to try that.
+ */
+static bool writes_in_place(const struct rte_eth_dev_info *info)
+{
+	return reads_our_memory(info) && strcmp(info->driver_name, "net_tap") != 0;
+}
+
 struct parts {
 	bool hardware; /* all of it */
 	bool reach; /* all of it can have frames in place: hardware, for which memory is mapped, or known */
-	bool known; /* all software among it is */
+	bool known;  /* all software among it is */
+	bool places; /* all of it can have mbufs in guests' buffers */
 };
 
 /* What it is, or its parts are. Fills dma[]. */
@@ -61,7 +72,7 @@ static struct parts look_at_parts(struct vio_uplink *u)
 	uint16_t part[MAX_PARTS] = {u->id};
 	int n = u->bond ? rte_eth_bond_slaves_get(u->id, part, MAX_PARTS) : 1;
 	char name[RTE_ETH_NAME_MAX_LEN], addr[32];
-	struct parts p = {n > 0, n > 0, true};
+	struct parts p = {n > 0, n > 0, true, n > 0};
 	struct rte_eth_dev_info info;
 
 	for (int i = 0; i < n; i++) {
@@ -70,11 +81,14 @@ static struct parts look_at_parts(struct vio_uplink *u)
 
 		if (ok && vio_uplink_is_pci(name, addr, sizeof(addr))) {
 			u->dma[u->n_dma++] = info.device;
+			p.places = false;
 			continue;
 		}
 		p.hardware = false;
 		if (!ok || !reads_our_memory(&info))
 			p.reach = p.known = false;
+		if (!ok || !writes_in_place(&info))
+			p.places = false;
 		if (ok && !strcmp(info.driver_name, "net_af_packet"))
 			u->unfinished_sums = true;
 	}
@@ -112,6 +126,7 @@ int vio_uplink_probe(struct vio_uplink *u, const char *devargs, struct vio_err *
 	u->capa = info.tx_offload_capa & TX_CAPA;
 	parts = look_at_parts(u);
 	u->known = parts.known;
+	u->places = u->rx_place && parts.places;
 	/* Software drivers (tap) cut with rte_gso: no IPv6, and not to full frames. We do both. */
 	if (!parts.hardware || !(u->capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) ||
 	    !(u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM))
@@ -120,9 +135,15 @@ int vio_uplink_probe(struct vio_uplink *u, const char *devargs, struct vio_err *
 	chains = (u->capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) || !strcmp(info.driver_name, "net_null");
 	u->in_place =
 		chains && parts.reach && (u->n_dma == 0 || rte_eal_iova_mode() == RTE_IOVA_VA);
-	snprintf(u->what, sizeof(u->what), "%s (%s), frames %s, checksums %s, segmentation %s",
-		 u->name, info.driver_name, u->in_place ? "leave in place" : "are copied out",
-		 u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM ? "by the port" : "in software",
-		 u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO ? "by the port" : "in software");
+	snprintf(
+		u->what, sizeof(u->what),
+		"%s (%s), frames %s and %s, checksums %s, segmentation %s", u->name,
+		info.driver_name, u->in_place ? "leave in place" : "are copied out",
+		u->places ? "come in where they stay"
+		: u->rx_place
+			? "are copied in (not in place: this driver has buffers in advance, or is not known here)"
+			: "are copied in",
+		u->capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM ? "by the port" : "in software",
+		u->capa & RTE_ETH_TX_OFFLOAD_TCP_TSO ? "by the port" : "in software");
 	return 0;
 }

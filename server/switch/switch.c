@@ -44,6 +44,40 @@ static void divide_table(struct vio_switch *sw)
 	}
 }
 
+/* Word w of the set of its VLANs. */
+static uint64_t vlans(const struct vio_port *p, unsigned w)
+{
+	uint64_t native =
+		p->vlan.pvid != 0 && p->vlan.pvid / 64u == w ? 1ull << p->vlan.pvid % 64 : 0;
+
+	return native | (p->vlan.trunk ? p->vlan.member[w] : 0);
+}
+
+static bool share_vlan(const struct vio_port *a, const struct vio_port *b)
+{
+	uint64_t both = 0;
+
+	for (unsigned w = 0; w < VIO_ARRAY_SIZE(a->vlan.member); w++)
+		both |= vlans(a, w) & vlans(b, w);
+	return both != 0;
+}
+
+void vio_switch_find_only(struct vio_switch *sw)
+{
+	for (unsigned i = 0; i < sw->n; i++) {
+		struct vio_port *p = sw->port[i], *only = NULL;
+		unsigned n = 0;
+
+		for (unsigned k = 0; k < sw->n; k++) {
+			if (k != i && share_vlan(p, sw->port[k])) {
+				only = sw->port[k];
+				n++;
+			}
+		}
+		p->only = n == 1 ? only : NULL;
+	}
+}
+
 int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *err)
 {
 	if (sw->n == VIO_SWITCH_PORTS)
@@ -56,6 +90,7 @@ int vio_switch_add(struct vio_switch *sw, struct vio_port *p, struct vio_err *er
 		sw->polls |= 1ull << sw->n;
 	vio_store_release(&sw->n, sw->n + 1);
 	divide_table(sw);
+	vio_switch_find_only(sw);
 	return 0;
 }
 

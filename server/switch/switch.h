@@ -93,6 +93,15 @@ struct vio_port_ops {
 	 * on each that it needs for longer. What it can't take it drops and counts.
 	 */
 	void (*deliver)(struct vio_port *p, struct vio_frame *const f[], unsigned n);
+	/*
+	 * Optional: up to `n` (<= VIO_FRAME_BURST) of the buffers that the port's receiver has posted, each with `room` bytes or more for
+	 * a frame, into place[]; their number. Each comes back by unpost, also when the receiver is gone meanwhile, which waits for it; or
+	 * deliver gets it with a frame that lies in it (vio_frame.place), and if it takes the frame so, it sets place->of to NULL. unpost:
+	 * all of this port.
+	 */
+	unsigned (*post)(struct vio_port *p, struct vio_place *const place[], unsigned n,
+			 uint32_t room);
+	void (*unpost)(struct vio_place *const place[], unsigned n);
 	/* Optional: look for frames that came in, and give them to vio_switch_forward(). Their number. */
 	unsigned (*poll)(struct vio_port *p);
 	/* Optional: about ten times a second. Link state. */
@@ -125,7 +134,10 @@ struct vio_port_stats {
 				 them in place */
 	uint64_t
 		out_plain; /* of those out, to a guest: by the short way, in one chain of one descriptor */
-	uint64_t in_place; /* of those out: frames whose body left from where it was */
+	uint64_t
+		in_place; /* of those out: frames whose body left from where it was, or that came in where they stay */
+	uint64_t
+		in_placed; /* of those that came: frames that were written into a receiver's buffer at once */
 	uint64_t not_lent; /* of those out: frames copied because too much was lent already */
 	uint64_t
 		lent; /* now: frames that the port has in place and has not let go of; any thread */
@@ -167,6 +179,8 @@ struct vio_port {
 	 * port asks for takes it from here.
 	 */
 	uint64_t spread;
+	/* Where alone frames that come in here can go: the one other port in any of its VLANs. NULL: there are several, or none. */
+	struct vio_port *only;
 	uint64_t turn; /* when small segments were asked for last, and how many in it */
 	uint32_t small;
 	uint32_t storm_seen; /* since the last tick */

@@ -63,6 +63,8 @@ static inline uint64_t vio_fdb_key(const uint8_t mac[6], uint16_t vid)
 
 /* switch.c */
 void vio_switch_forget_lookups(struct vio_switch *sw);
+/* Ports or VLANs are others: find every port's `only`. */
+void vio_switch_find_only(struct vio_switch *sw);
 /* The switch's own frames, n <= VIO_FRAME_BURST, out of port i. */
 void vio_switch_send(struct vio_switch *sw, unsigned i, struct vio_frame *f, unsigned n);
 

@@ -39,6 +39,7 @@ int vio_switch_change(struct vio_port *p, const struct vio_port_change *to, stru
 		vio_store_relaxed(&p->vlan.pvid, to->vlan.pvid);
 		p->vlan.trunk = to->vlan.trunk;
 		memcpy(p->vlan.member, to->vlan.member, sizeof(p->vlan.member));
+		vio_switch_find_only(p->sw);
 		forget(p);
 	}
 	if (to->set_mtu)

@@ -19,7 +19,7 @@ SHARED = {("bench", '#include "guest/prog/hist.h"'), ("bench", '#include "guest/
 DPDK = re.compile(r'#\s*include\s*[<"]rte_')
 PART = re.compile(r'#\s*include\s*"(common|proto|phyp|notify|vq|duet|guest|server|bench|tests)/')
 # The few files behind which DPDK stays.
-DPDK_FILES = {"bench/peers/blk_server.c", "server/dpdk/lcore.c", "server/dpdk/lcore_priv.h", "server/dpdk/lcore_set.c", "server/dpdk/telemetry.c", "server/dpdk/eal.c", "server/dpdk/thash.c", "server/switch/switch_fdb.c", "server/ports/ethdev.c", "server/ports/ethdev_link.c", "server/ports/ethdev_probe.c", "server/ports/ethdev_rx.c", "server/ports/ethdev_tx.c", "server/ports/ethdev_priv.h"}
+DPDK_FILES = {"bench/peers/blk_server.c", "server/dpdk/lcore.c", "server/dpdk/lcore_priv.h", "server/dpdk/lcore_set.c", "server/dpdk/telemetry.c", "server/dpdk/eal.c", "server/dpdk/thash.c", "server/switch/switch_fdb.c", "server/ports/ethdev.c", "server/ports/ethdev_link.c", "server/ports/ethdev_probe.c", "server/ports/ethdev_rx.c", "server/ports/ethdev_tx.c", "server/ports/ethdev_place.c", "server/ports/ethdev_priv.h"}
 
 
 def inside(rel, line):

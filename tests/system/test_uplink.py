@@ -260,6 +260,29 @@ class Uplink(unittest.TestCase):
             for n, size in enumerate([46, 300, 1500]):
                 echoed(tap, body(n, size))
 
+    def test_frames_of_a_guests_own_uplink_come_in_in_its_buffers_and_the_server_copies_no_byte(self):
+        veth(self)
+        for arm, placed in (("zero-copy", True), ("premapped", True), ("copy", False)):
+            with self.subTest(arm=arm), Echo(arm, ["--uplink", "net_af_packet0,iface=vv0,rx=in-place"]) as e:
+                tap = Tap(self, "vv1")
+                for n, size in enumerate([46, 47, 242, 256, 1000, 1500]):
+                    echoed(tap, body(n, size))
+                self.assertIn("come in where they stay", e.m.vios.log())
+                guest, port = counters(e.m, 0), counters(e.m, 1)
+                copied = telemetry(e.m, "/vio/queue,0,0")[0]["cpu_bytes"]
+                if placed:
+                    self.assertEqual([copied, guest["in_place"]], [0, guest["out_frames"]], (guest, port))
+                    self.assertGreaterEqual(port["in_placed"], guest["in_place"])
+                else:
+                    self.assertGreater(copied, 0)
+                    self.assertEqual([port["in_placed"], guest["in_place"]], [0, 0])
+
+    def test_an_uplink_that_can_not_write_into_a_guests_buffers_says_why(self):
+        for args, says in ((["--net", "", "--uplink", "net_tap0,iface=vt0,rx=in-place"], "this driver has buffers in advance"),
+                           (["--net", "", "--net", "", "--uplink", "net_null0,rx=in-place"], "there is not just one")):
+            with self.subTest(says=says), NetMachine(BUILD, phypd_args=["--guests", str(args.count("--net"))], vios_args=args) as m:
+                self.assertIn(says, m.vios.log())
+
     def test_frames_to_an_uplink_that_takes_nothing_are_dropped_and_nobody_hangs(self):
         path = "/tmp/vio-test-memif.sock"
         with NetMachine(BUILD, vios_args=["--net", "", "--uplink", f"net_memif0,role=server,socket={path}"]) as m:
@@ -371,6 +394,7 @@ class Refused(unittest.TestCase):
                            (["--net", "", "--uplink", "net_null0,vlan=5000"], "vlan=5000"),
                            (["--net", "", "--uplink", "net_null0", "--uplink", "net_null0"], "are one device to DPDK"),
                            (["--net", "", "--uplink", "net_null0", "--vdev", "net_null0,size=64"], "are one device to DPDK"),
+                           (["--net", "", "--uplink", "net_null0,rx=fast"], "rx=fast"),
                            (["--net", "link=uplink"], "there is no --uplink"),
                            (["--net", "storm=5"], "storm=5"),
                            (["--net", "", "--net", ""], "2 devices")]:

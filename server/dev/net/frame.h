@@ -65,6 +65,8 @@
 #define VIO_GSO_BIT(kind) (uint8_t)(1u << (kind))
 #define VIO_GSO_ECN       0x80u
 
+struct vio_port;
+
 /* Whoever needs a frame's body after the call: the last one to let go calls done(), on any thread. */
 struct vio_hold {
 	uint32_t refs;
@@ -80,6 +82,21 @@ static inline void vio_hold_put(struct vio_hold *h)
 	if (vio_fetch_add(&h->refs, -1u) == 1)
 		h->done(h);
 }
+
+/*
+ * A buffer that a port's receiver has posted, given out by the port (vio_port_ops.post) so that a frame can be written there before
+ * anybody has seen it. Private memory of the server's: what the receiver writes later changes nothing of it.
+ */
+struct vio_place {
+	uint8_t *at;   /* for the frame's first byte */
+	uint32_t room; /* bytes from there on */
+	/* The port's own. of: NULL: nothing is given out, or the frame in it was taken. */
+	uint32_t len;
+	uint16_t head;
+	struct ioba addr;
+	void *of;
+	struct vio_port *port;
+};
 
 struct vio_frame {
 	uint32_t len; /* head_len + body_len */
@@ -105,6 +122,8 @@ struct vio_frame {
 	uint8_t *local;
 	struct gla local_at;
 	uint32_t local_room;
+	struct vio_place *
+		place; /* the whole frame, as it came, lies in a receiver's buffer; NULL: it does not */
 	struct vio_hold *hold; /* NULL: the body can't be had for longer than the call */
 	/* A guest's header as it came, directly before the head, because both are copied at once. */
 	struct virtio_net_hdr_v1 wire __attribute__((aligned(8)));

@@ -102,6 +102,7 @@ static inline bool take_head(struct vio_net *n, const struct iovec *iov, uint32_
 	f->flags = 0;
 	f->gso_type = VIRTIO_NET_HDR_GSO_NONE;
 	f->local = NULL;
+	f->place = NULL;
 	return vio_likely(!(f->wire.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) &&
 			  f->wire.gso_type == VIRTIO_NET_HDR_GSO_NONE) ||
 	       take_offload(n, iov, len, f);

@@ -188,6 +188,8 @@ static bool window_busy(struct vio_dev_queue *dq, const void *va, uint64_t len)
 static const struct vio_port_ops port_ops = {.kind = "guest",
 					     .addresses = VIO_FDB_GUEST,
 					     .deliver = vio_net_deliver,
+					     .post = vio_net_post,
+					     .unpost = vio_net_unpost,
 					     .may_change = vio_net_may_change,
 					     .changed = vio_net_changed};
 

@@ -35,8 +35,8 @@ struct vio_net_hold {
 	struct vio_net_queue *nq;
 	struct vio_req *r;
 	/*
-	 * While a port has the body: the addresses between which all its pieces lie. to 0: none has
-	 * (pair Y).
+	 * While a port has the body, or of a receive queue the buffer: the addresses between which all its pieces lie. to 0: none
+	 * has (pair Y).
 	 */
 	uintptr_t from, to;
 };
@@ -217,6 +217,10 @@ unsigned vio_net_aside(struct vio_squeue *q, struct vio_plain v[], unsigned n, c
 unsigned vio_net_no_complete(struct vio_squeue *q, struct vio_req *done[], unsigned max);
 extern const struct vio_dev_ops vio_net_rx_ops;
 void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n);
+/* net_place.c: struct vio_port_ops' post and unpost. */
+unsigned vio_net_post(struct vio_port *p, struct vio_place *const place[], unsigned n,
+		      uint32_t room);
+void vio_net_unpost(struct vio_place *const place[], unsigned n);
 /* net_filter.c */
 bool vio_net_rx_mode(struct vio_net *n, uint8_t cmd, const uint8_t *data, uint32_t len);
 bool vio_net_mac_table(struct vio_net *n, const uint8_t *data, uint32_t len);

@@ -129,7 +129,7 @@ static void scatter(struct vio_req *const r[], const struct iovec *src, unsigned
 			const struct iovec *to = &r[chain]->iov[seg];
 			size_t part = to->iov_len - off < left ? to->iov_len - off : left;
 
-			memcpy((uint8_t *)to->iov_base + off, from, part);
+			memmove((uint8_t *)to->iov_base + off, from, part);
 			from += part;
 			left -= part;
 			off += part;
@@ -162,7 +162,7 @@ static inline void fill(struct batch *b, const struct item *it, struct vio_req *
 		vio_frame_put_head(f, it->tagged, to + sizeof(h));
 		to += sizeof(h) + head;
 		for (unsigned i = 0; i < f->n_body; i++) {
-			memcpy(to, f->body[i].iov_base, f->body[i].iov_len);
+			memmove(to, f->body[i].iov_base, f->body[i].iov_len);
 			to += f->body[i].iov_len;
 		}
 	} else {
@@ -357,16 +357,11 @@ const struct vio_dev_ops vio_net_rx_ops = {.name = "net receive",
 
 /* ------------------------------------------------------------------------------------ all ---- */
 
-void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
+/* Frames that are somewhere else still. */
+static void deliver_copied(struct vio_net *net, struct vio_frame *const f[], unsigned n)
 {
-	struct vio_net *net = vio_container_of(p, struct vio_net, port);
 	struct batch b;
 
-	/* Until the first queue runs, nothing else of the session is there to be looked at (pair L). */
-	if (vio_unlikely(!vio_load_acquire(&net->rx[0]))) {
-		vio_port_drop(p, VIO_DROP_STOPPED, n);
-		return;
-	}
 	b.net = net;
 	b.q = NULL;
 	b.nq = NULL;
@@ -376,11 +371,30 @@ void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n
 	for (unsigned i = vio_net_deliver_plain(net, f, n); i < n; i++) {
 		b.left = n - i;
 		if (vio_unlikely(!net->filter.promisc && !vio_net_wanted(net, f[i])))
-			vio_port_drop(p, VIO_DROP_FILTERED, 1);
+			vio_port_drop(&net->port, VIO_DROP_FILTERED, 1);
 		else if (vio_unlikely(!vio_gso_in(f[i], net->takes)))
 			add_segments(&b, f[i]);
 		else
 			add(&b, f[i]);
 	}
 	flush(&b);
+}
+
+void vio_net_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n)
+{
+	struct vio_net *net = vio_container_of(p, struct vio_net, port);
+
+	/* Until the first queue runs, nothing else of the session is there to be looked at (pair L). */
+	if (vio_unlikely(!vio_load_acquire(&net->rx[0]))) {
+		vio_port_drop(p, VIO_DROP_STOPPED, n);
+		return;
+	}
+	for (unsigned i = 0, k; i < n; i += k) {
+		k = f[i]->place ? vio_net_deliver_placed(net, f + i, n - i) : 0;
+		if (k > 0)
+			continue;
+		for (k = 1; i + k < n && !f[i + k]->place; k++)
+			;
+		deliver_copied(net, f + i, k);
+	}
 }

@@ -60,8 +60,29 @@ static inline uint32_t vio_net_put_before(const struct vio_net *net, struct vio_
 	return before;
 }
 
+/* Can it lie in a chain of one descriptor, without being cut, and is it wanted? */
+static inline bool vio_net_simple(const struct vio_net *net, struct vio_frame *f)
+{
+	if (vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE && !vio_gso_in(f, net->takes)))
+		return false;
+	if (vio_unlikely((f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !net->guest_csum))
+		return false;
+	return vio_likely(net->filter.promisc) || vio_net_wanted(net, f);
+}
+
 /*
- * net_rx_plain.c: the first frames of a burst, as far as each fits one chain of one descriptor. How many; the rest,
+ * net_place.c: those at the beginning of a burst that lie where the guest is to find them. How many. The first one's `place` is
+ * there.
+ */
+unsigned vio_net_deliver_placed(struct vio_net *net, struct vio_frame *const f[], unsigned n);
+/* net_rx_plain.c. Chains that were taken and not used: they are noted, and used first from now on. */
+void vio_net_hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const struct vio_plain v[],
+			unsigned n);
+/* Frames that went out in such chains, and of them the bytes that the CPU copied. */
+void vio_net_count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, uint64_t bytes,
+			 uint64_t copied);
+/*
+ * The first frames of a burst, as far as each fits one chain of one descriptor. How many; the rest,
  * and what is to be said of it, is left for the long way.
  */
 unsigned vio_net_deliver_plain(struct vio_net *net, struct vio_frame *const f[], unsigned n);

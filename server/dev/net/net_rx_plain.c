@@ -6,16 +6,6 @@
 #include "server/dev/net/net_rx.h"
 #include "server/payload/payload.h"
 
-/* Can it lie in one such chain, without being cut, and is it wanted? */
-static inline bool simple(const struct vio_net *net, struct vio_frame *f)
-{
-	if (vio_unlikely(f->gso_type != VIRTIO_NET_HDR_GSO_NONE && !vio_gso_in(f, net->takes)))
-		return false;
-	if (vio_unlikely((f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !net->guest_csum))
-		return false;
-	return vio_likely(net->filter.promisc) || vio_net_wanted(net, f);
-}
-
 /* The one copy of a frame; the chain has room for it. Bytes written. */
 static inline uint32_t fill_plain(const struct vio_net *net, struct vio_frame *f, uint8_t *to)
 {
@@ -40,7 +30,8 @@ static inline uint32_t fill_plain(const struct vio_net *net, struct vio_frame *f
 		vio_copy_short(to, f->body->iov_base, f->body_len);
 	} else {
 		for (unsigned i = 0; i < f->n_body; i++) {
-			memcpy(to, f->body[i].iov_base, f->body[i].iov_len);
+			memmove(to, f->body[i].iov_base,
+				f->body[i].iov_len); /* both may be one guest's */
 			to += f->body[i].iov_len;
 		}
 	}
@@ -75,13 +66,17 @@ static inline uint8_t put_plain(const struct vio_net *net, struct vio_squeue *q,
 	return q->payload->plain_out(q, v, vio_sq_local(q, v->va), *used);
 }
 
-/* Chains that were taken and can't be used so: the long way has them first. */
-static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const struct vio_plain v[],
-		       unsigned n)
+void vio_net_hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const struct vio_plain v[],
+			unsigned n)
 {
 	if (n == 0)
 		return;
-	nq->held_at = nq->held_n = 0;
+	if (nq->held_at == nq->held_n || nq->held_n + n > VIO_NET_HELD) {
+		memmove(nq->held, nq->held + nq->held_at,
+			(nq->held_n - nq->held_at) * sizeof(nq->held[0]));
+		nq->held_n -= nq->held_at;
+		nq->held_at = 0;
+	}
 	for (unsigned i = 0; i < n; i++) {
 		struct vio_req *r = &q->req[v[i].head];
 
@@ -100,8 +95,8 @@ static void hold_plain(struct vio_squeue *q, struct vio_net_queue *nq, const str
 	}
 }
 
-static void count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, uint64_t bytes,
-			uint64_t copied)
+void vio_net_count_plain(struct vio_net *net, struct vio_squeue *q, unsigned n, uint64_t bytes,
+			 uint64_t copied)
 {
 	vio_counter_add(&net->port.stats.out_frames, n);
 	vio_counter_add(&net->port.stats.out_plain, n);
@@ -128,7 +123,7 @@ unsigned vio_net_deliver_plain(struct vio_net *net, struct vio_frame *const f[],
 	nq = vio_nq_of(q);
 	if (nq->held_at != nq->held_n)
 		return 0;
-	while (k < n && simple(net, f[k]) &&
+	while (k < n && vio_net_simple(net, f[k]) &&
 	       (net->pairs == 1 || vio_load_acquire(&net->rx[vio_net_pair(net, f[k])]) == q))
 		k++;
 	have = k ? vio_squeue_take_plain(q, v, k) : 0;
@@ -139,9 +134,9 @@ unsigned vio_net_deliver_plain(struct vio_net *net, struct vio_frame *const f[],
 		bytes += used[k] - VIO_NET_HDR;
 	}
 	if (vio_likely(why == VIO_ST_OK))
-		hold_plain(q, nq, v + k, have - k);
+		vio_net_hold_plain(q, nq, v + k, have - k);
 	if (k > 0) {
-		count_plain(net, q, k, bytes, copied);
+		vio_net_count_plain(net, q, k, bytes, copied);
 		vio_squeue_give_plain(q, v, used, k, copied);
 	}
 	if (vio_unlikely(why != VIO_ST_OK)) /* what is left of the burst finds the queue stopped */

@@ -354,6 +354,7 @@ void vio_offload_segment(const struct vio_frame *f, uint32_t i, struct vio_segme
 	s->len = f->l4_end + len;
 	s->body_len = len;
 	s->local = NULL;
+	s->place = NULL;
 	slice(f, off, len, out);
 	l4 = vio_frame_head(s) + s->l4_at;
 	if (is_udp(f->gso_type))
