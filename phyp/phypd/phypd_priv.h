@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* phypd inside: its state, shared by its loop (phypd_serve.c) and its requests (phypd_requests.c). One thread. */
+/* phypd inside: its state, shared by its loop (phypd_serve.c), its requests (phypd_requests.c) and the ends of partitions (phypd_deaths.c). One thread. */
 #ifndef PHYP_PHYPD_PRIV_H
 #define PHYP_PHYPD_PRIV_H
 
@@ -10,6 +10,8 @@
 #include "phyp/phypd/phypd.h"
 
 #define MAX_CONNS 64
+/* A connection that is no partition, not yet or no more, may stay so long. */
+#define GREETING_NS 5000000000ull
 
 struct conn {
 	int fd; /* -1: free */
@@ -59,5 +61,10 @@ int phypd_answer(struct phypd *d, struct conn *c, struct wire_req *req);
  * partners told; orderly: by its own word.
  */
 void phypd_end_partition(struct phypd *d, struct conn *c, bool orderly);
+
+/* What is due at `now` of those that have ended: grants are taken back, queues closed. */
+void phypd_deaths_due(struct phypd *d, uint64_t now);
+/* Wake up when the next of that is due, or a connection has been no partition for too long. */
+void phypd_arm_timer(struct phypd *d);
 
 #endif
