@@ -9,6 +9,7 @@
 #include <linux/virtio_ring.h>
 
 #include "server/head/adapter_priv.h"
+#include "server/ring/ring.h"
 
 /* Without these a version 2 device would not be what it says: 1.x layout, addresses that are IOBAs. */
 #define NEEDED (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ACCESS_PLATFORM)
@@ -240,9 +241,6 @@ uint8_t vio_achoice_again(struct vio_adapter *a)
 	return VIO_ST_OK;
 }
 
-/* Layouts in which an index does not say what is in flight. */
-#define NO_BASE (1ull << VIRTIO_F_RING_PACKED | 1ull << VIRTIO_F_IN_ORDER)
-
 uint8_t vio_aqueue_part(struct vio_adapter *a, const struct vio_msg *m)
 {
 	static const uint64_t align[] = {
@@ -256,7 +254,7 @@ uint8_t vio_aqueue_part(struct vio_adapter *a, const struct vio_msg *m)
 		return VIO_ST_QUEUE;
 	p = &a->place[m->arg16];
 	if (m->arg8 == VIO_QUEUE_BASE) {
-		if (m->arg > UINT16_MAX || a->features & NO_BASE)
+		if (m->arg > UINT16_MAX || !vio_ring_has_base(a->features))
 			return VIO_ST_QUEUE;
 		p->base = (uint16_t)m->arg;
 		return VIO_ST_OK;

@@ -9,6 +9,7 @@ static const struct layout {
 	uint64_t feature; /* that agrees on it */
 	/* Bytes of the parts: so many, and so many for each entry. */
 	uint8_t bytes[3], each[3];
+	bool has_base; /* an index says how far a queue has come, and nothing else does */
 	const struct vio_ring_ops *access[VIO_N_RING];
 } layouts[] = {
 	{.feature = 1ull << VIRTIO_F_RING_PACKED,
@@ -19,6 +20,7 @@ static const struct layout {
 		    [VIO_RING_DIRECT] = &vio_ring_packed_direct}},
 	{.bytes = {0, 6, 6},
 	 .each = {sizeof(struct vring_desc), sizeof(uint16_t), sizeof(struct vring_used_elem)},
+	 .has_base = true,
 	 .access = {[VIO_RING_COPY] = &vio_ring_copy,
 		    [VIO_RING_COPY_DELTA] = &vio_ring_copy_delta,
 		    [VIO_RING_DIRECT] = &vio_ring_direct}},
@@ -45,4 +47,10 @@ void vio_ring_parts(uint64_t features, uint16_t size, uint64_t len[3])
 
 	for (unsigned i = 0; i < 3; i++)
 		len[i] = l->bytes[i] + (uint64_t)l->each[i] * size;
+}
+
+/* In order, used elements do not say which chains of a batch are in flight. */
+bool vio_ring_has_base(uint64_t features)
+{
+	return layout_of(features)->has_base && !(features >> VIRTIO_F_IN_ORDER & 1);
 }

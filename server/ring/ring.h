@@ -61,6 +61,8 @@ const struct vio_ring_ops *vio_ring_level(enum vio_ring_access level, uint64_t f
  * used ring, or the device's.
  */
 void vio_ring_parts(uint64_t features, uint16_t size, uint64_t len[3]);
+/* Can a queue of that layout be gone on with from an index (VIO_QUEUE_BASE) after its server has died? */
+bool vio_ring_has_base(uint64_t features);
 
 /*
  * Shared by the levels (server/ring/chain.c). A place to read descriptors from: the guest's table

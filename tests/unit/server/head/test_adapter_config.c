@@ -283,50 +283,6 @@ static void driver_ok_refused(struct aw *w, enum vio_ring_access ring, bool queu
 	assert_null(w->polled[0]);
 }
 
-/* A queue whose earlier server has taken and given back 6 chains; the driver has seen 5 of them. */
-static void goes_on(struct aw *w, enum vio_ring_access ring, enum vio_payload payload)
-{
-	struct vring_used *used = (struct vring_used *)(void *)(w->gmem + AW_USED);
-	struct vring_avail *avail = (struct vring_avail *)(void *)(w->gmem + AW_AVAIL);
-
-	aw_guest(w, 2);
-	assert_int_equal(aw_probe(w), VIO_ST_OK);
-	assert_int_equal(aw_features(w, NEEDED, ring, payload, VIO_NOTIFY_CRQ), VIO_ST_OK);
-	if (ring == VIO_RING_DIRECT)
-		aw_windows(w);
-	aw_queue(w, 0);
-	used->ring[5].id = vio_le32(12);
-	used->idx = vio_le16(6);
-	avail->idx = vio_le16(6);
-	w->ring[0].next = w->ring[0].published = 6;
-	w->ring[0].used = 5;
-	assert_int_equal(
-		aw_step(w, (struct vio_msg){.op = VIO_OP_QUEUE, .arg8 = VIO_QUEUE_BASE, .arg = 6}),
-		0xff);
-	assert_int_equal(aw_step(w, (struct vio_msg){.op = VIO_OP_DRIVER_OK}), VIO_ST_OK);
-	aw_request(w, 0);
-	aw_run(w);
-	assert_int_equal(vio_le16(used->idx), 7);
-	assert_int_equal(vio_le32(used->ring[5].id), 12);
-	assert_int_equal(aw_used(w, 0), 2);
-}
-
-static void a_queue_with_a_base_goes_on_there_in_place(void **state)
-{
-	goes_on(*state, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT);
-}
-
-static void
-a_queue_with_a_base_goes_on_there_and_a_copied_used_ring_keeps_what_was_not_taken(void **state)
-{
-	goes_on(*state, VIO_RING_COPY, VIO_PAYLOAD_RDMA);
-}
-
-static void a_base_that_is_no_index_stops_the_device(void **state)
-{
-	bad_queue_part(*state, (struct vio_msg){.arg8 = VIO_QUEUE_BASE, .arg = 1u << 16});
-}
-
 static void driver_ok_without_a_queue_is_refused(void **state)
 {
 	struct aw *w = *state;
@@ -481,9 +437,6 @@ int main(void)
 		T(a_misaligned_used_ring_needs_a_reset),
 		T(a_queue_larger_than_offered_needs_a_reset),
 		T(a_queue_size_that_is_no_power_of_two_needs_a_reset),
-		T(a_queue_with_a_base_goes_on_there_in_place),
-		T(a_queue_with_a_base_goes_on_there_and_a_copied_used_ring_keeps_what_was_not_taken),
-		T(a_base_that_is_no_index_stops_the_device),
 		T(driver_ok_without_a_queue_is_refused),
 		T(rings_in_place_without_a_window_are_refused),
 		T(half_a_queue_is_refused),

@@ -96,12 +96,11 @@ static void resets_in_the_middle_of_requests_leave_nothing(void **state)
 static void a_fault_on_another_lcore_reaches_the_guest(void **state)
 {
 	struct aw *w = *state;
-	struct vring_avail *avail = (void *)(w->gmem + AW_AVAIL);
 
 	aw_second_lcore(w);
 	aw_guest(w, 2);
 	aw_bring_up(w, VIO_RING_DIRECT, VIO_PAYLOAD_DIRECT, VIO_NOTIFY_POLL);
-	vio_store_release(&avail->idx, vio_le16(500));
+	mock_store_release(&w->ring[0], MOCK_AVAIL, 2, 2, 500);
 	for (unsigned i = 0; i < 100000 && w->fsm.state != VIO_G_BROKEN; i++) {
 		aw_run(w);
 		sched_yield();

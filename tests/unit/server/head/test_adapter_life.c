@@ -153,13 +153,12 @@ static void
 a_lying_available_index_stops_the_device_with_a_sentence_and_a_reset_mends_it(void **state)
 {
 	struct aw *w = *state;
-	struct vring_avail *avail = (void *)(w->gmem + AW_AVAIL);
 	struct vio_adapter_info info;
 
 	aw_guest(w, 2);
 	zero_copy(w);
 	works(w);
-	vio_store_release(&avail->idx, vio_le16((uint16_t)(w->ring[0].next + AW_SIZE + 1)));
+	mock_store_release(&w->ring[0], MOCK_AVAIL, 2, 2, w->ring[0].next + AW_SIZE + 1u);
 	aw_run(w);
 	assert_int_equal(w->last.op, VIO_OP_NEEDS_RESET);
 	assert_int_equal(w->last.status, VIO_ST_AVAIL_IDX);
@@ -232,7 +231,6 @@ static void telemetry_may_look_at_a_queue_while_it_is_made_anew(void **state)
 static void a_fault_on_one_queue_stops_the_adapters_other_queue(void **state)
 {
 	struct aw *w = *state;
-	struct vring_avail *avail = (void *)(w->gmem + AW_AVAIL);
 
 	aw_guest(w, 2);
 	assert_int_equal(aw_probe(w), VIO_ST_OK);
@@ -245,7 +243,7 @@ static void a_fault_on_one_queue_stops_the_adapters_other_queue(void **state)
 	aw_request(w, 1);
 	aw_run(w);
 	assert_int_equal(aw_used(w, 1), 1);
-	vio_store_release(&avail->idx, vio_le16(999));
+	mock_store_release(&w->ring[0], MOCK_AVAIL, 2, 2, 999);
 	send_only(w, (struct vio_msg){.op = VIO_OP_KICK, .arg16 = 0});
 	aw_run(w);
 	assert_int_equal(w->fsm.state, VIO_G_BROKEN);
