@@ -26,9 +26,9 @@ NOT_EMULATED = {
     "common/sandbox": "is about filters on system calls, and those of qemu-user are the host's",
     "phypd.*|bench-.*|ab_.*|papers": "starts programs of this build by execve, and the kernel runs none of another architecture",
 }
-HUGE = "phyp rdma|server/(ring_in_order|squeue)"
-QUICK = (r"common/.*|phyp (calls|crq|grant|irq|rdma|tce)|proto_.*|notify|measure|"
-         r"guest/(dma.*|ioba_alloc|mem|payload|vring.*|transport)|server/(windows|blk|ring.*|squeue)")
+HUGE = "phyp rdma(_death)?|server/(ring_in_order|squeue)"
+QUICK = (r"common/.*|phyp (calls|crq|grant|irq|rdma|rdma_death|tce)|proto_.*|notify|measure|"
+         r"guest/(dma.*|ioba_alloc|mem|payload|vring.*|transport)|server/(windows|blk|blk_bad|ring.*|squeue)")
 
 
 def sysroot(say):
