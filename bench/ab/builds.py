@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two builds of this project as arms of one dance: is what the newer one does slower than what the older one did? Each arm runs in
-both, with programs and hypervisor of its own build, and the newer one's twin shows what identical builds differ by. By plateau
-of R; the unit is the process start."""
+"""Builds of this project as arms of one dance: is what the newest one does slower than what an older one did? Each arm runs in
+all of them, with programs and hypervisor of its own build, and the newest one's twin shows what identical builds differ by. By
+plateau of R; the unit is the process start."""
 
 import argparse
 import dataclasses
@@ -24,14 +24,14 @@ SWEEPS = [{"backend": "null", "depth": [1, 32]}, {"backend": "net", "op": ["tx",
 SECONDS = 0.6  # of a dance of one point
 BOUND = 0.02  # more than which the newer build may not take longer
 WITHIN, SLOWER, UNDECIDED = "not slower by more", "slower by more", "undecided"
-EPILOG = """BASE and HEAD are build directories, or NAME=DIRECTORY. Both builds' programs have to know --duet with the same score
-(duet/score.h); docs/method.md says how an older commit is given it. An interrupted run goes on with the same command."""
+EPILOG = """A BUILD is a build directory, or NAME=DIRECTORY; the last one is the newest, and `build` where only one is given. All have to
+know --duet with the same score (duet/score.h); docs/method.md says how an older commit is given it. An interrupted run goes on with
+the same command."""
 
 
 def asked(argv):
     p = argparse.ArgumentParser(prog="./run compare-builds", description=__doc__, epilog=EPILOG)
-    p.add_argument("base", metavar="BASE")
-    p.add_argument("head", metavar="HEAD", nargs="?", default="build", help="(build)")
+    p.add_argument("builds", metavar="BUILD", nargs="+")
     p.add_argument("--arms", default=" ".join(ARMS), help=f"separated by spaces ({' '.join(ARMS)})")
     p.add_argument("--starts", type=int, default=24, help="of each arm in each build (24: about 8 minutes)")
     p.add_argument("--bound", type=float, default=100 * BOUND, metavar="PERCENT", help=f"({100 * BOUND:g})")
@@ -40,13 +40,14 @@ def asked(argv):
     p.add_argument("--fresh", action="store_true", help="start again instead of going on with an interrupted run")
     p.add_argument("--report", action="store_true", help="only say again what was measured")
     args = p.parse_args(argv)
+    args.builds += ["build"] if len(args.builds) == 1 else []
     if args.starts < stats.MIN_VERDICT:
         p.error(f"--starts {args.starts}: fewer than {stats.MIN_VERDICT} give no verdict")
     return args
 
 
 def named(text):
-    """(name, directory) of BASE or HEAD: the name of the commit that the directory's sources are at, unless one is given."""
+    """(name, directory) of a BUILD: the name of the commit that the directory's sources are at, unless one is given."""
     name, _, directory = text.rpartition("=")
     info = environment.read_text(os.path.join(directory, "meson-info/meson-info.json"))
     if not info:
@@ -61,7 +62,7 @@ def slot_of(arm, build):
 
 
 def plan(builds, arms, starts):
-    """The experiment: each arm in both builds, and each again in the newer one. builds: [(name, directory)], the older first."""
+    """The experiment: each arm in all builds, and each again in the newest one. builds: [(name, directory)], the newest last."""
     e = experiment.parse({"title": "builds", "arms": arms, "sweep": SWEEPS, "duet": {"seconds": SECONDS},
                           "blocks": {"pilot": starts, "min": starts, "max": starts}}, "builds", "builds")
     slots = {slot_of(arm, name): (arm, directory) for name, directory in builds for arm in arms}
@@ -71,39 +72,40 @@ def plan(builds, arms, starts):
 
 
 def answer(interval, bound):
-    """Of a ratio of times, newer over older: is a loss of more than `bound` excluded, shown, or neither?"""
+    """Of a ratio of times, newest over older: is a loss of more than `bound` excluded, shown, or neither?"""
     if interval.n < stats.MIN_VERDICT or not math.isfinite(interval.low):
         return UNDECIDED
     return WITHIN if interval.high < 1 + bound else SLOWER if interval.low > 1 + bound else UNDECIDED
 
 
 def lost(samples, point, arm, names, bound):
-    """{"point", "arm", "base_ns", "head_ns", "ratio" of times head / base, "twin" (again) / head, "answer"} of one plateau's samples, or
-    None where it was not measured in both builds."""
+    """{"point", "arm", "base", "base_ns", "head_ns", "ratio" of times head / base, "twin" (again) / head, "answer"} of one plateau's
+    samples, or None where it was not measured in both builds. names: (base, head)."""
     base, head, twin = (samples.at(point, s) for s in (slot_of(arm, names[0]), slot_of(arm, names[1]), slot_of(arm, names[1]) + AGAIN))
     ratio = stats.ratio(*base.paired(head, parts.NS))
     if not ratio.n:
         return None
-    return {"point": point.label(), "arm": arm, "base_ns": float(np.median(base.values(parts.NS))),
+    return {"point": point.label(), "arm": arm, "base": names[0], "base_ns": float(np.median(base.values(parts.NS))),
             "head_ns": float(np.median(head.values(parts.NS))), "ratio": ratio, "twin": stats.ratio(*head.paired(twin, parts.NS)),
             "answer": answer(ratio, bound)}
 
 
 def shrunk(samples, point, arm, rival, names):
-    """{"point", "arm", "rival", "base", "head": times of arm over rival's in either build, "change": head's over base's}, or None."""
+    """{"point", "arm", "rival", "of": name of the base, "base", "head": times of arm over rival's in either build, "change": head's over base's}, or None."""
     table = stats.columns([samples.at(point, slot_of(a, n)) for n in names for a in (rival, arm)], parts.NS)
     if not len(table):
         return None
     of = stats.of_blocks(table, lambda t: np.stack([t[:, 1] / t[:, 0], t[:, 3] / t[:, 2], t[:, 3] * t[:, 0] / (t[:, 2] * t[:, 1])], axis=1),
                          log=True)
-    return {"point": point.label(), "arm": arm, "rival": rival} | dict(zip(("base", "head", "change"), of))
+    return {"point": point.label(), "arm": arm, "rival": rival, "of": names[0]} | dict(zip(("base", "head", "change"), of))
 
 
 def compared(samples, arms, names, bound):
     """{"lost", "shrunk": lists of the above, "floor"} of one plateau's samples. The last arm is the rival of the others."""
     points = samples.points()
-    rows = [r for p in points for a in arms if (r := lost(samples, p, a, names, bound))]
-    both = [r for p in points for a in arms[:-1] if (r := shrunk(samples, p, a, arms[-1], names))]
+    pairs = [(older, names[-1]) for older in names[:-1]]
+    rows = [r for p in points for a in arms for two in pairs if (r := lost(samples, p, a, two, bound))]
+    both = [r for p in points for a in arms[:-1] for two in pairs if (r := shrunk(samples, p, a, arms[-1], two))]
     return {"lost": rows, "shrunk": both, "floor": stats.noise_floor(samples)}
 
 
@@ -111,15 +113,15 @@ def text(found, names, plateau, bound):
     """Markdown of what compared() found on a plateau."""
     def iv(x):
         return f"{x.text(4)}, n = {x.n}"
-    out = [f"While {plateau}; base is {names[0]}, head {names[1]}; times, {100 * LEVEL:g} % intervals; largest difference of head from its "
-           f"twin: {100 * math.expm1(found['floor']):.1f} %.", "",
-           f"| point | arm | base, ns | head, ns | head / base | head's twin / head | by {100 * bound:g} % |",
-           "| --- | --- | --- | --- | --- | --- | --- |"]
-    out += [f"| {r['point']} | {r['arm']} | {r['base_ns']:,.1f} | {r['head_ns']:,.1f} | {iv(r['ratio'])} | {iv(r['twin'])} | {r['answer']} |"
+    out = [f"While {plateau}; head is {names[-1]}; times, {100 * LEVEL:g} % intervals; largest difference of head from its twin: "
+           f"{100 * math.expm1(found['floor']):.1f} %.", "",
+           f"| point | arm | base | base, ns | head, ns | head / base | head's twin / head | by {100 * bound:g} % |",
+           "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    out += [f"| {r['point']} | {r['arm']} | {r['base']} | {r['base_ns']:,.1f} | {r['head_ns']:,.1f} | {iv(r['ratio'])} | {iv(r['twin'])} | {r['answer']} |"
             for r in found["lost"]]
     if found["shrunk"]:
-        out += ["", f"| point | arms | base | head | head / base |", "| --- | --- | --- | --- | --- |"]
-        out += [f"| {r['point']} | {r['arm']} / {r['rival']} | {iv(r['base'])} | {iv(r['head'])} | {iv(r['change'])} |" for r in found["shrunk"]]
+        out += ["", "| point | arms | base | in it | in head | change |", "| --- | --- | --- | --- | --- | --- |"]
+        out += [f"| {r['point']} | {r['arm']} / {r['rival']} | {r['of']} | {iv(r['base'])} | {iv(r['head'])} | {iv(r['change'])} |" for r in found["shrunk"]]
     return "\n".join(out)
 
 
@@ -142,7 +144,7 @@ def say(args, arms, names):
     for q, f in found.items():
         print(text(f, names, q, args.bound / 100) + "\n")
     with open(os.path.join(args.out, "builds.json"), "w") as f:
-        json.dump({"base": names[0], "head": names[1], "bound": args.bound / 100, "plateaus": {q: as_json(x) for q, x in found.items()}},
+        json.dump({"builds": names, "bound": args.bound / 100, "plateaus": {q: as_json(x) for q, x in found.items()}},
                   f, indent=1)
     print(f"{args.out}/builds.json; load average {os.getloadavg()[0]:.1f}")
 
@@ -150,13 +152,15 @@ def say(args, arms, names):
 def main(argv):
     args = asked(argv)
     try:
-        builds, arms = [named(args.base), named(args.head)], args.arms.split()
-        if builds[0][0] == builds[1][0]:
+        builds, arms = [named(b) for b in args.builds], args.arms.split()
+        if len(builds) == 2 and builds[0][0] == builds[1][0]:
             builds[0] = ("older " + builds[0][0], builds[0][1])  # the same commit twice: an A/A run of this program
+        if len({name for name, _ in builds}) < len(builds):
+            raise MachineError(f"two builds have one name ({', '.join(n for n, _ in builds)}): write NAME=DIRECTORY")
         exp = plan(builds, arms, args.starts)
         os.makedirs(args.out, exist_ok=True)
         if not args.report:
-            runner.run(exp, args.out, builds[1][1], environment.choose_cores(builds[1][1], args.cores), args.fresh)
+            runner.run(exp, args.out, builds[-1][1], environment.choose_cores(builds[-1][1], args.cores), args.fresh)
         say(args, arms, [n for n, _ in builds])
     except (MachineError, WrongResult, OSError, store.StoreError) as e:
         print(f"./run compare-builds: {e}", file=sys.stderr)

@@ -18,7 +18,7 @@ from ab.drivers import duet_trial
 from ab.instrument.model import AGAIN, Interval, Point, Sample, Samples
 from ab.stats import duet
 
-NAMES, ARMS = ("old", "new"), ["copy", "zero-copy"]
+NAMES, ARMS = ("old", "middle", "new"), ["copy", "zero-copy"]
 
 
 @functools.cache
@@ -41,13 +41,17 @@ def found(bound=builds.BOUND, **kw):
 
 class Compared(unittest.TestCase):
     def answers(self, got):
-        return {r["arm"]: r["answer"] for r in got["lost"]}
+        return {r["arm"]: r["answer"] for r in got["lost"] if r["base"] == "old"}
 
     def test_a_loss_that_was_planted_in_one_arm_is_found_in_it_alone(self):
         got = found(copy_of_new=1.05)
         self.assertEqual(self.answers(got), {"copy": builds.SLOWER, "zero-copy": builds.WITHIN})
         iv = next(r["ratio"] for r in got["lost"] if r["arm"] == "copy")
         self.assertTrue(iv.low <= 1.05 <= iv.high, iv.text())
+
+    def test_among_three_builds_it_is_told_since_which_one(self):
+        got = found(copy_of_new=1.05, copy_of_middle=1.05)
+        self.assertEqual({r["base"]: r["answer"] for r in got["lost"] if r["arm"] == "copy"}, {"old": builds.SLOWER, "middle": builds.WITHIN})
 
     def test_builds_that_are_alike_are_not_said_to_lose_and_their_twins_say_how_much_is_noise(self):
         got = found()
@@ -68,7 +72,7 @@ class Compared(unittest.TestCase):
 
     def test_what_the_other_arm_gained_is_seen_in_the_ratio_of_the_two(self):
         got = found(copy_of_new=0.8)["shrunk"]
-        self.assertEqual([(r["arm"], r["rival"]) for r in got], [("copy", "zero-copy")])
+        self.assertEqual([(r["arm"], r["rival"], r["of"]) for r in got], [("copy", "zero-copy", n) for n in NAMES[:-1]])
         old = (900 + 8 * 104) / (70 + 2.7 * 104)
         for key, want in (("base", old), ("head", 0.8 * old), ("change", 0.8)):
             self.assertLess(abs(math.log(got[0][key].estimate / want)), 0.01, key)
