@@ -327,6 +327,7 @@ static int port(const struct vio_telemetry *t, unsigned n, const unsigned arg[2]
 	num(d, "flooded", vio_load_relaxed(&s->flooded));
 	num(d, "refused", vio_load_relaxed(&s->refused));
 	num(d, "moved", vio_load_relaxed(&s->moved));
+	num(d, "not_moved", vio_load_relaxed(&s->not_moved));
 	num(d, "mirrored", vio_load_relaxed(&s->mirrored));
 	num(d, "mirror_lost", vio_load_relaxed(&s->mirror_lost));
 	num(d, "segmented", vio_load_relaxed(&s->segmented));

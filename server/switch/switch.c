@@ -165,6 +165,7 @@ static void moved(struct vio_port *to, uint64_t key, unsigned from)
 {
 	struct vio_switch *sw = to->sw;
 
+	to->moves_seen++;
 	vio_counter_add(&to->stats.moved, 1);
 	vio_counter_add(&sw->moved, 1);
 	sw->last_move.key = key;
@@ -172,11 +173,31 @@ static void moved(struct vio_port *to, uint64_t key, unsigned from)
 	sw->last_move.to = to->index;
 }
 
+/*
+ * Has the port had its addresses from others for now, and is this one at another? What a loop brings back has the sources of
+ * all who said something to everybody: then each of them is where it spoke itself, most of the time.
+ */
+static bool must_stay(struct vio_port *p, uint64_t key)
+{
+	int at;
+
+	if (vio_likely(p->moves_seen < VIO_SWITCH_MOVES))
+		return false;
+	at = p->sw->fdb->ops->lookup(p->sw->fdb, key);
+	if (at < 0 || at == (int)p->index)
+		return false;
+	vio_counter_add(&p->stats.not_moved, 1);
+	return true;
+}
+
 static void learn(struct vio_port *p, uint64_t key)
 {
 	struct vio_switch *sw = p->sw;
-	int rc = sw->fdb->ops->learn(sw->fdb, key, p->index, p->addresses, sw->now);
+	int rc;
 
+	if (vio_unlikely(must_stay(p, key)))
+		return;
+	rc = sw->fdb->ops->learn(sw->fdb, key, p->index, p->addresses, sw->now);
 	p->src_key = key; /* one that was refused is tried again a second later */
 	p->src_at = sw->now;
 	if (rc == 0)

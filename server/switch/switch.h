@@ -44,6 +44,8 @@
 /* What a frame costs besides its bytes, and each piece of one that is to be cut, as bytes. */
 #define VIO_FRAME_COST   512u
 #define VIO_SEGMENT_COST 256u
+/* Addresses that a port gets from other ports between two ticks; after that they stay where they are. */
+#define VIO_SWITCH_MOVES 32u
 /* Frames in one call of forward and deliver. */
 #define VIO_FRAME_BURST 32u
 
@@ -126,7 +128,9 @@ struct vio_port_stats {
 	uint64_t refused; /* addresses not learnt: the port has as many as it may have */
 	uint64_t
 		in_unfinished; /* of those in: with a checksum that was left to a device that isn't there */
-	uint64_t moved;       /* addresses that were learnt here and had been at another port */
+	uint64_t moved; /* addresses that were learnt here and had been at another port */
+	uint64_t
+		not_moved; /* frames whose source stays at another port: too many had come from there */
 	uint64_t segmented;   /* frames cut in software for this port */
 	uint64_t checksummed; /* checksums finished in software for this port */
 	uint64_t
@@ -183,7 +187,8 @@ struct vio_port {
 	struct vio_port *only;
 	uint64_t turn; /* when small segments were asked for last, and how many in it */
 	uint32_t small;
-	uint32_t storm_seen; /* since the last tick */
+	uint32_t storm_seen; /* since the last tick, as is the next: addresses that moved here */
+	uint32_t moves_seen;
 	uint64_t storm_said; /* of stats.drop[VIO_DROP_STORM] */
 	bool said_truncated;
 };

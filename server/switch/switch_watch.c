@@ -241,6 +241,7 @@ static void tick(struct vio_switch *sw, uint32_t now)
 
 	for (unsigned i = 0; i < sw->n; i++) {
 		sw->port[i]->storm_seen = 0;
+		sw->port[i]->moves_seen = 0;
 		if (sw->port[i]->ops->tick)
 			sw->port[i]->ops->tick(sw->port[i]);
 	}
