@@ -20,13 +20,6 @@
 /* Empty or not, when a port is stopped: more than all that can be in it. */
 #define DRAIN_TURNS (2u * (POOL + POOL_LENT) / VIO_FRAME_BURST)
 
-static void reap(struct vio_port *p)
-{
-	if (!of(p)->stopped)
-		rte_eth_tx_done_cleanup(of(p)->id, 0,
-					0); /* not all devices have it; those free on their own */
-}
-
 static int may_change(const struct vio_port *p, const struct vio_port_change *to,
 		      struct vio_err *err)
 {
@@ -42,7 +35,7 @@ static const struct vio_port_ops ops = {.kind = "uplink",
 					.poll = vio_uplink_poll,
 					.tick = vio_uplink_tick,
 					.may_change = may_change,
-					.reap = reap};
+					.reap = vio_uplink_reap};
 
 /* ------------------------------------------------------------------------------- memory ---- */
 
@@ -139,12 +132,6 @@ static struct rte_mempool *pool(const struct vio_uplink *u, const char *kind, un
 	return rte_pktmbuf_pool_create(name, n, 64, 0, room, SOCKET_ID_ANY);
 }
 
-static void not_lent(struct rte_mempool *p, void *arg, void *obj, unsigned i)
-{
-	(void)p, (void)arg, (void)i;
-	memset(obj, 0, sizeof(struct lent));
-}
-
 static struct rte_mempool *rx_pool(struct vio_uplink *u, uint32_t frame, uint16_t room)
 {
 	if (!u->places)
@@ -159,15 +146,10 @@ static int make_pools(struct vio_uplink *u, bool scatter, struct vio_err *err)
 	bool small = scatter || frame <= RTE_MBUF_DEFAULT_DATAROOM;
 	uint16_t room = small ? RTE_MBUF_DEFAULT_BUF_SIZE
 			      : (uint16_t)(VIO_ALIGN_UP(frame, 64u) + RTE_PKTMBUF_HEADROOM);
-	char name[RTE_MEMPOOL_NAMESIZE];
 
 	u->rx_pool = rx_pool(u, frame, room);
 	u->tx_pool = pool(u, "tx", POOL, room);
-	u->ext_pool = pool(u, "ext", POOL_LENT + VIO_FRAME_BURST, 0); /* ... that wait in ext[] */
-	snprintf(name, sizeof(name), "vio_lent_%u", u->id);
-	u->lent_pool = rte_mempool_create(name, POOL_LENT, sizeof(struct lent), 64, 0, NULL, NULL,
-					  not_lent, NULL, SOCKET_ID_ANY, 0);
-	if (u->rx_pool && u->tx_pool && u->ext_pool && u->lent_pool)
+	if (vio_uplink_lent_pools(u) && u->rx_pool && u->tx_pool)
 		return 0;
 	return vio_err_set(err, -ENOMEM,
 			   "%s: no memory for its buffers (%s); give DPDK more hugepages", u->name,
@@ -388,7 +370,7 @@ void vio_uplink_destroy(struct vio_uplink *u)
 	if (!u->places || !u->rx_pool || rte_mempool_in_use_count(u->rx_pool) == 0)
 		rte_mempool_free(u->rx_pool);
 	/* Mbufs that the driver has forgotten may be remembered: they must stay what they are. */
-	if (!u->lent_pool || rte_mempool_in_use_count(u->lent_pool) == 0) {
+	if (vio_uplink_all_back(u)) {
 		rte_mempool_free(u->tx_pool);
 		rte_mempool_free(u->ext_pool);
 		rte_mempool_free(u->lent_pool);
@@ -403,8 +385,7 @@ struct vio_port *vio_uplink_port(struct vio_uplink *u)
 
 unsigned vio_uplink_lent(const struct vio_uplink *u)
 {
-	return (unsigned)(vio_load_acquire(&u->port.stats.lent) -
-			  vio_load_acquire(&u->away_frames));
+	return (unsigned)vio_load_acquire(&u->port.stats.lent);
 }
 
 const char *vio_uplink_what(const struct vio_uplink *u)

@@ -60,12 +60,8 @@ bool vio_uplink_link(struct vio_uplink *u)
 void vio_uplink_tick(struct vio_port *p)
 {
 	struct vio_uplink *u = of(p);
-	uint64_t away = vio_load_relaxed(&u->away_frames);
 
-	if (vio_unlikely(away > 0)) { /* for telemetry, which knows the one number only */
-		vio_counter_add(&p->stats.lent, -away);
-		(void)vio_fetch_add(&u->away_frames, -away);
-	}
+	vio_uplink_reap(p);
 	if (!u->stopped) {
 		bool up = vio_uplink_link(u), back = up && !p->up;
 

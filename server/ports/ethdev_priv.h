@@ -26,14 +26,20 @@
  */
 #define POOL_LENT 1535u
 
-/* A frame that is lent to the port: shared by the mbufs of its pieces. */
+/*
+ * A frame that is lent to the port: behind the struct of the mbuf of its one piece, or shared by the mbufs of several. One line, and
+ * what is the same for all frames is written once.
+ */
 struct lent {
 	struct rte_mbuf_ext_shared_info info;
-	struct vio_hold *hold;
+	struct vio_hold *hold; /* NULL: it is back, or on the way */
 	struct vio_uplink *u;
-	struct rte_mempool *pool;
+	struct lent *next; /* in u->away: the next one, and its hold */
+	struct vio_hold *back;
 	uint16_t from, pieces; /* index of the port that it came in at */
+	bool shared;           /* of u->lent_pool; else behind its mbuf */
 };
+static_assert(sizeof(struct lent) <= VIO_CACHE_LINE, "one line");
 
 struct vio_uplink {
 	struct vio_port port;
@@ -63,12 +69,12 @@ struct vio_uplink {
 	uint32_t share; /* 0: not known yet; all ports are there before frames flow */
 	/*
 	 * Pieces that are lent, by the port that they came in at, and frames (port.stats.lent):
-	 * counted without locked instructions by the switch's lcore, `home`, where they are lent
-	 * and nearly always come back; less those that came back on other threads.
+	 * by the switch's lcore, `home`, alone. Those that the port lets go of on another thread wait in `away` until it looks
+	 * (pair X).
 	 */
 	unsigned home;
-	uint32_t pieces[VIO_SWITCH_PORTS], away_pieces[VIO_SWITCH_PORTS];
-	uint64_t away_frames;
+	uint32_t pieces[VIO_SWITCH_PORTS];
+	struct lent *away;
 	struct rte_mbuf *tx[VIO_FRAME_BURST];
 	unsigned n_tx;
 	struct rte_mbuf
@@ -92,8 +98,13 @@ static inline struct vio_uplink *of(struct vio_port *p)
  */
 int vio_uplink_probe(struct vio_uplink *u, const char *devargs, struct vio_err *err);
 
-/* ethdev_tx.c: struct vio_port_ops' deliver. */
+/* ethdev_tx.c: struct vio_port_ops' deliver and reap. */
 void vio_uplink_deliver(struct vio_port *p, struct vio_frame *const f[], unsigned n);
+void vio_uplink_reap(struct vio_port *p);
+/* u->ext_pool and u->lent_pool; false: no memory. */
+bool vio_uplink_lent_pools(struct vio_uplink *u);
+/* Has the port, or who has its frames now, let go of all mbufs of them? */
+bool vio_uplink_all_back(const struct vio_uplink *u);
 /* Of a port that is closed: what it has not given back. */
 void vio_uplink_take_back(struct vio_uplink *u);
 

@@ -4,37 +4,89 @@
 
 #include "server/ports/ethdev_priv.h"
 
-/* Once: by the port when it frees the last piece, or by us when it is closed and has not. */
-static void let_go(struct lent *l)
+/* A frame is back, once: when the port frees the last piece, or when it is closed and has not. */
+static void back(struct vio_uplink *u, const struct lent *l, struct vio_hold *hold)
 {
-	struct vio_hold *hold = vio_load_relaxed(&l->hold);
-	struct vio_uplink *u = l->u;
-	unsigned here = rte_lcore_id();
-
-	if (!hold) /* it was never lent, or is back */
-		return;
-	if (vio_likely(here != LCORE_ID_ANY && here == vio_load_relaxed(&u->home))) {
-		/* We close it only when this lcore has ended. */
-		vio_store_relaxed(&l->hold, NULL);
-		vio_counter_add(&u->pieces[l->from], -(uint32_t)l->pieces);
-		vio_counter_add(&u->port.stats.lent, -1ull);
-	} else {
-		hold = vio_xchg_acq_rel(&l->hold, NULL); /* pair X */
-		if (!hold)
-			return;
-		(void)vio_fetch_add(&u->away_pieces[l->from], l->pieces);
-		(void)vio_fetch_add(&u->away_frames, 1);
-	}
+	vio_counter_add(&u->pieces[l->from], -(uint32_t)l->pieces);
+	vio_counter_add(&u->port.stats.lent, -1ull);
 	vio_hold_put(hold);
 }
 
 static void on_free(void *addr, void *opaque)
 {
-	struct lent *l = opaque;
+	struct lent *l = opaque, *old;
+	struct vio_hold *hold = vio_load_relaxed(&l->hold);
+	struct vio_uplink *u = l->u;
 
 	(void)addr;
-	let_go(l);
-	rte_mempool_put(l->pool, l);
+	if (hold && vio_likely(rte_lcore_id() == vio_load_relaxed(&u->home))) {
+		/* We close it only when this lcore has ended. */
+		vio_store_relaxed(&l->hold, NULL);
+		back(u, l, hold);
+	} else if (hold) {
+		hold = vio_xchg_acq_rel(&l->hold, NULL);
+		if (hold) {
+			l->back = hold;
+			old = vio_load_relaxed(&u->away);
+			do {
+				l->next = old;
+			} while (!vio_cas(&u->away, old,
+					  l)); /* pair X: the body is not touched any more */
+			return;
+		}
+	}
+	if (l->shared)
+		rte_mempool_put(rte_mempool_from_obj(l), l);
+}
+
+/* Those that were let go of on other threads. */
+static void collect(struct vio_uplink *u)
+{
+	struct lent *l, *next;
+
+	if (vio_likely(!vio_load_relaxed(&u->away)))
+		return;
+	for (l = vio_xchg_acq_rel(&u->away, NULL); l; l = next) { /* pair X */
+		next = l->next;
+		back(u, l, l->back);
+		if (l->shared)
+			rte_mempool_put(u->lent_pool, l);
+	}
+}
+
+/* What is the same for all frames. */
+static void lent_init(struct vio_uplink *u, struct lent *l, bool shared)
+{
+	*l = (struct lent){.info = {.free_cb = on_free, .fcb_opaque = l}, .u = u, .shared = shared};
+}
+
+static void lent_init_own(struct rte_mempool *p, void *arg, void *obj, unsigned i)
+{
+	(void)p, (void)i;
+	lent_init(arg, rte_mbuf_to_priv(obj), false);
+}
+
+static void lent_init_shared(struct rte_mempool *p, void *arg, void *obj, unsigned i)
+{
+	(void)p, (void)i;
+	lent_init(arg, obj, true);
+}
+
+bool vio_uplink_lent_pools(struct vio_uplink *u)
+{
+	char name[RTE_MEMPOOL_NAMESIZE];
+
+	snprintf(name, sizeof(name), "vio_ext_%u", u->id);
+	/* ... and those that wait in ext[] */
+	u->ext_pool = rte_pktmbuf_pool_create(name, POOL_LENT + VIO_FRAME_BURST, 64,
+					      VIO_ALIGN_UP(sizeof(struct lent), VIO_CACHE_LINE), 0,
+					      SOCKET_ID_ANY);
+	snprintf(name, sizeof(name), "vio_lent_%u", u->id);
+	u->lent_pool = rte_mempool_create(name, POOL_LENT, sizeof(struct lent), 64, 0, NULL, NULL,
+					  lent_init_shared, u, SOCKET_ID_ANY, 0);
+	if (u->ext_pool)
+		rte_mempool_obj_iter(u->ext_pool, lent_init_own, u);
+	return u->ext_pool && u->lent_pool;
 }
 
 static void send_all(struct vio_uplink *u)
@@ -80,15 +132,31 @@ static uint32_t share(struct vio_uplink *u)
 /* `n` mbufs for lent pieces; one, mostly. */
 static inline bool take_ext(struct vio_uplink *u, struct rte_mbuf **m, unsigned n)
 {
-	if (vio_unlikely(n > 1))
-		return rte_pktmbuf_alloc_bulk(u->ext_pool, m, n) == 0;
-	if (vio_unlikely(u->n_ext == 0)) {
-		if (rte_pktmbuf_alloc_bulk(u->ext_pool, u->ext, VIO_FRAME_BURST) < 0)
-			return rte_pktmbuf_alloc_bulk(u->ext_pool, m, n) == 0;
-		u->n_ext = VIO_FRAME_BURST;
+	bool ok;
+
+	if (vio_likely(n == 1 && u->n_ext > 0)) {
+		m[0] = u->ext[--u->n_ext];
+		return true;
 	}
-	m[0] = u->ext[--u->n_ext];
-	return true;
+	if (n == 1 && rte_pktmbuf_alloc_bulk(u->ext_pool, u->ext, VIO_FRAME_BURST) == 0) {
+		u->n_ext = VIO_FRAME_BURST - 1;
+		m[0] = u->ext[u->n_ext];
+		ok = true;
+	} else {
+		ok = rte_pktmbuf_alloc_bulk(u->ext_pool, m, n) == 0;
+	}
+	collect(u); /* what is behind an mbuf that was freed on another thread is in `away` by now */
+	return ok;
+}
+
+/* Where a frame of so many pieces is noted; NULL: not now. */
+static inline struct lent *take_lent(struct vio_uplink *u, struct rte_mbuf *const m[], unsigned n)
+{
+	void *obj;
+
+	if (vio_likely(n == 1))
+		return rte_mbuf_to_priv(m[0]);
+	return rte_mempool_get(u->lent_pool, &obj) == 0 ? obj : NULL;
 }
 
 /* The body as external buffers behind the head. False: not now. */
@@ -96,23 +164,17 @@ static bool lend(struct vio_uplink *u, struct vio_frame *f, struct rte_mbuf *hea
 {
 	uint32_t from = vio_switch_from(u->port.sw)->index;
 	struct rte_mbuf *m[VIO_MAX_SEGS + 1], *last = head;
-	uint32_t out = u->pieces[from] - vio_load_relaxed(&u->away_pieces[from]);
 	struct lent *l;
-	void *obj;
 
-	if (f->n_body > VIO_ARRAY_SIZE(m) || out + f->n_body > share(u) ||
-	    rte_mempool_get(u->lent_pool, &obj) < 0)
+	if (f->n_body > VIO_ARRAY_SIZE(m) || u->pieces[from] + f->n_body > share(u) ||
+	    !take_ext(u, m, f->n_body))
 		return false;
-	if (!take_ext(u, m, f->n_body)) {
-		rte_mempool_put(u->lent_pool, obj);
+	l = take_lent(u, m, f->n_body);
+	if (!l) {
+		rte_pktmbuf_free_bulk(m, f->n_body);
 		return false;
 	}
-	l = obj;
-	l->info.free_cb = on_free;
-	l->info.fcb_opaque = l;
 	vio_store_relaxed(&l->hold, f->hold);
-	l->u = u;
-	l->pool = u->lent_pool;
 	l->from = (uint16_t)from;
 	l->pieces = f->n_body;
 	vio_counter_add(&u->pieces[from], f->n_body);
@@ -354,13 +416,45 @@ void vio_uplink_deliver(struct vio_port *p, struct vio_frame *const f[], unsigne
 	send_all(u);
 }
 
-static void take_back(struct rte_mempool *p, void *arg, void *obj, unsigned i)
+void vio_uplink_reap(struct vio_port *p)
+{
+	struct vio_uplink *u = of(p);
+
+	if (!u->stopped)
+		rte_eth_tx_done_cleanup(u->id, 0,
+					0); /* not all devices have it; those free on their own */
+	collect(u);
+}
+
+static void take_back(struct lent *l)
+{
+	struct vio_hold *hold = vio_xchg_acq_rel(&l->hold, NULL);
+
+	if (hold)
+		back(l->u, l, hold);
+}
+
+static void take_back_own(struct rte_mempool *p, void *arg, void *obj, unsigned i)
 {
 	(void)p, (void)arg, (void)i;
-	let_go(obj);
+	take_back(rte_mbuf_to_priv(obj));
+}
+
+static void take_back_shared(struct rte_mempool *p, void *arg, void *obj, unsigned i)
+{
+	(void)p, (void)arg, (void)i;
+	take_back(obj);
 }
 
 void vio_uplink_take_back(struct vio_uplink *u)
 {
-	rte_mempool_obj_iter(u->lent_pool, take_back, NULL);
+	collect(u);
+	rte_mempool_obj_iter(u->ext_pool, take_back_own, NULL);
+	rte_mempool_obj_iter(u->lent_pool, take_back_shared, NULL);
+}
+
+bool vio_uplink_all_back(const struct vio_uplink *u)
+{
+	return (!u->lent_pool || rte_mempool_in_use_count(u->lent_pool) == 0) &&
+	       (!u->ext_pool || rte_mempool_in_use_count(u->ext_pool) == u->n_ext);
 }

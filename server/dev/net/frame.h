@@ -67,7 +67,10 @@
 
 struct vio_port;
 
-/* Whoever needs a frame's body after the call: the last one to let go calls done(), on any thread. */
+/*
+ * Whoever needs a frame's body after the call: the last one to let go calls done(). Plain counts: all on the switch's lcore (or when it
+ * has ended). A port that is told on another thread that a frame has gone brings that there first.
+ */
 struct vio_hold {
 	uint32_t refs;
 	void (*done)(struct vio_hold *h);
@@ -75,11 +78,12 @@ struct vio_hold {
 
 static inline void vio_hold_get(struct vio_hold *h)
 {
-	(void)vio_fetch_add(&h->refs, 1);
+	vio_store_relaxed(&h->refs, h->refs + 1);
 }
 static inline void vio_hold_put(struct vio_hold *h)
 {
-	if (vio_fetch_add(&h->refs, -1u) == 1)
+	vio_store_relaxed(&h->refs, h->refs - 1);
+	if (h->refs == 0)
 		h->done(h);
 }
 

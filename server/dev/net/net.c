@@ -169,16 +169,13 @@ static inline bool judge_chain(struct vio_squeue *q, struct vio_net *n, struct v
 	return true;
 }
 
-/* The last hold on a chain has gone; on whatever thread. */
+/* The last hold on a chain has gone. */
 static void on_released(struct vio_hold *h)
 {
 	struct vio_net_hold *nh = vio_container_of(h, struct vio_net_hold, hold);
-	struct vio_req *old = vio_load_relaxed(&nh->nq->finished);
 
-	do {
-		nh->r->next = old;
-	} while (!vio_cas(&nh->nq->finished, old,
-			  nh->r)); /* pair X: the body is not touched any more */
+	nh->r->next = nh->nq->finished;
+	nh->nq->finished = nh->r;
 }
 
 /*
@@ -211,7 +208,7 @@ static unsigned forward(struct vio_squeue *q, struct vio_net *n, struct vio_req 
 		struct vio_hold *h = n->frame[i].hold;
 
 		finish(q, r[i]);
-		if (vio_likely(vio_load_acquire(&h->refs) == 1)) {
+		if (vio_likely(h->refs == 1)) {
 			h->refs = 0;
 			done[n_done++] = r[i];
 		} else {
@@ -324,7 +321,7 @@ static unsigned sort_out(struct vio_squeue *q, struct vio_plain v[], unsigned n,
 	for (unsigned i = 0; i < n; i++) {
 		const struct vio_frame *f = k < n_go && at[k] == i ? &net->frame[k++] : NULL;
 
-		if (vio_unlikely(f && f->hold && vio_load_acquire(&f->hold->refs) > 1)) {
+		if (vio_unlikely(f && f->hold && f->hold->refs > 1)) {
 			keep(q, &v[i]);
 			note_extent(f);
 			vio_hold_put(f->hold);
@@ -398,14 +395,12 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 	unsigned n = 0, k = 0;
 	int64_t left = q->budget;
 
-	if (!nq->ready && !vio_load_relaxed(&nq->finished))
+	if (!nq->finished)
 		vio_switch_reap(vio_net_of(q)->port.sw);
-	if (!nq->ready)
-		nq->ready = vio_xchg_acq_rel(&nq->finished, NULL); /* pair X */
-	for (; nq->ready && n < max; nq->ready = nq->ready->next) {
-		nq->ready->state = VIO_REQ_DONE;
-		vio_store_release(&nq->hold[nq->ready->head].to, 0); /* pair Y */
-		done[n++] = nq->ready;
+	for (; nq->finished && n < max; nq->finished = nq->finished->next) {
+		nq->finished->state = VIO_REQ_DONE;
+		vio_store_release(&nq->hold[nq->finished->head].to, 0); /* pair Y */
+		done[n++] = nq->finished;
 	}
 	while (q->wait_head && k < VIO_BURST && n + k < max && left > 0) {
 		again[k] = vio_sq_unwait(q);

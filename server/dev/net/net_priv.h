@@ -47,8 +47,7 @@ struct vio_net_queue {
 	/* Transmit. */
 	struct vio_net_hold *hold; /* by chain head */
 	unsigned depth;            /* of hold[] */
-	struct vio_req *finished; /* stack, through next: pushed by whoever lets go last (pair X) */
-	struct vio_req *ready;    /* taken from it */
+	struct vio_req *finished; /* stack, through next: those that nobody holds any more */
 	/* Receive: chains taken from the ring, in order, from held_at on. */
 	unsigned held_at, held_n;
 	struct vio_req *held[VIO_NET_HELD];

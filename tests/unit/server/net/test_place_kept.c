@@ -238,6 +238,60 @@ static void buffers_that_another_thread_lets_go_of_come_back(void **state)
 	wire_down(&r);
 }
 
+#define ROUNDS 10u
+#define SENT   30u
+
+struct letting_go {
+	struct rte_ring *tx;
+	unsigned left;
+};
+
+static void *let_them_go(void *arg)
+{
+	struct letting_go *l = arg;
+	void *m;
+
+	while (l->left > 0) {
+		if (rte_ring_dequeue(l->tx, &m) == 0) {
+			rte_pktmbuf_free(m);
+			l->left--;
+		} else {
+			sched_yield();
+		}
+	}
+	return NULL;
+}
+
+/* The other way: lent frames, in one piece and in several, whose port is told by a thread of its own that they have gone. */
+static void frames_that_another_thread_lets_go_of_come_back(void **state)
+{
+	struct wire r;
+	struct nw *w = begin(state, &r, "");
+	struct letting_go l = {r.tx, ROUNDS * SENT};
+	unsigned back = 0;
+	uint32_t id, used;
+	pthread_t t;
+
+	nw_up(w, &w->g[0], NW_ZERO_COPY, NW_ALL);
+	assert_int_equal(pthread_create(&t, NULL, let_them_go, &l), 0);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		for (unsigned k = 0; k < SENT; k++) {
+			nw_frame(out, 1000, 77, 0, i + k);
+			nw_send_cut(&w->g[0], 0, NULL, out, 1000, k % 3 ? 0 : 500);
+		}
+		while (back < (i + 1) * SENT) {
+			nw_run(w);
+			while (nw_used(&w->g[0], 1, &id, &used))
+				back++;
+		}
+	}
+	pthread_join(t, NULL);
+	assert_int_equal(r.port->stats.in_place, ROUNDS * SENT);
+	assert_int_equal(vio_uplink_lent(r.u), 0);
+	nw_teardown(state);
+	wire_down(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -248,6 +302,7 @@ int main(void)
 		cmocka_unit_test(window_taken_by_force_stops_the_device_and_nobody_else),
 		cmocka_unit_test(a_port_that_keeps_buffers_leaves_some_to_others),
 		cmocka_unit_test(buffers_that_another_thread_lets_go_of_come_back),
+		cmocka_unit_test(frames_that_another_thread_lets_go_of_come_back),
 	};
 
 	if (!eal_begin())
