@@ -370,7 +370,7 @@ static unsigned begin_waiting(struct vio_squeue *q, struct vio_req *done[], unsi
 }
 
 /* What the store has finished: one by one where all that it has would be more than the share. */
-static unsigned collect(struct vio_squeue *q, struct vio_req *done[], unsigned max)
+static unsigned take_done(struct vio_squeue *q, struct vio_req *done[], unsigned max)
 {
 	struct vio_disk_queue *dq = vio_disk_queue_of(q);
 	struct vio_io *fin[VIO_BURST];
@@ -394,7 +394,7 @@ static unsigned complete(struct vio_squeue *q, struct vio_req *done[], unsigned 
 		ops->give_up(vio_disk_queue_of(q)->bq);
 	/* With all of them parked the store has none, and the adapter may be telling it of windows. */
 	if (ops->poll && vio_likely(q->in_flight != q->parked))
-		n = collect(q, done, max < VIO_BURST ? max : VIO_BURST);
+		n = take_done(q, done, max < VIO_BURST ? max : VIO_BURST);
 	if (vio_likely(!q->wait_head) || !vio_blk_may_begin(q))
 		return n;
 	return n + begin_waiting(q, done + n, max - n);

@@ -25,7 +25,7 @@ static inline struct vio_squeue *place_queue(struct vio_net *net)
 	return q;
 }
 
-static inline void place_count(struct vio_squeue *q, int n)
+static inline void count_places(struct vio_squeue *q, int n)
 {
 	vio_store_release(&q->in_flight, (uint16_t)(q->in_flight + n)); /* pair Q */
 }
@@ -97,7 +97,7 @@ unsigned vio_net_post(struct vio_port *p, struct vio_place *const place[], unsig
 		vio_store_relaxed(&h->to, (uintptr_t)v[i].va + v[i].len);
 	}
 	if (k > 0)
-		place_count(q, (int)k);
+		count_places(q, (int)k);
 	return k;
 }
 
@@ -118,7 +118,7 @@ void vio_net_unpost(struct vio_place *const place[], unsigned n)
 		place_back(q, place[i]);
 		/* A queue that has stopped forgets what it had taken. */
 		vio_net_hold_plain(q, vio_nq_of(q), &v, 1);
-		place_count(q, -1);
+		count_places(q, -1);
 	}
 }
 
@@ -156,7 +156,7 @@ unsigned vio_net_deliver_placed(struct vio_net *net, struct vio_frame *const f[]
 	if (k > 0) {
 		vio_net_count_plain(net, q, k, bytes, 0);
 		vio_counter_add(&net->port.stats.in_place, k);
-		place_count(q, -(int)k);
+		count_places(q, -(int)k);
 		vio_squeue_give_plain(q, v, used, k, 0);
 	}
 	return k;
