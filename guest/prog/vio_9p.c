@@ -61,7 +61,7 @@ static const struct vio_program program = {
 	.rows = rows,
 };
 
-static int failed(struct vio_err *err, int64_t rc, const char *what, const char *path)
+static int call_failed(struct vio_err *err, int64_t rc, const char *what, const char *path)
 {
 	return vio_err_set(err, (int)rc, "%s %s: %s", what, path, strerror((int)-rc));
 }
@@ -81,7 +81,7 @@ static int nine_list(struct vio_9p_fs *fs, const char *path, struct vio_err *err
 		at = e[rc - 1].next;
 	}
 	free(e);
-	return rc < 0 ? failed(err, rc, "list", path) : 0;
+	return rc < 0 ? call_failed(err, rc, "list", path) : 0;
 }
 
 static int nine_get(struct vio_9p_fs *fs, const char *path, uint8_t *buf, struct vio_err *err)
@@ -93,10 +93,10 @@ static int nine_get(struct vio_9p_fs *fs, const char *path, uint8_t *buf, struct
 		n = vio_9p_lopen(fs, FILE_ID, O_RDONLY);
 	while (n >= 0 && !stop_now && (n = vio_9p_read(fs, FILE_ID, at, buf, PIECE)) > 0) {
 		if (fwrite(buf, 1, (size_t)n, stdout) != (size_t)n)
-			return failed(err, -errno, "write", "standard output");
+			return call_failed(err, -errno, "write", "standard output");
 		at += (uint64_t)n;
 	}
-	return n < 0 ? failed(err, n, "get", path) : 0;
+	return n < 0 ? call_failed(err, n, "get", path) : 0;
 }
 
 /* FILE_ID becomes the file, empty and open. */
@@ -132,7 +132,7 @@ static int nine_put(struct vio_9p_fs *fs, const char *path, uint8_t *buf, struct
 	}
 	if (rc >= 0)
 		rc = vio_9p_clunk(fs, FILE_ID);
-	return rc < 0 ? failed(err, rc, "put", path) : 0;
+	return rc < 0 ? call_failed(err, rc, "put", path) : 0;
 }
 
 static int nine_work(struct vio_9p_fs *fs, const struct opts *o, struct vio_err *err)
@@ -141,7 +141,7 @@ static int nine_work(struct vio_9p_fs *fs, const struct opts *o, struct vio_err 
 	int rc = buf ? vio_9p_mount(fs, o->aname) : -ENOMEM;
 
 	if (rc)
-		rc = failed(err, rc, "mount", fs->name);
+		rc = call_failed(err, rc, "mount", fs->name);
 	if (rc == 0 && o->list)
 		rc = nine_list(fs, o->list, err);
 	if (rc == 0 && o->put)
