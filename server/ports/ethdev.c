@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* rte_dev_dma_map(), the only call that serves every driver, is not stable yet in DPDK 22.11. */
 #define ALLOW_EXPERIMENTAL_API
@@ -291,6 +292,7 @@ int vio_uplink_create(const char *spec, struct vio_uplink **out, struct vio_err 
 	u->id = RTE_MAX_ETHPORTS;
 	u->home = LCORE_ID_ANY;
 	u->active = -1;
+	u->control = -1;
 	u->fresh = fresh_mbuf();
 	u->port.ops = &ops;
 	vio_port_defaults(&u->port);
@@ -367,6 +369,8 @@ void vio_uplink_destroy(struct vio_uplink *u)
 		return;
 	u->port.sw = NULL; /* it may have gone already */
 	vio_uplink_stop(u);
+	if (u->control >= 0)
+		close(u->control);
 	if (!u->places || !u->rx_pool || rte_mempool_in_use_count(u->rx_pool) == 0)
 		rte_mempool_free(u->rx_pool);
 	/* Mbufs that the driver has forgotten may be remembered: they must stay what they are. */

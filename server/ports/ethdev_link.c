@@ -1,13 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Links of uplinks: up or down, how fast, which part of a bond is in use. The switch's lcore. */
+#include <net/if.h>
+#include <sys/ioctl.h>
+
 #include <rte_eth_bond.h>
 
 #include "server/ports/ethdev_priv.h"
 
-static bool has_link(uint16_t id)
+/* Has the interface a carrier? One that has gone has none. */
+static bool kernel_has_link(int control, int ifindex)
+{
+	const int want = IFF_UP | IFF_RUNNING;
+	struct ifreq r = {.ifr_ifindex = ifindex};
+
+	return ioctl(control, SIOCGIFNAME, &r) == 0 && ioctl(control, SIOCGIFFLAGS, &r) == 0 &&
+	       (r.ifr_flags & want) == want;
+}
+
+static bool has_link(const struct vio_uplink *u, uint16_t id)
 {
 	struct rte_eth_link link;
 
+	for (unsigned i = 0; i < u->n_kernel; i++) {
+		if (u->kernel[i].id == id)
+			return kernel_has_link(u->control, u->kernel[i].ifindex);
+	}
 	return rte_eth_link_get_nowait(id, &link) < 0 || link.link_status == RTE_ETH_LINK_UP;
 }
 
@@ -37,7 +54,7 @@ static bool look_after_bond(struct vio_uplink *u)
 	for (int i = -1; i < n && !up; i++) { /* the active one first */
 		int id = i < 0 ? primary : part[i];
 
-		if (id < 0 || !has_link((uint16_t)id))
+		if (id < 0 || !has_link(u, (uint16_t)id))
 			continue;
 		up = true;
 		if (backup && id != primary && rte_eth_bond_primary_set(u->id, (uint16_t)id) == 0)
@@ -54,7 +71,7 @@ static bool look_after_bond(struct vio_uplink *u)
 
 bool vio_uplink_link(struct vio_uplink *u)
 {
-	return u->bond ? look_after_bond(u) : has_link(u->id);
+	return u->bond ? look_after_bond(u) : has_link(u, u->id);
 }
 
 void vio_uplink_tick(struct vio_port *p)

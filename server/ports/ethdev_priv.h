@@ -53,6 +53,16 @@ struct vio_uplink {
 	bool places;
 	bool unfinished_sums; /* may bring in frames whose checksum the kernel left to a device (af_packet) */
 	int active;           /* bond: the part in use, as far as we know; -1 */
+	/*
+	 * The port, or parts of it, whose drivers always say that there is a link (af_packet): the interface's kernel is asked,
+	 * through a socket of its namespace.
+	 */
+	int control;
+	unsigned n_kernel;
+	struct {
+		uint16_t id;
+		int ifindex;
+	} kernel[MAX_PARTS];
 	bool started;
 	bool stopped; /* vio_uplink_stop(): nobody but us has to do with it any more */
 	/*

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a port is: its driver, its parts if it is a bond, what may be asked of it. */
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <rte_dev.h>
@@ -59,6 +61,27 @@ static bool writes_in_place(const struct rte_eth_dev_info *info)
 	return reads_our_memory(info) && strcmp(info->driver_name, "net_tap") != 0;
 }
 
+/* Of af_packet: its interface's link is the kernel's to say. Without a socket or a name it is what the driver says. */
+static void ask_kernel(struct vio_uplink *u, uint16_t id, const struct rte_eth_dev_info *info)
+{
+	const struct rte_devargs *args = info->device ? rte_dev_devargs(info->device) : NULL;
+	const char *at = args && args->args ? strstr(args->args, "iface=") : NULL;
+	char name[IFNAMSIZ];
+	unsigned ifindex;
+
+	if (!at)
+		return;
+	at += strlen("iface=");
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(at, ","), at);
+	ifindex = if_nametoindex(name);
+	if (u->control < 0)
+		u->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (ifindex == 0 || u->control < 0)
+		return;
+	u->kernel[u->n_kernel].id = id;
+	u->kernel[u->n_kernel++].ifindex = (int)ifindex;
+}
+
 struct parts {
 	bool hardware; /* all of it */
 	bool reach; /* all of it can have frames in place: hardware, for which memory is mapped, or known */
@@ -89,8 +112,10 @@ static struct parts look_at_parts(struct vio_uplink *u)
 			p.reach = p.known = false;
 		if (!ok || !writes_in_place(&info))
 			p.places = false;
-		if (ok && !strcmp(info.driver_name, "net_af_packet"))
+		if (ok && !strcmp(info.driver_name, "net_af_packet")) {
 			u->unfinished_sums = true;
+			ask_kernel(u, part[i], &info);
+		}
 	}
 	return p;
 }

@@ -15,7 +15,7 @@ import threading
 import time
 import unittest
 
-from common import ARMS, BUILD, MachineError, NetMachine, Program, main, telemetry, until
+from common import ARMS, BUILD, SLOW, MachineError, NetMachine, Program, main, telemetry, until
 from net_lan import Lan, sh, why_not
 
 GUEST, STATION = bytes.fromhex("020000000001"), bytes.fromhex("020000000077")
@@ -157,7 +157,7 @@ class BondLan(Lan):
 class Uplink(unittest.TestCase):
     def test_frames_come_back_unharmed_through_a_tap_in_every_arm(self):
         # The last one announces its buffers' windows while frames flow.
-        for arm in [*ARMS, "zero-copy,mapping=cached"]:
+        for arm in [*(ARMS[::3] if SLOW else ARMS), "zero-copy,mapping=cached"]:
             with self.subTest(arm=arm), Echo(arm, ["--uplink", "net_tap0,iface=vt0"]) as e:
                 tap = Tap(self, "vt0")
                 for n, size in enumerate([46, 47, 242, 256, 1000, 1500]):
@@ -196,7 +196,7 @@ class Uplink(unittest.TestCase):
                 self.only_vlan_10_comes_back("vv1", (11, 12, 13, None), e)
 
     def test_a_bond_loses_at_most_a_seconds_frames_when_its_active_uplink_is_killed(self):
-        for arm, kill in (("copy", ("set", "vt0", "down")), ("zero-copy", ("set", "vt0", "down")), ("zero-copy", ("del", "vt0"))):
+        for arm, kill in (("copy", ("set", "vt0", "down")), ("zero-copy", ("del", "vt0")), ("zero-copy", ("set", "vt0", "down")))[:2 if SLOW else 3]:
             with self.subTest(arm=arm, kill=kill), Echo(arm, BOND) as e:
                 taps = [Tap(self, "vt0"), Tap(self, "vt1")]
                 echoed(taps[0], body(0, 300))
@@ -206,18 +206,17 @@ class Uplink(unittest.TestCase):
                     for t in taps:
                         back.update(struct.unpack_from("!I", got[0])[0] for got in iter(t.take, None))
 
-                for n in range(1, 3 * RATE + 1):
-                    if n == RATE:
+                last = (2 if SLOW else 3) * RATE
+                for n in range(1, last + 1):
+                    if n == RATE // 2:
                         subprocess.run(["ip", "link", *kill], check=True)
                     # The station does as a bond of its own: the first port that has a link.
                     self.assertTrue(any(t.send(body(n, 300)) for t in taps))
                     hear()
                     time.sleep(1 / RATE)
-                time.sleep(0.5)
-                hear()
-                lost = set(range(1, 3 * RATE + 1)) - back
+                until(lambda: hear() or last in back, "the last frame back")
+                lost = set(range(1, last + 1)) - back
                 self.assertLessEqual(len(lost), RATE, f"lost: {sorted(lost)}\n{e.log()}")
-                self.assertIn(3 * RATE, back, e.log())
 
     def test_ping_through_a_bond_loses_at_most_a_second_when_its_active_uplink_is_killed(self):
         reason = why_not()
@@ -253,12 +252,18 @@ class Uplink(unittest.TestCase):
 
             until(told, "a RARP request in the guest's name on the other part")
 
-    def test_frames_come_back_unharmed_through_af_packet_on_a_veth(self):
+    def test_frames_come_back_unharmed_through_af_packet_on_a_veth_and_its_carrier_is_the_ports_link(self):
         veth(self)
-        with Echo("zero-copy", ["--uplink", "net_af_packet0,iface=vv0"]):
+        with Echo("zero-copy", ["--uplink", "net_af_packet0,iface=vv0"]) as e:
             tap = Tap(self, "vv1")
             for n, size in enumerate([46, 300, 1500]):
                 echoed(tap, body(n, size))
+            for words, link in (("set vv1 down", "down"), ("set vv1 up", "up"), ("set vv0 down", "down"), ("set vv0 up", "up")):
+                sh("ip", "link", *words.split())
+                until(lambda link=link: counters(e.m, 1)["link"] == link, f"the link to be {link} after {words}")
+            echoed(tap, body(9, 400))
+            sh("ip", "link", "del", "vv0")
+            until(lambda: counters(e.m, 1)["link"] == "down", "no link without an interface")
 
     def test_frames_of_a_guests_own_uplink_come_in_in_its_buffers_and_the_server_copies_no_byte(self):
         veth(self)
