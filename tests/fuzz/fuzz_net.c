@@ -182,6 +182,19 @@ static void post(struct end *e, struct bytes *b, unsigned i)
 	make_available(e, (uint16_t)i);
 }
 
+/* The first `given` bytes again and again, none: zeroes. */
+static void repeat(uint8_t *to, uint32_t len, const uint8_t *raw, uint32_t given)
+{
+	uint32_t have = given < len ? given : len;
+
+	memset(to, 0, given ? 0 : len);
+	memcpy(to, raw, have);
+	for (uint32_t n; have > 0 && have < len; have += n) {
+		n = have < len - have ? have : len - have;
+		memcpy(to + have, to, n);
+	}
+}
+
 /* Header and frame i: bytes of the input, repeated to the length that they want, cut into descriptors. */
 static void send(struct end *e, struct bytes *b, unsigned i)
 {
@@ -198,9 +211,7 @@ static void send(struct end *e, struct bytes *b, unsigned i)
 	e->len[i] = len;
 	e->mem[i] = malloc(len);
 	FUZZ_CHECK(e->mem[i]);
-	for (uint32_t k = 0; k < len; k++)
-		e->mem[i][k] = given ? raw[k % given] : 0;
-	memcpy(e->mem[i], raw, given < len ? given : len);
+	repeat(e->mem[i], len, raw, given);
 	window(e, DATA + i * 0x20000ull, len, e->mem[i], TCE_READ, (uint16_t)(10 + i));
 	for (left = len; left > 0; d++) {
 		uint32_t part = --n && left > 1 ? 1 + cuts * 3u % left : left;

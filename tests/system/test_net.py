@@ -5,14 +5,15 @@
 import json
 import os
 import subprocess
-import time
 import unittest
 
-from common import ARMS, BUILD, LAYOUTS, SLOW, MachineError, NetMachine, Program, main
+from common import ARMS, BUILD, LAYOUTS, SLOW, MachineError, NetMachine, Program, main, telemetry, until
 
 MORE_ARMS = ["zero-copy,mapping=single-use", "zero-copy,mapping=deferred", "copy,mapping=cached", "copy,ring=direct",
              "copy,notify=poll", "zero-copy,notify=crq", "zero-copy,notify=suppress", "zero-copy,payload=copybreak", "premapped,ring=copy",
              *(f"{arm},layout={layout}" for layout in LAYOUTS for arm in ARMS)]
+# Where there are two for each: what the others have of their own runs under the sanitizers in the test of all sizes.
+SOME_ARMS = ["copy", "zero-copy"] if SLOW else ARMS
 MAC = ["02:56:49:4f:00:00", "02:56:49:4f:00:01"]
 
 
@@ -93,7 +94,7 @@ class Frames(unittest.TestCase):
 
     def test_arms_of_the_two_ends_need_not_be_the_same(self):
         with machine() as m:
-            for a, b in (("copy", "zero-copy"), ("zero-copy", "copy"), ("premapped", "copy-tuned")):
+            for a, b in (("copy", "zero-copy"), ("zero-copy", "copy"), ("premapped", "copy-tuned"))[:2 if SLOW else 3]:
                 with self.subTest(sender=a, echo=b):
                     p = Partner(m, "--arm", b, "--forward", "io")
                     r = run_net(m, 0, "--arm", a, "--forward", "flowgen", "--size", "64,1518,9000", "--touch", "all",
@@ -112,7 +113,7 @@ class Frames(unittest.TestCase):
 
     def test_several_pairs_of_queues_carry_frames(self):
         with machine("mtu=9000,queues=3") as m:
-            for arm in ARMS:
+            for arm in SOME_ARMS:
                 with self.subTest(arm=arm):
                     p = Partner(m, "--arm", arm, "--forward", "io", "--queues", "3")
                     # A flow keeps its order on the queue that it has; several of one stream are on several queues.
@@ -141,7 +142,7 @@ class Frames(unittest.TestCase):
     def test_a_flood_loses_frames_only_where_it_is_counted(self):
         # More than the receiver can take: what arrives is right and in order, and no buffer is missing at either end.
         with machine() as m:
-            for arm in ARMS:
+            for arm in SOME_ARMS:
                 with self.subTest(arm=arm):
                     p = Partner(m, "--arm", arm, "--forward", "rxonly", "--touch", "all")
                     r = run_net(m, 0, "--arm", arm, "--forward", "txonly", "--touch", "all", "--peer", MAC[1], "--seconds", "0.4",
@@ -179,26 +180,34 @@ class Frames(unittest.TestCase):
 
 
 class Deaths(unittest.TestCase):
+    @staticmethod
+    def to_sender(m):
+        """All that the sender gets are its own frames, sent back."""
+        return telemetry(m, "/vio/port,0")[0]["out_frames"]
+
+    def frames_come_back(self, m, sender, before):
+        until(lambda: self.to_sender(m) > before + 100 or not sender.alive(), "frames to come back")
+        self.assertTrue(sender.alive(), sender.log() + m.vios.log())
+
     def test_a_killed_server_comes_back_and_frames_flow_again(self):
         with machine() as m:
-            for arm in ARMS:
+            for arm in SOME_ARMS:
                 with self.subTest(arm=arm):
                     p = Partner(m, "--arm", arm, "--forward", "io")
-                    out = os.path.join(m.dir, "sender.json")
+                    out, before = os.path.join(m.dir, "sender.json"), self.to_sender(m)
                     s = Program("sender", vio_net(m, 0, "--arm", arm, "--forward", "flowgen", "--rate", "500", "--touch", "all",
-                                                  "--seconds", "7", "--idle-us", "200", "--json", out), m.dir)
-                    time.sleep(1.5)
-                    self.assertTrue(s.alive(), s.log())
+                                                  "--seconds", "3600", "--warm-seconds", "0", "--drain-seconds", "0", "--idle-us", "200", "--json", out), m.dir)
+                    self.frames_come_back(m, s, before)
                     m.vios.kill()
-                    time.sleep(0.5)
+                    until(lambda: "has gone" in s.log() and "has gone" in p.log(), "the guests' word on the server's death")
                     m.start_vios()
-                    s.proc.wait(60)
-                    self.assertEqual(s.stop(), 0, s.log() + m.vios.log())
+                    self.frames_come_back(m, s, 0)
+                    self.assertEqual(s.stop(30), 0, s.log() + m.vios.log())
                     self.assertIn("is back", s.log())
                     with open(out) as f:
                         run = json.load(f)["run"]
                     self.assertEqual(run["mismatches"], 0)
-                    self.assertGreater(run["own"], 500)
+                    self.assertGreater(run["own"], 100)
                     self.assertIn("is back", p.log())
                     p.result()
 
