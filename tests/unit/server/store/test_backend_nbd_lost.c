@@ -348,7 +348,11 @@ static void no_queue_waits_for_the_address_of_a_name(void **state)
 	rig_close(&g);
 	assert_int_equal(names_waiting(), 1);
 	hold_names(false);
+	while (names_waiting() > 0)
+		pause_ms(1);
+	pthread_mutex_lock(&resolver.lock);
 	assert_int_equal(resolver.overslept, 0);
+	pthread_mutex_unlock(&resolver.lock);
 	teardown(&g, &s);
 }
 
