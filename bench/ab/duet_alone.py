@@ -3,7 +3,7 @@
 """Does an arm in a duet run as it does alone? Arms of a dance of five beside the same arm that dances with nobody but a line that
 goes to and fro (so that R is known): same windows, no other arm's lines in the caches. By plateau of R, one value a start.
 
-    bench/ab/duet_alone.py [--build build] [--starts 6] [--cores G,S]
+    bench/ab/duet_alone.py [--build build] [--starts 6] [--disk null] [--cores G,S]
 """
 
 import argparse
@@ -31,6 +31,7 @@ def asked(argv):
     p = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     p.add_argument("--build", default="build")
     p.add_argument("--starts", type=int, default=6)
+    p.add_argument("--disk", choices=sorted({s["backend"] for s in SWEEPS}), help="this one only: more starts in the same time (all)")
     p.add_argument("--cores")
     return p.parse_args(argv)
 
@@ -62,7 +63,8 @@ def one_start(make, keys, block, first, failures):
 
 def measure(args):
     """(windows, header, failures): slots are the arms in the duet, and the same arms with ALONE behind their names."""
-    e = experiment.parse({"title": "alone", "arms": ARMS, "sweep": SWEEPS, "duet": {"seconds": 0.5}}, "alone", "alone")
+    sweeps = [s for s in SWEEPS if args.disk in (None, s["backend"])]
+    e = experiment.parse({"title": "alone", "arms": ARMS, "sweep": sweeps, "duet": {"seconds": 0.5}}, "alone", "alone")
     keys, header = runner.danced_keys(e), runner.window_header(e, args.build)
     e.slots |= {a + ALONE: a for a in ASKED}
     header["slots"] = [*e.slots, *windows.SPECIALS]
