@@ -2,6 +2,7 @@
 /* Calls from mailboxes. */
 #include "guest/carrier/mailbox.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,7 +164,7 @@ static int64_t mb_call(struct vio_mb_server *s, uint64_t op, const uint64_t *arg
 		char line[200];
 
 		vio_crq_trace(line, sizeof(line), args[1], args[2], true);
-		fprintf(s->trace, "%s\n", line);
+		fprintf(s->trace, "%" PRIx64 ": %s\n", args[0], line);
 	}
 	mb_note(s, op, args, ret, rc);
 	return rc;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/option_rows.h"
+#include "guest/carrier/guardian.h"
 #include "guest/carrier/ivshmem.h"
 #include "guest/carrier/mailbox.h"
 #include "vio/cycles.h"
@@ -217,8 +218,13 @@ static int link_memory(struct carrier *c, struct vio_err *err)
 
 static int mailbox_open_all(struct carrier *c, struct vio_err *err)
 {
-	int rc = phyp_connect(c->o->phypd, c->o->partition, &c->part, err);
+	int rc = vio_ivshmem_open(&c->iv, c->o->socket, VIO_MB_BYTES, err);
 
+	/* Before there is a connection that it would hold, too. */
+	if (rc == 0)
+		rc = vio_guardian_start(&c->iv, c->o->phypd, c->o->partition, err);
+	if (rc == 0)
+		rc = phyp_connect(c->o->phypd, c->o->partition, &c->part, err);
 	if (rc == 0)
 		rc = phyp_vcpu_create(c->part, &c->vcpu, err);
 	/* A kick then costs no system calls in the hypervisor. */
@@ -226,8 +232,6 @@ static int mailbox_open_all(struct carrier *c, struct vio_err *err)
 		phyp_irq_route(c->vcpu, phyp_unit(c->part, i)->unit);
 		rc = phyp_alias_set(c->part, phyp_unit(c->part, i)->unit, PHYP_ALIAS_CRQ, err);
 	}
-	if (rc == 0)
-		rc = vio_ivshmem_open(&c->iv, c->o->socket, VIO_MB_BYTES, err);
 	if (rc == 0)
 		rc = vio_mb_open(&c->mb, c->vcpu, c->iv.va, err);
 	c->mb.trace = c->o->trace ? stderr : NULL;

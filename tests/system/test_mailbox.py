@@ -5,10 +5,12 @@
 It is this program, in QEMU's place at the ivshmem socket: with the partition's memory and the mailboxes, and nothing else.
 """
 
+import contextlib
 import json
 import mmap
 import os
 import random
+import select
 import socket
 import struct
 import subprocess
@@ -21,7 +23,7 @@ from machine import die_with_parent
 
 H_PUT_TCE, H_REG_CRQ, H_SEND_CRQ, H_FREE_CRQ, ANEW = 0x20, 0xFC, 0x108, 0x100, 1
 H_SUCCESS, H_CLOSED, H_DROPPED = 0, 2, -12
-BOXES, BOX, REGS, UNITS, ASLEEP = 0x4000, 256, 9, 0x1000, 128
+BOXES, BOX, REGS, UNITS, UP, ASLEEP = 0x4000, 256, 9, 0x1000, 64, 128
 PROBE, ACKNOWLEDGE, REPLY, FORMAT = 1, 2, 0x80, 0x56  # proto/msg.h
 PAGE, MIB = 4096, 1 << 20
 CRQ, HEADER, MARKED = 1 * MIB, 1 * MIB + PAGE, 2 * MIB  # where in the partition's memory
@@ -83,6 +85,9 @@ class Kernel:
         struct.pack_into(">QQ", self.ram, at, 0, 0)
         self.next = (self.next + 1) % (PAGE // 16)
         return hi, lo
+
+    def anew(self):
+        until(lambda: self.call(ANEW) == H_SUCCESS, "an end of what was left behind")
 
     def connect(self):
         assert self.map(0, CRQ) == H_SUCCESS
@@ -155,7 +160,19 @@ class Hostile(unittest.TestCase):
         k.call(H_SEND_CRQ, k.unit, 0x8000 << 48 | FORMAT << 48 | 2 << 40 | PROBE << 32 | 64, MARKED)
         self.others_go_on()
         self.assertEqual((k.ram[MARKED:MARKED + PAGE], k.ram[HEADER:HEADER + PAGE]), (MARK, MARK))
-        self.assertEqual(k.call(ANEW), H_SUCCESS)
+        k.anew()
+
+    def test_a_machine_is_told_of_its_carriers_death_when_nothing_of_it_is_touched_any_more(self):
+        k = self.kernel
+        k.connect()
+        os.set_blocking(k.fds[2], False)
+        with contextlib.suppress(BlockingIOError):
+            os.read(k.fds[2], 8)  # what was raised before
+        self.assertEqual(struct.unpack_from("<I", k.bar, UP)[0], 1)
+        self.mailbox.kill()
+        until(lambda: struct.unpack_from("<I", k.bar, UP)[0] == 0, "the end of `up`")
+        until(lambda: select.select([k.fds[2]], [], [], 0)[0], "an interrupt")
+        self.assertTrue(self.m.vios.alive())
 
     def test_floods_and_silence_are_its_own_trouble(self):
         k, r = self.kernel, random.Random(1)
@@ -166,14 +183,14 @@ class Hostile(unittest.TestCase):
         self.others_go_on()
         for box in range(16):  # and it still answers in each of them
             k.call(0x1C, k.liobn, k.window, box=box)
-        until(lambda: k.call(ANEW) == H_SUCCESS, "an end of what the flood has left")
+        k.anew()
         k.connect()
         # Questions without end, whose answers nobody takes: ours is full, then the server's.
         hi = 0x8000 << 48 | FORMAT << 48 | 2 << 40 | PROBE << 32 | 64
         said = [k.call(H_SEND_CRQ, k.unit, hi, MARKED) for _ in range(600)]
         self.assertTrue(set(said) <= {H_SUCCESS, H_DROPPED, H_CLOSED}, set(said))
         self.others_go_on()
-        self.assertEqual(k.call(ANEW), H_SUCCESS)
+        k.anew()
         k.connect()
         self.assertEqual(k.map(1, HEADER), H_SUCCESS)
         self.assertEqual(k.ask(PROBE, k.window + PAGE, 64), 0)
