@@ -241,6 +241,12 @@ enum phyp_alias {
 /* Not while another thread makes calls on this unit. -ENOENT no such unit. Dropped by itself when the partner dies. */
 int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind,
 		   struct vio_err *err);
+/*
+ * Go on with what phyp_alias_set() has begun: the pages that stand are brought into this process's page tables, and those
+ * that stood are unmapped, about `bytes` of them (a page of the partner's memory at least). Bytes that are left; 0: done. What is
+ * left costs the calls that meet it first a page fault, and nothing else. Thread as phyp_alias_set().
+ */
+uint64_t phyp_alias_step(struct phyp_part *part, uint32_t unit, uint64_t bytes);
 
 /* --------------------------------------------------------------- virtual processors ---- */
 

@@ -19,7 +19,9 @@
 struct hv_alias {
 	uint8_t *base;
 	uint64_t len;
+	uint64_t ready; /* bytes from the beginning on whose pages are in this process's tables */
 	uint32_t gen;
+	struct hv_alias *next; /* of those that are gone */
 };
 
 /* A partner partition: descriptors of its memory (of one generation) and of its vcpus. */
@@ -31,6 +33,8 @@ struct hv_peer {
 	int fd[PHYP_MAX_LMBS];
 	struct hv_alias *
 		alias; /* read without the lock by calls that are marked busy; see hv_peer_drop() */
+	struct hv_alias *
+		gone; /* nobody uses them any more: to be unmapped, by phyp_alias_step(); under lock */
 	int evfd[HV_EVFDS];
 };
 

@@ -45,7 +45,10 @@ static void wait_for_calls(struct phyp_part *part)
 	}
 }
 
-/* peer->lock and part->vcpu_lock are held: no vcpu is freed under our eyes. */
+/*
+ * Not used from here on; unmapped later. peer->lock and part->vcpu_lock are held: no vcpu is freed under our
+ * eyes.
+ */
 static void drop_alias(struct phyp_part *part, struct hv_peer *peer)
 {
 	struct hv_alias *a = peer->alias;
@@ -54,25 +57,47 @@ static void drop_alias(struct phyp_part *part, struct hv_peer *peer)
 		return;
 	vio_store_release(&peer->alias, NULL);
 	wait_for_calls(part);
-	munmap(a->base, a->len);
-	free(a);
+	a->next = peer->gone;
+	peer->gone = a;
+}
+
+/* Unmap `bytes` of it from its end on, and forget it when nothing is left. */
+static uint64_t unmap_some(struct hv_alias *a, uint64_t bytes)
+{
+	uint64_t n = bytes < a->len ? bytes : a->len;
+
+	munmap(a->base + a->len - n, n);
+	a->len -= n;
+	return n;
 }
 
 void hv_peer_drop(struct phyp_part *part, struct hv_peer *peer, uint32_t keep_gen)
 {
+	struct hv_alias *gone;
+
 	pthread_mutex_lock(&part->vcpu_lock);
 	pthread_mutex_lock(&peer->lock);
 	drop_alias(part, peer);
 	if (peer->gen != keep_gen)
 		close_fds(peer);
+	gone = peer->gone;
+	peer->gone = NULL;
 	pthread_mutex_unlock(&peer->lock);
 	pthread_mutex_unlock(&part->vcpu_lock);
+	/* Long: an lcore may want the locks. */
+	while (gone) {
+		struct hv_alias *a = gone;
+
+		gone = a->next;
+		unmap_some(a, a->len);
+		free(a);
+	}
 }
 
 static int make_alias(struct phyp_part *part, struct hv_peer *peer)
 {
 	const struct hv_part *p = &part->seg->part[peer->part];
-	struct hv_alias *a = malloc(sizeof(*a));
+	struct hv_alias *a = calloc(1, sizeof(*a));
 	int rc;
 
 	if (!a)
@@ -81,10 +106,10 @@ static int make_alias(struct phyp_part *part, struct hv_peer *peer)
 	a->gen = peer->gen;
 	a->base = hv_reserve(a->len);
 	rc = a->base ? 0 : -ENOMEM;
-	/* Faults belong to the set-up, not to the first calls. */
+	/* The pages come in phyp_alias_step(), or with the first calls. */
 	if (rc == 0)
 		rc = hv_lmbs_map(a->base, peer->fd, peer->n_fds, 1ull << p->lmb_shift,
-				 PROT_READ | PROT_WRITE, MAP_POPULATE);
+				 PROT_READ | PROT_WRITE, 0);
 	if (rc) {
 		if (a->base)
 			munmap(a->base, a->len);
@@ -204,9 +229,63 @@ int phyp_alias_set(struct phyp_part *part, uint32_t unit, enum phyp_alias kind, 
 	}
 	for (unsigned i = 0; i < part->n_units; i++)
 		wanted |= part->unit[i].peer == lu->peer && part->unit[i].kind == PHYP_ALIAS_RDMA;
-	if (!wanted)
-		hv_peer_drop(part, lu->peer, vio_load_acquire(&lu->peer->gen));
+	if (wanted)
+		return 0;
+	pthread_mutex_lock(&part->vcpu_lock);
+	pthread_mutex_lock(&lu->peer->lock);
+	drop_alias(part, lu->peer);
+	pthread_mutex_unlock(&lu->peer->lock);
+	pthread_mutex_unlock(&part->vcpu_lock);
 	return 0;
+}
+
+static uint64_t unmap_gone(struct hv_peer *peer, uint64_t *bytes)
+{
+	uint64_t left = 0;
+
+	while (peer->gone && *bytes > 0) {
+		struct hv_alias *a = peer->gone;
+
+		*bytes -= unmap_some(a, *bytes);
+		if (a->len > 0)
+			break;
+		peer->gone = a->next;
+		free(a);
+	}
+	for (const struct hv_alias *a = peer->gone; a; a = a->next)
+		left += a->len;
+	return left;
+}
+
+/* A kernel that can't (before 5.14) leaves it to the first calls. */
+static uint64_t bring_pages(struct hv_alias *a, uint64_t bytes)
+{
+	uint64_t n = a->len - a->ready;
+
+	n = bytes < n ? bytes : n;
+	if (n > 0)
+		(void)madvise(a->base + a->ready, n, MADV_POPULATE_WRITE);
+	a->ready += n;
+	return a->len - a->ready;
+}
+
+uint64_t phyp_alias_step(struct phyp_part *part, uint32_t unit, uint64_t bytes)
+{
+	struct hv_lunit *lu = hv_own_unit(part, unit);
+	struct hv_peer *peer;
+	uint64_t page, left;
+
+	if (!lu || !lu->far)
+		return 0;
+	peer = lu->peer;
+	page = part->seg->part[peer->part].backing;
+	bytes = VIO_ALIGN_UP(bytes, page);
+	pthread_mutex_lock(&peer->lock);
+	left = unmap_gone(peer, &bytes);
+	if (peer->alias)
+		left += bring_pages(peer->alias, bytes);
+	pthread_mutex_unlock(&peer->lock);
+	return left;
 }
 
 /* A page of nothing, of the size that the owner's memory has, over the one that is missing. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* An adapter's life, its CRQ, and what it does with each message. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,7 +43,10 @@ static bool dispatch(struct vio_adapter *a, const struct vio_msg *m)
 		why = vio_achoice_again(a);
 		if (why == VIO_ST_OK)
 			why = vio_astart(a);
-		break;
+		if (why != VIO_ST_OK)
+			break;
+		vio_aop_begin(a, VIO_AOP_START, m);
+		return true;
 	case VIO_TODO_WINDOW_ADD:
 		/* An accept, a mapping, DPDK's table and its devices: a fraction of a millisecond. */
 		if (vio_awindow_add(a, m, &op))
@@ -432,7 +436,7 @@ void vio_adapter_destroy(struct vio_adapter *a)
 		return;
 	}
 	vio_afree_queues(a);
-	vio_awindows_return(a);
+	vio_awindows_return(a, UINT_MAX);
 	phyp_on_rescind(a->part, a->u->unit, NULL);
 	vio_areap(a, true);
 	unmap_local(a);

@@ -39,12 +39,19 @@
  * taken up again in a later turn (enum vio_atodo).
  */
 #define VIO_ADAPTER_RETRIES 16
+/*
+ * What an operation does in one turn, at most, because other guests' queues wait for it: bytes of the guest's memory
+ * whose pages are mapped or unmapped; windows that are returned. Queues are opened and closed one by one.
+ */
+#define VIO_ADAPTER_MAP_BYTES (512u << 10)
+#define VIO_ADAPTER_RETURNS   16u
 
 /* A call on the adapter's CRQ that is still to be made. */
 enum vio_atodo { VIO_ATODO_NOTHING, VIO_ATODO_REGISTER, VIO_ATODO_ENABLE, VIO_ATODO_THAW };
 
 enum vio_aop {
 	VIO_AOP_NONE,
+	VIO_AOP_START, /* DRIVER_OK: answer when the queues run */
 	VIO_AOP_WINDOW_ADD, /* a backend wants to know of the window, and not in the middle of its work */
 	VIO_AOP_WINDOW_DEL,
 	VIO_AOP_RESET,   /* the guest asked: answer when done */
@@ -62,6 +69,10 @@ enum vio_astep {
 	VIO_ASTEP_SETTLE, /* until every lcore has seen the new `ctl` */
 	VIO_ASTEP_DRAIN, /* until no queue has a request in flight (live withdrawal: in the window) */
 	VIO_ASTEP_QUIESCE, /* until no lcore can hold what was taken away */
+	VIO_ASTEP_CLEAR,   /* until all of it is given back, some in each turn */
+	/* START: */
+	VIO_ASTEP_REACH, /* until the guest's memory can be reached, where that stands */
+	VIO_ASTEP_OPEN,  /* until all queues are open, one in each turn */
 };
 
 /* Where a queue is, as announced so far. */
@@ -69,7 +80,7 @@ struct vio_aplace {
 	struct ioba part[3]; /* enum vio_queue_part */
 	uint16_t size;
 	uint16_t base; /* index at which the rings go on */
-	uint8_t have; /* bit per part */
+	uint8_t have;  /* bit per part */
 };
 
 /* What telemetry reads from other threads: each field with a relaxed store by the adapter's lcore. */
@@ -119,6 +130,9 @@ struct vio_adapter {
 	struct vio_aplace *place;      /* num_queues */
 	struct vio_squeue **q; /* num_queues, allocated once; in use when its bit is in `active` */
 	uint64_t active;
+	uint64_t opening,
+		closing; /* of an operation: those that are open but not active; the wanted ones' and old ones' rest */
+	uint64_t wanted;
 	bool event;  /* the hypervisor has stopped this end or the other: see which */
 	bool halted; /* queues are stopped because of NEEDS_RESET */
 
@@ -140,6 +154,9 @@ struct vio_adapter {
 	uint64_t reply_hi, reply_lo;
 	struct vio_window op_window; /* ADD: the new one; DEL: the one to be returned */
 	struct vio_wtable *op_table; /* DEL: the table without it, to be published */
+	const struct vio_wtable
+		*returning; /* whose grants are given back, from which on; NULL: none */
+	unsigned returned;
 
 	unsigned out_n;
 	struct {
@@ -197,12 +214,18 @@ uint8_t vio_achoice_again(struct vio_adapter *a);
 void vio_aforget(struct vio_adapter *a);
 
 /* ---- adapter_queues.c ---- */
-/* Make and assign the queues that were announced. An enum vio_status; all or nothing. */
+/*
+ * Make and assign the queues that were announced, all or nothing: begin; then some more in each turn, until *done. An enum
+ * vio_status; refused: nothing is left of it.
+ */
 uint8_t vio_astart(struct vio_adapter *a);
+uint8_t vio_astart_step(struct vio_adapter *a, bool *done);
 bool vio_adrained(const struct vio_adapter *a);
 /* Take the queues from their lcores; after the next quiescence they may be freed. */
 void vio_aunassign(struct vio_adapter *a);
-/* Not polled any more: close and free. */
+/* Not polled any more: close and free, one of them; true: it was the last. */
+bool vio_afree_queue(struct vio_adapter *a);
+/* All of them, also those that are not polled yet. */
 void vio_afree_queues(struct vio_adapter *a);
 /* Queues that faulted on their own: NEEDS_RESET. */
 void vio_afaults(struct vio_adapter *a);
@@ -226,8 +249,11 @@ void vio_awindow_quiesced(struct vio_adapter *a);
  */
 void vio_awindow_tell(const struct vio_adapter *a, struct vio_squeue *q, const struct vio_window *w,
 		      bool there);
-/* Return all grants. No queue exists, but another lcore may search the table for an address (on_fault). */
-void vio_awindows_return(struct vio_adapter *a);
+/*
+ * Return grants, `most` of them; true: all are. No queue exists, but another lcore may search the table for an address
+ * (on_fault).
+ */
+bool vio_awindows_return(struct vio_adapter *a, unsigned most);
 /* Free replaced tables that no lcore can hold any more (all: no lcore runs). */
 void vio_areap(struct vio_adapter *a, bool all);
 /* Tell the guest that all its windows are lost. */

@@ -202,32 +202,30 @@ static void announce(struct vio_adapter *a)
 
 uint8_t vio_astart(struct vio_adapter *a)
 {
-	uint64_t want = announced(a), made = 0;
-	unsigned n = (unsigned)__builtin_popcountll(want), slot = 0;
+	uint64_t want = announced(a);
 	uint8_t why = want ? VIO_ST_OK : VIO_ST_QUEUE;
-	struct vio_squeue *q;
 
 	if (why == VIO_ST_OK && a->cfg.dev->kind->start)
 		why = a->cfg.dev->kind->start(a->cfg.dev, a->features, want);
-	if (why == VIO_ST_OK)
-		set_alias(a);
-	for (uint16_t i = 0; why == VIO_ST_OK && i < a->cfg.num_queues; i++) {
-		if (!(want >> i & 1))
-			continue;
-		fill(a, a->q[i], i, slot++, n);
-		why = open_queue(a, a->q[i]);
-		made |= 1ull << i;
-	}
-	if (why != VIO_ST_OK) {
-		for (unsigned i = 0; i < a->cfg.num_queues; i++) {
-			if (made >> i & 1)
-				close_queue(a, a->q[i]);
-		}
-		phyp_alias_set(a->part, a->u->unit, PHYP_ALIAS_TRANSIENT, NULL);
+	if (why != VIO_ST_OK)
 		return why;
-	}
+	set_alias(a);
+	a->wanted = want;
+	a->opening = 0;
+	vio_store_relaxed(&a->rescinded,
+			  false); /* what was taken back before is met when it is used */
+	return VIO_ST_OK;
+}
+
+/* All queues are there. */
+static void activate(struct vio_adapter *a)
+{
+	struct vio_squeue *q;
+
 	a->halted = false;
-	vio_store_release(&a->active, made); /* pair T: the queues before the bits that show them */
+	/* Pair T: the queues before the bits that show them. */
+	vio_store_release(&a->active, a->opening);
+	a->opening = 0;
 	vio_aqueues(a, i, q) a->env.assign(a->env.ctx, q);
 	vio_aqueues(a, i, q)
 	{
@@ -235,6 +233,41 @@ uint8_t vio_astart(struct vio_adapter *a)
 			a->cfg.dev->kind->queue_on(q);
 	}
 	announce(a);
+}
+
+/* The next queue that is wanted. */
+static uint8_t open_next(struct vio_adapter *a)
+{
+	const uint16_t i = (uint16_t)__builtin_ctzll(a->wanted & ~a->opening);
+	const unsigned slot = (unsigned)__builtin_popcountll(a->opening);
+
+	fill(a, a->q[i], i, slot, (unsigned)__builtin_popcountll(a->wanted));
+	a->opening |= 1ull << i;
+	return open_queue(a, a->q[i]);
+}
+
+uint8_t vio_astart_step(struct vio_adapter *a, bool *done)
+{
+	uint8_t why = VIO_ST_OK;
+
+	if (a->step == VIO_ASTEP_REACH) {
+		if (phyp_alias_step(a->part, a->u->unit, VIO_ADAPTER_MAP_BYTES) > 0)
+			return VIO_ST_OK;
+		a->step = VIO_ASTEP_OPEN;
+	}
+	/* A store may have been told of the pages already, and pinned them. */
+	if (vio_xchg_acq_rel(&a->rescinded, false)) /* pair Q */
+		why = VIO_ST_RESCINDED;
+	if (why == VIO_ST_OK && a->opening != a->wanted)
+		why = open_next(a);
+	if (why != VIO_ST_OK) {
+		vio_afree_queues(a);
+		phyp_alias_set(a->part, a->u->unit, PHYP_ALIAS_TRANSIENT, NULL);
+		return why;
+	}
+	*done = a->opening == a->wanted;
+	if (*done)
+		activate(a);
 	return VIO_ST_OK;
 }
 
@@ -265,16 +298,23 @@ void vio_aunassign(struct vio_adapter *a)
 	}
 }
 
+bool vio_afree_queue(struct vio_adapter *a)
+{
+	a->closing |= a->active | a->opening;
+	a->opening = 0;
+	vio_store_relaxed(&a->active, 0);
+	a->halted = false;
+	if (a->closing) {
+		close_queue(a, a->q[__builtin_ctzll(a->closing)]);
+		a->closing &= a->closing - 1;
+	}
+	return a->closing == 0;
+}
+
 void vio_afree_queues(struct vio_adapter *a)
 {
-	uint64_t active = a->active;
-
-	vio_store_relaxed(&a->active, 0);
-	for (unsigned i = 0; i < a->cfg.num_queues; i++) {
-		if (active >> i & 1)
-			close_queue(a, a->q[i]);
-	}
-	a->halted = false;
+	while (!vio_afree_queue(a))
+		;
 }
 
 static void needs_reset(struct vio_adapter *a, uint8_t why, uint16_t queue, uint64_t detail)
@@ -292,9 +332,12 @@ static void needs_reset(struct vio_adapter *a, uint8_t why, uint16_t queue, uint
 
 void vio_afaults(struct vio_adapter *a)
 {
-	bool rescinded = vio_xchg_acq_rel(&a->rescinded, false); /* pair Q */
+	bool rescinded;
 	struct vio_squeue *q;
 
+	if (a->op == VIO_AOP_START) /* which looks itself */
+		return;
+	rescinded = vio_xchg_acq_rel(&a->rescinded, false); /* pair Q */
 	if (a->fsm.state != VIO_S_RUNNING)
 		return;
 	if (rescinded) {

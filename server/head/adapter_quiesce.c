@@ -17,6 +17,18 @@ static bool live_del(const struct vio_adapter *a)
 	return a->op == VIO_AOP_WINDOW_DEL && vio_awindow_live(a);
 }
 
+static void start_step(struct vio_adapter *a)
+{
+	struct vio_msg m = a->op_msg;
+	bool done = false;
+	uint8_t why = vio_astart_step(a, &done);
+
+	if (why == VIO_ST_OK && !done)
+		return;
+	a->op = VIO_AOP_NONE;
+	vio_adone(a, &m, why);
+}
+
 void vio_aop_begin(struct vio_adapter *a, enum vio_aop op, const struct vio_msg *m)
 {
 	a->op = op;
@@ -29,6 +41,12 @@ void vio_aop_begin(struct vio_adapter *a, enum vio_aop op, const struct vio_msg 
 	 * is there and waits for it. A guest that has asked for a reset, or is gone, must find
 	 * nothing touched from here on.
 	 */
+	if (op == VIO_AOP_START) {
+		a->step = VIO_ASTEP_REACH;
+		vio_aattend(a);
+		start_step(a);
+		return;
+	}
 	if (!a->halted && !live_del(a))
 		vio_actl(a, window_op(op) || op == VIO_AOP_STOP ? VIO_SQ_HOLD : VIO_SQ_STOP);
 	a->step = VIO_ASTEP_SETTLE;
@@ -37,13 +55,16 @@ void vio_aop_begin(struct vio_adapter *a, enum vio_aop op, const struct vio_msg 
 	vio_aattend(a);
 }
 
-/* The queues are gone: give everything back and be as before PROBE. */
-static void clear(struct vio_adapter *a)
+/* The queues are gone: give everything back and be as before PROBE, some in each turn. True: all is done. */
+static bool clear_some(struct vio_adapter *a)
 {
-	vio_afree_queues(a);
-	vio_awindows_return(a);
+	if (!vio_afree_queue(a) || !vio_awindows_return(a, VIO_ADAPTER_RETURNS))
+		return false;
 	phyp_alias_set(a->part, a->u->unit, PHYP_ALIAS_TRANSIENT, NULL);
+	if (phyp_alias_step(a->part, a->u->unit, VIO_ADAPTER_MAP_BYTES) > 0)
+		return false;
 	vio_aforget(a);
+	return true;
 }
 
 static void finish(struct vio_adapter *a)
@@ -51,11 +72,6 @@ static void finish(struct vio_adapter *a)
 	enum vio_aop op = a->op;
 	struct vio_msg m = a->op_msg;
 
-	if (window_op(op)) {
-		vio_awindow_quiesced(a);
-		return;
-	}
-	clear(a);
 	a->op = VIO_AOP_NONE;
 	if (op == VIO_AOP_RESET) {
 		vio_adone(a, &m, VIO_ST_OK);
@@ -77,6 +93,10 @@ static bool quiet(struct vio_adapter *a)
 
 void vio_aop_step(struct vio_adapter *a)
 {
+	if (a->op == VIO_AOP_START) {
+		start_step(a);
+		return;
+	}
 	if (a->step == VIO_ASTEP_SETTLE) {
 		if (!quiet(a))
 			return;
@@ -92,7 +112,16 @@ void vio_aop_step(struct vio_adapter *a)
 		a->token = a->active ? a->env.quiesce_start(a->env.ctx) : 0;
 		a->step = VIO_ASTEP_QUIESCE;
 	}
-	if (quiet(a))
+	if (a->step == VIO_ASTEP_QUIESCE) {
+		if (!quiet(a))
+			return;
+		if (window_op(a->op)) {
+			vio_awindow_quiesced(a);
+			return;
+		}
+		a->step = VIO_ASTEP_CLEAR;
+	}
+	if (clear_some(a))
 		finish(a);
 }
 
@@ -182,7 +211,8 @@ void vio_adrain_begin(struct vio_adapter *a)
 
 void vio_adrain_step(struct vio_adapter *a)
 {
-	if (a->draining == a->drains_done)
+	/* Queues that are being opened are closed again in this turn. */
+	if (a->draining == a->drains_done || a->op == VIO_AOP_START)
 		return;
 	/* The device has been stopped between begin and here. */
 	if (a->drain_token == 0)

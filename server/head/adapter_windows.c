@@ -118,22 +118,29 @@ static uint16_t new_id(struct vio_adapter *a)
 	return a->next_window;
 }
 
-/*
- * Publish `t`; the old table is freed once no lcore can hold it. Also without queues: an lcore that
- * faults on another adapter's window looks through the tables of all.
- */
-static void publish(struct vio_adapter *a, const struct vio_wtable *t)
+static void retire(struct vio_adapter *a, const struct vio_wtable *t)
 {
 	struct vio_wtable *old =
-		(void *)(uintptr_t)a->windows; /* we made it, and nobody reads these fields */
+		(void *)(uintptr_t)t; /* we made it, and nobody reads these fields */
 
-	vio_store_release(&a->windows, t); /* pair R: what the table says, before the table */
 	if (!old)
 		return;
 	old->token = a->env.quiesce_start(a->env.ctx);
 	old->next_retired = a->retired;
 	a->retired = old;
 	vio_aattend(a);
+}
+
+/*
+ * Publish `t`; the old table is freed once no lcore can hold it. Also without queues: an lcore that
+ * faults on another adapter's window looks through the tables of all.
+ */
+static void publish(struct vio_adapter *a, const struct vio_wtable *t)
+{
+	const struct vio_wtable *old = a->windows;
+
+	vio_store_release(&a->windows, t); /* pair R: what the table says, before the table */
+	retire(a, old);
 }
 
 void vio_areap(struct vio_adapter *a, bool all)
@@ -363,14 +370,24 @@ bool vio_adapter_window_fault(struct vio_adapter *a, void *addr, bool gone)
 	return false;
 }
 
-void vio_awindows_return(struct vio_adapter *a)
+bool vio_awindows_return(struct vio_adapter *a, unsigned most)
 {
-	const struct vio_wtable *t = a->windows;
+	const struct vio_wtable *t;
 
 	/* First of all, because others may have these addresses next; the table can still be read after. */
-	publish(a, NULL);
-	for (unsigned i = 0; t && i < t->n; i++)
-		give_back(a, t->w[i].cookie);
+	if (!a->returning && a->windows) {
+		a->returning = a->windows;
+		a->returned = 0;
+		vio_store_release(&a->windows, NULL); /* pair R */
+	}
+	t = a->returning;
+	while (t && a->returned < t->n && most-- > 0)
+		give_back(a, t->w[a->returned++].cookie);
+	if (t && a->returned < t->n)
+		return false;
+	a->returning = NULL;
+	retire(a, t);
+	return true;
 }
 
 void vio_awindows_lost(struct vio_adapter *a, uint8_t why)

@@ -29,53 +29,6 @@ static void a_partner_that_died_is_never_reached_in_its_old_memory(void **state)
 	each_alias(*state, reborn);
 }
 
-/* Mappings of LMBs in this process that are not the two partitions' own. */
-static unsigned foreign_mappings(const struct world *w)
-{
-	FILE *f = fopen("/proc/self/maps", "r");
-	char line[512];
-	unsigned n = 0;
-
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f)) {
-		unsigned long from;
-
-		if (!strstr(line, "memfd:lmb-") || sscanf(line, "%lx-", &from) != 1)
-			continue;
-		n += !vio_range_ok(from - (uintptr_t)w->s.part->mem, 1, w->s.part->mem_bytes) &&
-		     !vio_range_ok(from - (uintptr_t)w->g.part->mem, 1, w->g.part->mem_bytes);
-	}
-	fclose(f);
-	return n;
-}
-
-static void a_transient_alias_leaves_no_mapping_and_a_standing_one_goes_when_told(void **state)
-{
-	struct world *w = *state;
-	uint64_t regs[PHYP_REGS] = {0};
-
-	open_windows(w);
-	assert_int_equal(pull(w, 65536, 2 * MIB, 2 * MIB), H_SUCCESS);
-	assert_int_equal(h_read_rdma(w->s.v, 72, R_LIOBN, at(&w->g, 2 * MIB), regs), H_SUCCESS);
-	assert_int_equal(h_send_crq(w->s.v, w->s.u->unit, CMD(1), 0), H_SUCCESS);
-	assert_int_equal(foreign_mappings(w), 0);
-	assert_int_equal(phyp_alias_set(w->s.part, w->s.u->unit, PHYP_ALIAS_CRQ, NULL), 0);
-	assert_int_equal(h_send_crq(w->s.v, w->s.u->unit, CMD(1), 0), H_SUCCESS);
-	assert_int_equal(foreign_mappings(w), 1);
-	assert_int_equal(phyp_alias_set(w->s.part, w->s.u->unit, PHYP_ALIAS_RDMA, NULL), 0);
-	assert_int_equal(pull(w, 65536, 2 * MIB, 2 * MIB), H_SUCCESS);
-	assert_true(foreign_mappings(w) >= 2);
-	assert_int_equal(phyp_alias_set(w->s.part, w->s.u->unit, PHYP_ALIAS_TRANSIENT, NULL), 0);
-	assert_int_equal(foreign_mappings(w), 0);
-	assert_int_equal(pull(w, 65536, 2 * MIB, 2 * MIB), H_SUCCESS);
-	/* ... and by itself when the partner dies. */
-	assert_int_equal(phyp_alias_set(w->s.part, w->s.u->unit, PHYP_ALIAS_RDMA, NULL), 0);
-	assert_int_equal(pull(w, 65536, 2 * MIB, 2 * MIB), H_SUCCESS);
-	phyp_local_kill(w->m, "guest0");
-	assert_int_equal(foreign_mappings(w), 0);
-	assert_int_equal(phyp_alias_set(w->s.part, 12345, PHYP_ALIAS_CRQ, NULL), -ENOENT);
-}
-
 #define LIVES 30
 
 struct reader {
@@ -203,7 +156,6 @@ int main(void)
 		WORLD_TEST(a_partner_that_died_is_never_reached_in_its_old_memory),
 		WORLD_TEST(a_partner_may_die_while_calls_are_in_flight),
 		WORLD_TEST(a_partner_may_die_while_calls_with_fences_are_in_flight),
-		WORLD_TEST(a_transient_alias_leaves_no_mapping_and_a_standing_one_goes_when_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,7 +106,7 @@ void aw_second_lcore(struct aw *w)
 	assert_int_equal(pthread_create(&w->thread, NULL, second, w), 0);
 }
 
-static bool take_message(struct aw *w)
+bool aw_take(struct aw *w)
 {
 	uint64_t hi, lo, rhi, rlo;
 	enum vio_link_event e;
@@ -138,10 +138,10 @@ void aw_run(struct aw *w)
 	unsigned idle = 0;
 
 	for (unsigned i = 0; i < 200 && idle < 6; i++) {
-		bool moved = false;
+		bool moved = i < 100 && w->a && vio_adapter_busy(w->a); /* bounded steps */
 
 		aw_turn(w);
-		while (take_message(w))
+		while (aw_take(w))
 			moved = true;
 		idle = moved ? 0 : idle + 1;
 	}

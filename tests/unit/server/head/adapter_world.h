@@ -86,6 +86,8 @@ void aw_server(struct aw *w, uint8_t proto, uint8_t ring_levels, uint8_t payload
 void aw_server_gone(struct aw *w);
 
 void aw_turn(struct aw *w);
+/* The guest takes a message; false: there is none. */
+bool aw_take(struct aw *w);
 /* Start a thread that polls the queues from now on; ended by aw_teardown(). */
 void aw_second_lcore(struct aw *w);
 /* Turns until neither side has anything to do; takes the guest's messages. At most 200 turns. */
