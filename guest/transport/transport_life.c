@@ -82,8 +82,15 @@ static bool crq_free(struct vio_transport *t)
 static int ask_reset(struct vio_transport *t, struct vio_err *err)
 {
 	struct vio_msg m = {.op = VIO_OP_RESET};
-	int rc = vio_t_ask(t, t->vcpu, &m, err);
+	int rc;
 
+	/* There is no second one before the answer to the first. */
+	if (vio_t_gstate(t) == VIO_G_RESETTING)
+		return vio_err_set(
+			err, -ETIMEDOUT,
+			"the VIO server (partition %s) has not answered RESET since it was asked first",
+			t->u->partner);
+	rc = vio_t_ask(t, t->vcpu, &m, err);
 	if (rc)
 		return rc;
 	vio_t_lock(t);

@@ -141,6 +141,42 @@ static void a_completed_request_whose_window_stays_is_not_given_back(void **stat
 	assert_ptr_equal(bt_next(x, 0), &r);
 }
 
+/*
+ * A server that was stopped in the middle of a copy answers no RESET, and its agent can't say that the copy is over, so the CRQ
+ * is busy: the device waits for it, and goes on when the server does.
+ */
+static void a_server_that_stands_still_while_the_crq_is_to_be_freed_costs_no_request(void **state)
+{
+	struct bt *x = *state;
+	struct vio_blk_req r = {.type = VIRTIO_BLK_T_OUT, .len = BT_BS, .result = 77}, *d;
+	struct phyp_filter *f;
+
+	x->cfg.transport.timeout_ms = 100;
+	bt_open(x, "zero-copy");
+	r.buf = x->buf[0];
+	ok(x, phyp_fault_create("H_FREE_CRQ@1=H_BUSYx1000000", &f, &x->err));
+	phyp_filter_push(x->w.gp, f);
+	fs_set(&x->w.s, mute, VIO_OP_RESET);
+	fs_set(&x->w.s, stop_device, 1);
+	bt_submit(x, 0, &r);
+	while (!strstr(x->said.text, "can't be freed yet")) {
+		assert_int_equal(vio_blk_poll(x->b, 0, &d, 1), 0);
+		vio_blk_idle(x->b, 0, 1000000);
+	}
+	vio_blk_idle(x->b, 0, 1000000); /* tried again, and said once */
+	assert_int_equal(r.result, 77);
+	assert_int_equal(vio_blk_outstanding(x->b, 0), 1);
+	phyp_filter_pop(x->w.gp);
+	phyp_fault_free(f);
+	fs_set(&x->w.s, mute, 0);
+	assert_ptr_equal(bt_next(x, 0), &r);
+	assert_int_equal(r.result, 0);
+	assert_int_equal(times(x->said.text, "stopped the device"), 1);
+	assert_int_equal(times(x->said.text, "can't be freed yet"), 1);
+	says(x->said.text, "has not answered RESET");
+	assert_int_equal(times(x->said.text, "can't be sent"), 0);
+}
+
 /* The hypervisor does not clear a TCE: what it maps is not the program's yet. */
 static void a_completed_request_whose_tce_stays_is_not_given_back_before_it_is_cleared(void **state)
 {
@@ -171,6 +207,7 @@ int main(void)
 		T(requests_whose_pages_the_server_keeps_are_sent_again_when_it_lets_go),
 		T(requests_are_sent_to_the_next_server_when_the_one_that_kept_their_pages_dies),
 		T(a_completed_request_whose_window_stays_is_not_given_back),
+		T(a_server_that_stands_still_while_the_crq_is_to_be_freed_costs_no_request),
 		T(a_completed_request_whose_tce_stays_is_not_given_back_before_it_is_cleared),
 	};
 
