@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/option_rows.h"
+#include "common/sandbox.h"
 #include "guest/carrier/guardian.h"
 #include "guest/carrier/ivshmem.h"
 #include "guest/carrier/mailbox.h"
@@ -33,6 +34,7 @@ struct opts {
 	uint64_t spin_ns;
 	bool trace;
 	int ready_fd;
+	struct vio_sandbox sandbox;
 };
 
 #define O struct opts
@@ -50,6 +52,7 @@ static const struct vio_option rows[] = {
 	{"stats", "FILE", "write counters as JSON at the end, and on SIGUSR1", VIO_TEXT(O, stats)},
 	VIO_ROW_TRACE(O, trace),
 	VIO_ROW_READY_FD(O, ready_fd, "QEMU can connect"),
+	VIO_ROWS_SANDBOX(O, sandbox),
 	{0},
 };
 #undef O
@@ -274,6 +277,9 @@ int main(int argc, char **argv)
 	signal(SIGXFSZ, SIG_IGN);
 	if (rc == 0)
 		rc = mailbox_open_all(&c, &err);
+	/* Files: the counters', and the link and the socket that it removes at its end. QEMU comes in by accept(). */
+	if (rc == 0)
+		rc = vio_sandbox_enter(&o.sandbox, VIO_NEED_OPEN, &err);
 	if (rc == 0 && o.ready_fd >= 0 && write(o.ready_fd, "R", 1) < 0)
 		rc = vio_err_set(&err, -errno, "--ready-fd %d: %s", o.ready_fd, strerror(errno));
 	if (rc == 0)

@@ -1,14 +1,18 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""In the zero-copy arm the server's address space has the granted pages of the guest and no others."""
+"""In the zero-copy arm the server's address space has the granted pages of the guest and no others; and each program has given up the
+system calls that it has no need of."""
 
 import json
 import os
 import re
+import signal
+import socket
+import tempfile
 import time
 import unittest
 
-from common import BUILD, Machine, Program, count, main, until
+from common import BUILD, SLOW, Machine, Program, count, main, until
 
 LOAD = ["--rw", "randmixed", "--depth", "8", "--span", "4M", "--seconds", "60"]
 MAP = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (....) ([0-9a-f]+) \S+ \d+\s+(.*)$")
@@ -117,6 +121,55 @@ class Isolation(unittest.TestCase):
             g.kill()
             # What a killed one left does not keep the next one out.
             self.assertEqual(m.guest(["--arm", "zero-copy", "--rw", "randmixed", "--count", "64"])["run"]["mismatches"], 0)
+
+
+@unittest.skipIf(SLOW, "off by default in sanitizer builds")
+class Sandbox(unittest.TestCase):
+    def under(self, pid):
+        """Of all its threads."""
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/status") as f:
+                if "Seccomp:\t2\n" not in f.read():
+                    return False
+        return True
+
+    def test_hypervisor_server_and_guest_run_under_a_list_of_calls(self):
+        with Machine(BUILD, vios_args=["--disk", "memory,size=16M"]) as m:
+            g = m.start_guest(["--arm", "copy", *LOAD])
+            for p in (m.phypd, m.vios, g):
+                until(lambda p=p: self.under(p.proc.pid), "a program under its list of calls")
+            g.kill()
+
+    def test_the_carrier_of_a_virtual_machine_runs_so_from_its_start_to_its_end(self):
+        partitions = [{"name": "vios", "memory_mib": 96}, {"name": "vm", "memory_mib": 32, "lmb_mib": 32, "pages": "4k"}]
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as profile:
+            json.dump({"partitions": partitions, "adapters": [{"server": "vios", "client": "vm"}]}, profile)
+            profile.flush()
+            self.carry(["--profile", profile.name])
+
+    def carry(self, phypd_args):
+        with Machine(BUILD, phypd_args=phypd_args, vios_args=["--disk", "memory,size=16M"]) as m:
+            sock, ram, stats = (os.path.join(m.dir, n) for n in ("vm.sock", "ram", "stats.json"))
+            p = Program("vio-mailbox", [m.path("guest/vio-mailbox"), "--phypd", m.socket, "--partition", "vm", "--socket", sock, "--ram-link", ram,
+                                        "--stats", stats, "--ready-fd", "@READY"], m.dir)
+            self.addCleanup(p.stop)
+            p.wait_ready(30)
+            self.assertTrue(self.under(p.proc.pid))
+            # A machine comes, goes, and another one comes: nothing of that is refused.
+            for n in (1, 2):
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.settimeout(20)
+                    s.connect(sock)
+                    got, fds, *_ = socket.recv_fds(s, 64, 8)
+                    self.assertTrue(got, p.log())
+                    for fd in fds:
+                        os.close(fd)
+                until(lambda n=n: p.log().count("went away") == n, "the carrier's word on the machine's end")
+            p.signal(signal.SIGUSR1)
+            until(lambda: os.path.exists(stats), "counters")
+            p.signal(signal.SIGTERM)
+            self.assertEqual(p.proc.wait(20), 0, p.log())
+            self.assertFalse(os.path.lexists(ram) or os.path.exists(sock))
 
 
 if __name__ == "__main__":
