@@ -13,7 +13,7 @@ import numpy as np
 
 from ab import stats
 from ab.instrument import experiment, plateau_samples, runner, store
-from ab.report import datapath, first_screen, guest_counts, targets
+from ab.report import datapath, first_screen, guest_counts, neighbours, targets
 from ab.instrument.model import Context, Interval, Sample, Samples, Table, Verdict, size_name
 from ab.report.report_model import Report
 from ab.instrument.runner import LIMITS_OF
@@ -309,7 +309,7 @@ def how_to_repeat(taken):
 
 def build(taken):
     ctx = context(taken)
-    sections = run_analyses(ctx) + [x for x in [guest_counts.section(taken.out)] if x]
+    sections = run_analyses(ctx) + [x for x in [guest_counts.section(taken.out), neighbours.section(taken.out)] if x]
     everywhere = [ctx] + [at_plateau(ctx, q) for q in range(len(ctx.plateaus)) if q != ctx.plateau]
     first = first_screen.build(ctx, sections, everywhere, precision(ctx))
     return ctx, Report(
