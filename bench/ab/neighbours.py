@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
 """What is an honest guest's beside a neighbour that asks for much? 4 KiB reads, 32 at a time, beside each kind of neighbour on the
-same server's lcore, as a share of the honest guest's own rate beside a twin of itself: what both get who ask for the same.
+same server's lcore. Guests share a core, so the fair rate is half of what the honest guest gets beside as many programs that use that core and
+ask the server for nothing: half of the server. (Beside a twin it gets more than that: a twin that waits for the core asks for little.)
 
     bench/ab/neighbours.py [--build build] [--out report] [--rounds 3] [--seconds 1] [--arms copy,zero-copy] [--cores G,S]
 
@@ -24,12 +25,13 @@ from ab.instrument import environment  # noqa: E402
 HONEST = ["--rw", "randread", "--bs", "4k", "--depth", "32", "--span", "16M", "--touch", "none"]
 LOUD = ["--queues", "4", "--span", "64M", "--touch", "none"]
 LEAST = 0.4
-# Name: who is there beside the honest guest (a program and its arguments), and whose rate is a fair one: as many programs on the guests' core.
-TWIN, CROWD = "a twin", "a twin, and a program that only turns"
+# Who is there beside the honest guest: programs and their arguments.
 TURN = ["sh", "-c", "while :; do :; done"]
+ALONE = {1: "nobody (one turns)", 2: "nobody (two turn)"}
 NEIGHBOURS = {
-    TWIN: [["vio-blk", *HONEST]],
-    CROWD: [["vio-blk", *HONEST], TURN],
+    ALONE[1]: [TURN],
+    ALONE[2]: [TURN, TURN],
+    "a twin": [["vio-blk", *HONEST]],
     "1 MiB reads on 4 queues": [["vio-blk", "--rw", "randread", "--bs", "1m", "--depth", "8", "--buffers", "8", *LOUD]],
     "1 MiB writes on 4 queues": [["vio-blk", "--rw", "randwrite", "--bs", "1m", "--depth", "8", "--buffers", "8", *LOUD]],
     "4 KiB reads on 4 queues": [["vio-blk", "--rw", "randread", "--bs", "4k", "--depth", "64", *LOUD]],
@@ -37,7 +39,6 @@ NEIGHBOURS = {
     "set-up and reset, again and again": [["again"]],
     "broadcasts to be cut": [["neighbour", "segments"], ["vio-net", "--forward", "rxonly"]],
 }
-FAIR = {name: CROWD if len(who) > 1 else TWIN for name, who in NEIGHBOURS.items()}
 
 
 def asked(argv):
@@ -116,7 +117,9 @@ def measure(args):
 
 def shares(rates):
     """Rows: arm, neighbour, rates of each round, share of the fair rate (medians)."""
-    return [[arm, name, got, statistics.median(got) / statistics.median(rates[arm, FAIR[name]])] for (arm, name), got in sorted(rates.items())]
+    fair = {(arm, n): statistics.median(rates[arm, name]) / 2 for arm in {a for a, _ in rates} for n, name in ALONE.items()}
+    return [[arm, name, got, statistics.median(got) / fair[arm, len(NEIGHBOURS[name])]]
+            for (arm, name), got in sorted(rates.items()) if name not in ALONE.values()]
 
 
 def commit():
@@ -135,7 +138,7 @@ def main(argv):
     os.makedirs(args.out, exist_ok=True)
     with open(os.path.join(args.out, "neighbours.json"), "w", encoding="utf-8") as f:
         json.dump({"schema": "neighbours/1", "commit": commit(), "least": LEAST, "seconds": args.seconds,
-                   "rows": [{"arm": a, "beside": n, "fair": FAIR[n], "rates": got, "share": share} for a, n, got, share in rows]}, f, indent=1)
+                   "rows": [{"arm": a, "beside": n, "rates": got, "share": share} for a, n, got, share in rows]}, f, indent=1)
     return 0 if worst >= LEAST else 1
 
 

@@ -43,7 +43,7 @@
  * What an operation does in one turn, at most, because other guests' queues wait for it: bytes of the guest's memory
  * whose pages are mapped or unmapped; windows that are returned. Queues are opened and closed one by one.
  */
-#define VIO_ADAPTER_MAP_BYTES (512u << 10)
+#define VIO_ADAPTER_MAP_BYTES (256u << 10)
 #define VIO_ADAPTER_RETURNS   16u
 
 /* A call on the adapter's CRQ that is still to be made. */

@@ -9,8 +9,8 @@ from ab.instrument.model import Section, Table
 
 FILE = "neighbours.json"
 HEAD = ["arm", "beside", "requests/s (median)", "least of the rounds", "most", "share of the fair rate"]
-NOTE = ("4 KiB reads, 32 at a time, from a disk in the server's memory. The fair rate is the one beside a twin of itself, with as many programs on the guests' "
-        "processor. Rounds of fresh processes in an order of their own, no interval: it is asked whether a guest is starved, not by how much two differ.")
+NOTE = ("4 KiB reads, 32 at a time, from a disk in the server's memory. The fair rate is half of what it gets beside as many programs that use the guests' "
+        "processor and ask the server for nothing: half of the server. Rounds of fresh processes in an order of their own, no interval: it is asked whether a guest is starved, not by how much two differ.")
 
 
 def rows(result):

@@ -5,6 +5,7 @@
 
 #include "server/dev/net/net.h"
 #include "server/dev/net/offload.h"
+#include "server/payload/payload.h"
 
 #define VIO_NET_HDR sizeof(struct virtio_net_hdr_v1)
 /* Addresses a guest may list in each of its two filters; a longer list means all. */
@@ -192,7 +193,9 @@ unsigned vio_net_forward_some(struct vio_squeue *q, struct vio_net *n, unsigned 
 static inline unsigned vio_net_forward(struct vio_squeue *q, struct vio_net *n, unsigned frames,
 				       uint64_t bytes)
 {
-	const uint64_t cost = bytes + (uint64_t)frames * VIO_FRAME_COST;
+	/* Fetched by RDMA it was copied once more. */
+	const uint64_t cost =
+		(bytes << (q->payload->plain_put != NULL)) + (uint64_t)frames * VIO_FRAME_COST;
 
 	if (vio_unlikely(n->cut || (int64_t)(cost * n->port.others) > q->budget))
 		return vio_net_forward_some(q, n, frames);

@@ -4,7 +4,6 @@
  * gone; so where it could be more than the share, the burst goes in pieces, and what is left waits for the next turn.
  */
 #include "server/dev/net/net_priv.h"
-#include "server/payload/payload.h"
 
 /* Frames from f on that fit the share however many ways they go; one at least. */
 static unsigned piece(const struct vio_squeue *q, const struct vio_net *n,
@@ -29,6 +28,8 @@ unsigned vio_net_forward_some(struct vio_squeue *q, struct vio_net *n, unsigned 
 	vio_net_note_flows(q, n, frames);
 	for (; k < frames && q->budget > 0; k += part) {
 		part = piece(q, n, n->frame + k, frames - k, &cost);
+		for (unsigned i = k; q->payload->plain_put && i < k + part; i++)
+			cost += n->frame[i].len;
 		vio_switch_forward(&n->port, n->frame + k, part);
 		q->budget -= (int64_t)(cost + n->port.spread);
 		n->port.spread = 0;
