@@ -278,19 +278,32 @@ static inline struct ioba vio_sq_local(const struct vio_squeue *q, const void *v
 /* What a request costs besides its bytes, as bytes: those without any take time too. */
 #define VIO_SQ_REQUEST 512
 
-/* A turn with work begins: the queue's share of it. A debt is carried over, what was not used is not. */
-static inline void vio_sq_refill(struct vio_squeue *q)
+/* The queue's share of a turn, bytes. */
+static inline int64_t vio_sq_share(const struct vio_squeue *q)
 {
-	int64_t share = INT64_MAX / 2;
+	int64_t share;
 	uint32_t n;
 
-	if (vio_likely(q->quantum != NULL)) {
-		n = vio_load_relaxed(q->beside);
-		share = vio_load_relaxed(q->quantum);
-		if (n > 1)
-			share /= n;
-	}
+	if (vio_unlikely(q->quantum == NULL))
+		return INT64_MAX / 2;
+	n = vio_load_relaxed(q->beside);
+	share = vio_load_relaxed(q->quantum);
+	return n > 1 ? share / n : share;
+}
+
+/* A turn with work begins, or one that pays. A debt is carried over, what was not used is not. */
+static inline void vio_sq_refill(struct vio_squeue *q)
+{
+	int64_t share = vio_sq_share(q);
+
 	q->budget = q->budget < 0 ? q->budget + share : share;
+}
+
+/* Are there requests that wait for the share of a later turn, or a debt that this one's does not pay? */
+static inline bool vio_sq_owes(const struct vio_squeue *q)
+{
+	return vio_unlikely(q->budget <= 0) &&
+	       (q->wait_head != NULL || q->budget + vio_sq_share(q) <= 0);
 }
 
 /* A request of so many bytes is begun; it may be more than there is. */

@@ -186,12 +186,7 @@ static inline unsigned look(struct vio_squeue *q, struct vio_plain plain[], unsi
 	bool rest = true;
 	unsigned n = 0;
 
-	/* Nothing passes those that wait. What waits for its share of later turns only keeps the next ones in the ring. */
-	if (vio_unlikely(q->wait_head != NULL) && q->budget <= 0) {
-		q->more = true;
-		return 0;
-	}
-	if (q->dev->plain && vio_likely(!q->wait_head))
+	if (q->dev->plain && vio_likely(!q->wait_head)) /* nothing passes those that wait */
 		*n_plain = q->ring->pop_plain(q, plain, VIO_BURST, &rest);
 	if (rest)
 		n = q->ring->pop(q, fresh, VIO_BURST - *n_plain);
@@ -217,6 +212,13 @@ static unsigned idle_turn(struct vio_squeue *q)
 	if (++q->idle >= IDLE_FLUSH)
 		flush_idle(q);
 	return 0;
+}
+
+/* Work, so that nobody sleeps meanwhile. */
+static unsigned paying_turn(struct vio_squeue *q)
+{
+	vio_sq_refill(q);
+	return 1;
 }
 
 /* A queue from which the device takes when it has use for chains. Nothing of it is ever in flight between turns. */
@@ -251,6 +253,7 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 	uint8_t ctl = vio_load_acquire(&q->ctl); /* pair K */
 	uint64_t requests, copied;
 	int64_t budget;
+	bool owes = false;
 
 	if (vio_unlikely(q->fault != VIO_ST_OK || ctl == VIO_SQ_STOP))
 		return q->in_flight ? drain(q) : 0;
@@ -258,10 +261,15 @@ unsigned vio_squeue_poll(struct vio_squeue *q)
 		notify(q);
 	if (vio_unlikely(q->pull))
 		return ctl == VIO_SQ_RUN ? pull_turn(q) : 0;
-	if (vio_likely(ctl == VIO_SQ_RUN) && may_look(q))
-		n_fresh = look(q, plain, &n_plain, fresh);
+	if (vio_likely(ctl == VIO_SQ_RUN) && may_look(q)) {
+		owes = vio_sq_owes(q);
+		if (vio_likely(!owes))
+			n_fresh = look(q, plain, &n_plain, fresh);
+		else
+			q->more = true; /* the next ones stay in the ring until it does not */
+	}
 	if (n_fresh + n_plain == 0 && q->in_flight == 0)
-		return idle_turn(q);
+		return vio_likely(!owes) ? idle_turn(q) : paying_turn(q);
 	requests = q->stats.requests;
 	copied = q->stats.cpu_bytes;
 	vio_sq_refill(q);

@@ -173,6 +173,10 @@ void fw_settle(struct fw_world *w)
 
 		fw_turn(w);
 		for (unsigned k = 0; k < FW_GUESTS; k++) {
+			const struct vio_adapter *a = w->side[k].adapter;
+
+			/* In bounded steps; one that can't go on is left alone. */
+			moved |= i < 100 && a && vio_adapter_busy(a);
 			while (take_message(&w->side[k]))
 				moved = true;
 		}

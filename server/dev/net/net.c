@@ -393,7 +393,7 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 	struct vio_net_queue *nq = vio_nq_of(q);
 	struct vio_req *again[VIO_BURST];
 	unsigned n = 0, k = 0;
-	int64_t left = q->budget;
+	uint64_t sum = 0;
 
 	if (!nq->finished)
 		vio_switch_reap(vio_net_of(q)->port.sw);
@@ -402,9 +402,10 @@ static unsigned tx_complete(struct vio_squeue *q, struct vio_req *done[], unsign
 		vio_store_release(&nq->hold[nq->finished->head].to, 0); /* pair Y */
 		done[n++] = nq->finished;
 	}
-	while (q->wait_head && k < VIO_BURST && n + k < max && left > 0) {
+	while (q->wait_head && k < VIO_BURST && n + k < max && q->budget > 0 &&
+	       sum < VIO_NET_PIECE) {
 		again[k] = vio_sq_unwait(q);
-		left -= (int64_t)again[k++]->data_len + (int64_t)VIO_FRAME_COST;
+		sum += again[k++]->data_len;
 	}
 	return k ? n + issue(q, again, k, done + n, true) : n;
 }

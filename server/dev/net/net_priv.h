@@ -186,8 +186,13 @@ void vio_net_queue_off(struct vio_squeue *q);
 
 /* net_share.c */
 /*
- * The first `frames` of n->frame[], `bytes` in all, to the switch, as far as the queue's share of a turn goes: how many. What is
- * flooded or cut counts as often as it is.
+ * Bytes that one turn of a queue that owes nothing may move, whatever its share: a burst of frames of the usual size, fetched by
+ * RDMA. What it is more than the share is paid in the next turns.
+ */
+#define VIO_NET_PIECE (128u << 10)
+/*
+ * The first `frames` of n->frame[], `bytes` in all, to the switch, as far as that goes: how many. What is flooded or cut counts
+ * as often as it is.
  */
 unsigned vio_net_forward_some(struct vio_squeue *q, struct vio_net *n, unsigned frames);
 static inline unsigned vio_net_forward(struct vio_squeue *q, struct vio_net *n, unsigned frames,
@@ -197,7 +202,7 @@ static inline unsigned vio_net_forward(struct vio_squeue *q, struct vio_net *n, 
 	const uint64_t cost =
 		(bytes << (q->payload->plain_put != NULL)) + (uint64_t)frames * VIO_FRAME_COST;
 
-	if (vio_unlikely(n->cut || (int64_t)(cost * n->port.others) > q->budget))
+	if (vio_unlikely(n->cut || q->budget <= 0 || cost * n->port.others > VIO_NET_PIECE))
 		return vio_net_forward_some(q, n, frames);
 	vio_net_note_flows(q, n, frames);
 	vio_switch_forward(&n->port, n->frame, frames);
@@ -205,7 +210,7 @@ static inline unsigned vio_net_forward(struct vio_squeue *q, struct vio_net *n, 
 	n->port.spread = 0;
 	return frames;
 }
-/* How many of these judged requests the share has room for; one at least, if there is any. */
+/* How many of these judged requests are to be begun now; one at least, but for a queue that owes. */
 unsigned vio_net_begin(const struct vio_squeue *q, struct vio_req *const r[], unsigned n);
 /*
  * Chains v[at[0..k)], in order, wait for the queue's next turns: as requests, behind those that wait. The others are moved to the

@@ -1,49 +1,52 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A transmit queue's share of a turn. What the switch makes of a burst (copies to several ports, segments) is known when it has
- * gone; so where it could be more than the share, the burst goes in pieces, and what is left waits for the next turn.
+ * gone; so where it could be much, the burst goes in pieces, and what is left when that was a turn's waits for the next one.
  */
 #include "server/dev/net/net_priv.h"
 
-/* Frames from f on that fit the share however many ways they go; one at least. */
-static unsigned piece(const struct vio_squeue *q, const struct vio_net *n,
-		      const struct vio_frame *f, unsigned most, uint64_t *cost)
+/* Frames from f on that are a piece however many ways they go; one at least. */
+static unsigned piece(const struct vio_net *n, const struct vio_frame *f, unsigned most,
+		      uint64_t *cost)
 {
 	unsigned k = 0;
 
 	*cost = 0;
 	do
 		*cost += vio_frame_cost(&f[k++]);
-	while (k < most &&
-	       (int64_t)((*cost + vio_frame_cost(&f[k])) * n->port.others) <= q->budget);
+	while (k < most && (*cost + vio_frame_cost(&f[k])) * n->port.others <= VIO_NET_PIECE);
 	return k;
 }
 
 unsigned vio_net_forward_some(struct vio_squeue *q, struct vio_net *n, unsigned frames)
 {
+	const bool copied = q->payload->plain_put != NULL;
 	unsigned k = 0, part;
-	uint64_t cost;
+	uint64_t cost, spent = 0;
 
 	n->cut = false;
+	if (q->budget <= 0)
+		return 0;
 	vio_net_note_flows(q, n, frames);
-	for (; k < frames && q->budget > 0; k += part) {
-		part = piece(q, n, n->frame + k, frames - k, &cost);
-		for (unsigned i = k; q->payload->plain_put && i < k + part; i++)
+	for (; k < frames && spent < VIO_NET_PIECE; k += part) {
+		part = piece(n, n->frame + k, frames - k, &cost);
+		for (unsigned i = k; copied && i < k + part; i++)
 			cost += n->frame[i].len;
 		vio_switch_forward(&n->port, n->frame + k, part);
-		q->budget -= (int64_t)(cost + n->port.spread);
+		spent += cost + n->port.spread;
 		n->port.spread = 0;
 	}
+	q->budget -= (int64_t)spent;
 	return k;
 }
 
 unsigned vio_net_begin(const struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
-	int64_t left = q->budget;
+	uint64_t sum = 0;
 	unsigned k = 0;
 
-	while (k < n && left > 0)
-		left -= (int64_t)r[k++]->data_len + (int64_t)VIO_FRAME_COST;
+	while (k < n && q->budget > 0 && sum < VIO_NET_PIECE)
+		sum += r[k++]->data_len;
 	return k;
 }
 
