@@ -7,7 +7,7 @@ import os
 from vm import qemu
 
 INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
-PARTS = ["disk", "net", "share", "fio", "restart", "cycles"]
+PARTS = ["disk", "net", "share", "rng", "fio", "restart", "cycles"]
 
 
 def programs(a):

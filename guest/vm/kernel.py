@@ -24,7 +24,7 @@ class Kernel:
     """Fetched on first use. Host programs that are missing are an exception (packages.Missing)."""
 
     def __init__(self, root):
-        self.root = root
+        self.root, self.built = root, {}
         self.abi = root.abi()
         root.get(f"linux-image-{self.abi}")
         self.image = root.path("boot", ("vmlinuz-" if root.arch == "amd64" else "vmlinux-") + self.abi)
@@ -93,7 +93,9 @@ class Kernel:
         return tree
 
     def build(self, source, out, *variables):
-        """The modules of folder `source`, built in a copy of it at `out`, with make's variables. Paths of the .ko files."""
+        """The modules of folder `source`, built in a copy of it at `out`, with make's variables, once. Paths of the .ko files."""
+        if (source, out) in self.built:
+            return self.built[source, out]
         arch = ARCHES[self.root.arch]
         argv = ["make", "-s", "-C", self.headers(), f"M={out}", f"ARCH={arch['kernel']}", *variables, "modules"]
         if self.root.arch == "ppc64le":
@@ -112,4 +114,5 @@ class Kernel:
                               f"{(r.stdout + r.stderr)[-3000:]}")
             for ko in found:
                 subprocess.run([tool, "--strip-debug", ko], check=False)
+        self.built[source, out] = found
         return found

@@ -49,7 +49,7 @@ def prepare(a, has):
 
 
 def run(a, folder):
-    has = devices.Stock(a.arch, a.stock, folder) if a.stock else ours.Ours(a.build, folder, a.arm, a.memory, say=say)
+    has = devices.Stock(a.arch, a.stock, folder) if a.stock else ours.Ours(a.build, folder, a.arch, a.arm, a.memory, say=say)
     k, initrd = prepare(a, has)
     if a.fetch:
         return 0
@@ -91,7 +91,7 @@ def count(a):
     for arm in [] if a.stock else a.arm.split(",") if a.arm != "zero-copy" else ["copy", "copy-tuned", "premapped", "zero-copy"]:
         say(f"this project's disk, arm {arm}")
         with tempfile.TemporaryDirectory(prefix="vio-guest-") as folder:
-            has = ours.Ours(a.build, folder, arm, a.memory, peer=False, say=say)
+            has = ours.Ours(a.build, folder, a.arch, arm, a.memory, peer=False, more=False, say=say)
             has.build_modules(k)
             with has:
                 result["disks"][f"virtio_blk on virtio_vio, {arm}"] = counts.measure(has, k, a, load, say)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a guest has for a disk and a network when they are this project's: a hypervisor, a VIO server, the mailbox between them and
-QEMU, and, where the demo wants a peer, a user-space partition whose network card is a tap in a namespace."""
+"""What a guest has for a disk, a network, a shared folder, a second console and random numbers when they are this project's: a
+hypervisor, a VIO server, the mailbox between them and QEMU, and, where the demo wants a peer, a user-space partition whose network card
+is a tap in a namespace."""
 
 import hashlib
 import json
@@ -9,7 +10,7 @@ import shutil
 import signal
 import subprocess
 
-from vm import devices
+from vm import devices, share
 from vm.devices import MIB, fsck
 from vm.kernel import STOCK
 from vm.packages import Broken
@@ -17,7 +18,7 @@ from vm.qemu import Machine, MachineError, Program, ask_within
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 SOURCE = os.path.join(TOP, "guest", "linux")
-GUEST, TAP, SHARE = "linux", "tap", "share"
+GUEST, TAP = "linux", "tap"
 PEER, ADDRESS = "10.77.0.1", "10.77.0.2"
 
 
@@ -49,17 +50,21 @@ class Namespace:
 
 
 class Ours:
-    """The machine with its devices; a context. vios can be stopped and started while the guest runs."""
+    """The machine with its devices; a context. vios can be stopped and started while the guest runs.
 
-    def __init__(self, build, folder, arm, memory_mib, disk_mib=64, peer=True, say=lambda text: None):
-        self.build, self.folder, self.arm, self.memory_mib, self.say = os.path.abspath(build), folder, arm, memory_mib, say
+    peer: on the network. more: devices besides disk and network, whose calls are counted too.
+    """
+
+    def __init__(self, build, folder, arch, arm, memory_mib, disk_mib=64, peer=True, more=True, say=lambda text: None):
+        self.build, self.folder, self.arch, self.arm, self.memory_mib, self.say = os.path.abspath(build), folder, arch, arm, memory_mib, say
         self.disk = os.path.join(folder, "disk.img")
         with open(self.disk, "wb") as f:
             f.truncate(disk_mib * MIB)
         self.socket, self.ram = os.path.join(folder, "ivshmem.sock"), os.path.join(folder, "ram")
         self.stats_file = os.path.join(folder, "mailbox.json")
         self.namespace = Namespace()
-        self.want_peer, self.tap, self.mailbox, self.machine = peer, None, None, None
+        self.console, self.share = os.path.join(folder, "console.sock"), None
+        self.want_peer, self.more, self.tap, self.mailbox, self.machine = peer, more, None, None, None
         self.own_modules = ()
 
     modules, irqs = STOCK["virtio"], "vio_hv"
@@ -77,8 +82,15 @@ class Ours:
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
+    def devices(self):
+        """The VIO server's, each behind an adapter, in that order: (option, value, whether it is the peer's)."""
+        return [("--disk", f"file,path={self.disk}", False), ("--net", "", False),
+                *([("--rng", "", False), ("--console", f"socket={self.console}", False)] if self.more else []),
+                *([("--9p", f"tag=share,socket={self.share.socket}", False)] if self.share else []),
+                *([("--net", "", True)] if self.want_peer else [])]
+
     def profile(self):
-        adapters = [GUEST, GUEST] + ([TAP] if self.want_peer else [])
+        adapters = [TAP if of_peer else GUEST for _, _, of_peer in self.devices()]
         return {"partitions": [{"name": "vios", "memory_mib": 128},
                                {"name": GUEST, "memory_mib": self.memory_mib, "lmb_mib": self.memory_mib, "pages": "4k"},
                                *([{"name": TAP, "memory_mib": 64}] if self.want_peer else [])],
@@ -101,10 +113,14 @@ class Ours:
             if not self.namespace.name:
                 self.say(f"no peer on the network: {self.namespace.why}")
                 self.want_peer = False
+        if self.more and share.program():
+            self.share = share.Share(self.folder)
+        elif self.more:
+            self.say("no shared folder: diod is not installed (apt-get install diod, or ./run setup)")
         where = os.path.join(self.folder, "profile.json")
         with open(where, "w", encoding="utf-8") as f:
             json.dump(self.profile(), f)
-        vios = ["--disk", f"file,path={self.disk}", "--net="] + (["--net="] if self.want_peer else [])
+        vios = [f"{option}={value}" for option, value, _ in self.devices()]
         self.machine = Machine(self.build, phypd_args=["--profile", where], vios_args=vios)
         self.machine.__enter__()
         self.mailbox = Program("vio-mailbox", [self.machine.path("guest/vio-mailbox"), "--phypd", self.machine.socket,
@@ -128,6 +144,8 @@ class Ours:
                 p.stop()
         if self.machine:
             self.machine.__exit__(*exc)
+        if self.share:
+            self.share.close()
         self.namespace.__exit__(*exc)
 
     def restart_vios(self):
@@ -163,7 +181,7 @@ class Ours:
 
     def trouble(self):
         """What the programs said, for a failure's message."""
-        said = [(p.name, p.log()[-1500:]) for p in (self.machine.vios, self.mailbox, self.tap) if p]
+        said = [(p.name, p.log()[-1500:]) for p in (self.machine.vios, self.mailbox, self.tap, self.share and self.share.diod) if p]
         return "".join(f"\n--- {name}:\n{text}" for name, text in said if text)
 
     # --- what the guest sees -----------------------------------------------------------------------------------------
@@ -172,7 +190,8 @@ class Ours:
         return ["-chardev", f"socket,path={self.socket},id=vio", "-device", "ivshmem-doorbell,vectors=1,chardev=vio"]
 
     def variables(self):
-        return {"DISK": "/dev/vda", "NIC": "eth0", "ADDRESS": ADDRESS, "PEER": PEER, "ARM": self.arm}
+        return {"DISK": "/dev/vda", "NIC": "eth0", "ADDRESS": ADDRESS, "PEER": PEER, "ARM": self.arm,
+                **({"SHARE": "share", "ANAME": self.share.folder} if self.share else {})}
 
     def iperf(self):
         return devices.Iperf(["ip", "netns", "exec", self.namespace.name])
@@ -183,10 +202,13 @@ class Ours:
         if words == ["restart-vios"]:
             self.restart_vios()
             return "ok"
+        if words[:1] == ["share"] and self.share:
+            return self.share.asked(words[1:])
         if words == ["no-tces"]:
             n = self.counters()
             return "ok" if n["tces"] == n["grants"] == 0 else f"no: {n['tces']} TCEs are mapped, {n['grants']} grants stand"
         return f"no: the host does not know {' '.join(words)}"
 
     def parts(self):
-        return ["disk", *(["net"] if self.want_peer else []), "fio", "cycles", "restart"]
+        return ["disk", *(["net"] if self.want_peer else []), *(["share"] if self.share else []), *(["rng"] if self.more else []),
+                "fio", "cycles", "restart"]

@@ -60,7 +60,7 @@ def gather(build, say):
     for arm in ARMS:
         try:
             with tempfile.TemporaryDirectory(prefix="vio-guest-") as folder:
-                has = ours.Ours(build, folder, arm, 512, say=say)
+                has = ours.Ours(build, folder, ARCH, arm, 512, more=False, say=say)
                 has.build_modules(k)
                 with has:
                     if not has.want_peer:

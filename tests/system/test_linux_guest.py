@@ -3,6 +3,7 @@
 """A real Linux guest (Debian's ppc64le kernel, QEMU without firmware). Where packages can't be had: skipped, and said so."""
 
 import os
+import re
 import shutil
 import signal
 import struct
@@ -16,7 +17,7 @@ from common import BUILD, ROOT, main
 
 sys.path.insert(0, os.path.join(ROOT, "guest"))
 from ab.report import guest_counts  # noqa: E402
-from vm import counts, demo, devices, initramfs, kernel, ours, packages, qemu  # noqa: E402
+from vm import counts, demo, devices, initramfs, kernel, ours, packages, qemu, share  # noqa: E402
 
 ARCH = "ppc64le"
 
@@ -130,29 +131,31 @@ class Booted(unittest.TestCase):
         initrd = initramfs.base(ROOT_OF_GUEST, KERNEL.ordered(has.modules, has.own_modules), programs, params=has.params())
         return qemu.Vm(ARCH, KERNEL.image, initrd, self.folder, devices=has.qemu(), ram=has.ram)
 
-    def held(self, lines, n):
+    def held(self, lines, text):
+        """Every check of the script was made, and held."""
         good, bad = qemu.results(lines)
         self.assertEqual(bad, [])
-        self.assertEqual(len(good), n, good)
+        self.assertEqual(len(good), len(re.findall("^check ", text, re.M)), good)
 
     def test_papr_devices_of_qemu_carry_ext4_and_pings(self):
+        text = demo.text(["disk", "net"])
         with devices.Stock(ARCH, "vio", self.folder) as has:
-            lines = self.vm(has, ["mke2fs"]).run(demo.text(["disk", "net"]), 240, has.asked, FILES=5, **has.variables())
-        self.held(lines, 8)
+            lines = self.vm(has, ["mke2fs"]).run(text, 240, has.asked, FILES=3, PINGS=3, **has.variables())
+        self.held(lines, text)
 
     @unittest.skipUnless(os.path.exists(os.path.join(BUILD, "server", "vios")), "this build has no vios")
-    def test_our_disk_and_network_carry_ext4_pings_restarts_and_unloads_under_a_kernels_drivers(self):
+    def test_stock_drivers_over_our_devices_carry_ext4_pings_a_share_restarts_and_unloads(self):
         # Each level of mapping that has code of its own in the kernel; cycles where nothing stands, and where all does.
-        for arm, more in (("copy", {"restart": 5, "cycles": 2}), ("premapped", {"restart": 5}), ("zero-copy", {"restart": 5, "cycles": 2})):
+        for arm, parts, more in (("copy", ["disk", "net", "share", "restart", "cycles"], {"CYCLES": 2}), ("premapped", ["disk", "share", "restart"], {}),
+                                 ("zero-copy", ["disk", "net", "share", "rng", "restart", "cycles"], {})):
             with self.subTest(arm=arm):
-                has = ours.Ours(BUILD, self.folder, arm, 512, say=print)
+                has = ours.Ours(BUILD, self.folder, ARCH, arm, 512, say=print)
+                share.Share.FILES = 100
                 has.build_modules(KERNEL)
                 with has:
-                    parts = ["disk", *(["net"] if has.want_peer else []), *more]
-                    lines = self.vm(has, ["mke2fs"]).run(demo.text(parts), 300, has.asked, FILES=5, **has.variables())
-                good, bad = qemu.results(lines)
-                self.assertEqual(bad, [])
-                self.assertEqual(len(good), 7 + 1 * has.want_peer + sum(more.values()), good)
+                    text = demo.text([p for p in parts if p in has.parts()])
+                    lines = self.vm(has, ["mke2fs"]).run(text, 300, has.asked, **{"FILES": 3, "PINGS": 3, "WRITES": 12, "SHARED": 100, **more, **has.variables()})
+                self.held(lines, text)
 
     @unittest.skipUnless(os.path.exists(os.path.join(BUILD, "server", "vios")), "this build has no vios")
     def test_ctrl_c_ends_everything(self):

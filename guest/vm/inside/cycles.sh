@@ -3,7 +3,7 @@
 # the VIO server restarts in every other one.
 ip link set "$NIC" down 2>/dev/null
 i=0
-while [ $i -lt 6 ]; do
+while [ $i -lt "${CYCLES:-6}" ]; do
 	rmmod virtio_vio && rmmod vio_hv || { echo "@@bad rmmod in cycle $i"; break; }
 	ask no-tces || { echo "@@bad after cycle $i: $answer"; break; }
 	load vio_hv.ko && load virtio_vio.ko "arm=$ARM"
@@ -12,5 +12,5 @@ while [ $i -lt 6 ]; do
 	i=$((i + 1))
 done
 say "$i cycles of rmmod and insmod, no TCE left after any"
-check "six unload and load cycles" [ $i -eq 6 ]
+check "${CYCLES:-6} unload and load cycles" [ $i -eq "${CYCLES:-6}" ]
 check "the disk is read after them" dd if="$DISK" of=/dev/null bs=64k count=16

@@ -4,9 +4,9 @@ say "network $NIC, driver $(basename "$(readlink -f /sys/class/net/$NIC/device/d
 ip link set "$NIC" up && ip addr add "$ADDRESS/24" dev "$NIC"
 n=0
 until ping -c 1 -W 1 "$PEER" >/dev/null 2>&1 || [ $n -ge 20 ]; do n=$((n + 1)); done
-ping -c 10 -i 0.2 -W 3 "$PEER" >/tmp/ping 2>&1
+ping -c "${PINGS:-10}" -i 0.2 -W 3 "$PEER" >/tmp/ping 2>&1
 say "$(grep received /tmp/ping)"
-check "ten pings come back" grep -q "10 packets received" /tmp/ping
+check "${PINGS:-10} pings come back" grep -q "${PINGS:-10} packets received" /tmp/ping
 if [ -n "$IPERF" ]; then
 	for way in "" -R; do
 		iperf3 -c "$PEER" ${IPERF_PORT:+-p $IPERF_PORT} -n 4M $way >/tmp/iperf 2>&1
