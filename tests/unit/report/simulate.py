@@ -21,10 +21,10 @@ NAMED = {"copy": ("single-use", "rdma", "copy", "crq"), "copy-tuned": ("deferred
          "unprotected": ("pool", "unchecked", "direct", "poll")}
 
 
-def cheaply():
-    """For tests of what a section says of what was planted: how well intervals cover is test_stats.py's, and a tenth of the draws is
+def cheaply(draws=1000):
+    """For tests of what a section says of what was planted: how well intervals cover is test_stats.py's, and a third of the draws is
     enough here; a figure is drawn when its name is first seen, which shows that it can be, and afterwards is that drawing."""
-    stats.RESAMPLES, time_model.DRAWS, costs.DRAWS = 300, 30, 80
+    stats.RESAMPLES, time_model.DRAWS, costs.DRAWS = draws, 30, 80
     draw, drawn = plots.to_svg, {}
 
     def to_svg(fig, name, *args, **kw):
