@@ -96,7 +96,10 @@ struct vio_req {
 	uint8_t epoch; /* the disk's, when the store was given it (server/dev/blk/blk_stop.c) */
 	/* payload->get: where the data is for the server's CPU or kernel. */
 	struct iovec iov[VIO_MAX_SEGS];
-	uint8_t odd[VIO_CACHE_LINE]; /* see above */
+	union {
+		uint8_t odd[VIO_CACHE_LINE]; /* see above */
+		const void *hdr_at;          /* without snapshots: where the guest has it */
+	};
 };
 static_assert(offsetof(struct vio_req, hdr) == VIO_CACHE_LINE, "line 0 is full");
 static_assert(offsetof(struct vio_req, seg) + 3 * sizeof(struct vio_seg) == 2 * VIO_CACHE_LINE,

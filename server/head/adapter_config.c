@@ -9,6 +9,7 @@
 #include <linux/virtio_ring.h>
 
 #include "server/head/adapter_priv.h"
+#include "server/payload/snapshot.h"
 #include "server/ring/ring.h"
 
 /* Without these a version 2 device would not be what it says: 1.x layout, addresses that are IOBAs. */
@@ -214,6 +215,8 @@ uint8_t vio_achoice(struct vio_adapter *a)
 		why = judge(a, &c);
 	if (why != VIO_ST_OK)
 		return why;
+	if (!VIO_SNAPSHOTS && read_choice(a, &c) != VIO_ST_OK)
+		return VIO_ST_NO_DMA;
 	accept_choice(a, &c);
 	if (!a->cfg.dev->kind->negotiated)
 		return VIO_ST_OK;

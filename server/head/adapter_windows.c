@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "server/head/adapter_priv.h"
+#include "server/payload/snapshot.h"
 
 /* A grant as H_ACCEPT_LOGICAL describes it. */
 struct grant {
@@ -25,25 +26,36 @@ static int64_t give_back(struct vio_adapter *a, uint64_t cookie)
 	return rc;
 }
 
+/* What the guest wrote; w: in host order. */
+static uint8_t load_announcement(struct vio_adapter *a, const struct vio_msg *m,
+				 struct vio_window_desc *d, struct vio_window *w)
+{
+	uint64_t buf[PHYP_REGS];
+	uint8_t why = vio_aread(a, (struct ioba){m->arg}, sizeof(*d), buf);
+
+	if (why != VIO_ST_OK)
+		return why;
+	memcpy(d, buf, sizeof(*d));
+	*w = (struct vio_window){
+		.at = {vio_from_be64(d->ioba)},
+		.len = vio_from_be64(d->len),
+		.perm = d->perm,
+		.role = d->role,
+		.cookie = vio_from_be64(d->cookie),
+	};
+	return VIO_ST_OK;
+}
+
 /* The announcement, in host order and judged as far as it can be alone. */
 static uint8_t read_announcement(struct vio_adapter *a, const struct vio_msg *m,
 				 struct vio_window *w)
 {
 	const struct phyp_unit_info *u = a->u;
-	uint64_t buf[PHYP_REGS];
 	struct vio_window_desc d;
-	uint8_t why = vio_aread(a, (struct ioba){m->arg}, sizeof(d), buf);
+	uint8_t why = load_announcement(a, m, &d, w);
 
 	if (why != VIO_ST_OK)
 		return why;
-	memcpy(&d, buf, sizeof(d));
-	*w = (struct vio_window){
-		.at = {vio_from_be64(d.ioba)},
-		.len = vio_from_be64(d.len),
-		.perm = d.perm,
-		.role = d.role,
-		.cookie = vio_from_be64(d.cookie),
-	};
 	if (w->role != VIO_WINDOW_RINGS && w->role != VIO_WINDOW_BUFFERS)
 		return VIO_ST_BAD_MESSAGE;
 	if (w->perm == 0 || (w->perm & ~TCE_PERM))
@@ -52,7 +64,7 @@ static uint8_t read_announcement(struct vio_adapter *a, const struct vio_msg *m,
 	    (w->at.v | w->len) % CRQ_PAGE_BYTES || w->at.v < u->remote_window.v ||
 	    !vio_range_ok(w->at.v - u->remote_window.v, w->len, u->remote_window_bytes))
 		return VIO_ST_WINDOW_RANGE;
-	return VIO_ST_OK;
+	return VIO_SNAPSHOTS ? VIO_ST_OK : load_announcement(a, m, &d, w);
 }
 
 /* Before the grant is taken: room, overlap, and whether it is taken already. */

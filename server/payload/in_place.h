@@ -22,6 +22,8 @@ static inline uint8_t vio_in_place_gather(struct vio_squeue *q, struct vio_req *
 {
 	uint8_t *dst = r->hdr, why = VIO_ST_OK;
 
+	if (!VIO_SNAPSHOTS)
+		r->hdr_at = r->hdr;
 	for (unsigned i = 0; len > 0; i++) {
 		uint32_t part;
 		const void *p;
@@ -56,7 +58,10 @@ static inline void vio_in_place_fetch(struct vio_squeue *q, struct vio_req *cons
 	}
 	for (unsigned i = 0; i < n; i++) {
 		if (vio_likely(hdr[i] != NULL)) {
-			vio_snapshot(r[i]->hdr, hdr[i], len);
+			if (VIO_SNAPSHOTS)
+				vio_snapshot(r[i]->hdr, hdr[i], len);
+			else
+				r[i]->hdr_at = hdr[i];
 			q->prev_hdr = hdr[i];
 		} else if (r[i]->fault == VIO_ST_OK) {
 			r[i]->fault = vio_in_place_gather(q, r[i], len, ptr);

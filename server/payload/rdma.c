@@ -8,6 +8,7 @@
 
 #include "server/payload/arena.h"
 #include "server/payload/payload.h"
+#include "server/payload/snapshot.h"
 #include "server/core/rdma.h"
 
 struct rdma {
@@ -77,6 +78,8 @@ static uint8_t fetch_one(struct vio_squeue *q, struct vio_req *r, uint32_t len)
 	uint64_t buf[PHYP_REGS];
 	uint8_t *dst = r->hdr, why;
 
+	if (!VIO_SNAPSHOTS)
+		r->hdr_at = r->hdr;
 	for (unsigned i = 0; len > 0; i++) {
 		uint32_t part;
 

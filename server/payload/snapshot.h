@@ -9,6 +9,15 @@
 #include "vio/atomics.h"
 
 /*
+ * 1: what a guest wrote is loaded once, and what was judged is what is used. 0 (meson -Dsnapshots=false): it is loaded again where it
+ * is used, as code does that does not think of it. For two purposes: tests/hostile must break such a server, and what the rule
+ * costs can be measured. Never a product.
+ */
+#ifndef VIO_SNAPSHOTS
+#define VIO_SNAPSHOTS 1
+#endif
+
+/*
  * Copy `len` bytes. What is used afterwards is the copy: where the loads can't be spelt one by one
  * (the address is not aligned), a barrier keeps the compiler from looking at the original again.
  */

@@ -51,6 +51,14 @@ static inline uint8_t add_seg(struct vio_squeue *q, struct vio_req *r, const str
 	return VIO_ST_OK;
 }
 
+void vio_chain_again(struct vio_req *r, const struct vio_desc *d)
+{
+	if (r->n_seg == 0 || r->n_seg > VIO_MAX_SEGS)
+		return;
+	r->seg[r->n_seg - 1].at.v = d->addr;
+	r->seg[r->n_seg - 1].len = d->len;
+}
+
 /* Part of an indirect table, private. */
 struct table {
 	struct vring_desc desc[VIO_MAX_SEGS];
@@ -75,6 +83,19 @@ static uint8_t table_entry(struct vio_squeue *q, const struct vio_desc *d, uint3
 	return VIO_ST_OK;
 }
 
+/* Without snapshots: address and length of entry i as they are by now. */
+static uint8_t table_again(struct vio_squeue *q, const struct vio_desc *d, uint32_t i,
+			   struct vio_desc *e)
+{
+	struct vring_desc again = {0};
+	uint8_t why = q->payload->read(q, (struct ioba){d->addr + i * sizeof(again)}, &again,
+				       sizeof(again));
+
+	e->addr = vio_le64(again.addr);
+	e->len = vio_le32(again.len);
+	return why;
+}
+
 /* The table may have more entries than the chain in it, and the chain as many as the queue has. */
 static uint8_t walk_indirect(struct vio_squeue *q, struct vio_req *r, const struct vio_desc *d)
 {
@@ -94,6 +115,8 @@ static uint8_t walk_indirect(struct vio_squeue *q, struct vio_req *r, const stru
 			why = VIO_ST_DESC_INDIRECT;
 		if (why == VIO_ST_OK)
 			why = add_seg(q, r, &e);
+		if (!VIO_SNAPSHOTS && why == VIO_ST_OK && table_again(q, d, i, &e) == VIO_ST_OK)
+			vio_chain_again(r, &e);
 		if (why != VIO_ST_OK || !(e.flags & VRING_DESC_F_NEXT))
 			return why;
 		i = e.next;
@@ -142,6 +165,11 @@ uint8_t vio_chain_walk(struct vio_squeue *q, const struct vio_desc_src *src, uin
 			d.flags = 0; /* an indirect descriptor is the last one */
 		} else {
 			why = add_seg(q, r, &d);
+			if (!VIO_SNAPSHOTS && why == VIO_ST_OK) {
+				const struct vio_desc again = vio_desc_load(&src->table[i]);
+
+				vio_chain_again(r, &again);
+			}
 		}
 		if (vio_unlikely(why != VIO_ST_OK))
 			return why;
@@ -181,6 +209,8 @@ static uint8_t walk_list(struct vio_squeue *q, struct vio_req *r, const struct v
 		if (why == VIO_ST_OK)
 			why = e.flags & VRING_DESC_F_INDIRECT ? VIO_ST_DESC_INDIRECT
 							      : add_seg(q, r, &e);
+		if (!VIO_SNAPSHOTS && why == VIO_ST_OK && table_again(q, d, i, &e) == VIO_ST_OK)
+			vio_chain_again(r, &e);
 	}
 	return why;
 }

@@ -5,6 +5,7 @@
 
 #include <linux/virtio_ring.h>
 
+#include "server/payload/snapshot.h"
 #include "vio/atomics.h"
 #include "vio/types.h"
 

@@ -45,6 +45,15 @@ static inline bool packed_load(const struct vio_squeue *q, uint16_t idx, struct 
 	return true;
 }
 
+/* Without snapshots: address and length as they are by now. */
+static inline void packed_again(const struct vio_squeue *q, uint16_t idx, struct vio_desc *d)
+{
+	const struct vio_packed_desc *p = packed_at(q, idx);
+
+	d->addr = vio_le64(vio_load_relaxed(&p->addr));
+	d->len = vio_packed_len(vio_load_relaxed(&p->tail));
+}
+
 /* May chains that end before `idx` be in flight together with those that are? Else the guest made more available than there is. */
 static inline bool packed_fits(const struct vio_squeue *q, uint16_t idx)
 {
@@ -69,13 +78,15 @@ static inline unsigned packed_pop_plain(struct vio_squeue *q, struct vio_plain o
 			*rest = true;
 			break;
 		}
+		if (!VIO_SNAPSHOTS)
+			packed_again(q, (uint16_t)(q->last_avail + n), &d);
 		q->taken[d.next] = 1;
 		out[n] = (struct vio_plain){.at = {d.addr}, .len = d.len, .head = d.next};
 	}
 	if (n == 0)
 		return 0;
-	q->windows =
-		vio_load_acquire(q->windows_src); /* pair R; after the ring, see server/core/req.h */
+	q->windows = vio_load_acquire(
+		q->windows_src); /* pair R; after the ring, see server/core/req.h */
 	done = q->payload->plain(q, out, n,
 				 dev->plain_flags & VRING_DESC_F_WRITE ? TCE_WRITE : TCE_READ);
 	for (unsigned i = done; i < n; i++)
@@ -114,6 +125,10 @@ static inline struct packed_chain packed_chain(struct vio_squeue *q, uint16_t id
 		c.id = d.next;
 		if (vio_likely(c.why == VIO_ST_OK))
 			c.why = vio_chain_add(q, r, &d);
+		if (!VIO_SNAPSHOTS && c.why == VIO_ST_OK && !(d.flags & VRING_DESC_F_INDIRECT)) {
+			packed_again(q, (uint16_t)(idx + c.n - 1), &d);
+			vio_chain_again(r, &d);
+		}
 	} while (d.flags & VRING_DESC_F_NEXT);
 	c.whole = true;
 	return c;

@@ -90,6 +90,8 @@ struct vio_desc;
  * One descriptor of a packed ring's chain into the request: a segment, or the table that it points to. 0 or an enum vio_status.
  */
 uint8_t vio_chain_add(struct vio_squeue *q, struct vio_req *r, const struct vio_desc *d);
+/* Without snapshots: the segment that was added last, as `d` says now. */
+void vio_chain_again(struct vio_req *r, const struct vio_desc *d);
 /* The chain is complete: can a device do anything with it? 0 or an enum vio_status. */
 uint8_t vio_chain_judge(const struct vio_squeue *q, const struct vio_req *r);
 

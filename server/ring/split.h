@@ -65,6 +65,8 @@ static inline bool split_plain_chain(struct vio_squeue *q, const struct vio_dev_
 	if (vio_unlikely(d.flags != dev->plain_flags || d.len < dev->plain_min ||
 			 d.len > dev->plain_max))
 		return false;
+	if (!VIO_SNAPSHOTS)
+		d = vio_desc_load(&q->desc[head]);
 	taken[head] = 1;
 	*v = (struct vio_plain){.at = {d.addr}, .len = d.len, .head = head};
 	return true;
@@ -79,8 +81,8 @@ static inline unsigned split_pop_plain(struct vio_squeue *q, struct vio_plain ou
 	uint16_t head[VIO_BURST];
 	unsigned seen = 0, done;
 
-	q->windows =
-		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/core/req.h */
+	q->windows = vio_load_acquire(
+		q->windows_src); /* pair R; after the index, see server/core/req.h */
 	split_heads(q, head, n, false);
 	while (seen < n && split_plain_chain(q, dev, taken, head[seen], &out[seen], need))
 		seen++;
@@ -106,8 +108,8 @@ static inline unsigned split_pop(struct vio_squeue *q, struct vio_req *out[], un
 	uint16_t head[VIO_BURST];
 	unsigned done;
 
-	q->windows =
-		vio_load_acquire(q->windows_src); /* pair R; after the index, see server/core/req.h */
+	q->windows = vio_load_acquire(
+		q->windows_src); /* pair R; after the index, see server/core/req.h */
 	split_heads(q, head, n, true);
 	for (done = 0; done < n; done++) {
 		bool again = head[done] < q->size && taken[head[done]];

@@ -15,6 +15,7 @@
 #include "tests/fuzz/bytes.h"
 #include "tests/fuzz/fuzz_net.h"
 #include "tests/fuzz/machine.h"
+#include "tests/fuzz/no_fdb.h"
 #include "vq/mock.h"
 
 #define SIZE    64u
@@ -26,45 +27,6 @@
 #define FEATURES                                                                                   \
 	(F(CSUM) | F(HOST_TSO4) | F(HOST_TSO6) | F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) |   \
 	 F(GUEST_ECN) | F(HOST_ECN) | F(GUEST_USO4) | F(GUEST_USO6) | F(HOST_USO) | F(MRG_RXBUF))
-
-/* ---------------------------------------------------------------------- the switch's table ---- */
-
-static int no_learn(struct vio_fdb *t, uint64_t key, unsigned port, unsigned limit, uint32_t now)
-{
-	(void)t, (void)key, (void)port, (void)limit, (void)now;
-	return -ENOSPC;
-}
-static int no_lookup(struct vio_fdb *t, uint64_t key)
-{
-	(void)t, (void)key;
-	return -1; /* all is flooded: every frame that is let in reaches the other guest */
-}
-static unsigned no_age(struct vio_fdb *t, uint32_t now, uint32_t age)
-{
-	(void)t, (void)now, (void)age;
-	return 0;
-}
-static void no_forget(struct vio_fdb *t, unsigned port)
-{
-	(void)t, (void)port;
-}
-static bool no_walk(struct vio_fdb *t, uint32_t *at, struct vio_fdb_row *row)
-{
-	(void)t, (void)at, (void)row;
-	return false;
-}
-static unsigned no_count(const struct vio_fdb *t)
-{
-	(void)t;
-	return 0;
-}
-static void no_free(struct vio_fdb *t)
-{
-	(void)t;
-}
-
-static const struct vio_fdb_ops fdb_ops = {no_learn, no_lookup, no_age, no_forget,
-					   no_walk,  no_count,  no_free};
 
 /* ------------------------------------------------------------------------------ two guests ---- */
 
@@ -464,7 +426,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 					      "MAC=" OWN_MAC ",lock-mac=on,trunk=5-7"},
 				 *const rx_spec[] = {"", "trunk=all", "trunk=1+5,vlan=1", "vlan=5"};
 	struct bytes b = {data, size};
-	struct vio_fdb fdb = {.ops = &fdb_ops};
+	struct vio_fdb fdb = {.ops = &no_fdb_ops};
 	struct end *tx = calloc(1, sizeof(*tx)), *rx = calloc(1, sizeof(*rx)),
 		   *ctrl = calloc(1, sizeof(*ctrl));
 	uint8_t how_tx = take8(&b), how_rx = take8(&b), vlan = take8(&b);

@@ -55,6 +55,8 @@ static inline const struct fuzz_machine *fuzz_machine(void)
 	if (f.vcpu)
 		return &f;
 	phyp_profile_default(&p, 1, 16, 16);
+	for (unsigned i = 0; i < p.n_parts; i++) /* so that a part of it can be mapped once more */
+		p.part[i].pages = PHYP_PAGES_4K;
 	FUZZ_CHECK(phyp_local_create(&p, &m, &err) == 0);
 	FUZZ_CHECK(phyp_local_open(m, "vios", &part, &err) == 0);
 	FUZZ_CHECK(phyp_local_open(m, "guest0", &guest, &err) == 0);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "server/dev/blk/blk_priv.h"
+#include "server/payload/snapshot.h"
 #include "server/payload/payload.h"
 
 #define SECTOR VIO_BLK_SECTOR
@@ -105,6 +106,14 @@ static bool bounds_ok(const struct vio_backend *be, uint64_t sector, uint64_t by
 	       sector * SECTOR % be->block_size == 0 && bytes % be->block_size == 0;
 }
 
+/* Without snapshots: as it is by now. */
+static uint64_t sector_again(const struct vio_req *r)
+{
+	const struct virtio_blk_outhdr *h = r->hdr_at;
+
+	return vio_le64(vio_load_relaxed(&h->sector));
+}
+
 static bool parse_rw(struct vio_req *r, const struct vio_backend *be, bool write, uint64_t sector,
 		     unsigned first)
 {
@@ -119,7 +128,7 @@ static bool parse_rw(struct vio_req *r, const struct vio_backend *be, bool write
 			 (write && be->read_only)))
 		return refuse(r, -EIO);
 	r->data_len = (uint32_t)sum;
-	r->io.offset = sector * SECTOR;
+	r->io.offset = (VIO_SNAPSHOTS ? sector : sector_again(r)) * SECTOR;
 	r->io.length = sum;
 	if (vio_unlikely(sum == 0))
 		return refuse(r, 0); /* nothing asked, nothing done */
@@ -150,6 +159,17 @@ static bool fetch_ranges(struct vio_squeue *q, struct vio_req *r, uint64_t sum)
 	}
 	r->n_ranges = (uint8_t)(sum / sizeof(range_t));
 	return true;
+}
+
+/* Without snapshots: as they are by now. */
+static bool ranges_again(struct vio_squeue *q, struct vio_req *r, unsigned first)
+{
+	bool ok;
+
+	r->n_data = (uint8_t)(r->n_readable - first);
+	ok = fetch_ranges(q, r, sum_data(r));
+	r->n_data = 0;
+	return ok;
 }
 
 /* All of them, before the first is done: 0, or how the request is refused. */
@@ -196,6 +216,8 @@ static bool parse_ranges(struct vio_squeue *q, struct vio_req *r, const struct v
 	rc = judge_ranges(r, be, zero);
 	if (rc)
 		return refuse(r, rc);
+	if (!VIO_SNAPSHOTS && !ranges_again(q, r, first))
+		return false;
 	for (r->range = 0; r->range < r->n_ranges; r->range++) {
 		vio_blk_load_range(r);
 		if (r->io.length > 0)
@@ -234,7 +256,7 @@ bool vio_blk_parse(struct vio_squeue *q, struct vio_req *r, const struct vio_bac
 	struct virtio_blk_outhdr hdr;
 	unsigned first;
 
-	memcpy(&hdr, r->hdr, sizeof(hdr));
+	memcpy(&hdr, VIO_SNAPSHOTS ? r->hdr : r->hdr_at, sizeof(hdr));
 	r->kind = VIO_BLK_RW;
 	r->n_data = r->n_iov = 0;
 	r->to_guest = false;

@@ -51,6 +51,15 @@ static inline void set_body(struct vio_frame *f, struct vio_req *r, uint32_t off
 	}
 }
 
+/* Without snapshots: as the guest's header is by now. */
+static void offload_again(const struct iovec *iov, struct vio_frame *f)
+{
+	gather(iov, 0, (uint8_t *)&f->wire, sizeof(f->wire));
+	f->csum_start = vio_le16(f->wire.csum_start);
+	f->csum_offset = vio_le16(f->wire.csum_offset);
+	f->gso_size = vio_le16(f->wire.gso_size);
+}
+
 /*
  * A frame with something to finish: the head becomes as long as that needs, and what is claimed is
  * checked. Of the header's fields only those are looked at that the specification gives a meaning
@@ -72,8 +81,11 @@ static bool take_offload(struct vio_net *n, const struct iovec *iov, uint32_t le
 	f->head_len = (uint16_t)need;
 	if (len < VIO_ETH_LEN) /* the switch has a word for it */
 		return true;
-	if (vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM), n->sends))
+	if (vio_offload_check(f, &f->wire, vio_net_has(n, VIRTIO_NET_F_CSUM), n->sends)) {
+		if (!VIO_SNAPSHOTS)
+			offload_again(iov, f);
 		return true;
+	}
 	vio_port_drop(&n->port, VIO_DROP_OFFLOAD, 1);
 	return false;
 }
