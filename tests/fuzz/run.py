@@ -4,7 +4,14 @@
 
 Each fuzzer begins with its own seeds (vio_fuzz_seed() in its source) and what was kept in tests/fuzz/corpus/NAME, and goes on
 with what earlier runs found (build-fuzz/corpus/NAME). A finding is kept in build-fuzz/findings and printed with the
-command that runs it again. Exit code: 0 nothing was found, 1 something was, 2 wrong use.
+command that runs it again. The corpora of tests/fuzz/corpus are minimised ones (-merge=1), and ./run test runs them as well.
+
+AFL++ takes the same targets (Debian's package afl++, whose driver stands in for libFuzzer's):
+
+  CC=afl-clang-fast meson setup build-afl -Dfuzz_engine=true -Db_lundef=false && ninja -C build-afl tests/fuzz/fuzz_ring
+  afl-fuzz -i tests/fuzz/corpus/fuzz_ring -o build-afl/found -- build-afl/tests/fuzz/fuzz_ring
+
+Exit code: 0 nothing was found, 1 something was, 2 wrong use.
 """
 import argparse
 import os

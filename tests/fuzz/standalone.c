@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * main() for a fuzzer without libFuzzer: runs the files that are named, else N inputs made from a
+ * main() for a fuzzer without libFuzzer: runs the files that are named (of a folder all), else N inputs made from a
  * seed, the same on every machine: random ones, and mutations of the fuzzer's own seeds and of
  * earlier inputs. A crash prints the input, so that it can be run again as a file.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -242,6 +243,26 @@ static int run_file(const char *path, unsigned long n)
 	return 0;
 }
 
+/* All files of a folder, in the order of their names; or the file. Runs so far are in *n. */
+static int run_path(const char *path, unsigned long *n)
+{
+	struct dirent **e;
+	int count = scandir(path, &e, NULL, alphasort), rc = 0;
+
+	if (count < 0)
+		return run_file(path, (*n)++);
+	for (int i = 0; i < count; i++) {
+		char file[PATH_MAX];
+
+		snprintf(file, sizeof(file), "%s/%s", path, e[i]->d_name);
+		if (e[i]->d_name[0] != '.' && rc == 0)
+			rc = run_file(file, (*n)++);
+		free(e[i]);
+	}
+	free(e);
+	return rc;
+}
+
 static bool number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 {
 	char *end;
@@ -265,17 +286,19 @@ int main(int argc, char **argv)
 		    (opt == 'm' && number(optarg, 1, MAX_BYTES, &max)))
 			continue;
 		fprintf(stderr,
-			"usage: %s [-n RUNS] [-s SEED] [-m MAX_BYTES (1 to %u)] [FILE...]\n",
+			"usage: %s [-n RUNS] [-s SEED] [-m MAX_BYTES (1 to %u)] [FILE or FOLDER...]\n",
 			argv[0], MAX_BYTES);
 		return 2;
 	}
 	catch_crashes();
 	if (optind < argc) {
+		unsigned long n = 0;
+
 		for (int i = optind; i < argc; i++)
-			if (run_file(argv[i], (unsigned long)(i - optind)) < 0)
+			if (run_path(argv[i], &n) < 0)
 				return 2;
-		printf("%d runs, 0 crashes\n", argc - optind);
-		return 0;
+		printf("%lu runs, 0 crashes\n", n);
+		return n > 0 ? 0 : 1;
 	}
 	g = calloc(1, sizeof(*g));
 	if (!g) {

@@ -393,7 +393,7 @@ static void wait_used(struct fw_side *s)
 		while (take_message(s))
 			;
 	}
-	FUZZ_CHECK(!"an honest guest's request is answered, whatever its neighbour does");
+	FUZZ_CHECK(false && "an honest guest's request is answered, whatever its neighbour does");
 }
 
 void fw_verify(struct fw_side *s, uint8_t pattern)

@@ -94,11 +94,11 @@ void attack_fields(struct attack *a, const struct rig *g)
 	for (unsigned k = 0; k < RIG_SLOTS; k++) {
 		uint8_t *slot = g->buf + k * RIG_SLOT;
 
-		if (g->arm.dev == RIG_NET)
+		if (g->arm.dev == RIG_TX)
 			add_net(a, slot + RIG_FRAME);
-		else
+		else if (g->arm.dev != RIG_RX)
 			add_disk(a, slot);
-		for (unsigned i = 0; k == (g->arm.dev == RIG_NET ? 3 : 1) && i < 3; i++)
+		for (unsigned i = 0; k == (g->arm.dev >= RIG_TX ? 3 : 1) && i < 3; i++)
 			add_desc(a, g, slot + RIG_TABLE + 16 * i);
 	}
 	if (packed) {

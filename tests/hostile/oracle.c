@@ -135,6 +135,8 @@ static unsigned seen_pop_plain(struct vio_squeue *q, struct vio_plain out[], uns
 			continue;
 		s->n_seg = s->n_readable = 1;
 		s->seg[0] = (struct vio_seg){.at = out[i].at, .len = out[i].len};
+		if (q->dev->plain_flags & VRING_DESC_F_WRITE)
+			s->n_readable = 0;
 	}
 	return n;
 }
@@ -258,9 +260,12 @@ static unsigned seen_plain(struct vio_squeue *q, struct vio_plain v[], unsigned 
 
 	for (unsigned i = 0; i < done; i++) {
 		judge_plain(g, &v[i]);
-		must_be_allowed(g, "a frame", v[i].at, v[i].len, perm);
-		if (g->payload == &vio_payload_direct ? v[i].va != place(g, v[i].at)
-						      : !in_local(g, v[i].va, v[i].len))
+		/* By RDMA a frame for the guest is judged when it goes. */
+		if (!g->payload->plain_out || perm == TCE_READ)
+			must_be_allowed(g, "a frame", v[i].at, v[i].len, perm);
+		if (g->payload == &vio_payload_direct
+			    ? v[i].va != place(g, v[i].at)
+			    : !in_local(g, v[i].va, perm == TCE_READ ? v[i].len : 1))
 			oracle_violation(g, "a frame is elsewhere", (uintptr_t)v[i].va, v[i].at.v);
 	}
 	return done;
@@ -311,6 +316,19 @@ static void seen_move(struct vio_squeue *q, struct vio_req *r, void *local, stru
 				r->to_guest ? TCE_WRITE : TCE_READ);
 }
 
+static uint8_t seen_plain_out(struct vio_squeue *q, const struct vio_plain *v, struct ioba from,
+			      uint32_t len)
+{
+	struct rig *g = rig_of(q);
+	const uint8_t why = g->payload->plain_out(q, v, from, len);
+
+	if (why == VIO_ST_OK)
+		must_be_allowed(g, "a frame is given", v->at, len, TCE_WRITE);
+	if (why == VIO_ST_OK && len > v->len)
+		oracle_violation(g, "more given than there was room", len, v->len);
+	return why;
+}
+
 static void seen_status(struct vio_squeue *q, struct vio_req *const r[], unsigned n)
 {
 	struct rig *g = rig_of(q);
@@ -342,6 +360,8 @@ void oracle_tables(struct rig *g)
 	g->payload_seen.get = seen_get;
 	g->payload_seen.put = seen_put;
 	g->payload_seen.plain = seen_plain;
+	if (g->payload->plain_out)
+		g->payload_seen.plain_out = seen_plain_out;
 	g->payload_seen.move = seen_move;
 	g->payload_seen.status = seen_status;
 	g->q.ring = &g->ring_seen;

@@ -58,7 +58,7 @@ static void race_arm(struct rig *g, const struct options *o)
 	for (unsigned i = 0; g->requests + g->refused < o->requests; i++) {
 		rig_publish(g);
 		for (unsigned k = 0; k < 3 && !rig_taken(g) && g->q.fault == VIO_ST_OK; k++)
-			vio_squeue_poll(&g->q);
+			rig_work(g);
 		if (g->q.fault != VIO_ST_OK || !rig_taken(g)) {
 			g->refused++;
 			rig_reset(g);

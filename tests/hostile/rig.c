@@ -44,7 +44,7 @@ bool rig_arm_at(unsigned i, struct rig_arm *arm)
 
 void rig_name(const struct rig_arm *arm, char *text, size_t len)
 {
-	static const char *const dev[] = {"disk", "disk in memory", "net"};
+	static const char *const dev[] = {"disk", "disk in memory", "transmit", "receive"};
 	unsigned i = 0;
 
 	while (layouts[i].features != arm->layout)
@@ -154,9 +154,23 @@ static const struct form net_forms[RIG_SLOTS] = {
 	  {RIG_FRAME + 112, RIG_FRAME_LEN - 112, false}}},
 	{2, 2, {{RIG_FRAME, 60, false}, {RIG_FRAME + 60, RIG_FRAME_LEN - 60, false}}}};
 
+/* Buffers for frames that come. */
+static const struct form rx_forms[RIG_SLOTS] = {
+	{1, 0, {{RIG_DATA, 1526, true}}},
+	{1, 0, {{RIG_DATA, 600, true}}},
+	{2, 0, {{RIG_DATA, 12, true}, {RIG_DATA + 12, 1500, true}}},
+	{2, 2, {{RIG_DATA, 100, true}, {RIG_DATA + 100, 500, true}}}};
+
 static const struct form *form_of(const struct rig *g, unsigned slot)
 {
-	return g->arm.dev == RIG_NET ? &net_forms[slot] : &disk_forms[slot];
+	return g->arm.dev == RIG_TX   ? &net_forms[slot]
+	       : g->arm.dev == RIG_RX ? &rx_forms[slot]
+				      : &disk_forms[slot];
+}
+
+static bool is_net(const struct rig *g)
+{
+	return g->arm.dev == RIG_TX || g->arm.dev == RIG_RX;
 }
 
 static uint64_t slot_at(unsigned slot)
@@ -316,10 +330,10 @@ static void set_queue(struct rig *g)
 	memset(g->req, 0, RIG_SIZE * sizeof(g->req[0]));
 	q->dev = &vio_disk_queue_ops;
 	q->dq = &g->dq.dq;
-	if (g->arm.dev == RIG_NET) {
+	if (is_net(g)) {
 		q->dev = vio_kind_net.queue;
 		q->dq = g->net_dq;
-		q->index = 1; /* transmits */
+		q->index = g->arm.dev == RIG_TX;
 	}
 	oracle_tables(g);
 }
@@ -332,16 +346,25 @@ static void attach(struct rig *g)
 	memset(fuzz_machine()->guest + FUZZ_CRQ, 0, 4096);
 	g->next = 0;
 	fill_memory(g);
+	if (is_net(g))
+		FUZZ_CHECK(vio_kind_net.queue_open(vio_net_device(g->net), RIG_SIZE, &g->net_dq,
+						   &err) == 0);
 	set_queue(g);
 	FUZZ_CHECK(g->q.ring->attach(&g->q, &err) == 0 && g->q.payload->attach(&g->q, &err) == 0);
-	if (g->arm.dev == RIG_NET)
-		vio_kind_net.queue_ready(&g->q);
+	if (!is_net(g))
+		return;
+	vio_kind_net.queue_ready(&g->q);
+	vio_kind_net.queue_on(&g->q);
 }
 
 static void detach(struct rig *g)
 {
+	if (is_net(g))
+		vio_kind_net.queue_off(&g->q);
 	g->q.payload->detach(&g->q);
 	g->q.ring->detach(&g->q);
+	if (is_net(g))
+		vio_kind_net.queue_close(g->net_dq);
 }
 
 void rig_reset(struct rig *g)
@@ -363,8 +386,41 @@ static void open_net(struct rig *g)
 	FUZZ_CHECK(vio_switch_add(g->sw, vio_net_port(g->net), &err) == 0);
 	FUZZ_CHECK(vio_switch_add(g->sw, &g->port, &err) == 0);
 	FUZZ_CHECK(vio_kind_net.start(vio_net_device(g->net), features, 3) == VIO_ST_OK);
-	FUZZ_CHECK(vio_kind_net.queue_open(vio_net_device(g->net), RIG_SIZE, &g->net_dq, &err) ==
-		   0);
+	/* All frames are flooded: as many as come. */
+	vio_net_port(g->net)->storm = g->port.storm = 0;
+}
+
+/* A frame of 14 + 200 bytes in each slot's place. */
+static void receive(struct rig *g)
+{
+	for (unsigned i = 0; i < RIG_SLOTS; i++) {
+		struct vio_frame *f = &g->frame[i];
+
+		memset(f, 0, offsetof(struct vio_frame, wire));
+		memset(f->buf, 0, VIO_ETH_LEN);
+		f->buf[0] = f->buf[6] = 2;
+		f->buf[11] = 0x77;
+		vio_put_be16(f->buf + 12, VIO_ETHERTYPE_IPV4);
+		g->body[i] = (struct iovec){g->disk_mem, 200};
+		f->head = f->buf;
+		f->head_len = VIO_ETH_LEN;
+		f->body = &g->body[i];
+		f->n_body = 1;
+		f->body_len = 200;
+		f->len = VIO_ETH_LEN + 200;
+	}
+	vio_switch_forward(&g->port, g->frame, RIG_SLOTS);
+}
+
+void rig_work(struct rig *g)
+{
+	if (is_net(g) && ++g->turns % 8 == 0)
+		vio_switch_poll(g->sw,
+				0); /* the switch's turns, by which it counts small segments */
+	if (g->arm.dev == RIG_RX)
+		receive(g);
+	else
+		vio_squeue_poll(&g->q);
 }
 
 void rig_open(struct rig *g, const struct rig_arm *arm)
@@ -396,7 +452,7 @@ void rig_open(struct rig *g, const struct rig_arm *arm)
 	g->bq.be = &g->be;
 	vio_disk_init(&g->disk, &g->be);
 	g->dq = (struct vio_disk_queue){.dq = {&g->disk.dev}, .be = &g->be, .bq = &g->bq};
-	if (arm->dev == RIG_NET)
+	if (is_net(g))
 		open_net(g);
 	attach(g);
 }
@@ -423,8 +479,7 @@ void rig_check_canaries(struct rig *g)
 void rig_close(struct rig *g)
 {
 	detach(g);
-	if (g->arm.dev == RIG_NET) {
-		vio_kind_net.queue_close(g->net_dq);
+	if (is_net(g)) {
 		vio_net_destroy(g->net);
 		vio_switch_destroy(g->sw);
 	}

@@ -38,7 +38,8 @@
 enum rig_dev {
 	RIG_STORE,  /* a disk whose store gets iovs */
 	RIG_MEMORY, /* a disk in server memory: payload->move */
-	RIG_NET,    /* a network card's transmit queue */
+	RIG_TX,     /* a network card's transmit queue */
+	RIG_RX,     /* and its receive queue */
 	RIG_DEVS,
 };
 
@@ -91,8 +92,11 @@ struct rig {
 	struct vio_net *net;
 	struct vio_dev_queue *net_dq;
 	struct vio_switch *sw;
-	struct vio_port port; /* where frames come out */
-	bool quiet;           /* the oracle itself touches nothing of the guest */
+	struct vio_port port; /* where frames come out, and go in */
+	struct vio_frame frame[RIG_SLOTS];
+	struct iovec body[RIG_SLOTS];
+	unsigned turns;
+	bool quiet; /* the oracle itself touches nothing of the guest */
 	/* Optional: called before and after a level reads a piece of guest memory. */
 	void (*between)(void *ctx, bool before);
 	void *between_ctx;
@@ -112,6 +116,8 @@ void rig_close(struct rig *g);
 void rig_reset(struct rig *g);
 /* Make all slots available that are not in flight. */
 void rig_publish(struct rig *g);
+/* A turn of the server's lcore; for a receive queue, frames that come for it. */
+void rig_work(struct rig *g);
 /* Have all that were published been taken? */
 bool rig_taken(const struct rig *g);
 /* Nothing outside of what is the server's to write was written. */
