@@ -24,10 +24,33 @@ def sector(block, generation):
     return struct.pack("<QQ", block, generation) * (SECTOR // 16) if generation else bytes(SECTOR)
 
 
+class Stalls:
+    """Has this whole process stood still (a machine that was suspended, or has more to do than it can)? Then no time-out means anything."""
+
+    GAP = 2.0  # seconds between two looks that are 20 ms apart
+
+    def __init__(self):
+        self.last = 0.0  # when it last had
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self):
+        was = time.monotonic()
+        while True:
+            time.sleep(0.02)
+            now = time.monotonic()
+            if now - was > self.GAP:
+                self.last = now
+            was = now
+
+    def since(self, when):
+        return self.last > when
+
+
 class Journal:
     def __init__(self):
         self.acked, self.issued = [0] * BLOCKS, [0] * BLOCKS
-        self.lost = []  # sentences
+        self.lost = []   # sentences: what was acknowledged is not there
+        self.stuck = []  # and: somebody gets no answer
         self.writes = self.reads = self.flushes = 0
 
     def check(self, first, data, least, where):
@@ -55,6 +78,7 @@ class Workers:
         self.uri, self.journal, self.n = uri, journal, n
         self.ending = False
         self.done = [0] * n  # operations that were answered
+        self.failed = 0      # and that failed, or whose connection did
         self.threads = [threading.Thread(target=self._run, args=(i, random.Random(seed * 1000 + i)), daemon=True) for i in range(n)]
         for t in self.threads:
             t.start()
@@ -68,6 +92,7 @@ class Workers:
                     self._step(h, i, rng)
                 h.shutdown()
             except nbd.Error:
+                self.failed += 1
                 time.sleep(0.02)
 
     def _step(self, h, i, rng):
@@ -87,11 +112,11 @@ class Workers:
             j.flushes += 1
         self.done[i] += 1
 
-    def progress(self, more, seconds):
-        """Does each worker get `more` answers within the time?"""
+    def progress(self, more, seconds, over=lambda: False):
+        """Does each worker get `more` answers within the time, and before it is over?"""
         want, end = [d + more for d in self.done], time.monotonic() + seconds
         while any(d < w for d, w in zip(self.done, want)):
-            if time.monotonic() > end:
+            if time.monotonic() > end or over():
                 return False
             time.sleep(0.01)
         return True

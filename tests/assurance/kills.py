@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import os
 import random
+import socket
 import subprocess
 import tempfile
 import time
@@ -18,7 +19,7 @@ import time
 import nbd
 
 from common import BUILD, Machine, MachineError, until
-from journal import BYTES, Journal, Workers
+from journal import BYTES, Journal, Stalls, Workers
 from nbd_disk import PLUGIN, preload
 
 ARMS = ("copy", "zero-copy", "copy-tuned", "premapped", "zero-copy,layout=packed", "copy,layout=split-in-order")
@@ -39,6 +40,7 @@ class Rig:
         self.uri = f"nbd+unix:///?socket={self.sock}"
         self.log = open(os.path.join(self.tmp.name, "guest.log"), "ab")
         self.journal = Journal()
+        self.given_up = []
         self.store = self.guest = self.machine = self.workers = None
         if nbd_store:
             self.start_store()
@@ -55,7 +57,11 @@ class Rig:
             os.unlink(self.store_sock)
         self.store = subprocess.Popen(["nbdkit", "--foreground", "--exit-with-parent", "--unix", self.store_sock, "file", self.image],
                                       stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        until(lambda: os.path.exists(self.store_sock), "the store's socket")
+        until(lambda: self.store_listens() or self.store.poll() is not None, "the store")
+
+    def store_listens(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(self.store_sock) == 0
 
     def launch_guest(self, fault=None):
         with contextlib.suppress(FileNotFoundError):
@@ -87,6 +93,11 @@ class Rig:
             except MachineError:
                 if last:
                     raise
+
+    def programs(self):
+        """Which of them are there; what others ended with."""
+        of = {"phypd": self.machine.phypd.proc, "vios": self.machine.vios.proc, "guest": self.guest, "store": self.store}
+        return ", ".join(f"{name} {'runs' if p.poll() is None else p.returncode}" for name, p in of.items() if p)
 
     def said(self):
         self.log.flush()
@@ -166,32 +177,38 @@ class Rig:
 
     def check(self, what):
         """Everybody goes on, and every block is right."""
-        if self.guest.poll() is not None:
-            if self.guest.returncode < 0:
-                self.journal.lost.append(f"after {what}: the guest ended by signal {-self.guest.returncode}: {self.said()}")
+        failed = self.workers.failed
+        if not self.workers.progress(3, PATIENCE, lambda: self.guest.poll() is not None):
+            if self.guest.poll() not in (None, 1) or (self.guest.poll() is None and self.workers.failed == failed):
+                self.journal.stuck.append(f"after {what}: no answer for {PATIENCE} s: {self.programs()}; {self.said()}\n"
+                                         f"{self.machine.vios.log()[-1500:]}")
                 return False
-            self.start_guest()  # it gave up waiting for a server, in words
-        if not self.workers.progress(3, PATIENCE):
-            self.journal.lost.append(f"after {what}: no answer for {PATIENCE} s: {self.said()}\n{self.machine.vios.log()[-1500:]}")
-            return False
+            # It has given up, in words: its requests fail, or it has ended. Who runs it starts it again.
+            self.given_up.append(self.said()[-300:])
+            self.guest.kill()
+            self.guest.wait()
+            self.start_guest()
+            if not self.workers.progress(3, PATIENCE):
+                self.journal.stuck.append(f"after {what}, and a guest started anew: no answer for {PATIENCE} s: {self.programs()}; {self.said()}")
+                return False
         h = nbd.NBD()
         try:
             h.connect_uri(self.uri)
             self.journal.check_all(lambda at, n: h.pread(n, at), f"after {what}")
             h.shutdown()
         except nbd.Error as e:
-            self.journal.lost.append(f"after {what}: the disk can't be read: {e}")
-        return not self.journal.lost
+            self.journal.stuck.append(f"after {what}: the disk can't be read: {e}")
+        return not self.journal.lost and not self.journal.stuck
 
     def end(self):
         if self.workers and not self.workers.stop():
-            self.journal.lost.append("at the end: a client hangs")
+            self.journal.stuck.append("at the end: a client hangs")
         if self.guest:
             self.guest.terminate()
             try:
                 self.guest.wait(20)
             except subprocess.TimeoutExpired:
-                self.journal.lost.append("at the end: the guest does not end when told to")
+                self.journal.stuck.append("at the end: the guest does not end when told to")
                 self.guest.kill()
                 self.guest.wait()
         if self.machine:
@@ -216,40 +233,57 @@ def one(rig, rng):
     return rng.choice(ways)()
 
 
-def series(kills, seed, each, say):
-    """One machine after the other."""
+def series(kills, seed, each, say, stalls):
+    """One machine after the other. Of one that stood still, and in which somebody got no answer in time, nothing counts but lost blocks."""
     killed, totals, lost, machines = collections.Counter(), collections.Counter(), [], 0
     rng = random.Random(seed)
     while sum(killed.values()) < kills and not lost:
         arm, nbd_store = ARMS[machines % len(ARMS)], machines % 3 == 2
-        rig = Rig(arm, nbd_store, seed + machines)
+        began, here = time.monotonic(), collections.Counter()
+        try:
+            rig = Rig(arm, nbd_store, seed + machines)
+        except (MachineError, AssertionError, subprocess.TimeoutExpired) as e:
+            machines += 1
+            if stalls.since(began):
+                totals["stood_still"] += 1
+            else:
+                lost.append(f"{arm}: {e}")
+            continue
         try:
             for _ in range(each):
-                if sum(killed.values()) >= kills:
+                if sum(killed.values()) + sum(here.values()) >= kills:
                     break
                 what = one(rig, rng)
-                killed.update(what)
+                here.update(what)
                 if not rig.check(" and ".join(what)):
                     break
         except (MachineError, AssertionError, subprocess.TimeoutExpired) as e:
-            rig.journal.lost.append(f"{arm}: {e}")
+            rig.journal.stuck.append(f"{e}; {rig.programs()}; {rig.said()}")
         finally:
             rig.end()
         machines += 1
         j = rig.journal
+        if j.stuck and stalls.since(began):
+            totals["stood_still"] += 1
+            lost += [f"{arm}: {text}" for text in j.lost]
+            say(f"{arm}: this machine stood still, and what it did is not counted")
+            continue
+        killed.update(here)
+        j.lost += j.stuck
         lost += [f"{arm}{', nbd store' if nbd_store else ''}: {text}" for text in j.lost]
-        totals.update(writes=j.writes, reads=j.reads, flushes=j.flushes)
+        totals.update(writes=j.writes, reads=j.reads, flushes=j.flushes, given_up=len(rig.given_up))
         say(f"{sum(killed.values()):>5} kills, {arm}{' over nbd' if nbd_store else ''}: {j.writes} writes, {j.reads} reads, "
-            f"{j.flushes} flushes acknowledged, {len(j.lost)} lost {j.lost[0] if j.lost else ''}")
+            f"{j.flushes} flushes acknowledged, {len(j.lost)} lost {' '.join(j.lost[:1] + rig.given_up[:1])}")
     return killed, totals, lost, machines
 
 
 def run(kills, seed=1, each=EACH, jobs=3, say=lambda text: None):
     """The result, as ./run assurance keeps it. jobs: machines at once; most of a kill is waiting."""
+    stalls = Stalls()
     began, killed, totals, lost, machines = time.monotonic(), collections.Counter(), collections.Counter(), [], 0
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         shares = [kills // jobs + (i < kills % jobs) for i in range(jobs)]
-        for k, t, found, n in pool.map(lambda i: series(shares[i], seed + 1000 * i, each, say), range(jobs)):
+        for k, t, found, n in pool.map(lambda i: series(shares[i], seed + 1000 * i, each, say, stalls), range(jobs)):
             killed.update(k)
             totals.update(t)
             lost += found

@@ -6,7 +6,8 @@
   kills [N]        kill -9 of each program under a verifying load (500)
   soak [MINUTES]   each arm in turn under a verifying load, with memory, descriptors and threads watched (30 each)
   fuzz [MINUTES]   libFuzzer on every target (4 minutes in all)
-  models           the Spin models with larger numbers
+  cost [SECONDS]   what snapshots cost: vios beside one built with -Dsnapshots=false, in turn (60)
+  models [1]       the Spin models with larger numbers; 1: without those that take minutes
   table            docs/assurance.md from the results, without running anything
 """
 
@@ -59,18 +60,23 @@ def do_fuzz(a):
     return others.fuzz(a.amount or 4, say=say)
 
 
-def do_models(_):
+def do_cost(a):
+    import cost
+    return cost.run(a.amount or 60, say=say)
+
+
+def do_models(a):
     import others
-    return others.models(say=say)
+    return others.models(a.amount != 1, say=say)
 
 
-WHAT = {"race": do_race, "kills": do_kills, "soak": do_soak, "fuzz": do_fuzz, "models": do_models}
+WHAT = {"race": do_race, "kills": do_kills, "soak": do_soak, "fuzz": do_fuzz, "cost": do_cost, "models": do_models}
 
 
 def main():
     p = argparse.ArgumentParser(prog="./run assurance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("what", choices=[*WHAT, "table"])
-    p.add_argument("amount", nargs="?", type=float, help="requests, kills or minutes")
+    p.add_argument("amount", nargs="?", type=float, help="requests, kills, minutes or seconds")
     p.add_argument("--seed", type=int, default=int(time.time()) % 1_000_000, help="of the kills' pattern")
     p.add_argument("--results", default=RESULTS, help="folder of what is kept (docs/assurance)")
     a = p.parse_args()

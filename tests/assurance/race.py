@@ -11,7 +11,7 @@ import time
 
 from common import BUILD
 
-ARMS = 72
+ARMS = 96
 SUM = re.compile(r"(\d+) arms, (\d+) broken, (\d+) raced requests, (\d+) of them refused, (\d+) words changed, (\d+) violations")
 CONTROL = re.compile(r"(\d+) messages, (\d+) times up, (\d+) guests, (\d+) words changed, (\d+) violations")
 

@@ -63,7 +63,7 @@ def one_arm(arm, seconds):
                     r = m.guest(["--partition", "guest1", "--arm", arm, *LOAD, "--count", "500"])
                     requests += r["run"]["requests"]
                     guests += 1
-                except MachineError as e:
+                except (MachineError, subprocess.TimeoutExpired) as e:
                     lost.append(f"a guest that came: {e}")
                 return not lost and load.alive()
 

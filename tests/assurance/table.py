@@ -19,7 +19,7 @@ TAIL = """
 
 - **Raced requests.** `tests/hostile/race.c`: a second thread writes wrong values into every word that a guest can reach (descriptors,
   indices, headers, ranges, indirect tables, frames, events) while the server's lcore works on requests, in every level of ring access
-  (copy, copy-delta, direct) and payload (rdma, direct), every layout, for a disk with a store, a disk in server memory, and a network card. The
+  (copy, copy-delta, direct) and payload (rdma, direct), every layout, for a disk with a store, a disk in server memory, and both directions of a network card. The
   oracle sits between the server's tables and works out a second time what the store, the status byte, the used ring and the switch may
   get; in place, the server's mappings have the permission that was granted and nothing around them. A loss is a use that
   differs from what was judged, an address outside of the windows, or a fault of the processor. `unchecked` is left out: it checks
@@ -37,6 +37,8 @@ TAIL = """
 - **Soak.** `tests/assurance/soak.py`: a verifying load on one guest while another comes, works and goes; descriptors and threads of
   phypd and vios may not grow, private memory by 2 MiB at most.
 - **Fuzz** and **models** are `./run fuzz` and `tests/system/test_model.py --long`, counted.
+- **Cost.** `tests/assurance/cost.py`: vios beside one that was built with `-Dsnapshots=false`, in pairs of runs of machines started anew,
+  ratio of the time of a request, median and 95 % interval.
 
 Bound: n requests without a violation say, with 95 % confidence, that less than 3/n of requests are one (rule of three).
 
@@ -65,6 +67,12 @@ Bound: n requests without a violation say, with 95 % confidence, that less than 
 """
 
 
+def cost_rows(r):
+    of = "; ".join(f"{p}: {x['ns']:.0f} ns a request, {x['ns_without']:.0f} without, ratio {x['ratio']:.3f} ({x['low']:.3f} to {x['high']:.3f}, "
+                   f"{x['pairs']} pairs)" for p, x in r["points"].items())
+    return row("cost of snapshots, zero-copy", of, "", r)
+
+
 def read(results, name):
     path = os.path.join(results, name + ".json")
     if not os.path.exists(path):
@@ -90,7 +98,9 @@ def race_rows(r):
 
 def kills_rows(r):
     by, acked = ", ".join(f"{n} {name}" for name, n in r["by_program"].items()), r["acknowledged"]
-    return row("kills survived", f"{r['kills']:,} ({by}); {acked['writes']:,} writes and {acked['flushes']:,} flushes acknowledged meanwhile", r["losses"], r)
+    return row("kills survived", f"{r['kills']:,} ({by}); {acked['writes']:,} writes and {acked['flushes']:,} flushes acknowledged meanwhile; "
+               f"{acked.get('given_up', 0)} guests gave up in words and were started again, {acked.get('stood_still', 0)} "
+               "machines stood still and were not counted", r["losses"], r)
 
 
 def soak_rows(r):
@@ -110,7 +120,7 @@ def models_rows(r):
 
 def text_of(results):
     text = HEAD
-    for name, rows in (("race", race_rows), ("kills", kills_rows), ("fuzz", fuzz_rows), ("models", models_rows), ("soak", soak_rows)):
+    for name, rows in (("race", race_rows), ("kills", kills_rows), ("fuzz", fuzz_rows), ("models", models_rows), ("soak", soak_rows), ("cost", cost_rows)):
         r = read(results, name)
         text += rows(r) if r else f"| {name} | not run yet | | `./run assurance {name}` | |\n"
     return text + TAIL
