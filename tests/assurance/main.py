@@ -14,7 +14,6 @@
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 
@@ -27,16 +26,10 @@ def say(text):
     print(text, flush=True)
 
 
-def commit():
-    """Of the tree that ran; with a plus if it was changed."""
-    r = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return r.stdout.strip() or "?"
-
-
 def keep(name, command, result, into):
     os.makedirs(into, exist_ok=True)
     with open(os.path.join(into, name + ".json"), "w", encoding="utf-8") as f:
-        json.dump({"command": command, "commit": commit(), **result}, f, indent=1, sort_keys=True)
+        json.dump({"command": command, **result}, f, indent=1, sort_keys=True)
         f.write("\n")
 
 

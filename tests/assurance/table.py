@@ -7,11 +7,11 @@ import os
 HEAD = """# Assurance
 
 What was tried against this tree, and what was lost. `./run assurance table` makes this page from `docs/assurance/*.json`, which
-`./run assurance race`, `kills`, `soak`, `fuzz` and `models` write; each row is of the command and the commit that it names. Who attacks what,
+`./run assurance race`, `kills`, `soak`, `fuzz`, `models` and `cost` write; each row is of the command that it names. Who attacks what,
 and what is not protected: docs/threat-model.md.
 
-| what | how much | losses | command | tree |
-| --- | --- | ---: | --- | --- |
+| what | how much | losses | command |
+| --- | --- | ---: | --- |
 """
 
 TAIL = """
@@ -82,7 +82,7 @@ def read(results, name):
 
 
 def row(what, amount, losses, r):
-    return f"| {what} | {amount} | {losses} | `{r['command']}` | {r['commit']} |\n"
+    return f"| {what} | {amount} | {losses} | `{r['command']}` |\n"
 
 
 def race_rows(r):
@@ -104,7 +104,7 @@ def kills_rows(r):
 
 
 def soak_rows(r):
-    arms = ", ".join(f"{a['arm']} {a['seconds'] // 60} min" for a in r["arms"])
+    arms = ", ".join(f"{a['arm']} {a['seconds'] / 60:.1f} min" for a in r["arms"])
     return row("soak", f"{r['hours']:g} hours ({arms}), {sum(a['requests'] for a in r['arms']):,} requests verified, "
                f"{sum(a['guests'] for a in r['arms']):,} guests came and went", r["losses"], r)
 
@@ -122,7 +122,7 @@ def text_of(results):
     text = HEAD
     for name, rows in (("race", race_rows), ("kills", kills_rows), ("fuzz", fuzz_rows), ("models", models_rows), ("soak", soak_rows), ("cost", cost_rows)):
         r = read(results, name)
-        text += rows(r) if r else f"| {name} | not run yet | | `./run assurance {name}` | |\n"
+        text += rows(r) if r else f"| {name} | not run yet | | `./run assurance {name}` |\n"
     return text + TAIL
 
 
