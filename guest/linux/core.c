@@ -181,6 +181,24 @@ static void vv_tell_config(struct vv *vv, struct vv_device *d)
 		virtio_config_changed(&d->vdev);
 }
 
+/* Jiffies until the worker has to come again. */
+static unsigned long vv_ask_for_server(struct vv *vv)
+{
+	u32 session = READ_ONCE(vv->session);
+	long left = (long)(vv->hello_at - jiffies);
+
+	if (vv->hello_session != session) {
+		vv->hello_session = session;
+		vv->hello_ms = 0;
+	}
+	if (vv->hello_ms && left > 0)
+		return left;
+	vv_hello(vv);
+	vv->hello_ms = vv->hello_ms ? min(2 * vv->hello_ms, VV_HELLO_MOST_MS) : VV_HELLO_MS;
+	vv->hello_at = jiffies + msecs_to_jiffies(vv->hello_ms);
+	return msecs_to_jiffies(vv->hello_ms);
+}
+
 static void vv_work(struct work_struct *work)
 {
 	struct vv *vv = container_of(to_delayed_work(work), struct vv, work);
@@ -194,8 +212,7 @@ static void vv_work(struct work_struct *work)
 	vv_drain(vv);
 	switch (READ_ONCE(vv->state)) {
 	case VV_DOWN:
-		vv_hello(vv);
-		mod_delayed_work(system_long_wq, &vv->work, msecs_to_jiffies(VV_HELLO_MS));
+		mod_delayed_work(system_long_wq, &vv->work, vv_ask_for_server(vv));
 		break;
 	case VV_UP:
 		if (!d || READ_ONCE(vv->lost))

@@ -38,8 +38,12 @@
 #define VV_LOOK_MS 50
 /* A kick waits so long for room in the server's queue before it is left to the worker. */
 #define VV_KICK_NS 2000000ull
-/* While the server is away: say INIT so often. */
+/*
+ * While the server is away: say INIT so often at first, then half as often each time, down to the second: an answer counts that comes
+ * before the next INIT.
+ */
 #define VV_HELLO_MS 250
+#define VV_HELLO_MOST_MS 4000u
 /* What failed for a reason that may pass is tried again after so long. */
 #define VV_AGAIN_S 5
 /* Windows of one adapter: LMBs of the partition, or chunks of the pool. */
@@ -145,6 +149,10 @@ struct vv {
 	struct vio_gfsm fsm;
 	enum vv_state state;
 	u32 session; /* counts links and resets: what was agreed in an earlier one is void */
+	/* The worker's: the session in which it asks for a server, when next (jiffies), and how long after the last time. */
+	u32 hello_session;
+	unsigned long hello_at;
+	unsigned int hello_ms;
 	u64 kick_hi;
 	enum vv_answer answer;
 	u16 answer_id;
