@@ -20,7 +20,7 @@ LOCAL = re.compile(r"^static [^=;(]*?\b(\w+)\(", re.M)
 USED = re.compile(r"(?<![.>\w])(?<!struct )(?<!enum )\w+")
 
 # The most files that may be in one.
-CEILING = 4
+CEILING = 2
 
 
 def arrows(texts):

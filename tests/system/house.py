@@ -31,12 +31,12 @@ MAX_LINES, MAX_FILES = 500, 15
 # what: the most that there may be.
 CEILING = {
     "tests of a level outside of its table": 0,
-    "files above 500 lines": 3,
-    "test files above 500 lines": 1,
+    "files above 500 lines": 0,
+    "test files above 500 lines": 0,
     "folders above 15 source files": 0,
     "loops that retry a busy hypercall": 0,
     "lists of hypercalls besides the one": 0,
-    "names of static functions in more than one file": 45,
+    "names of static functions in more than one file": 44,
     "options written more than once": 0,
 }
 
