@@ -51,7 +51,7 @@ class Share:
 
     def __init__(self, where):
         self.folder, self.socket = os.path.join(where, "share"), os.path.join(where, "share.sock")
-        os.makedirs(os.path.join(self.folder, "of-the-host"))
+        os.makedirs(os.path.join(self.folder, "of-the-host"), exist_ok=True)  # one folder may be shared by one machine after another
         self.data = os.urandom(1 << 20)
         with open(os.path.join(self.folder, "megabyte"), "wb") as f:
             f.write(self.data)

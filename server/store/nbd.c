@@ -178,8 +178,8 @@ static struct nbd_handle *take_spare(struct vio_nbd *n)
 	bool larger;
 
 	n->spare = NULL;
-	if (!h ||
-	    (nbd_poll(h, 0) >= 0 && nbd_aio_is_ready(h) > 0 && vio_nbd_same_disk(n, h, &larger)))
+	if (!h || (nbd_poll(h, 0) >= 0 && nbd_aio_is_ready(h) > 0 &&
+		   vio_nbd_same_disk(n, h, false, &larger)))
 		return h;
 	vio_nbd_owe_flush(n);
 	nbd_close(h);
@@ -270,8 +270,6 @@ static void nbd_queue_close(struct vio_backend_queue *bq)
 {
 	struct vio_nbd_queue *q = vio_nbd_queue_of(bq);
 
-	if (q->state == VIO_NBD_UP || q->old)
-		vio_nbd_count_up(q->n, false);
 	if (q->dialing) {
 		vio_nbd_drop_call(q->n->dialer, q->call);
 		q->call = NULL;

@@ -64,19 +64,12 @@ struct vio_nbd {
 	pthread_mutex_t lock;
 	struct nbd_handle *spare; /* connected, no queue's: the first one, or a closed queue's */
 	unsigned n_queues;
-	uint32_t n_up; /* relaxed: connections of queues that stand, as far as is known */
 	/* Relaxed atomics, written rarely by any queue. */
 	uint32_t unflushed;  /* a write was acknowledged since the last flush began */
 	uint32_t flush_owed; /* ... and its connection lost: fail one flush */
 };
 
 enum vio_nbd_state { VIO_NBD_UP, VIO_NBD_CONNECTING, VIO_NBD_DOWN };
-
-/* Queues' connections that stand: one more, or one less. */
-static inline void vio_nbd_count_up(struct vio_nbd *n, bool more)
-{
-	(void)vio_fetch_add(&n->n_up, more ? 1u : UINT32_MAX);
-}
 
 /* A connection that is wanted. Whoever asked for it owns it, but while the dialer has it. */
 struct vio_nbd_call {
@@ -147,10 +140,10 @@ uint64_t vio_nbd_size(const struct vio_nbd *n, struct nbd_handle *h);
 uint64_t vio_nbd_told(struct nbd_handle *h, bool *described);
 /*
  * Is what answers there the disk that the guest has been told of? It may have grown, where more than its name says that it is
- * the same one: the server's description of it, serial=, or another connection that still stands. Else *larger
- * says that this was all that is against it.
+ * the same one: the server's description of it, serial=, or `vouched`: a connection to it stands and was looked at just now. Else
+ * *larger says that this was all that is against it.
  */
-bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h, bool *larger);
+bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h, bool vouched, bool *larger);
 /*
  * nbd_dial.c too. A thread for the disk's connections. -ENOMEM, -EAGAIN with a sentence. The end, when every call is done or
  * dropped; it does not wait for one that is under way. NULL is none.

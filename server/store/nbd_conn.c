@@ -40,7 +40,6 @@ static void lost(struct vio_nbd_queue *q, const char *why)
 	char what[200];
 
 	vio_nbd_owe_flush(q->n);
-	vio_nbd_count_up(q->n, false);
 	snprintf(what, sizeof(what), "lost the connection (%.150s)",
 		 why ? why : "closed by the server");
 	say_away(q, what);
@@ -159,7 +158,7 @@ static bool able(const struct vio_nbd *n, struct nbd_handle *h)
 	       (vio_load_relaxed(&n->n_queues) <= 1 || nbd_can_multi_conn(h) > 0);
 }
 
-bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h, bool *larger)
+bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h, bool vouched, bool *larger)
 {
 	const uint64_t size = vio_load_relaxed(&n->be.size), has = vio_nbd_size(n, h);
 	bool described;
@@ -167,7 +166,7 @@ bool vio_nbd_same_disk(const struct vio_nbd *n, struct nbd_handle *h, bool *larg
 	*larger = false;
 	if (vio_nbd_told(h, &described) != n->told || has < size || !able(n, h))
 		return false;
-	*larger = has > size && n->be.by_name && vio_load_relaxed(&n->n_up) == 0;
+	*larger = has > size && n->be.by_name && !vouched;
 	return !*larger;
 }
 
@@ -208,9 +207,9 @@ static void look_old(struct vio_nbd_queue *q)
 	if (!q->old || (nbd_poll(q->old, 0) >= 0 && !vio_nbd_gone(q->old)))
 		return;
 	vio_nbd_owe_flush(q->n);
-	vio_nbd_count_up(q->n, false);
 	nbd_close(q->old);
 	q->old = NULL;
+	q->patience = q->n->delay ? vio_now_ns() + q->n->delay : 0; /* as lost() does */
 }
 
 /* While CONNECTING. `rc`: nbd_poll's answer. */
@@ -226,7 +225,8 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 		return;
 	}
 	look_old(q);
-	if (!vio_nbd_same_disk(q->n, q->h, &larger)) {
+	/* One that was looked at just now stands beside it: the server is the same. Another queue's may be dead, and nobody has noticed. */
+	if (!vio_nbd_same_disk(q->n, q->h, q->old != NULL, &larger)) {
 		not_it(q, larger);
 		return;
 	}
@@ -245,8 +245,6 @@ static void look_connecting(struct vio_nbd_queue *q, int rc)
 	/* That they are over can't be told here: then they are not asked for again. */
 	if (fence == VIO_NBD_FENCE_UNKNOWN)
 		vio_nbd_give_up(q, VIO_NBD_UNSURE);
-	if (!q->old)
-		vio_nbd_count_up(q->n, true);
 	vio_nbd_hang_up(q->old);
 	q->old = NULL;
 	q->patience = 0;
@@ -280,6 +278,9 @@ void vio_nbd_drive(struct vio_nbd_queue *q)
 
 void vio_nbd_revive(struct vio_nbd_queue *q)
 {
-	if (vio_now_ns() >= q->deadline)
-		have_dialed(q);
+	if (vio_now_ns() < q->deadline)
+		return;
+	if (q->dialing)
+		hang_up_late(q); /* of an earlier time: whatever it says is old */
+	have_dialed(q);
 }

@@ -131,6 +131,7 @@ static void write_one(struct vio_mirror *m, const struct mark *k)
 	if (m->full)
 		return;
 	if (m->limit && m->size + RECORD + k->len > m->limit) {
+		flush_file(m); /* what is there is whole, also if nobody ever ends the mirror */
 		vio_store_relaxed(&m->full, 1);
 		return;
 	}

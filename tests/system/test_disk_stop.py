@@ -89,7 +89,7 @@ class Room(Stop):
                         w = Writer(uri, "write -P 7 1M 12M", "read -P 7 1M 12M", "flush")
                         stopped(m, "ENOSPC write")
                         r = Writer(uri, "read -P 0 32M 64k")
-                        self.assertEqual(m.vios.log().count("stopped: write of"), 1, m.vios.log())
+                        until(lambda m=m: m.vios.log().count("stopped: write of") == 1, "the server's word on it")
                         # Too early: it stops again, and nothing is told to the guest.
                         self.assertEqual(resume(m), "it goes on")
                         stopped(m, "ENOSPC write")

@@ -14,7 +14,7 @@ from test_net import Partner, vio_net
 LOAD = ["--rw", "randmixed", "--bs", "4k", "--depth", "16", "--span", "4M", "--warm-seconds", "0"]
 MACHINE = ["--freeze", "--guests", "2", "--server-memory", "128"]
 # After the messages that set the device up (19 for a disk with one queue), and once more after they were sent again.
-ASKED = "H_SEND_CRQ@30=FREEZE,H_SEND_CRQ@70=FREEZE"
+ASKED = "H_SEND_CRQ@30=FREEZE,H_SEND_CRQ@55=FREEZE"
 # By a copying guest's requests, of which each takes several.
 STRAYS = "H_COPY_RDMA@200=STRAY,H_COPY_RDMA@600=STRAY"
 

@@ -162,6 +162,8 @@ class Sandbox(unittest.TestCase):
                     s.connect(sock)
                     got, fds, *_ = socket.recv_fds(s, 64, 8)
                     self.assertTrue(got, p.log())
+                    # Who leaves in the middle of the greeting has never come.
+                    until(lambda n=n: p.log().count("a virtual machine is partition") == n, "the carrier's word on the machine")
                     for fd in fds:
                         os.close(fd)
                 until(lambda n=n: p.log().count("went away") == n, "the carrier's word on the machine's end")

@@ -12,8 +12,8 @@
 #include "server/payload/payload.h"
 
 /* Out at once: they all have room in held[], beside a pop. */
-#define OUT_MAX 96u
-static_assert(OUT_MAX + 2 * VIO_BURST <= VIO_NET_HELD, "room for all that comes back");
+#define OUT_MAX VIO_NET_OUT
+static_assert(VIO_NET_BATCH + VIO_BURST + OUT_MAX <= VIO_NET_HELD, "room for all that comes back");
 
 /* The queue from which frames of this port would take their buffers; NULL: none runs. */
 static inline struct vio_squeue *place_queue(struct vio_net *net)

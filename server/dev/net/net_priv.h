@@ -10,9 +10,10 @@
 #define VIO_NET_HDR sizeof(struct virtio_net_hdr_v1)
 /* Addresses a guest may list in each of its two filters; a longer list means all. */
 #define VIO_NET_MACS 64
-/* Receive chains for one burst, at most; and room for a pop more than that. */
+/* Receive chains for one burst, at most; those that are out for frames to come; and room for both beside a pop. */
 #define VIO_NET_BATCH 128u
-#define VIO_NET_HELD  (VIO_NET_BATCH + VIO_BURST)
+#define VIO_NET_OUT   96u
+#define VIO_NET_HELD  (VIO_NET_BATCH + VIO_BURST + VIO_NET_OUT)
 /*
  * Bytes in one burst to a guest: with VIO_NET_BATCH chains rounded up to pages, what payload rdma's
  * bounce room has at least (VIO_MAX_DATA), so that it never has to wait in the middle of a frame.
@@ -48,7 +49,7 @@ struct vio_net_queue {
 	/* Transmit. */
 	struct vio_net_hold *hold; /* by chain head */
 	unsigned depth;            /* of hold[] */
-	struct vio_req *finished; /* stack, through next: those that nobody holds any more */
+	struct vio_req *finished;  /* stack, through next: those that nobody holds any more */
 	/* Receive: chains taken from the ring, in order, from held_at on. */
 	unsigned held_at, held_n;
 	struct vio_req *held[VIO_NET_HELD];

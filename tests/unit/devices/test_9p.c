@@ -31,7 +31,7 @@ struct folder {
 
 static uint32_t num(const uint8_t *p)
 {
-	return (uint32_t)(p[0] | p[1] << 8 | p[2] << 16 | p[3] << 24);
+	return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
 static void set(uint8_t *p, uint32_t v)
